@@ -1,0 +1,57 @@
+# make demo | make test: everything else (the virtual environment, the installation) they do themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_OUT ?= demo-report
+# Two torch threads on a busy two-core machine are slower than one, sometimes by a factor of fifty.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+NEW_ENOUGH := import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else 'innerloop needs Python 3.11 or newer, found %d.%d: run make PYTHON=python3.11' % v)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types format clean
+
+help:
+	@echo "make demo    install, then meta-train, adapt to unseen tasks and write a report ($(DEMO_OUT)/)"
+	@echo "make test    install with the test extras, then run all tests"
+	@echo "make lint    ruff: rules and formatting"
+	@echo "make types   pyright"
+	@echo "make format  let ruff rewrite the files"
+	@echo "make clean   remove the environment and everything built"
+	@echo "PYTHON=...   the interpreter to build the environment with (default: python3)"
+
+demo: $(VENV)/.installed
+	$(BIN)/innerloop demo --out $(DEMO_OUT)
+
+test: $(VENV)/.installed-dev
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/pyright
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BIN)/python:
+	@$(PYTHON) -c "$(NEW_ENOUGH)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'could not make $(VENV): on Debian and Ubuntu install python3-venv' >&2; exit 1; }
+
+# The stamps are older than pyproject.toml when the dependencies may have changed: then, and only then, install again.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(PIP) install -q -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(PIP) install -q -e ".[dev]"
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build dist demo-report .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf src/*.egg-info

@@ -1,0 +1,325 @@
+"""The nouns of innerloop: records and interfaces, nothing else. Read this file first.
+
+A method is a pairing, not a class tree: ``MetaLearner = BaseLearner x UpdateRule x MetaGradient``, on any
+`TaskDistribution`. Code is written for ONE task, as pure functions of what it is given; the engine runs it over many
+tasks. Names used everywhere: ``meta`` is what is learned across tasks (the outer parameters), ``fast`` what is adapted to
+one task, ``support`` the examples a task adapts to, ``query`` those it is judged on.
+
+Axis names in types: tasks, support, query, ways, shots, features, channels, height, width, time; ``examples`` stands for
+either side of a task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from innerloop import keys as random_keys
+
+T = TypeVar("T")
+_BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
+
+
+@dataclass_transform(frozen_default=True)
+def record(cls: type[T]) -> type[T]:
+    """A frozen dataclass that vmap and grad can look into.
+
+    Fields are pytrees of tensors; a field declared with ``static()`` is carried along unseen (a name, a number of steps).
+    Fields that are None are left out, because vmap refuses to batch None.
+    """
+    made = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(made)  # type: ignore[arg-type]
+    statics = tuple(f.name for f in fields if f.metadata.get("static"))
+    dynamic = tuple(f.name for f in fields if not f.metadata.get("static"))
+
+    def flatten(value: Any) -> tuple[list[Any], Any]:
+        present = tuple(name for name in dynamic if getattr(value, name) is not None)
+        context = (present, tuple(getattr(value, name) for name in statics))
+        return [getattr(value, name) for name in present], context
+
+    def unflatten(children: Any, context: Any) -> Any:
+        present, static_values = context
+        return made(**dict(zip(present, children, strict=True)), **dict(zip(statics, static_values, strict=True)))
+
+    _pytree.register_pytree_node(made, flatten, unflatten)
+    return made
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A record's field that is not a tensor and is the same for all tasks of a batch."""
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata={"static": True})
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@record
+class Examples:
+    """Labelled examples of one task, or of many with a leading ``tasks`` axis.
+
+    Attributes:
+        x: inputs, shape (examples, *input_shape); floating point, or integers for a model that embeds them.
+        y: targets, (examples,) integers for classification or (examples, outputs) floats for regression.
+        mask: (examples,) booleans, False for padding that must not count; None when every example counts.
+    """
+
+    x: Tensor
+    y: Tensor
+    mask: Tensor | None = None
+
+
+@record
+class Task:
+    """A task, or a batch of them: the same record with a leading ``tasks`` axis on every tensor.
+
+    Attributes:
+        support: what the learner adapts to.
+        query: what it is judged on; disjoint from the support set.
+        objective: a name of `innerloop.losses.OBJECTIVES` or ``loss(prediction, y) -> scalar``; None: by the targets' dtype.
+        class_ids: (ways,) global class numbers of the local labels 0..ways-1, so that pooled pretraining is honest.
+        num_classes: how many global classes there are.
+        noise: a 64-bit key, (); all randomness that can only be drawn while adapting comes from it (see `keys`).
+    """
+
+    support: Examples
+    query: Examples
+    objective: str | Callable[[Tensor, Tensor], Tensor] | None = static(None)
+    class_ids: Tensor | None = None
+    num_classes: int | None = static(None)
+    noise: Tensor | None = None
+
+
+class TaskDistribution(ABC):
+    """A source of tasks: one split (train, valid or test) of one problem.
+
+    A task is a pure function of its 64-bit key, and its key is a function of (seed, split, step, index): so results do not
+    depend on how many tasks are drawn at once, by how many processes, or after which interruption.
+    """
+
+    name: str = ""
+    split: str = "train"
+    objective: str = "cross_entropy"  # a name of innerloop.losses.OBJECTIVES
+    metrics: tuple[str, ...] = ("accuracy",)  # names of innerloop.losses.METRICS; the first is the one reported
+    input_shape: tuple[int, ...] = ()
+    output_size: int = 0
+    num_classes: int | None = None
+
+    @abstractmethod
+    def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
+        """The batch of tasks that belong to these keys."""
+
+    @abstractmethod
+    def default_model(self) -> nn.Module:
+        """A fresh model that suits the problem (the one of the paper where there is one)."""
+
+    def sample(self, num_tasks: int, generator: torch.Generator | None = None) -> Task:
+        """``num_tasks`` tasks, drawn with a torch generator."""
+        return self.from_keys(torch.randint(-(2**63), 2**63 - 1, (num_tasks,), generator=generator))
+
+    def at(self, seed: int, step: int, num_tasks: int, start: int = 0) -> Task:
+        """Tasks number ``start`` to ``start + num_tasks`` of outer step ``step`` of the run with this seed."""
+        return self.from_keys(random_keys.task_keys(seed, self.split, step, start, num_tasks))
+
+    def batches(self, num_tasks: int, seed: int = 0, start: int = 0) -> Iterator[Task]:
+        """Batched tasks without end, from outer step ``start`` on.
+
+        Small tasks are drawn many steps at a time: drawing is a few dozen small tensor operations, whatever the number.
+        """
+        step = start
+        block = 1
+        while True:
+            drawn = self.from_keys(
+                torch.cat([random_keys.task_keys(seed, self.split, s, 0, num_tasks) for s in range(step, step + block)])
+            )
+            for i in range(block):
+                yield _pytree.tree_map(lambda v, i=i: v[i * num_tasks : (i + 1) * num_tasks], drawn)
+            step += block
+            numbers = sum(v.numel() for v in _pytree.tree_leaves(drawn)) // block
+            block = max(1, min(64, _BLOCK_NUMBERS // max(numbers, 1)))
+
+    def collect(self, task: Task, predict: Callable[[Tensor], Tensor], noise: Tensor | None, i: int) -> Examples:
+        """What the learner sees at inner step ``i``: the support set here; RL draws trajectories, streams the next piece."""
+        del predict, noise, i
+        return task.support
+
+
+class TaskFamily(NamedTuple):
+    """The three splits of a problem; what `il.tasks.NAME()` returns."""
+
+    name: str
+    train: TaskDistribution
+    valid: TaskDistribution
+    test: TaskDistribution
+    options: Mapping[str, Any]  # the arguments that make it again
+
+
+class Meta(NamedTuple):
+    """The outer parameters, as plain tensors.
+
+    Attributes:
+        params: the model's own parameters, by name.
+        rule: parameters of the update rule and of the method (learned rates, per-step scales, global heads), by name.
+        buffers: what is carried but not differentiated (running statistics), by name.
+    """
+
+    params: dict[str, Tensor]
+    rule: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+
+class UpdateRule(ABC):
+    """How a gradient changes the fast parameters: SGD, Adam, learned rates, a learned optimizer. Pure."""
+
+    def init_meta(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The rule's own learned parameters, given those it will adapt; none by default."""
+        del params, generator
+        return {}
+
+    @abstractmethod
+    def init(self, meta: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Any:
+        """The rule's state before the first step (momentum buffers and so on)."""
+
+    @abstractmethod
+    def update(
+        self,
+        meta: Mapping[str, Tensor],
+        grads: Mapping[str, Tensor],
+        state: Any,
+        params: Mapping[str, Tensor],
+        *,
+        loss: Tensor,
+        step: int,
+    ) -> tuple[dict[str, Tensor], Any]:
+        """(new fast parameters, new state) after inner step number ``step`` (from 0)."""
+
+
+class BaseLearner(ABC):
+    """The learner of one task: frozen hyperparameters and pure functions. ``fast`` is whatever the method needs."""
+
+    inner_steps: int  # in meta-training
+    eval_steps: int  # when adapting to a new task
+
+    def init_rule(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Learned parameters beyond the model's own; they become `Meta.rule`."""
+        del params, generator
+        return {}
+
+    def init_buffers(self) -> dict[str, Tensor]:
+        """Values carried from step to step without a gradient; they become `Meta.buffers`."""
+        return {}
+
+    @abstractmethod
+    def init(self, meta: Meta, task: Task) -> Any:
+        """What is adapted, before the first step."""
+
+    @abstractmethod
+    def step(self, meta: Meta, fast: Any, batch: Examples, i: int) -> Any:
+        """One inner step on ``batch``."""
+
+    @abstractmethod
+    def predict(self, meta: Meta, fast: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The adapted model's outputs, (examples, output_size)."""
+
+    @abstractmethod
+    def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
+        """The outer loss of one task, and ``aux``: ``metrics`` (scalars) and, where there are any, ``buffers``."""
+
+    def in_evaluation(self) -> BaseLearner:
+        """This learner for new tasks: no noise, no statistics recorded."""
+        return self
+
+    def batch(self, task: Task, i: int) -> Examples:
+        """What inner step ``i`` sees: the whole support set unless a learner draws mini-batches."""
+        del i
+        return task.support
+
+    def adapt(self, meta: Meta, task: Task, steps: int, observe: Callable[[Any, int], None] | None = None) -> Any:
+        """The inner loop, written once. ``observe(fast, i)`` is called after 0, 1, ... ``steps`` steps."""
+        fast = self.init(meta, task)
+        if observe is not None:
+            observe(fast, 0)
+        for i in range(steps):
+            fast = self.step(meta, fast, self.batch(task, i), i)
+            if observe is not None:
+                observe(fast, i + 1)
+        return fast
+
+
+class OuterGradient(NamedTuple):
+    """What a MetaGradient returns: gradients in the shape of (params, rule), new buffers, its carry, metrics."""
+
+    params: dict[str, Tensor]
+    rule: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    carry: dict[str, Tensor]
+    metrics: dict[str, Tensor]
+
+
+class MetaGradient(ABC):
+    """How the outer gradient is estimated: backprop through the inner loop, first order, displacement, ..."""
+
+    order: str  # "second", "first" or "none": what `innerloop doctor` reports
+
+    def init(self, meta: Meta) -> dict[str, Tensor]:
+        """The carry: what outlives an outer step (truncated states, running means). Empty by default."""
+        del meta
+        return {}
+
+    def check(self, learner: BaseLearner) -> None:
+        """Raise ConfigError when this estimator cannot be paired with ``learner``."""
+        del learner
+
+    @abstractmethod
+    def __call__(
+        self,
+        carry: dict[str, Tensor],
+        meta: Meta,
+        tasks: Task,
+        outer_step: int,
+        generator: torch.Generator | None,
+    ) -> OuterGradient:
+        """The gradient of the mean outer loss over ``tasks`` (a batch)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The frozen result of an evaluation.
+
+    Attributes:
+        metric: its name; accuracy is a fraction.
+        mean: over tasks.
+        ci95: half-width of the 95 % interval over tasks, 1.96 sd / sqrt(n).
+        per_task: one value a task, in task order.
+        num_tasks, seed, split: which tasks.
+        transductive: whether a query's prediction could depend on the other queries.
+        curve: mean of the metric after 0, 1, ... inner steps; empty when not asked for.
+        curve_ci95: its half-widths.
+        config: the learner's and the problem's settings.
+        commit: of the code that ran, when known.
+        environment: versions, machine, threads.
+        wall_seconds: of the evaluation.
+    """
+
+    metric: str
+    mean: float
+    ci95: float
+    per_task: tuple[float, ...]
+    num_tasks: int
+    seed: int
+    split: str
+    transductive: bool
+    curve: tuple[float, ...] = ()
+    curve_ci95: tuple[float, ...] = ()
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    commit: str = ""
+    environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    wall_seconds: float = 0.0
+
+
+Scalar = Float[Tensor, ""]

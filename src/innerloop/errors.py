@@ -1,0 +1,46 @@
+"""The errors that innerloop raises: one small tree. A message says what was expected, what came, and what to do.
+
+`InputError` is also a `ValueError`, so code that knows nothing of innerloop catches it. This file imports nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InnerloopError(Exception):
+    """Anything the user can mend. The command line prints its message on one line and exits with 2."""
+
+
+class InputError(InnerloopError, ValueError):
+    """Data, a file or an argument is not what it has to be."""
+
+
+class ShapeError(InputError):
+    """Tensors whose shapes (or dtypes) do not fit together."""
+
+
+class ConfigError(InputError):
+    """A setting, a name, or a pairing of parts that cannot work."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint, run directory or task file that cannot be read or belongs to something else."""
+
+
+class DivergedError(InnerloopError):
+    """Training produced a value that is not finite."""
+
+
+class InnerloopWarning(UserWarning):
+    """Something was changed or left out on the user's behalf; the message says what and why."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence part that names the closest known name, or lists the names when none is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "known: " + ", ".join(known)

@@ -1,0 +1,97 @@
+"""The four-layer convolutional net of the few-shot literature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from innerloop.errors import ConfigError
+from innerloop.models.description import check_input, described, input_shape, positive
+
+
+class Conv4(nn.Module):
+    """Four convolutions, each halving height and width: (examples, *inputs) to (examples, outputs)."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        outputs: int | None,
+        filters: int,
+        downsample: str,
+        norm: str,
+        spatial: str,
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        channels, height, width = shape
+        layers: list[nn.Module] = []
+        for _ in range(4):
+            stride = 2 if downsample == "stride" else 1
+            layers.append(nn.Conv2d(channels, filters, 3, stride=stride, padding=1))
+            if norm == "batch":
+                layers.append(nn.BatchNorm2d(filters))
+            layers.append(nn.ReLU())
+            if downsample == "max_pool":
+                layers.append(nn.MaxPool2d(2))
+                height, width = height // 2, width // 2
+            else:
+                height, width = (height + 1) // 2, (width + 1) // 2
+            channels = filters
+        self.body = nn.Sequential(*layers)
+        self.spatial = spatial
+        features = filters if spatial == "mean" else filters * height * width
+        self.head = nn.Identity() if outputs is None else nn.Linear(features, outputs)
+
+    def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
+        check_input("conv4", x, self.shape)
+        maps = self.body(x)
+        return self.head(maps.mean((-2, -1)) if self.spatial == "mean" else maps.flatten(1))
+
+
+@described
+def conv4(
+    inputs: int | Sequence[int],
+    outputs: int | None,
+    *,
+    filters: int = 64,
+    downsample: Literal["stride", "max_pool"] = "stride",
+    norm: Literal["batch", "none"] = "batch",
+    spatial: Literal["mean", "flatten"] | None = None,
+) -> Conv4:
+    """Four blocks of 3x3 convolution, batch norm and ReLU, then a linear layer.
+
+    With ``downsample="stride"`` it is the net of Finn, Abbeel and Levine 2017 (1703.03400): stride 2, then
+    the mean over what is left of the picture. With ``"max_pool"`` it is that of Vinyals 2016 (1606.04080)
+    and Snell 2017 (1703.05175): stride 1, 2x2 max-pooling after each ReLU, then flattened. Both have 64
+    features on a 28x28 picture.
+
+    Args:
+        inputs: (channels, height, width), or the number of channels of 28x28 pictures.
+        outputs: number of logits; None: no linear layer, the features themselves come out (an embedding).
+        filters: channels of every block; 32 for Finn's miniImageNet net.
+        downsample: how each block halves the picture: "stride" or "max_pool".
+        norm: "batch" or "none".
+        spatial: "mean" or "flatten", how a map becomes a vector; None: "mean" for strides, "flatten" for
+            pooling.
+
+    Shapes: (examples, channels, height, width) to (examples, outputs).
+
+    Differs from the authors' TensorFlow code: symmetric padding for strides, PyTorch's initialisation, and
+    batch norm has a learned scale.
+
+    Raises:
+        ConfigError: a size below 1, a picture too small for four poolings, or an unknown option.
+        ShapeError: from the model, when pictures of another shape come in.
+    """
+    shape = input_shape((inputs, 28, 28) if isinstance(inputs, int) else inputs, ("channels", "height", "width"))
+    positive(filters=filters, outputs=1 if outputs is None else outputs)
+    spatial = spatial or ("mean" if downsample == "stride" else "flatten")
+    if downsample == "max_pool" and min(shape[1:]) < 16:
+        raise ConfigError(
+            f"conv4 with max-pooling expected pictures of at least 16x16, got {shape[1]}x{shape[2]}: "
+            'enlarge them or use downsample="stride"'
+        )
+    return Conv4(shape, outputs, filters, downsample, norm, spatial)

@@ -1,0 +1,91 @@
+"""What the factories share: writing down a call's arguments, and checking shapes where data comes in."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from innerloop.errors import ConfigError, ShapeError, nearest
+from innerloop.models import parameter_shapes
+
+P = ParamSpec("P")
+M = TypeVar("M", bound=nn.Module)
+
+
+def described(factory: Callable[P, M]) -> Callable[P, M]:
+    """Make a factory give what it returns a ``spec``: its own name and every argument, defaults too.
+
+    Defaults are written down because a later version may have others, and old files must still mean what
+    they meant.
+    """
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> M:
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        _check_choices(get_type_hints(factory), call.arguments)
+        module = factory(*args, **kwargs)
+        arguments = {name: _plain(value) for name, value in call.arguments.items()}
+        object.__setattr__(module, "spec", {"name": factory.__name__, "arguments": arguments})
+        object.__setattr__(module, "spec_shapes", parameter_shapes(module))
+        return module
+
+    return make
+
+
+def _plain(value: Any) -> Any:
+    """JSON has lists and no tuples; both must give the same spec."""
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def positive(**sizes: Any) -> None:
+    """Raise ConfigError for the first size that is not an integer of at least 1."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ConfigError(f"{name} expected an integer of at least 1, got {size!r}")
+
+
+def _check_choices(hints: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Raise ConfigError when an argument whose annotation is a `Literal` is none of its values."""
+    for name, value in arguments.items():
+        parts = get_args(hints[name]) if get_origin(hints[name]) in (Union, UnionType) else (hints[name],)
+        known = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+        if known and value not in known and not (value is None and type(None) in parts):
+            listed = ", ".join(map(repr, known))
+            raise ConfigError(f"{name} expected one of {listed}, got {value!r}: {nearest(str(value), known)}")
+
+
+def input_shape(inputs: int | Sequence[int], axes: Sequence[str]) -> tuple[int, ...]:
+    """``inputs`` as a tuple with one positive integer for each of ``axes``.
+
+    Raises:
+        ConfigError: it has another number of axes, or a size below 1.
+    """
+    shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+    if len(shape) != len(axes):
+        raise ConfigError(f"inputs expected ({', '.join(axes)}), the shape of one example, got {inputs!r}")
+    positive(**{f"inputs ({axis})": size for axis, size in zip(axes, shape, strict=True)})
+    return shape
+
+
+def check_input(model: str, x: Shaped[Tensor, "*shape"], expected: Sequence[int]) -> None:
+    """Raise ShapeError unless ``x`` is floating point with shape (examples, *expected).
+
+    Looks at shapes and dtypes only, so it costs nothing and works under vmap.
+    """
+    got = tuple(x.shape)
+    want = ", ".join(["examples", *map(str, expected)])
+    if got[1:] != tuple(expected) or not got:
+        raise ShapeError(
+            f"{model} expected inputs of shape ({want}), got {got}: reshape the inputs, "
+            f"or build the model with inputs={got[1:]}"
+        )
+    if not x.is_floating_point():
+        raise ShapeError(f"{model} expected floating-point inputs, got {x.dtype}: convert them with x.float()")
