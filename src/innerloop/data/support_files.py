@@ -1,0 +1,176 @@
+"""A user's own files as one task's inputs: a folder with one subfolder a class, a picture, or a CSV table.
+
+Pictures become what the built-in image problems have: grey, floats in [0, 1] where 1 is ink, resized to the
+learner's height and width. Ink is what is bright in the file; drawings in black on white need ``invert``.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from innerloop.errors import InputError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+Images = Float[np.ndarray, "examples channels height width"]
+Rows = Float[np.ndarray, "examples features"]
+
+
+class Table(NamedTuple):
+    """A CSV file: column names and the cells, as text."""
+
+    path: Path
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """All pictures below ``folder``, in the order of their paths; hidden ones left out."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def read_picture(path: Path, shape: Sequence[int], invert: bool = False) -> Float[np.ndarray, "channels height width"]:
+    """One picture as floats in [0, 1].
+
+    Args:
+        path: any format that pillow reads.
+        shape: (channels, height, width) of the learner, channels 1 or 3.
+        invert: take dark for ink.
+
+    Raises:
+        InputError: a shape that no picture has, or a file that is no whole picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise InputError(
+            "expected a learner of pictures (1 or 3 channels, height, width), got one of inputs "
+            f"{tuple(shape)}; "
+            "give it a CSV table"
+        )
+    channels, height, width = shape
+    try:
+        with Image.open(path) as picture:
+            if "A" in picture.getbands() or "transparency" in picture.info:
+                paper = (0, 0, 0, 255) if not invert else (255, 255, 255, 255)  # what is see-through is no ink
+                layer = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", layer.size, paper), layer)
+            mode = "L" if channels == 1 else "RGB"
+            pixels = np.asarray(picture.convert(mode).resize((width, height), Image.Resampling.BOX), np.float32) / 255
+    except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} expected a picture, got something that is none; remove or replace it") from error
+    except OSError as error:
+        if error.filename is not None and error.errno is not None:
+            raise
+        raise InputError(f"{path} expected a whole picture, got a damaged one; remove or replace it") from error
+    pixels = 1 - pixels if invert else pixels
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def read_pictures(paths: Sequence[Path], shape: Sequence[int], invert: bool = False) -> Images:
+    """Many pictures, stacked."""
+    return np.stack([read_picture(path, shape, invert) for path in paths])
+
+
+def read_classes(folder: Path, shape: Sequence[int], invert: bool = False) -> tuple[Images, list[str]]:
+    """(pictures, class name of each) of a folder with one subfolder a class.
+
+    Raises:
+        InputError: no subfolders, a subfolder without pictures, or a damaged picture.
+    """
+    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not subfolders:
+        raise InputError(
+            f"{folder} expected one subfolder a class with pictures in it, got no subfolders; sort the pictures"
+        )
+    paths, names = [], []
+    for subfolder in subfolders:
+        found = pictures_in(subfolder)
+        if not found:
+            raise InputError(f"{subfolder} expected pictures ({', '.join(PICTURES)}), got none; add some or remove it")
+        paths += found
+        names += [subfolder.name] * len(found)
+    return read_pictures(paths, shape, invert), names
+
+
+def read_table(path: Path) -> Table:
+    """A CSV file with a header line.
+
+    Raises:
+        InputError: no rows, a row with another number of cells than the header, a column named twice, or no
+            text.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} expected a CSV table in UTF-8, got something else ({error}); export it again"
+        ) from error
+    if len(lines) < 2:
+        raise InputError(f"{path} expected a header and at least one row, got {len(lines)} lines; add the rows")
+    columns = [name.strip() for name in lines[0]]
+    if len(set(columns)) != len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise InputError(f"{path} expected columns of different names, got {twice!r} twice; rename one")
+    for number, row in enumerate(lines[1:], start=1):
+        if len(row) != len(columns):
+            raise InputError(f"{path} row {number} expected {len(columns)} cells, got {len(row)}; mend that row")
+    return Table(path, columns, lines[1:])
+
+
+def features(table: Table, leave_out: Sequence[str] = ()) -> Rows:
+    """The numeric columns as floats, but those of ``leave_out``.
+
+    Raises:
+        InputError: a cell that is no finite number, with its row and column; or no columns left.
+    """
+    kept = [i for i, name in enumerate(table.columns) if name not in leave_out]
+    if not kept:
+        raise InputError(f"{table.path} expected columns of numbers beside {', '.join(leave_out)}, got none; add some")
+    values = np.empty((len(table.rows), len(kept)), np.float32)
+    for r, row in enumerate(table.rows):
+        for k, i in enumerate(kept):
+            values[r, k] = _number(row[i], table, r, i)
+    return values
+
+
+def _number(cell: str, table: Table, row: int, column: int) -> float:
+    try:
+        value = float(cell)
+        if math.isfinite(value):
+            return value
+    except ValueError:
+        pass
+    raise InputError(
+        f"{table.path} row {row + 1}, column {table.columns[column]!r} expected a finite number, got "
+        f"{cell!r}; "
+        "mend the cell or leave out the column"
+    )
+
+
+def column(table: Table, name: str) -> int:
+    """The place of the column ``name``; an unknown name is an InputError with the nearest."""
+    from innerloop.errors import nearest
+
+    if name not in table.columns:
+        raise InputError(f"{table.path} has no column {name!r}: {nearest(name, table.columns)}")
+    return table.columns.index(name)
+
+
+def read_support_table(path: Path, target: str, classification: bool) -> tuple[Rows, list[str] | Rows]:
+    """(features, targets) of a CSV file: class names, or (examples, 1) numbers for regression."""
+    table = read_table(path)
+    at = column(table, target)
+    x = features(table, leave_out=[target])
+    if classification:
+        return x, [row[at].strip() for row in table.rows]
+    y = np.array([[_number(row[at], table, r, at)] for r, row in enumerate(table.rows)], np.float32)
+    return x, y

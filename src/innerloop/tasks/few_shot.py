@@ -1,0 +1,289 @@
+"""N-way K-shot tasks from pictures by class: which classes, drawings and turns, all from the task's key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from innerloop import keys as random_keys
+from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
+from innerloop.data.class_images import ClassImages
+from innerloop.errors import InputError
+
+# Salts: each decision of a task has its own stream, so that adding one changes no other.
+_CLASSES, _DRAWINGS, _GROUP, _SUPPORT_ORDER, _QUERY_ORDER, _NOISE = range(1, 7)
+_LAST = torch.iinfo(torch.int64).max
+
+
+class TaskIndex(NamedTuple):
+    """Which drawings make up a batch of tasks.
+
+    Attributes:
+        classes: numbers of the classes in `ClassImages`, by local label.
+        rotations: quarter turns, by local label.
+        class_ids: numbers of the classes within the split (rotations counted as classes), by local label.
+        drawings: distinct drawing numbers of each class; the first ``shots`` are the support set.
+    """
+
+    classes: Int64[Tensor, "tasks ways"]
+    rotations: Int64[Tensor, "tasks ways"]
+    class_ids: Int64[Tensor, "tasks ways"]
+    drawings: Int64[Tensor, "tasks ways examples"]
+
+
+def draw_without_replacement(key: Tensor, n: int, count: int, salt: int) -> Int64[Tensor, "*keys count"]:
+    """``count`` distinct numbers of 0..n-1 in random order for each key, shape (*key.shape, count)."""
+    return random_keys.bits(key, (n,), salt).topk(count, dim=-1, largest=False, sorted=True).indices
+
+
+class FewShotImages(TaskDistribution):
+    """Tasks of ``ways`` classes with ``shots`` support and ``queries`` query drawings of each.
+
+    A task's classes are drawn without replacement and in random order, so a class has another local label in
+    each task. A class's drawings are drawn without replacement, so support and query are disjoint. Examples
+    stand in blocks, those of label 0 first; learners that read them as a sequence should ask for
+    ``shuffled=True``.
+
+    Args:
+        images: all classes.
+        classes: numbers of the classes of this split.
+        name, split: what and which ("train", "valid", "test").
+        ways, shots, queries: classes of a task; support and query drawings of each class.
+        rotations: each class turned by 0, 90, 180 and 270 degrees counts as four classes (Santoro et al.
+            2016, arXiv:1605.06065). A task may hold a class and the same class turned.
+        within_group: all classes of a task come from one group (alphabet), turned alike; groups with at least
+            ``ways`` classes are equally likely.
+        shuffled: support and query examples each in random order.
+        invert: 1 is the background and 0 the ink.
+        dtype: of the pictures; None: torch's default dtype.
+
+    Raises:
+        InputError: more ways than classes, more examples than drawings, or rotations of pictures that are
+            not square.
+    """
+
+    objective = "cross_entropy"
+    metrics = ("accuracy",)
+
+    def __init__(
+        self,
+        images: ClassImages,
+        classes: Sequence[int],
+        *,
+        name: str = "few_shot",
+        split: str = "train",
+        ways: int = 5,
+        shots: int = 1,
+        queries: int = 15,
+        rotations: bool = False,
+        within_group: bool = False,
+        shuffled: bool = False,
+        invert: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.name, self.split = name, split
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self.rotations, self.within_group = rotations, within_group
+        self.shuffled, self.invert, self.dtype = shuffled, invert, dtype
+        self.images = images
+        self.classes = torch.tensor(list(classes), dtype=torch.int64)
+        self.turns = 4 if rotations else 1
+        self.num_classes = len(self.classes) * self.turns
+        self.input_shape = images.example_shape
+        self.output_size = ways
+        self._check()
+        if within_group:
+            self._group_members, self._group_sizes = self._groups_large_enough()
+        # Turning is a gather with one of four tables: no branch on the key, one kernel for all tasks.
+        height, width = self.input_shape[1:]
+        pixels = torch.arange(height * width).reshape(height, width)
+        self._turned = torch.stack([torch.rot90(pixels, r).reshape(-1) for r in range(self.turns)])
+
+    def _check(self) -> None:
+        where = f"{self.name} ({self.split})"
+        for what, value, least in (
+            ("ways", self.ways, 2),
+            ("shots", self.shots, 1),
+            ("queries", self.queries, 1),
+        ):
+            if value < least:
+                raise InputError(f"{where}: {what} expected at least {least}, got {value}; raise {what}")
+        num, drawings = len(self.classes), self.images.num_drawings
+        for number in self.classes.tolist():
+            if not 0 <= number < self.images.num_classes:
+                raise InputError(
+                    f"{where}: class numbers expected 0 to {self.images.num_classes - 1}, got {number}; "
+                    "correct the split"
+                )
+        if len(torch.unique(self.classes)) != num:
+            raise InputError(f"{where}: class numbers expected to be distinct, got repetitions; correct the split")
+        if self.ways > num * self.turns:
+            raise InputError(
+                f"{where}: ways expected at most {num * self.turns}, the classes of this split, "
+                f"got {self.ways}; use fewer ways or a split with more classes"
+            )
+        if self.shots + self.queries > drawings:
+            raise InputError(
+                f"{where}: shots + queries expected at most {drawings}, the drawings of each class, "
+                f"got {self.shots} + {self.queries}; use fewer shots or queries"
+            )
+        if self.rotations and self.input_shape[1] != self.input_shape[2]:
+            raise InputError(
+                f"{where}: rotations expected square pictures, got {self.input_shape[1]} x "
+                f"{self.input_shape[2]}; make them square or set rotations=False"
+            )
+
+    def _groups_large_enough(self) -> tuple[Tensor, Tensor]:
+        """Positions in the split, (groups, largest), padded with -1, of groups of ``ways`` or more; sizes."""
+        members: dict[str, list[int]] = {}
+        for position, number in enumerate(self.classes.tolist()):
+            members.setdefault(self.images.groups[number], []).append(position)
+        enough = [group for group in members.values() if len(group) >= self.ways]
+        if not enough:
+            largest = max(map(len, members.values()), default=0)
+            raise InputError(
+                f"{self.name} ({self.split}): ways within one group expected at most {largest}, "
+                f"the size of the largest, got {self.ways}; use fewer ways or tasks across groups"
+            )
+        padded = torch.full((len(enough), max(map(len, enough))), -1)
+        for row, group in enumerate(enough):
+            padded[row, : len(group)] = torch.tensor(group)
+        return padded, torch.tensor([len(group) for group in enough])
+
+    def indices(self, keys: Int64[Tensor, " tasks"]) -> TaskIndex:
+        """The classes, rotations and drawings of the tasks that belong to these keys."""
+        if self.within_group:
+            members, sizes = self._group_members, self._group_sizes
+            choice = random_keys.integers(keys, len(members) * self.turns, salt=_GROUP)
+            group = choice // self.turns
+            rotations = (choice % self.turns)[:, None].expand(-1, self.ways)
+            order = random_keys.bits(keys, (members.shape[1],), _CLASSES)
+            padding = torch.arange(members.shape[1]) >= sizes[group][:, None]
+            drawn = order.masked_fill(padding, _LAST).topk(self.ways, dim=-1, largest=False, sorted=True).indices
+            positions = members[group].gather(1, drawn)
+        else:
+            assert self.num_classes is not None
+            ids = draw_without_replacement(keys, self.num_classes, self.ways, _CLASSES)
+            positions, rotations = ids // self.turns, ids % self.turns
+        each_class = random_keys.fold(keys[:, None], torch.arange(self.ways))
+        count = self.shots + self.queries
+        drawings = draw_without_replacement(each_class, self.images.num_drawings, count, _DRAWINGS)
+        return TaskIndex(self.classes[positions], rotations, positions * self.turns + rotations, drawings)
+
+    def pictures(self, index: TaskIndex) -> Float[Tensor, "tasks ways examples channels height width"]:
+        """The drawings of an index, values in [0, 1]."""
+        channels, height, width = self.input_shape
+        flat = self.images.images.reshape(self.images.num_classes, self.images.num_drawings, channels, height * width)
+        chosen = flat[index.classes[..., None], index.drawings]
+        if self.turns > 1:
+            table = self._turned[index.rotations][:, :, None, None, :]
+            chosen = chosen.gather(-1, table.expand(chosen.shape))
+        values = chosen.to(self.dtype or torch.get_default_dtype()) / 255
+        if self.invert:
+            values = 1 - values
+        return values.reshape(*chosen.shape[:3], channels, height, width)
+
+    def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
+        """The tasks of these keys.
+
+        x is (tasks, ways * examples, channels, height, width) in [0, 1], y is (tasks, ways * examples).
+        """
+        index = self.indices(keys)
+        pictures = self.pictures(index)
+        return Task(
+            support=self._side(keys, pictures[:, :, : self.shots], _SUPPORT_ORDER),
+            query=self._side(keys, pictures[:, :, self.shots :], _QUERY_ORDER),
+            objective=self.objective,
+            class_ids=index.class_ids,
+            num_classes=self.num_classes,
+            noise=random_keys.fold(keys, _NOISE),
+        )
+
+    def _side(self, keys: Tensor, pictures: Tensor, salt: int) -> Examples:
+        tasks, ways, each = pictures.shape[:3]
+        x = pictures.flatten(1, 2)
+        y = torch.arange(ways).repeat_interleave(each).expand(tasks, -1).contiguous()
+        if self.shuffled:
+            order = random_keys.permutation(keys, ways * each, salt)
+            x, y = x[torch.arange(tasks)[:, None], order], y.gather(1, order)
+        return Examples(x=x, y=y)
+
+    def class_name(self, class_id: int) -> str:
+        """The name of a class of this split, by the number that `Task.class_ids` gives."""
+        name = self.images.names[int(self.classes[class_id // self.turns])]
+        turn = class_id % self.turns
+        return f"{name} turned {90 * turn}°" if turn else name
+
+    def default_model(self) -> nn.Module:
+        """The four-layer convolutional network of Vinyals et al. (2016), arXiv:1606.04080."""
+        from innerloop import models
+
+        return models.conv4(self.input_shape, self.ways)
+
+
+def few_shot_family(
+    name: str,
+    images: ClassImages,
+    splits: Mapping[str, Sequence[int]],
+    *,
+    ways: int = 5,
+    shots: int = 1,
+    queries: int = 15,
+    train_ways: int | None = None,
+    train_shots: int | None = None,
+    train_queries: int | None = None,
+    rotations: bool = False,
+    rotate_test: bool = False,
+    within_group: bool = False,
+    shuffled: bool = False,
+    invert: bool = False,
+    dtype: torch.dtype | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> TaskFamily:
+    """The three splits of a few-shot problem.
+
+    Args:
+        name: of the problem.
+        images: all classes.
+        splits: class numbers of "train", "valid" and "test"; they must not overlap.
+        ways, shots, queries: of all splits.
+        train_ways, train_shots, train_queries: of the training split, where it differs.
+        rotations: turned training classes are classes of their own.
+        rotate_test: turned validation and test classes too.
+        within_group, shuffled, invert, dtype: see `FewShotImages`.
+        options: what makes the family again; written to run directories.
+
+    Raises:
+        InputError: a class in two splits, or what `FewShotImages` refuses.
+    """
+    owner: dict[int, str] = {}
+    for split in ("train", "valid", "test"):
+        for number in splits[split]:
+            if owner.setdefault(number, split) != split:
+                raise InputError(
+                    f"{name}: each class expected in one split, got {images.names[number]!r} in "
+                    f"{owner[number]} and {split}; take it out of one"
+                )
+
+    def distribution(split: str) -> FewShotImages:
+        training = split == "train"
+        return FewShotImages(
+            images,
+            splits[split],
+            name=name,
+            split=split,
+            ways=train_ways if training and train_ways is not None else ways,
+            shots=train_shots if training and train_shots is not None else shots,
+            queries=train_queries if training and train_queries is not None else queries,
+            rotations=rotations if training else rotate_test,
+            within_group=within_group,
+            shuffled=shuffled,
+            invert=invert,
+            dtype=dtype,
+        )
+
+    return TaskFamily(name, distribution("train"), distribution("valid"), distribution("test"), dict(options or {}))

@@ -1,0 +1,103 @@
+"""Omniglot's splits on a small copy, and on the real archives where they are at hand."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from innerloop.data.class_images import ClassImages
+from innerloop.data.omniglot_archive import CONTENTS, omniglot_folder
+from innerloop.errors import ConfigError, InputError
+from innerloop.tasks import omniglot_characters
+from innerloop.tasks.omniglot_characters import omniglot
+
+
+def small(alphabets: int, letters: int, prefix: str, size: int = 28) -> ClassImages:
+    images = torch.zeros(alphabets * letters, 20, size, size, dtype=torch.uint8)
+    names = [(f"{prefix}{a}", f"{prefix}{a}/character{c:02d}") for a in range(alphabets) for c in range(letters)]
+    return ClassImages(images, tuple(name for _, name in names), tuple(alphabet for alphabet, _ in names))
+
+
+@pytest.fixture
+def small_omniglot(monkeypatch):
+    parts = {"background": small(8, 10, "B"), "evaluation": small(3, 12, "E")}
+    monkeypatch.setattr(omniglot_characters, "load_omniglot", lambda part, size: parts[part])
+    monkeypatch.setattr(omniglot_characters, "TRAINING_CHARACTERS", 60)
+
+
+def names_of(tasks) -> set[str]:
+    return {tasks.images.names[number] for number in tasks.classes.tolist()}
+
+
+@pytest.mark.usefixtures("small_omniglot")
+def test_background_split_holds_out_whole_alphabets():
+    family = omniglot(valid_alphabets=2)
+    train, valid, test = (names_of(tasks) for tasks in family[1:4])
+    alphabets = [{name.split("/")[0] for name in names} for names in (train, valid, test)]
+    assert [len(names) for names in (train, valid, test)] == [60, 20, 36]
+    assert alphabets[2] == {"E0", "E1", "E2"} and not alphabets[0] & alphabets[1]
+    assert names_of(omniglot(valid_alphabets=2).valid) == valid
+    assert names_of(omniglot(valid_alphabets=2, split_seed=1).valid) != valid
+
+
+@pytest.mark.usefixtures("small_omniglot")
+def test_random_split_is_disjoint_and_complete():
+    family = omniglot(split="random", valid_characters=10)
+    train, valid, test = (names_of(tasks) for tasks in family[1:4])
+    assert [len(names) for names in (train, valid, test)] == [50, 10, 56]
+    assert len(train | valid | test) == 116
+    assert {name[0] for name in test} == {"B", "E"}
+    assert names_of(omniglot(split="random", valid_characters=10, split_seed=5).test) != test
+
+
+@pytest.mark.usefixtures("small_omniglot")
+def test_rotations_by_split():
+    family = omniglot(valid_alphabets=2)
+    assert (family.train.num_classes, family.valid.num_classes, family.test.num_classes) == (240, 20, 36)
+    family = omniglot(valid_alphabets=2, rotate_test=True, rotations=False)
+    assert (family.train.num_classes, family.valid.num_classes, family.test.num_classes) == (60, 80, 144)
+
+
+@pytest.mark.usefixtures("small_omniglot")
+def test_options_make_the_same_problem_again():
+    family = omniglot(valid_alphabets=2, train_ways=7, within_alphabet=True, dtype="float64")
+    again = omniglot(**family.options)
+    assert torch.equal(family.train.at(0, 0, 4).class_ids, again.train.at(0, 0, 4).class_ids)
+    assert again.train.ways == 7 and again.test.at(0, 0, 2).support.x.dtype == torch.float64
+    assert again.test.within_group
+
+
+@pytest.mark.usefixtures("small_omniglot")
+def test_bad_options():
+    with pytest.raises(ConfigError, match="'background' or 'random', got 'backgroud'"):
+        omniglot(split="backgroud")
+    with pytest.raises(InputError, match="valid_alphabets expected 1 to 7, got 8"):
+        omniglot(valid_alphabets=8)
+    with pytest.raises(InputError, match="valid_characters expected 1 to 59, got 60"):
+        omniglot(split="random", valid_characters=60)
+    with pytest.raises(InputError, match=r"at most 20, .* got 10 \+ 15"):
+        omniglot(valid_alphabets=2, shots=10)
+
+
+def test_absent_data_names_the_command(monkeypatch, tmp_path):
+    monkeypatch.setenv("INNERLOOP_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=f"{tmp_path}.*innerloop data fetch omniglot"):
+        omniglot()
+
+
+@pytest.mark.skipif(
+    not (os.environ.get("INNERLOOP_DATA") and all((omniglot_folder() / c.file).is_file() for c in CONTENTS.values())),
+    reason="needs INNERLOOP_DATA/omniglot with the two official archives",
+)
+def test_the_real_characters(monkeypatch, tmp_path_factory):
+    if "INNERLOOP_CACHE" not in os.environ:
+        monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path_factory.mktemp("cache")))
+    family = omniglot(split="random", rotate_test=True)
+    assert (family.train.num_classes, family.valid.num_classes, family.test.num_classes) == (4400, 400, 1692)
+    family = omniglot()
+    assert family.train.num_classes == 4 * (964 - family.valid.num_classes) and family.test.num_classes == 659
+    x = family.test.at(0, 0, 50).support.x
+    assert x.shape == (50, 5, 1, 28, 28) and x.min() == 0 and x.max() == 1
+    assert 0.03 < x.mean() < 0.2, "ink is 1 and most of the paper is 0"
