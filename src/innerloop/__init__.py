@@ -1,0 +1,66 @@
+"""innerloop: meta-learning in PyTorch. Give it a family of tasks and it learns how to learn.
+
+Names are imported when they are first used, so ``import innerloop`` does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from innerloop.algorithms import ALGORITHMS
+from innerloop.errors import (
+    CheckpointError,
+    ConfigError,
+    DivergedError,
+    InnerloopError,
+    InnerloopWarning,
+    InputError,
+    ShapeError,
+)
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "Examples": "innerloop.core",
+    "Meta": "innerloop.core",
+    "Report": "innerloop.core",
+    "Task": "innerloop.core",
+    "TaskDistribution": "innerloop.core",
+    "TaskFamily": "innerloop.core",
+    "Fitted": "innerloop.fitted",
+    "MetaLearner": "innerloop.meta_learner",
+    "check_meta_gradient": "innerloop.doctor",
+    "compare": "innerloop.evaluation.compare",
+    "evaluate": "innerloop.evaluation.evaluate",
+    "fit": "innerloop.training.fit",
+    "load": "innerloop.bundle",
+    "sync_gradients": "innerloop.training.distributed",
+}
+_MODULES = {"losses", "models", "tasks", "recipes"}
+
+if TYPE_CHECKING:
+    from innerloop import losses, models, recipes, tasks
+    from innerloop.bundle import load
+    from innerloop.core import Examples, Meta, Report, Task, TaskDistribution, TaskFamily
+    from innerloop.doctor import check_meta_gradient
+    from innerloop.evaluation.compare import compare
+    from innerloop.evaluation.evaluate import evaluate
+    from innerloop.fitted import Fitted
+    from innerloop.meta_learner import MetaLearner
+    from innerloop.training.distributed import sync_gradients
+    from innerloop.training.fit import fit
+
+
+def __getattr__(name: str) -> Any:
+    if name in ALGORITHMS:
+        return getattr(importlib.import_module("innerloop.algorithms"), name)
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"innerloop.{name}")
+    raise AttributeError(f"module 'innerloop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *ALGORITHMS, *_NAMES, *_MODULES])

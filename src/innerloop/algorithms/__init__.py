@@ -1,0 +1,57 @@
+"""The methods, by their paper's name. A new method is one file here and one line in ALGORITHMS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from innerloop.registry import Entry, load
+
+ALGORITHMS: dict[str, Entry] = {
+    "maml": Entry(
+        "innerloop.algorithms.maml_method:maml",
+        "Learn an initialisation by backprop through the inner loop (Finn 2017).",
+    ),
+    "fomaml": Entry("innerloop.algorithms.fomaml_method:fomaml", "MAML without second derivatives (Finn 2017)."),
+    "reptile": Entry(
+        "innerloop.algorithms.reptile_method:reptile",
+        "Move the initialisation towards each task's solution (Nichol 2018).",
+    ),
+    "anil": Entry("innerloop.algorithms.anil_method:anil", "MAML that adapts the head only (Raghu 2020)."),
+    "boil": Entry("innerloop.algorithms.boil_method:boil", "MAML that adapts the body only (Oh 2021)."),
+    "meta_sgd": Entry(
+        "innerloop.algorithms.meta_sgd_method:meta_sgd",
+        "MAML with a learned rate for every parameter (Li 2017).",
+    ),
+    "mamlpp": Entry(
+        "innerloop.algorithms.mamlpp_method:mamlpp",
+        "MAML++: six stabilisers, each switchable (Antoniou 2019).",
+    ),
+    "pretrained": Entry(
+        "innerloop.algorithms.pretrained_method:pretrained",
+        "Baseline: transfer learning from all tasks pooled.",
+    ),
+    "multitask_average": Entry(
+        "innerloop.algorithms.multitask_average_method:multitask_average",
+        "Baseline: the mean of each task's own solution.",
+    ),
+    "scratch": Entry(
+        "innerloop.algorithms.scratch_method:scratch",
+        "Baseline: no meta-learning, every task from random weights.",
+    ),
+}
+
+
+def settings(name: str, objective: str) -> dict[str, dict[str, Any]]:
+    """What a method recommends for an objective ("mse", "cross_entropy", ...) beyond its defaults.
+
+    Returns:
+        ``{"algorithm": {...}, "tasks": {...}}``: keyword arguments of the factory, and of the problem (for example more
+        training shots for Reptile). What the user says goes first.
+    """
+    return load("algorithm", ALGORITHMS, name).settings("regression" if objective == "mse" else "classification")
+
+
+def __getattr__(name: str) -> Any:
+    if name in ALGORITHMS:
+        return load("algorithm", ALGORITHMS, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,108 @@
+"""A model as a pure function of its parameters: the only caller of torch.func.functional_call."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from innerloop.errors import ConfigError
+from innerloop.functional import context
+from innerloop.functional.dropout import Dropout
+from innerloop.functional.norms import BatchNorm, BatchNormPolicy
+
+
+class PureModel:
+    """A converted module without state of its own: ``apply(params, buffers, x) -> (output, new buffers)``.
+
+    It refers to the module that the MetaLearner owns, so moving the learner moves it.
+    """
+
+    def __init__(self, module: nn.Module, batch_norm: BatchNormPolicy) -> None:
+        self.module = module
+        self.batch_norm = batch_norm
+        layers = list(module.modules())
+        self.has_batch_norm = any(isinstance(m, BatchNorm) and m.policy != "none" for m in layers)
+        self.mixes_by_norm = any(isinstance(m, BatchNorm) and m.policy == "batch" for m in layers)
+        # Layers that read the call's context; where there are none, it is not even set (torch.compile is glad of that).
+        self._needs_context = any(isinstance(m, (BatchNorm, Dropout)) for m in layers)
+        self.plain_attention = False  # set by the probe: fused attention has no second derivative
+        self.follow_training = False  # set by the probe: the model draws random numbers by itself
+
+    def parameter_names(self) -> list[str]:
+        return [name for name, _ in self.module.named_parameters()]
+
+    def norm_parameters(self) -> list[str]:
+        """Names of the scales and shifts of BatchNorm layers."""
+        return [
+            f"{layer.name}.{name}".lstrip(".")
+            for layer in self.module.modules()
+            if isinstance(layer, BatchNorm)
+            for name in ("weight", "bias")
+            if getattr(layer, name) is not None
+        ]
+
+    def running_buffers(self) -> dict[str, Tensor]:
+        """The running statistics that meta-training updates."""
+        found = {}
+        for layer in self.module.modules():
+            if isinstance(layer, BatchNorm) and layer.policy in ("per_step", "running"):
+                for kind in ("running_mean", "running_var"):
+                    found[f"{layer.name}.{kind}"] = getattr(layer, kind).detach().clone()
+        return found
+
+    def apply(
+        self,
+        params: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        step: int = 0,
+        training: bool = False,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The module's output for the examples ``x`` of one task, and its new running statistics."""
+        with ExitStack() as stack:
+            if self.plain_attention:
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if self.follow_training and self.module.training != training:
+                self.module.train(training)
+            values = {**params, **buffers}
+            if not self._needs_context:
+                return torch.func.functional_call(self.module, values, (x,)), dict(buffers)
+            call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
+            stack.enter_context(context.running(call))
+            return torch.func.functional_call(self.module, values, (x,)), call.buffers
+
+
+def head_module(module: nn.Module) -> str:
+    """The name of the last module, in registration order, that owns parameters: the head."""
+    name = ""
+    for candidate, child in module.named_modules():
+        if any(True for _ in child.parameters(recurse=False)):
+            name = candidate
+    return name
+
+
+def select(names: Sequence[str], adapt: Sequence[str] | None, freeze: Sequence[str] | None) -> tuple[str, ...]:
+    """The parameter names to adapt: those that match a pattern of ``adapt`` (all when None) and none of ``freeze``.
+
+    Patterns are shell-style: "head.*", "*.bias". A pattern that matches nothing is a ConfigError, since it is a typing error.
+    """
+    for pattern in [*(adapt or ()), *(freeze or ())]:
+        if not fnmatch.filter(names, pattern):
+            raise ConfigError(f"pattern {pattern!r} matches no parameter of the model; parameters: {', '.join(names)}")
+    kept = [
+        n
+        for n in names
+        if (adapt is None or any(fnmatch.fnmatchcase(n, p) for p in adapt))
+        and not any(fnmatch.fnmatchcase(n, p) for p in freeze or ())
+    ]
+    if not kept:
+        raise ConfigError(f"no parameter is left to adapt (adapt={list(adapt or [])}, freeze={list(freeze or [])})")
+    return tuple(kept)

@@ -1,0 +1,7 @@
+"""Learners of one task."""
+
+from innerloop.learners.gradient import GradientLearner
+from innerloop.learners.multi_step import MultiStepLearner
+from innerloop.learners.pooled import PooledLearner
+
+__all__ = ["GradientLearner", "MultiStepLearner", "PooledLearner"]

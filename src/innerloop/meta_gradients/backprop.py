@@ -1,0 +1,56 @@
+"""Backpropagation of the query loss through the inner loop."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
+from innerloop.engine import Engine
+from innerloop.errors import ConfigError
+from innerloop.learners import GradientLearner
+
+
+@dataclasses.dataclass(eq=False)
+class Backprop(MetaGradient):
+    """``grad of mean over tasks of L_query(adapt(meta))``.
+
+    Args:
+        learner: any learner whose ``meta_loss`` is differentiable.
+        engine: runs the one-task loss over many tasks.
+        first_order: stop at the inner gradients: the derivative of the fast parameters by the initial ones becomes the
+            identity (for SGD), Finn et al. 2017 section 5.2.
+        first_order_until: outer steps that are first order before second order begins (MAML++'s annealing); 0: none.
+    """
+
+    learner: BaseLearner
+    engine: Engine
+    first_order: bool = False
+    first_order_until: int = 0
+
+    def __post_init__(self) -> None:
+        self.order = "first" if self.first_order else "second"
+        if (self.first_order or self.first_order_until) and not isinstance(self.learner, GradientLearner):
+            raise ConfigError(
+                f"first order needs a learner that adapts by gradients, got {type(self.learner).__name__}; use Backprop as it is"
+            )
+        self._cheap = (
+            dataclasses.replace(self.learner, first_order=True)
+            if isinstance(self.learner, GradientLearner)
+            else self.learner
+        )
+
+    def __call__(
+        self,
+        carry: dict[str, Tensor],
+        meta: Meta,
+        tasks: Task,
+        outer_step: int,
+        generator: torch.Generator | None,
+    ) -> OuterGradient:
+        del generator
+        learner = self._cheap if self.first_order or outer_step < self.first_order_until else self.learner
+        params, rule, aux = self.engine.mean_gradient(learner, meta, tasks, outer_step)
+        return OuterGradient(params, rule, aux.get("buffers", {}), carry, aux["metrics"])

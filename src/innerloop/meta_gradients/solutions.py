@@ -1,0 +1,32 @@
+"""Where the inner loop ends up, averaged over tasks: shared by the estimators that look at solutions, not at gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from innerloop.core import Meta, OuterGradient, Task
+from innerloop.engine import Engine
+from innerloop.learners import GradientLearner
+from innerloop.learners.gradient import query_metrics
+
+Solution = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
+
+
+def mean_solution(learner: GradientLearner, engine: Engine, meta: Meta, tasks: Task) -> Solution:
+    """Means over tasks of (adapted parameters, running statistics, query metrics) after ``inner_steps`` steps; no graph."""
+
+    def solve(meta: Meta, task: Task) -> Solution:
+        fast = learner.adapt(meta, task, learner.inner_steps)
+        loss, prediction, _ = learner.query_loss(meta, fast, task)
+        return fast.params, fast.buffers, query_metrics(loss, prediction, task, learner.loss)
+
+    return engine.mean(solve, meta, tasks)
+
+
+def displacement(meta: Meta, solution: Solution, carry: dict[str, Tensor]) -> OuterGradient:
+    """``meta - mean solution`` as the outer gradient; zeros for what is not adapted."""
+    params, buffers, metrics = solution
+    grads = {name: p - params[name] if name in params else torch.zeros_like(p) for name, p in meta.params.items()}
+    rule = {name: torch.zeros_like(p) for name, p in meta.rule.items()}
+    return OuterGradient(grads, rule, buffers, carry, metrics)

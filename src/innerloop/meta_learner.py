@@ -1,0 +1,396 @@
+"""The module that owns what is learned across tasks, and holds learner, rule and meta-gradient together."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from innerloop import keys, labels, losses
+from innerloop.boundary import as_tensor, check_task
+from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
+from innerloop.engine import Engine, take
+from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
+from innerloop.fitted import Fitted, predict_alone
+from innerloop.functional import PureModel, convert, probe
+from innerloop.functional.norms import BatchNormPolicy
+from innerloop.learners import PooledLearner
+from innerloop.learners.pooled import GLOBAL_HEAD, new_head
+from innerloop.models import describe
+
+_log = logging.getLogger("innerloop")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    """A method's recommended outer loop, used by `fit` where the caller does not say.
+
+    Attributes:
+        optimizer: "adam" or "sgd".
+        lr: outer learning rate.
+        schedule: see `training.config.TrainConfig`.
+        num_tasks: tasks in an outer step.
+        min_lr: end of the cosine schedule.
+    """
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = 1e-3
+    schedule: Literal["constant", "linear", "cosine", "average"] = "constant"
+    num_tasks: int = 16
+    min_lr: float = 0.0
+
+
+Pairing = Callable[[PureModel, Engine], tuple[BaseLearner, MetaGradient]]
+
+
+class MetaLearner(nn.Module):
+    """What a factory such as `il.maml` returns.
+
+    ``parameters()`` begins with the model's own parameters, in its own order and shapes; learned rates and other parameters
+    of the method come after. The given module is copied, not changed.
+
+    Args:
+        name: the method's registry name.
+        options: the factory's arguments, JSON-able, to make it again.
+        model: any nn.Module.
+        pair: makes the learner and the meta-gradient from the pure model and the engine.
+        outer: the recommended outer loop.
+        loss: the factory's ``loss=``.
+        batch_norm: policy of BatchNorm layers.
+        inductive: predict queries one at a time beside the support set when evaluating, where the model mixes examples.
+        norm_rows: inner steps + 1, for per-step statistics.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        model: nn.Module,
+        pair: Pairing,
+        *,
+        outer: Outer,
+        loss: str | losses.Loss | None = None,
+        batch_norm: BatchNormPolicy = "batch",
+        inductive: bool = False,
+        norm_rows: int = 1,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.options = dict(options)
+        self.outer = outer
+        self.loss = loss
+        self.inductive = inductive
+        self.model_spec = describe(model)
+        self.model_class = f"{type(model).__module__}.{type(model).__qualname__}"
+        self.model, self.notes = convert(model, batch_norm, norm_rows)
+        self.pure = PureModel(self.model, batch_norm)
+        self.engine = Engine(convolutional=any(isinstance(m, nn.modules.conv._ConvNd) for m in self.model.modules()))
+        self.learner, self.meta_gradient = pair(self.pure, self.engine)
+        self.meta_gradient.check(self.learner)
+        rule = self.learner.init_rule(dict(self.model.named_parameters()), None)
+        self.rule = nn.ParameterDict()
+        self._rule_names = {key.replace(".", "|"): key for key in rule}
+        for key, value in rule.items():
+            self.rule[key.replace(".", "|")] = nn.Parameter(value.detach().clone())
+        self.task_objective: str | None = None  # of the family it was trained on, as far as known
+        self.outer_step = 0
+        self.carry = self.meta_gradient.init(self.meta())
+        self._mixes = False
+        self._seen: set[Any] = set()
+        self.output_size: int | None = None
+
+    # ---- what is learned -------------------------------------------------------------------------------------------
+    def meta(self) -> Meta:
+        """The outer parameters as detached tensors that share memory with this module's."""
+        params = {name: p.detach() for name, p in self.model.named_parameters()}
+        rule = {self._rule_names[key]: p.detach() for key, p in self.rule.items()}
+        buffers = {name: b for name, b in self.model.named_buffers() if name in self._running_names()}
+        return Meta(params, rule, buffers)
+
+    def _running_names(self) -> set[str]:
+        return set(self.learner.init_buffers()) if self.pure.has_batch_norm else set()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> MetaLearner:
+        super()._apply(fn, recurse)
+        self.carry = {name: fn(value) for name, value in self.carry.items()}
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def inner_steps(self) -> int:
+        return self.learner.inner_steps
+
+    @property
+    def eval_steps(self) -> int:
+        return self.learner.eval_steps
+
+    @property
+    def strategy(self) -> str:
+        return self.engine.strategy
+
+    @strategy.setter
+    def strategy(self, value: str) -> None:
+        if value not in ("auto", "looped", "vmapped", "compiled"):
+            raise ConfigError(f"strategy expected 'auto', 'looped', 'vmapped' or 'compiled', got {value!r}")
+        self.engine.strategy = value
+
+    @property
+    def chunk_size(self) -> int | None:
+        return self.engine.chunk_size
+
+    @chunk_size.setter
+    def chunk_size(self, value: int | None) -> None:
+        if value is not None and value < 1:
+            raise ConfigError(f"chunk_size expected None or at least 1, got {value}")
+        self.engine.chunk_size = value
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether one example's output depends on the others in its batch (batch statistics)."""
+        return self.pure.mixes_by_norm or self._mixes
+
+    def assume_mixing(self, mixes: bool) -> None:
+        """Take over from a file what trying the model out had shown."""
+        self._mixes = mixes and not self.pure.mixes_by_norm
+
+    @property
+    def transductive(self) -> bool:
+        """Whether, in evaluation, one query's prediction can depend on the other queries."""
+        return self.mixes_examples and not self.inductive
+
+    # ---- the outer step --------------------------------------------------------------------------------------------
+    def backward(self, batch: Task, *, outer_step: int | None = None) -> dict[str, Tensor]:
+        """Add the meta-gradient, averaged over the tasks of ``batch``, to ``.grad``; return detached metrics.
+
+        Args:
+            batch: tasks with a leading axis.
+            outer_step: where training is, for methods with a schedule of their own; None: the number of calls so far.
+
+        Raises:
+            InputError, ShapeError: data that does not fit.
+            DivergedError: a loss or gradient that is not finite.
+        """
+        batch = self._with_noise(self.check(batch))
+        self.prepare(batch.num_classes)
+        step = self.outer_step if outer_step is None else outer_step
+        found = self.meta_gradient(self.carry, self.meta(), batch, step, None)
+        self.carry = found.carry
+        for name, p in self.model.named_parameters():
+            _accumulate(p, found.params[name])
+        for key, p in self.rule.items():
+            _accumulate(p, found.rule[self._rule_names[key]])
+        with torch.no_grad():
+            for name, value in found.buffers.items():
+                self.model.get_buffer(name).copy_(value)
+        self.outer_step = step + 1
+        metrics = {name: value.detach() for name, value in found.metrics.items()}
+        if not bool(torch.isfinite(metrics["loss"])):
+            raise DivergedError(
+                f"the outer loss at outer step {step} is {metrics['loss'].item()}; "
+                "lower inner_lr or the outer rate, clip the gradient (clip_norm), or use fewer inner steps"
+            )
+        return metrics
+
+    def _with_noise(self, batch: Task) -> Task:
+        if batch.noise is not None:
+            return batch
+        return dataclasses.replace(
+            batch,
+            noise=keys.task_keys(0, "bare", self.outer_step, 0, batch.support.y.shape[0]).to(self.device),
+        )
+
+    def prepare(self, num_classes: int | None) -> None:
+        """Make room for as many global classes as the training tasks have (pooled pretraining only).
+
+        `fit` calls it; in one's own loop the first batch does. The parameter object stays the same and only its data
+        grows, so an optimizer made before this still owns it.
+        """
+        if not isinstance(self.learner, PooledLearner) or num_classes is None or not len(self.rule):
+            return
+        weight = self.rule[f"{GLOBAL_HEAD}/weight"]
+        if weight.shape[0] < num_classes:
+            for name, value in new_head(num_classes, weight.shape[1], weight, None).items():
+                self.rule[name].data = value
+                self.rule[name].grad = None
+
+    def resize_global_head(self, found: Mapping[str, Tensor]) -> None:
+        """Give the global head the size that it has in a checkpoint."""
+        name = f"rule.{GLOBAL_HEAD}/weight"
+        if name in found:
+            self.prepare(found[name].shape[0])
+
+    # ---- one or many new tasks -------------------------------------------------------------------------------------
+    def adapt(self, x: Any, y: Any, steps: int | None = None) -> Fitted:
+        """Adapt to one new task.
+
+        Args:
+            x: (examples, *input_shape): a tensor, an array or lists.
+            y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
+            steps: inner steps; None: ``eval_steps``.
+
+        Returns:
+            A `Fitted`, independent of what happens to this learner later.
+        """
+        if steps is not None and steps < 0:
+            raise ConfigError(f"steps expected at least 0, got {steps}")
+        tx = as_tensor(x, "x")
+        objective = self.task_objective if self.loss is None else None
+        classes: list[Any] | None = None
+        if (
+            labels.is_classification(y)
+            and losses.resolve(self.loss or objective, torch.zeros(1, dtype=torch.int64)) is not losses.mse
+        ):
+            classes, ty = labels.encode(y)
+        else:
+            ty = as_tensor(y, "y").to(self.dtype)
+        if tx.ndim == 0 or ty.ndim == 0 or tx.shape[0] == 0 or ty.shape[0] == 0:
+            raise InputError("the support set is empty; give at least one example")
+        if not tx.is_floating_point() and not self._takes_integers():
+            raise InputError(
+                f"x expected floating-point inputs, got {tx.dtype}; convert and scale them as the training data was"
+            )
+        side = Examples(tx[None], ty[None])
+        task = self.check(Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1)))
+        if classes is not None and self.output_size is not None and len(classes) > max(self.output_size, 2):
+            raise InputError(
+                f"the model has {self.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
+            )
+        learner = self.learner.in_evaluation()
+        meta = Meta(*({name: v.detach().clone() for name, v in part.items()} for part in self.meta()))
+        with torch.no_grad():
+            one = take(task, 0)
+            fast = learner.adapt(meta, one, self.eval_steps if steps is None else steps)
+        return Fitted(self, learner, meta, fast, one.support, classes, objective)
+
+    def _takes_integers(self) -> bool:
+        return any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in self.model.modules())
+
+    def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
+        """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""
+        steps = self.eval_steps if steps is None else steps
+        return self._predictions(tasks, steps, inductive, last_only=True)[:, 0].contiguous()
+
+    def trajectory(self, tasks: Task, steps: int, inductive: bool | None = None) -> Tensor:
+        """Query predictions after 0, 1, ... ``steps`` inner steps: (steps + 1, tasks, queries, outputs); no graph is kept."""
+        return self._predictions(tasks, steps, inductive, last_only=False).transpose(0, 1)
+
+    def _predictions(self, tasks: Task, steps: int, inductive: bool | None, last_only: bool) -> Tensor:
+        batch = self._with_noise(self.check(tasks))
+        learner = self.learner.in_evaluation()
+        alone = (self.inductive if inductive is None else inductive) and self.mixes_examples
+
+        def run(meta: Meta, task: Task) -> Tensor:
+            seen: list[Tensor] = []
+
+            def observe(fast: Any, i: int) -> None:
+                if last_only and i < steps:
+                    return
+                if alone:
+                    seen.append(
+                        predict_alone(learner, meta, fast, task.support, task.query.x, not self.engine.needs_loop)
+                    )
+                else:
+                    seen.append(learner.predict(meta, fast, task.query.x, task.query.mask))
+
+            learner.adapt(meta, task, steps, observe)
+            return torch.stack(seen)
+
+        return self.engine.map(run, self.meta(), batch)
+
+    # ---- the boundary ----------------------------------------------------------------------------------------------
+    def check(self, batch: Task) -> Task:
+        """``batch`` in this learner's dtype and device, or an error; new shapes are tried out once on the model."""
+        batch = check_task(batch, self.dtype, self.device)
+        s, q = batch.support, batch.query
+        signature = (s.x.shape[2:], s.x.dtype, s.y.shape[2:], s.y.dtype, batch.objective, s.mask is None)
+        if signature not in self._seen:
+            self._try_out(batch)
+            self._seen.add(signature)
+        if self.output_size and self._labelled(batch):
+            top = max(int(s.y.max()), int(q.y.max()))
+            if top >= max(self.output_size, 2):
+                raise InputError(
+                    f"labels expected 0 to {self.output_size - 1} for a model with {self.output_size} outputs, got {top}"
+                )
+        return batch
+
+    def _labelled(self, batch: Task) -> bool:
+        loss = losses.resolve(self.loss or batch.objective, batch.support.y)
+        return not batch.support.y.is_floating_point() and losses.metric_for(loss) == "accuracy"
+
+    def _try_out(self, batch: Task) -> None:
+        """One forward pass on one task: output shape, loss, and what the model needs of the engine."""
+        x, y = batch.support.x[0], batch.support.y[0]
+        meta = self.meta()
+
+        def forward(x: Tensor) -> Tensor:
+            try:
+                return self.pure.apply(meta.params, meta.buffers, x, training=False)[0]
+            except (ShapeError, InputError):
+                raise
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise ShapeError(
+                    f"the model cannot take inputs of shape {tuple(x.shape)} (examples, ...): {first}"
+                ) from error
+
+        found = probe(forward, x)
+        if found.needs_loop:
+            self.engine.needs_loop = found.needs_loop
+            self._note(
+                f"{', '.join(found.needs_loop)}: vmap gets it wrong or refuses it; tasks run one after the other"
+            )
+        if found.attention and not self.pure.plain_attention:
+            self.pure.plain_attention = True
+            self._note("fused attention has no second derivative here; its plain kernel is used")
+        if found.random:
+            self.engine.needs_loop = (*self.engine.needs_loop, *found.random)
+            self.pure.follow_training = True
+            self._note(
+                f"the model draws random numbers itself ({', '.join(found.random)}): results depend on torch's global generator"
+            )
+        self._mixes = self._mixes or (found.mixes_examples and not self.pure.mixes_by_norm)
+        if self._mixes and batch.support.mask is not None:
+            raise ConfigError(
+                "the model mixes examples and the tasks are padded with masks; group tasks by size instead"
+            )
+        output = torch.zeros(found.output_shape, dtype=self.dtype, device=self.device)
+        loss = losses.resolve(self.loss or batch.objective, y)
+        losses.check_shapes(loss, output, y)
+        self.output_size = found.output_shape[-1] if len(found.output_shape) > 1 else 1
+        in_range = y if y.is_floating_point() else y.clamp(max=max(self.output_size - 1, 1))
+        try:
+            value = loss(output, in_range)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise ShapeError(
+                f"the loss cannot compare a prediction {found.output_shape} with targets {tuple(y.shape)}: {str(error).splitlines()[0]}"
+            ) from error
+        if not isinstance(value, Tensor) or value.ndim != 0:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ShapeError(
+                f"the loss expected to return a scalar tensor, got {got}; average over the examples (reduction='mean')"
+            )
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            _log.info(text)
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, inner_steps={self.inner_steps}, strategy={self.strategy!r}"
+
+
+def _accumulate(p: nn.Parameter, grad: Tensor) -> None:
+    grad = grad.detach()
+    p.grad = grad.clone() if p.grad is None else p.grad + grad

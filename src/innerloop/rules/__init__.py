@@ -1,0 +1,7 @@
+"""Update rules: how a gradient changes the fast parameters."""
+
+from innerloop.rules.adam import Adam
+from innerloop.rules.learned_rates import PerLayerPerStepRates, PerParameterRates
+from innerloop.rules.sgd import SGD
+
+__all__ = ["SGD", "Adam", "PerLayerPerStepRates", "PerParameterRates"]
