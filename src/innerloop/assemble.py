@@ -1,0 +1,157 @@
+"""From names and options to a learner and its problem, in one place: what train, compare, doctor and recipes
+share.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from innerloop import algorithms, models
+from innerloop import tasks as problems
+from innerloop.core import TaskFamily
+from innerloop.errors import CheckpointError, ConfigError, nearest
+from innerloop.registry import load
+
+
+def assemble(
+    algorithm: str,
+    tasks: str,
+    model: str | None = None,
+    *,
+    algorithm_options: Mapping[str, Any] | None = None,
+    task_options: Mapping[str, Any] | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    recommended: bool = True,
+) -> tuple[Any, TaskFamily]:
+    """A fresh MetaLearner and the problem it is for.
+
+    Args:
+        algorithm: a name of `innerloop.algorithms.ALGORITHMS`.
+        tasks: a name of `innerloop.tasks.TASKS`.
+        model: a name of `innerloop.models.MODELS`; None: the problem's default model.
+        algorithm_options: keyword arguments of the method's factory; they win over what is recommended.
+        task_options: keyword arguments of the problem's factory.
+        model_options: keyword arguments of the model, beside its input shape and output size.
+        seed: of the initial weights: equal seeds give equal weights.
+        recommended: start from `innerloop.algorithms.settings` for this kind of problem, not from the paper's
+            defaults.
+
+    Raises:
+        ConfigError: an unknown name or option, or a pairing that cannot work.
+    """
+    make_learner = load("algorithm", algorithms.ALGORITHMS, algorithm)
+    family = problem(tasks, task_options)
+    options = dict(algorithm_options or {})
+    if recommended:
+        advice = algorithms.settings(algorithm, family.train.objective)
+        options = {**advice.get("algorithm", {}), **options}
+        family = _with_advice(family, tasks, task_options or {}, advice.get("tasks", {}))
+    torch.manual_seed(seed)
+    net = build_model(model, family, model_options)
+    _check_names(f"algorithm {algorithm}", make_learner, options)
+    return make_learner(net, **options), family
+
+
+def _with_advice(family: TaskFamily, tasks: str, given: Mapping[str, Any], advice: Mapping[str, Any]) -> TaskFamily:
+    """The problem again with what the method recommends for it (more training shots, say), where nobody said
+    otherwise.
+    """
+    known = inspect.signature(load("problem", problems.TASKS, tasks)).parameters
+    more = {name: value for name, value in advice.items() if name in known and given.get(name) is None}
+    return problem(tasks, {**given, **more}) if more else family
+
+
+def problem(tasks: str, options: Mapping[str, Any] | None = None) -> TaskFamily:
+    """The problem of this name with these options; an unknown name or option is a ConfigError."""
+    make_family = load("problem", problems.TASKS, tasks)
+    _check_names(f"problem {tasks}", make_family, options or {})
+    return make_family(**(options or {}))
+
+
+def build_model(name: str | None, family: TaskFamily, options: Mapping[str, Any] | None = None) -> torch.nn.Module:
+    """A fresh model for this problem's input shape and output size; None: the problem's default model."""
+    split = family.train
+    if name is None:
+        if options:
+            raise ConfigError(f"expected a model's name beside its options, got options {sorted(options)} alone")
+        return split.default_model()
+    make_model = load("model", models.MODELS, name)
+    _check_names(f"model {name}", make_model, options or {})
+    shape = tuple(split.input_shape)
+    return make_model(shape[0] if len(shape) == 1 else shape, split.output_size, **(options or {}))
+
+
+def from_run(path: Path) -> tuple[Any, TaskFamily, dict[str, Any]]:
+    """(fresh learner, problem, training settings) of a run directory, as they were before its first step.
+
+    Raises:
+        CheckpointError: no config.json there, or one that is damaged or of a newer version.
+        ConfigError: the run's model is somebody's own module, which a file does not hold.
+    """
+    record = run_record(path)
+    model = record["model"]
+    if "name" not in model:
+        raise ConfigError(
+            f"the model of {str(path)!r} is {model.get('custom', 'a module of your own')}, which the run "
+            "does not hold; "
+            "go on from Python: il.fit(learner, tasks, out=..., resume=True)"
+        )
+    family = problem(record["tasks"]["name"], record["tasks"].get("options"))
+    training = dict(record["training"])
+    torch.manual_seed(training.get("seed", 0))
+    net = models.build(model["name"], model["arguments"])
+    algorithm = record["algorithm"]
+    make_learner = load("algorithm", algorithms.ALGORITHMS, algorithm["name"])
+    options = dict(algorithm.get("options", {}))
+    _check_names(f"algorithm {algorithm['name']}", make_learner, options)
+    return make_learner(net, **options), family, training
+
+
+def run_record(path: Path) -> dict[str, Any]:
+    """The config.json of a run directory; a CheckpointError when there is none that can be used."""
+    file = path / "config.json"
+    if not file.is_file():
+        raise CheckpointError(f"expected a run directory, got {str(path)!r} without config.json; see what --out was")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file} expected JSON, got something damaged ({error}); restore or retrain it"
+        ) from error
+    if not isinstance(record, dict) or record.get("format") != "innerloop-run":
+        raise CheckpointError(f"{file} expected the record of a run, got another file; see what --out was")
+    if record.get("version") != 1:
+        raise CheckpointError(f"{file} expected version 1, got {record.get('version')!r}; update innerloop")
+    for key in ("algorithm", "model", "tasks", "training"):
+        if not isinstance(record.get(key), dict):
+            raise CheckpointError(f"{file} expected a table {key!r}, got {record.get(key)!r}; restore or retrain it")
+    return record
+
+
+def check_device(name: str) -> None:
+    """Raise ConfigError when torch cannot compute on ``name`` here."""
+    try:
+        torch.empty(1, device=name)
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # torch says "not compiled with CUDA enabled" by an assertion
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"device expected one that torch can use here, got {name!r} ({first}); use cpu") from error
+
+
+def _check_names(owner: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(factory).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.default is not p.empty]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"{owner} has no option {name!r}: {nearest(name, known)}")

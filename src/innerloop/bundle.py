@@ -1,0 +1,174 @@
+"""Save and load: task files (`Fitted`) and run directories (`MetaLearner`). Safetensors and JSON; reading runs no code."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from innerloop import algorithms, models
+from innerloop.algorithms.pairing import LossArgument
+from innerloop.core import Examples, Task
+from innerloop.errors import CheckpointError, ConfigError
+from innerloop.fitted import Fitted
+from innerloop.meta_learner import MetaLearner
+from innerloop.registry import load as load_named
+from innerloop.training.checkpoint import RunDirectory, load_weights
+from innerloop.training.files import load_tensors, save_tensors
+
+TASK, VERSION = "innerloop-task", 1
+
+
+def load(path: str | Path, model: nn.Module | None = None, loss: LossArgument = None) -> MetaLearner | Fitted:
+    """Open a task file or a run directory.
+
+    Args:
+        path: a file that `Fitted.save` wrote, or a directory that `fit` wrote.
+        model: needed when the model is not one of `il.models`: an instance of the same class.
+        loss: needed to adapt again when training used a loss function of one's own.
+
+    Returns:
+        A `Fitted` for a file, a `MetaLearner` with the best validated weights for a directory.
+
+    Raises:
+        CheckpointError: nothing there, damaged, of a newer version, or for another model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return load_run(path, model, loss)
+    if not path.exists():
+        raise CheckpointError(f"{path} expected a task file or a run directory, found nothing there")
+    return load_fitted(path, model, loss)
+
+
+def load_run(path: Path, model: nn.Module | None = None, loss: LossArgument = None) -> MetaLearner:
+    """The learner of a run directory, with its best weights."""
+    directory = RunDirectory(path)
+    config = directory.read_config()
+    learner = remake(config, model, loss, path)
+    directory.load_best(learner)
+    return learner
+
+
+def remake(config: dict[str, Any], model: nn.Module | None, loss: LossArgument, path: Path) -> MetaLearner:
+    """The learner that a configuration describes, with fresh weights."""
+    try:
+        name, options = config["algorithm"]["name"], dict(config["algorithm"]["options"])
+        described, objective = config["model"], config.get("objective")
+    except (KeyError, TypeError):
+        raise CheckpointError(
+            f"{path} expected entries 'algorithm' and 'model' in its configuration; it is damaged"
+        ) from None
+    if loss is not None:
+        options["loss"] = loss
+    if model is None:
+        if "name" not in described:
+            raise CheckpointError(
+                f"{path} was made with your own model {described.get('custom')}; give it: il.load(path, model=MyNet())"
+            )
+        model = models.build(described["name"], described["arguments"])
+    try:
+        learner = load_named("algorithm", algorithms.ALGORITHMS, name)(model, **options)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    learner.task_objective = objective
+    return learner
+
+
+def save_fitted(fitted: Fitted, path: Path) -> Path:
+    """Write a task file: the learner's weights, what was adapted, class names, and what makes the learner again."""
+    owner = fitted.owner
+    leaves = pytree.tree_leaves(fitted.fast)
+    tensors = {f"fast/{i:04d}": leaf for i, leaf in enumerate(leaves)}
+    for part in ("params", "rule", "buffers"):
+        tensors |= {f"meta/{part}/{name}": value for name, value in getattr(fitted.meta, part).items()}
+    tensors |= {f"module/{name}": b for name, b in owner.model.named_buffers() if name not in fitted.meta.buffers}
+    if owner.mixes_examples:  # predictions are made beside the support set
+        tensors["support/x"] = fitted.support.x
+        if fitted.support.mask is not None:
+            tensors["support/mask"] = fitted.support.mask
+    support = fitted.support
+    header = {
+        "algorithm": {"name": owner.name, "options": owner.options},
+        "model": owner.model_spec or {"custom": owner.model_class},
+        "objective": owner.task_objective,
+        "classes": fitted.classes_,
+        "task_objective": fitted.objective if isinstance(fitted.objective, str) else None,
+        "step": getattr(fitted.fast, "step", None),
+        "mixes_examples": owner.mixes_examples,
+        "needs_loop": list(owner.engine.needs_loop),
+        "support": {
+            "x": [list(support.x.shape), str(support.x.dtype)],
+            "y": [list(support.y.shape), str(support.y.dtype)],
+            "mask": support.mask is not None,
+        },
+        "dtype": str(owner.dtype),
+    }
+    save_tensors(path, TASK, VERSION, tensors, header)
+    return path
+
+
+def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitted:
+    tensors, header = load_tensors(path, TASK, VERSION)
+    owner = remake(header, model, loss, path)
+    try:
+        owner.to(dtype=_dtype(header["dtype"]))
+        named: dict[str, Tensor] = {}
+        for name, value in tensors.items():
+            if name.startswith("meta/params/"):
+                named[f"learner/model.{name[12:]}"] = value
+            elif name.startswith("meta/rule/"):
+                named[f"learner/rule.{name[10:].replace('.', '|')}"] = value
+            elif name.startswith("meta/buffers/"):
+                named[f"learner/model.{name[13:]}"] = value
+            elif name.startswith("module/"):
+                named[f"learner/model.{name[7:]}"] = value
+        load_weights(owner, named, path)
+        owner.engine.needs_loop = tuple(header["needs_loop"])
+        owner.assume_mixing(bool(header["mixes_examples"]))
+        support = _support(header["support"], tensors)
+        learner = owner.learner.in_evaluation()
+        meta = owner.meta()
+        skeleton = learner.init(meta, Task(support, support, header["task_objective"], noise=torch.tensor(0)))
+        leaves, spec = pytree.tree_flatten(skeleton)
+        saved = [tensors[f"fast/{i:04d}"] for i in range(len(leaves))]
+        if any(a.shape != b.shape for a, b in zip(leaves, saved, strict=True)):
+            raise CheckpointError(f"{path} belongs to another model: adapted values have other shapes")
+        fast = pytree.tree_unflatten(saved, spec)
+        if header["step"] is not None:
+            fast = dataclasses.replace(fast, step=int(header["step"]))
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({error})") from None
+    meta = type(meta)(*({n: v.detach().clone() for n, v in part.items()} for part in meta))
+    return Fitted(owner, learner, meta, fast, support, header["classes"], header["task_objective"])
+
+
+def _dtype(name: str) -> torch.dtype:
+    known = {
+        str(d): d
+        for d in (
+            torch.float16,
+            torch.bfloat16,
+            torch.float32,
+            torch.float64,
+            torch.int64,
+            torch.int32,
+            torch.uint8,
+        )
+    }
+    if name not in known:
+        raise KeyError(f"unknown dtype {name}")
+    return known[name]
+
+
+def _support(described: dict[str, Any], tensors: dict[str, Tensor]) -> Examples:
+    """The stored support inputs, or zeros of their shape where predictions do not need them."""
+    shape, dtype = described["x"]
+    x = tensors["support/x"] if "support/x" in tensors else torch.zeros(1, *shape[1:], dtype=_dtype(dtype))
+    mask = tensors.get("support/mask") if described["mask"] else None
+    y_shape, y_dtype = described["y"]
+    return Examples(x, torch.zeros(x.shape[0], *y_shape[1:], dtype=_dtype(y_dtype)), mask)

@@ -1,0 +1,1 @@
+"""Numbers that can be trusted: evaluation on fixed tasks, intervals, paired comparison."""

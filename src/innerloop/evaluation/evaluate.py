@@ -1,0 +1,118 @@
+"""Adapt to tasks never seen, judge the queries."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop import losses
+from innerloop.core import Report, Task, TaskDistribution
+from innerloop.errors import ConfigError
+from innerloop.evaluation.intervals import mean_ci95
+from innerloop.meta_learner import MetaLearner
+from innerloop.provenance import commit, environment
+
+# Tasks evaluated at once: bounds memory; results do not depend on it.
+_AT_ONCE = 50
+
+
+def evaluate(
+    learner: MetaLearner,
+    tasks: TaskDistribution,
+    *,
+    num_tasks: int = 600,
+    seed: int = 0,
+    steps: int | None = None,
+    curve_steps: int | None = None,
+    transductive: bool | None = None,
+) -> Report:
+    """Mean and 95 % interval of the problem's first metric over ``num_tasks`` fixed tasks.
+
+    Args:
+        learner: any MetaLearner; nothing in it changes.
+        tasks: one split of a problem.
+        num_tasks: how many tasks (the papers' 600).
+        seed: which tasks: task i is a function of (seed, split, i).
+        steps: inner steps; None: the learner's ``eval_steps``.
+        curve_steps: also give the metric after 0, 1, ... this many steps.
+        transductive: False: predict each query beside the support set alone; True: all queries of a task together; None: the
+            method's protocol (`MetaLearner.inductive`).
+
+    Raises:
+        ConfigError: ``num_tasks`` below 1.
+        InputError, ShapeError: tasks that the learner's model cannot take.
+    """
+    if num_tasks < 1:
+        raise ConfigError(f"num_tasks expected at least 1, got {num_tasks}")
+    for name, value in (("steps", steps), ("curve_steps", curve_steps)):
+        if value is not None and value < 0:
+            raise ConfigError(f"{name} expected at least 0, got {value}")
+    metric = tasks.metrics[0]
+    inductive = learner.inductive if transductive is None else not transductive
+    started = time.perf_counter()
+    main = learner.eval_steps if steps is None else steps
+    per_task: list[float] = []
+    curves: list[Tensor] = []
+    for start in range(0, num_tasks, _AT_ONCE):
+        batch = tasks.at(seed, 0, min(_AT_ONCE, num_tasks - start), start)
+        if curve_steps is None:
+            per_task += task_metric(metric, learner.predict_queries(batch, main, inductive), batch).tolist()
+        else:
+            trajectory = learner.trajectory(batch, max(main, curve_steps), inductive)
+            values = torch.stack([task_metric(metric, prediction, batch) for prediction in trajectory])
+            per_task += values[main].tolist()
+            curves.append(values[: curve_steps + 1])
+    mean, ci95 = mean_ci95(per_task)
+    curve = [mean_ci95(row.tolist()) for row in torch.cat(curves, 1)] if curves else []
+    return Report(
+        metric=metric,
+        mean=mean,
+        ci95=ci95,
+        per_task=tuple(per_task),
+        num_tasks=num_tasks,
+        seed=seed,
+        split=tasks.split,
+        transductive=learner.mixes_examples and not inductive,
+        curve=tuple(m for m, _ in curve),
+        curve_ci95=tuple(c for _, c in curve),
+        config={
+            "algorithm": {"name": learner.name, "options": learner.options},
+            "model": learner.model_spec or {"custom": learner.model_class},
+            "tasks": {"name": tasks.name},
+            "steps": main,
+        },
+        commit=commit(),
+        environment=environment(),
+        wall_seconds=time.perf_counter() - started,
+    )
+
+
+def task_metric(metric: str, prediction: Tensor, batch: Task) -> Tensor:
+    """The metric of each task, (tasks,), in double precision."""
+    query = batch.query
+    y = query.y.to(prediction.device)
+    y = y.to(torch.float64) if y.is_floating_point() else y
+    prediction = prediction.to(torch.float64)
+    if query.mask is None:
+        return torch.vmap(lambda p, t: losses.METRICS[metric](p, t, None))(prediction, y)
+    return torch.vmap(losses.METRICS[metric])(prediction, y, query.mask.to(prediction.device))
+
+
+def card(report: Report, folder: str | Path) -> Path:
+    """Write the evaluation card ``evaluation.json`` into a run directory."""
+    from innerloop.training.files import write_atomically
+
+    path = Path(folder) / "evaluation.json"
+    write_atomically(path, json.dumps(as_dict(report), indent=1).encode())
+    return path
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """A report as plain JSON values."""
+    return dataclasses.asdict(report)

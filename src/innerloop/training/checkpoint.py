@@ -1,0 +1,179 @@
+"""A run directory: the configuration that repeats it, checkpoints that resume it, the best weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop.core import TaskFamily
+from innerloop.errors import CheckpointError, InputError
+from innerloop.meta_learner import MetaLearner
+from innerloop.provenance import commit, environment
+from innerloop.training.config import TrainConfig
+from innerloop.training.files import load_tensors, save_tensors, write_atomically
+
+RUN, CHECKPOINT, WEIGHTS, VERSION = "innerloop-run", "innerloop-checkpoint", "innerloop-weights", 1
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run is: everything that a step depends on besides tensors."""
+
+    step: int = 0
+    best_step: int = 0
+    best_value: float | None = None
+    validations_since_best: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    seconds: float = 0.0
+
+
+class RunDirectory:
+    """The files of one run; see the class attributes of `training.checkpoint` for kinds and versions."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.checkpoint_file = self.path / "checkpoint.safetensors"
+        self.best_file = self.path / "best.safetensors"
+        self.metrics_file = self.path / "metrics.jsonl"
+
+    def create(self, force: bool) -> None:
+        """Make the directory, empty of an earlier run.
+
+        Raises:
+            InputError: something is there already and ``force`` is off.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} expected a directory for the run, got a file; choose another place")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            if not force:
+                raise InputError(
+                    f"{self.path} is not empty; resume that run, choose another place, or overwrite it with force"
+                )
+            if not self.config_file.exists():
+                raise InputError(f"{self.path} is not empty and holds no innerloop run; it is not overwritten")
+            for old in [
+                self.checkpoint_file,
+                self.best_file,
+                self.metrics_file,
+                self.path / "evaluation.json",
+            ]:
+                old.unlink(missing_ok=True)
+            for old in self.path.glob("events.out.tfevents*"):
+                old.unlink()
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, learner: MetaLearner, tasks: TaskFamily, config: TrainConfig, command: str) -> None:
+        described = {
+            "format": RUN,
+            "version": VERSION,
+            "algorithm": {"name": learner.name, "options": learner.options},
+            "model": learner.model_spec or {"custom": learner.model_class},
+            "tasks": {"name": tasks.name, "options": dict(tasks.options)},
+            "training": config.as_dict(),
+            "objective": tasks.train.objective,
+            "commit": commit(),
+            "environment": environment(),
+            "command": command,
+        }
+        write_atomically(self.config_file, json.dumps(described, indent=1).encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """The run's configuration.
+
+        Raises:
+            CheckpointError: no run, a damaged one, or one of a newer version.
+        """
+        if not self.config_file.is_file():
+            raise CheckpointError(f"{self.path} expected a run directory with config.json, found none")
+        try:
+            found = json.loads(self.config_file.read_text())
+        except ValueError as error:
+            raise CheckpointError(f"{self.config_file} is damaged ({error}); it cannot be used") from None
+        if not isinstance(found, dict) or found.get("format") != RUN:
+            raise CheckpointError(f"{self.config_file} expected the format {RUN!r}, got another file")
+        if not isinstance(found.get("version"), int) or found["version"] > VERSION:
+            raise CheckpointError(
+                f"{self.config_file} expected version {VERSION} or older, got {found.get('version')}; upgrade innerloop"
+            )
+        return found
+
+    def save(self, learner: MetaLearner, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """One atomic file with all that resuming needs."""
+        tensors = weights(learner)
+        tensors |= {f"carry/{name}": value for name, value in learner.carry.items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"optimizer/{index}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+        tensors["rng/torch"] = torch.get_rng_state()
+        header = {**dataclasses.asdict(progress), "outer_step": learner.outer_step, "method": learner.name}
+        save_tensors(self.checkpoint_file, CHECKPOINT, VERSION, tensors, header)
+
+    def restore(self, learner: MetaLearner, optimizer: torch.optim.Optimizer) -> Progress:
+        """Put a checkpoint back into learner, optimizer and torch's generator.
+
+        Raises:
+            CheckpointError: missing, damaged, newer, or of another method or model.
+        """
+        tensors, header = load_tensors(self.checkpoint_file, CHECKPOINT, VERSION)
+        if header.get("method") != learner.name:
+            raise CheckpointError(
+                f"{self.checkpoint_file} expected a run of {learner.name}, got one of {header.get('method')}"
+            )
+        load_weights(learner, tensors, self.checkpoint_file)
+        learner.carry = {n[6:]: v.to(learner.device) for n, v in tensors.items() if n.startswith("carry/")}
+        learner.outer_step = header["outer_step"]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer/"):
+                _, index, key = name.split("/")
+                state.setdefault(int(index), {})[key] = value
+        described = optimizer.state_dict()
+        described["state"] = state
+        optimizer.load_state_dict(described)
+        torch.set_rng_state(tensors["rng/torch"])
+        names = {f.name for f in dataclasses.fields(Progress)}
+        return Progress(**{name: value for name, value in header.items() if name in names})
+
+    def save_best(self, learner: MetaLearner, progress: Progress) -> None:
+        header = {"method": learner.name, "step": progress.step, "value": progress.best_value}
+        save_tensors(self.best_file, WEIGHTS, VERSION, weights(learner), header)
+
+    def load_best(self, learner: MetaLearner) -> None:
+        """Put the best validated weights into ``learner``; the last ones where the run was not validated."""
+        if self.best_file.exists():
+            tensors, _ = load_tensors(self.best_file, WEIGHTS, VERSION)
+            load_weights(learner, tensors, self.best_file)
+        else:
+            tensors, _ = load_tensors(self.checkpoint_file, CHECKPOINT, VERSION)
+            load_weights(learner, tensors, self.checkpoint_file)
+
+
+def weights(learner: MetaLearner) -> dict[str, Tensor]:
+    """Copies of all that is learned. (`state_dict()` alone is no copy: it changes as training goes on.)"""
+    return {f"learner/{name}": value.detach().clone() for name, value in learner.state_dict().items()}
+
+
+def load_weights(learner: MetaLearner, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put weights back; a missing, surplus or misshapen tensor is a CheckpointError."""
+    found = {name[8:]: value for name, value in tensors.items() if name.startswith("learner/")}
+    own = learner.state_dict()
+    missing, surplus = sorted(set(own) - set(found)), sorted(set(found) - set(own))
+    if missing or surplus:
+        raise CheckpointError(
+            f"{path} belongs to another model: it lacks {missing[:3] or 'nothing'} and has {surplus[:3] or 'nothing'} too many"
+        )
+    learner.resize_global_head(found)
+    own = learner.state_dict()
+    for name, value in found.items():
+        if value.shape != own[name].shape:
+            raise CheckpointError(
+                f"{path} belongs to another model: {name} expected shape {tuple(own[name].shape)}, got {tuple(value.shape)}"
+            )
+    learner.load_state_dict(found)

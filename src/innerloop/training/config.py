@@ -1,0 +1,96 @@
+"""Everything that decides a training run besides the method and the problem: one frozen record.
+
+A field that is None takes the method's recommendation (`MetaLearner.outer`) or is derived from ``steps``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from innerloop.errors import ConfigError
+
+Strategy = Literal["auto", "looped", "vmapped", "compiled"]
+Schedule = Literal["constant", "linear", "cosine", "average"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of meta-training.
+
+    Attributes:
+        steps: outer steps.
+        seed: of the tasks drawn, of the validation tasks and of all noise.
+        num_tasks: tasks in an outer step (the meta-batch); None: the method's recommendation.
+        outer_optimizer: "adam" or "sgd"; None: the method's.
+        outer_lr: outer learning rate; None: the method's.
+        schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)); None: the method's.
+        min_lr: where the cosine schedule ends.
+        clip_norm: largest norm of the meta-gradient; None: no clipping.
+        validate_every: outer steps between validations; None: twenty in the run; 0: never.
+        valid_tasks: how many fixed validation tasks.
+        patience: stop after this many validations without a new best; None: never.
+        checkpoint_every: outer steps between checkpoints; None: at every validation.
+        log_every: outer steps between lines of metrics; None: a hundred in the run.
+        device: "cpu", "cuda" or "cuda:0".
+        precision: "float32" or "float64"; None: as the model is.
+        strategy: how the engine runs many tasks: "auto", "looped", "vmapped" or "compiled".
+        chunk_size: tasks held in memory at once; None: all of a batch.
+        threads: CPU threads of torch; None: as the environment says.
+    """
+
+    steps: int = 1000
+    seed: int = 0
+    num_tasks: int | None = None
+    outer_optimizer: Literal["adam", "sgd"] | None = None
+    outer_lr: float | None = None
+    schedule: Schedule | None = None
+    min_lr: float = 0.0
+    clip_norm: float | None = None
+    validate_every: int | None = None
+    valid_tasks: int = 100
+    patience: int | None = None
+    checkpoint_every: int | None = None
+    log_every: int | None = None
+    device: str = "cpu"
+    precision: Literal["float32", "float64"] | None = None
+    strategy: Strategy = "auto"
+    chunk_size: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("steps", 1),
+            ("num_tasks", 1),
+            ("valid_tasks", 1),
+            ("validate_every", 0),
+            ("patience", 1),
+            ("checkpoint_every", 1),
+            ("log_every", 1),
+            ("chunk_size", 1),
+            ("threads", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ConfigError(f"{name} expected an integer of at least {low}, got {value}")
+        for name in ("outer_lr", "clip_norm", "min_lr"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name} expected a finite number of at least 0, got {value}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ConfigError(f"seed expected a 64-bit integer, got {self.seed}")
+
+    def every(self, name: str) -> int:
+        """The step interval of ``validate_every``, ``checkpoint_every`` or ``log_every``, derived where it is None."""
+        value = getattr(self, name)
+        if value is not None:
+            return value
+        if name == "log_every":
+            return max(1, self.steps // 100)
+        if name == "checkpoint_every":
+            return self.every("validate_every") or max(1, self.steps // 20)
+        return max(1, self.steps // 20)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)

@@ -1,0 +1,21 @@
+"""Outer learning rates as functions of the step, so that a resumed run has nothing to restore."""
+
+from __future__ import annotations
+
+import math
+
+
+def rate(schedule: str, step: int, steps: int, lr: float, min_lr: float = 0.0) -> float:
+    """The outer rate of step ``step`` (from 0) of ``steps``.
+
+    "constant"; "linear" from lr to 0; "cosine" from lr to min_lr; "average": lr / (step + 1), which makes the parameters the
+    running mean of what each step asks for.
+    """
+    done = min(step / steps, 1.0)
+    if schedule == "linear":
+        return lr * (1 - done)
+    if schedule == "cosine":
+        return min_lr + 0.5 * (lr - min_lr) * (1 + math.cos(math.pi * done))
+    if schedule == "average":
+        return lr / (step + 1)
+    return lr
