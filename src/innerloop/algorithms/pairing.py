@@ -119,7 +119,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name == "inner_lr" and not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
             raise ConfigError(f"inner_lr expected a finite number of at least 0, got {value!r}")
-        low = {"inner_steps": 0, "eval_steps": 0, "inner_batch": 1}.get(name)
+        low = {"inner_steps": 0, "eval_steps": 0, "inner_batch": 1, "eval_batch": 1}.get(name)
         if (
             low is not None
             and value is not None

@@ -29,6 +29,7 @@ def reptile(
     inner_lr: float = 1e-3,
     inner_steps: int = 20,
     inner_batch: int | None = 5,
+    eval_batch: int | None = None,
     eval_steps: int | None = 50,
     loss: LossArgument = None,
     inner_optimizer: InnerOptimizer = "adam",
@@ -47,6 +48,7 @@ def reptile(
         inner_lr: inner rate, at least 0 (the authors' default 1e-3).
         inner_steps: mini-batch steps on a training task (the authors' default 20).
         inner_batch: examples in a mini-batch, without replacement pass by pass (their 5); None: all.
+        eval_batch: examples in a mini-batch on a new task; None: ``inner_batch``.
         eval_steps: steps on a new task (their 50); None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
@@ -80,4 +82,5 @@ def reptile(
         estimate=Displacement,
         outer=Outer(optimizer="sgd", lr=1.0, schedule="linear", num_tasks=5),
         inner_batch=inner_batch,
+        eval_batch=eval_batch,
     )

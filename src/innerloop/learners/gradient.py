@@ -49,6 +49,7 @@ class GradientLearner(BaseLearner):
         loss: a loss function or name; None: the task's, else by the targets' dtype.
         first_order: stop the outer gradient at the inner gradient.
         inner_batch: examples in an inner step, drawn without replacement pass by pass from the support set; None: all.
+        eval_batch: the same on a new task; None: ``inner_batch``.
         per_step: names of norm parameters that have values of their own after each inner step (MAML++).
         training: meta-training (statistics recorded, dropout on) or evaluation.
     """
@@ -61,6 +62,7 @@ class GradientLearner(BaseLearner):
     loss: str | losses.Loss | None = None
     first_order: bool = False
     inner_batch: int | None = None
+    eval_batch: int | None = None
     per_step: tuple[str, ...] = ()
     training: bool = True
 
@@ -83,7 +85,7 @@ class GradientLearner(BaseLearner):
         return dataclasses.replace(self, training=False)
 
     def batch(self, task: Task, i: int) -> Examples:
-        size = self.inner_batch
+        size = self.inner_batch if self.training or self.eval_batch is None else self.eval_batch
         total = task.support.y.shape[0]
         if size is None or size >= total or task.noise is None:
             return task.support

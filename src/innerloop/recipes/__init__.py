@@ -1,0 +1,28 @@
+"""Published settings by name. A recipe is data; `run` trains, evaluates and prints the published number beside ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from innerloop.recipes import glyphs, lake, omniglot, sine
+from innerloop.recipes.recipe import Recipe
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for family in (sine, glyphs, omniglot, lake) for recipe in family.recipes()
+}
+
+
+def run(
+    name: str,
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    force: bool = False,
+    results: str | Path | None = None,
+) -> dict[str, Any]:
+    """Run a recipe; see `recipes.run_recipe.run_recipe`."""
+    from innerloop.recipes.run_recipe import run_recipe
+
+    return run_recipe(name, seed=seed, out=out, quiet=quiet, force=force, results=results)
