@@ -1,0 +1,115 @@
+"""Where errors leave innerloop: one line on stderr and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from innerloop.errors import InnerloopError
+
+MENDABLE, INTERRUPTED, DEFECT = 2, 130, 1
+
+
+class Stop(Exception):
+    """End with this exit code; everything has been said."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    with contextlib.suppress(OSError, ValueError):  # a closed stderr must not turn one error into another
+        print(f"innerloop: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+def one_line(message: str) -> str:
+    return " ".join(str(message).split())
+
+
+def _disk(error: OSError) -> str:
+    """What happened to which file, and what to do."""
+    where = f" {str(error.filename)!r}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"expected room on the disk to write{where}, got a full disk; free space or give another --out"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"expected permission to use{where}, got none; change its permissions or give another path"
+    if error.errno == errno.ENOENT:
+        return f"expected a file or folder{where}, got none there; check the path"
+    if error.errno == errno.EISDIR:
+        return f"expected a file, got the folder{where}; check the path"
+    if error.errno == errno.ENOTDIR:
+        return f"expected a folder{where}, got a file in its place; check the path"
+    if error.errno == errno.EEXIST:
+        return f"expected{where} not to be there, but it is; give another path"
+    return f"{error.strerror or error}{where}; check the path and try again"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(sign in str(error).lower() for sign in ("out of memory", "can't allocate memory", "not enough memory"))
+    )
+
+
+def _close_stdout() -> None:
+    """Point stdout nowhere, so that the interpreter's last flush does not complain a second time."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _notes_on_one_line() -> Iterator[None]:
+    """Our own warnings as one line each; those of libraries are for developers and stay unseen here."""
+    import warnings
+
+    from innerloop.errors import InnerloopWarning
+
+    def show(message: Warning | str, category: type[Warning], *_: object) -> None:
+        if issubclass(category, InnerloopWarning):
+            say(f"note: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InnerloopWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Run ``work`` and return the exit code that its outcome calls for."""
+    try:
+        with _notes_on_one_line():
+            code = work()
+        sys.stdout.flush()
+        return code
+    except Stop as stop:
+        return stop.code
+    except KeyboardInterrupt:
+        say("stopped by Ctrl-C")
+        return INTERRUPTED
+    except InnerloopError as error:
+        say(f"error: {error}")
+        return MENDABLE
+    except BrokenPipeError:  # `innerloop list | head -1`: the reader has what it wanted
+        _close_stdout()
+        return 0
+    except OSError as error:
+        _close_stdout()
+        say(f"error: {_disk(error)}")
+        return MENDABLE
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else MENDABLE
+    except Exception as error:
+        if _out_of_memory(error):
+            say("error: expected enough memory, got too little; try a smaller --chunk-size, --num-tasks or model")
+            return MENDABLE
+        if os.environ.get("INNERLOOP_DEBUG") == "1":
+            import traceback
+
+            traceback.print_exc()
+        say(f"internal error: {type(error).__name__}: {error}; please report it (INNERLOOP_DEBUG=1 shows where)")
+        return DEFECT

@@ -1,0 +1,255 @@
+"""`innerloop compare`: which method fits my tasks? The same tasks for all, paired intervals, a table and a
+plot.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from innerloop.cli import output, parts
+from innerloop.cli.evaluate import at_least_one
+from innerloop.cli.listing import registry_of
+from innerloop.cli.program import dashed, run, split
+from innerloop.errors import ConfigError, InputError
+
+OWN = (
+    dict.fromkeys(["--force", "--quiet", "--json", "--help"], 0)
+    | dict.fromkeys(
+        [
+            "--steps",
+            "--num-tasks",
+            "--seed",
+            "--out",
+            "--model",
+            "--device",
+            "--precision",
+            "--strategy",
+            "--threads",
+        ],
+        1,
+    )
+    | {"--chunk-size": 1}
+)
+
+
+def compare(argv: Sequence[str]) -> int:
+    """The flags are the command's own and those of the problem."""
+    words = dashed(argv)
+    names, rest = split(words, OWN, 2, registry_of("tasks"))
+    asked = {"--help", "-h"} & set(words)
+    if len(names) < 2 and not asked:
+        example = "for example: innerloop compare maml,reptile sinusoid"
+        raise ConfigError(f"expected ALG,ALG,... and TASKS, got {' '.join(names) or 'nothing'}; {example}")
+    labels = _labels(names[0]) if names else []
+    problem = parts.known("tasks", names[1]) if len(names) > 1 else None
+    made = parts.parts({"tasks": problem}, OWN)
+    names, rest = split(words, {**made.arity(), **OWN}, 2, registry_of("tasks"))
+    usage = "compare ALG,ALG,... TASKS [OPTIONS]"
+    return run(" ".join(["compare", *names]), _command(made, labels, problem), rest, usage=usage)
+
+
+def _labels(text: str) -> list[str]:
+    """Algorithms and run directories, comma-separated; each is known and there only once."""
+    labels = [label.strip() for label in text.split(",") if label.strip()]
+    if len(labels) < 2:
+        raise ConfigError(f"expected at least two of ALG,ALG,..., got {text!r}; separate them by commas without spaces")
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"expected different algorithms, got {label!r} twice; leave one out")
+        if not Path(label).is_dir():
+            parts.known("algorithm", label)
+    return labels
+
+
+def _command(made: parts.Parts, labels: list[str], problem: str | None) -> Any:
+    from cyclopts import Parameter
+
+    from innerloop.training.config import Strategy, TrainConfig
+
+    def command(**given: Any) -> int:
+        if problem is None:
+            raise ConfigError("expected ALG,ALG,... and TASKS, got nothing; see innerloop list")
+        given = {**defaults, **given}  # cyclopts passes only what was typed
+        records = {key: given.pop(key, None) for key in made.classes}
+        typed = {key: given.pop(key) for key in TRAINING}
+        training = {key: value for key, value in typed.items() if value is not None}
+        return _compare(labels, problem, made.merged(records).get("tasks", {}), training=training, **given)
+
+    default = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
+    texts: dict[str, tuple[Any, Any, str]] = {
+        "steps": (int, default["steps"], "Outer steps of each method that is trained here."),
+        "num_tasks": (int, 600, "Test tasks, the same for all."),
+        "seed": (int, 0, "Of initial weights, training tasks and test tasks."),
+        "model": (str | None, None, "A name of `innerloop list models`; left out: the problem's own."),
+        "out": (
+            Path | None,
+            None,
+            "The folder for the runs, compare.json and the plot; left out: runs/compare-TASKS-seedN.",
+        ),
+        "device": (str | None, None, "cpu, cuda or cuda:0."),
+        "precision": (str | None, None, "float32 or float64."),
+        "strategy": (Strategy | None, None, "How the engine runs many tasks."),
+        "threads": (int | None, None, "CPU threads of torch."),
+        "chunk_size": (int | None, None, "Tasks held in memory at once."),
+        "force": (bool, False, "Overwrite existing runs."),
+        "quiet": (bool, False, "No progress bars."),
+        "json": (bool, False, "Print one JSON object and nothing else."),
+    }
+    annotations: dict[str, Any] = {}
+    for key, (hint, _, text) in texts.items():
+        annotations[key] = Annotated[hint, Parameter(name="--" + key.replace("_", "-"), help=text, negative=())]
+    annotations.update(made.annotations())
+    kind = inspect.Parameter.KEYWORD_ONLY
+    defaults = {key: value for key, (_, value, _) in texts.items()}
+    signature = [inspect.Parameter(k, kind, default=defaults.get(k), annotation=a) for k, a in annotations.items()]
+    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    command.__annotations__ = annotations
+    command.__doc__ = (
+        "Compare methods on the same tasks.\n\nEach is trained with its recommended "
+        "settings for the same number of outer steps; a run directory in place of a name is taken as it is."
+    )
+    return command
+
+
+TRAINING = ("steps", "seed", "device", "precision", "strategy", "threads", "chunk_size")
+
+
+def _compare(
+    labels: list[str],
+    problem_name: str,
+    task_options: dict[str, Any],
+    *,
+    training: dict[str, Any],
+    num_tasks: int,
+    model: str | None,
+    out: Path | None,
+    force: bool,
+    quiet: bool,
+    json: bool,
+) -> int:
+    from innerloop.training.config import TrainConfig
+
+    at_least_one(num_tasks, "--num-tasks")
+    config = TrainConfig(**training)
+    if model is not None:
+        parts.known("model", model)
+    out = out or Path("runs") / f"compare-{problem_name}-seed{config.seed}"
+    if (out / "compare.json").exists() and not force:
+        raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
+    from innerloop import compare as measure
+    from innerloop.assemble import check_device, problem
+
+    check_device(config.device)
+    learners = {}
+    for label in labels:
+        learner = _learner(label, problem_name, model, task_options, training, out, force, quiet or json)
+        learners[Path(label).name if Path(label).is_dir() else label] = learner
+    test = problem(problem_name, task_options).test
+    comparison = measure(learners, test, num_tasks=num_tasks, seed=config.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    found = _summary(comparison)
+    output.write_json(out / "compare.json", found)
+    plot = _plot(comparison, out / "compare.png")
+    if json:
+        output.print_json({**found, "out": str(out)})
+    else:
+        _print(found, comparison)
+        print(f"\nfiles: {out / 'compare.json'}, {plot}")
+    return 0
+
+
+def _learner(
+    label: str,
+    problem_name: str,
+    model: str | None,
+    task_options: dict[str, Any],
+    training: dict[str, Any],
+    out: Path,
+    force: bool,
+    quiet: bool,
+) -> Any:
+    """The learner behind a label: loaded from its run, or trained now."""
+    from innerloop import fit, load
+    from innerloop.assemble import assemble
+    from innerloop.cli.boundary import INTERRUPTED, Stop, say
+
+    if Path(label).is_dir():
+        return load(Path(label))
+    seed = training.get("seed", 0)
+    learner, family = assemble(label, problem_name, model, task_options=task_options, seed=seed)
+    if not quiet:
+        say(f"training {label}")
+    result = fit(
+        learner,
+        family,
+        out=out / label,
+        force=force,
+        quiet=quiet,
+        command=f"innerloop compare {label}",
+        **training,
+    )
+    if result.stopped == "interrupted":
+        say(f"stopped by Ctrl-C; {label} can go on with: innerloop train --resume {out / label}")
+        raise Stop(INTERRUPTED)
+    return learner
+
+
+def _summary(comparison: Any) -> dict[str, Any]:
+    first = next(iter(comparison.reports.values()))
+    return {
+        "metric": first.metric,
+        "num_tasks": first.num_tasks,
+        "seed": first.seed,
+        "split": first.split,
+        "results": {
+            label: {"mean": r.mean, "ci95": r.ci95, "transductive": r.transductive}
+            for label, r in comparison.reports.items()
+        },
+        "differences": [
+            {"first": d.first, "second": d.second, "mean": d.mean, "ci95": d.ci95} for d in comparison.differences
+        ],
+    }
+
+
+def _print(found: Mapping[str, Any], comparison: Any) -> None:
+    rows = []
+    for label, result in found["results"].items():
+        rows.append([label, f"{result['mean']:.4f} ± {result['ci95']:.4f}", "yes" if result["transductive"] else "no"])
+    print(
+        output.table(
+            [
+                f"{found['num_tasks']} {found['split']} tasks, seed {found['seed']}",
+                found["metric"],
+                "transductive",
+            ],
+            rows,
+        )
+    )
+    print()
+    pairs = []
+    for d in comparison.differences:
+        clear = math.isfinite(d.mean) and abs(d.mean) > d.ci95
+        pairs.append([f"{d.first} - {d.second}", f"{d.mean:+.4f} ± {d.ci95:.4f}", "clear" if clear else "not clear"])
+    print(output.table(["difference, same tasks", found["metric"], "95 % interval leaves 0 out"], pairs))
+
+
+def _plot(comparison: Any, path: Path) -> Path:
+    """Means with their 95 % intervals, one line a method."""
+    from innerloop.report import style
+
+    reports = comparison.reports
+    figure = style.new_figure(6.4, 1.1 + 0.45 * len(reports))
+    axes = figure.add_subplot()
+    looks = style.assign(reports)
+    for row, (label, report) in enumerate(reports.items()):
+        axes.errorbar(report.mean, row, xerr=report.ci95, fmt="o", color=looks[label].colour, capsize=3)
+    axes.set_yticks(range(len(reports)), [style.plain(label) for label in reports])
+    axes.set_ylim(len(reports) - 0.5, -0.5)
+    first = next(iter(reports.values()))
+    style.dress(axes, f"{first.metric} on {first.num_tasks} {first.split} tasks, 95 % interval", "")
+    path.write_bytes(style.png(figure))
+    return path

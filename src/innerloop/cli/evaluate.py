@@ -1,0 +1,115 @@
+"""`innerloop evaluate`: a run on tasks it never saw, with its 95 % interval."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from innerloop.cli import output, parts
+from innerloop.cli.program import dashed, existing_folder, run, split
+from innerloop.errors import ConfigError
+
+OWN = {"--num-tasks": 1, "--seed": 1, "--split": 1, "--steps": 1, "--json": 0, "--no-json": 0, "--help": 0}
+
+_USAGE = "evaluate RUN [OPTIONS]"
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """The flags are the command's own and those of the run's problem."""
+    words = dashed(argv)
+    found, rest = split(words, OWN, 1)
+    if {"--help", "-h"} & set(words) and (not found or not Path(found[0]).is_dir()):
+        return run("evaluate", _command(parts.parts({"tasks": None}, OWN), None), ["--help"], usage=_USAGE)
+    if not found:
+        raise ConfigError(
+            "expected RUN, a run directory, got nothing; for example: innerloop evaluate runs/maml-sinusoid-seed0"
+        )
+    from innerloop.assemble import run_record
+
+    path = existing_folder(Path(found[0]), "a run directory", "see the folders that `innerloop train` made")
+    problem = run_record(path)["tasks"]["name"]
+    made = parts.parts({"tasks": parts.known("tasks", problem)}, OWN)
+    found, rest = split(words, {**made.arity(), **OWN}, 1)
+    return run("evaluate", _command(made, Path(found[0])), rest, usage=_USAGE)
+
+
+def _command(made: parts.Parts, path: Path | None) -> Any:
+    from cyclopts import Parameter
+
+    def command(
+        *,
+        num_tasks: int = 600,
+        seed: int = 0,
+        which: str = "test",
+        steps: int | None = None,
+        json: bool = False,
+        **records: Any,
+    ) -> int:
+        if path is None:
+            raise ConfigError("expected RUN, a run directory, got nothing; see innerloop evaluate --help")
+        overrides = made.merged(records).get("tasks", {})
+        return _evaluate(path, overrides, num_tasks, seed, which, steps, json)
+
+    texts: dict[str, tuple[Any, Any, str, str]] = {
+        "num_tasks": (int, 600, "--num-tasks", "How many tasks."),
+        "seed": (int, 0, "--seed", "Which tasks: equal seeds give equal tasks."),
+        "which": (Literal["train", "valid", "test"], "test", "--split", "Which split of the problem."),
+        "steps": (int | None, None, "--steps", "Inner steps; left out: the method's."),
+        "json": (bool, False, "--json", "Print one JSON object and nothing else."),
+    }
+    kind = inspect.Parameter.KEYWORD_ONLY
+    annotations: dict[str, Any] = {
+        key: Annotated[hint, Parameter(name=spelled, help=text, negative=())]
+        for key, (hint, _, spelled, text) in texts.items()
+    }
+    annotations.update(made.annotations())
+    defaults = {key: default for key, (_, default, _, _) in texts.items()}
+    signature = [inspect.Parameter(k, kind, default=defaults.get(k), annotation=a) for k, a in annotations.items()]
+    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    command.__annotations__ = annotations
+    command.__doc__ = (
+        "Evaluate a run on tasks it never saw.\n\nPrints the mean and its 95 % interval and writes "
+        "evaluation.json into the run. The problem's own flags (innerloop evaluate RUN --help) change "
+        "what it is tested on."
+    )
+    return command
+
+
+def _evaluate(
+    path: Path,
+    overrides: dict[str, Any],
+    num_tasks: int,
+    seed: int,
+    which: str,
+    steps: int | None,
+    as_json: bool,
+) -> int:
+    from innerloop import evaluate as measure
+    from innerloop import load
+    from innerloop.assemble import problem, run_record
+
+    at_least_one(num_tasks, "--num-tasks")
+    record = run_record(path)
+    family = problem(record["tasks"]["name"], {**record["tasks"].get("options", {}), **overrides})
+    learner: Any = load(path)
+    report = measure(learner, getattr(family, which), num_tasks=num_tasks, seed=seed, steps=steps)
+    file = path / ("evaluation.json" if which == "test" else f"evaluation-{which}.json")
+    output.write_json(file, report)
+    if as_json:
+        keys = ("mean", "ci95", "metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
+        output.print_json({**{key: getattr(report, key) for key in keys}, "run": str(path), "card": str(file)})
+        return 0
+    print(f"{report.metric} {report.mean:.4f} ± {report.ci95:.4f} (mean and 95 % interval over tasks)")
+    print(
+        f"{report.num_tasks} {report.split} tasks, seed {report.seed}, transductive "
+        f"{'yes' if report.transductive else 'no'}"
+    )
+    print(f"card: {file}")
+    return 0
+
+
+def at_least_one(value: int, flag: str) -> None:
+    if value < 1:
+        raise ConfigError(f"{flag} expected an integer of at least 1, got {value}")

@@ -1,0 +1,67 @@
+"""`innerloop list`: read from the registries, so nothing heavy is imported."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from innerloop.cli.program import dashed
+from innerloop.errors import ConfigError, nearest
+from innerloop.registry import Entry
+
+KINDS = {
+    "algorithms": "innerloop.algorithms:ALGORITHMS",
+    "tasks": "innerloop.tasks:TASKS",
+    "models": "innerloop.models:MODELS",
+    "recipes": "innerloop.recipes:RECIPES",
+}
+
+_HELP = """Usage: innerloop list [algorithms|tasks|models|recipes] [--json]
+
+The names that the other commands take, with a line about each.
+
+  --json  one JSON object {kind: {name: summary}}"""
+
+
+def registry_of(kind: str) -> Mapping[str, Entry]:
+    """The registry behind one kind of name."""
+    module, attribute = KINDS[kind].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def listing(argv: Sequence[str]) -> int:
+    """Print the names. Parsed by hand: loading a parser would take longer than the answer."""
+    as_json, kinds = False, []
+    for word in dashed(argv):
+        if word in ("--help", "-h"):
+            print(_HELP)
+            return 0
+        if word in ("--json", "--no-json"):
+            as_json = word == "--json"
+        elif word.startswith("-"):
+            raise ConfigError(f"unknown flag {word!r}: {nearest(word, ['--json', '--help'])}")
+        elif word not in KINDS:
+            raise ConfigError(f"unknown kind {word!r}: {nearest(word, KINDS)}")
+        else:
+            kinds.append(word)
+    names = {kind: {n: e.summary for n, e in registry_of(kind).items()} for kind in kinds or KINDS}
+    if as_json:
+        print(json.dumps(names, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _table(names)
+    else:
+        for entries in names.values():
+            for name, summary in entries.items():
+                print(f"{name}\t{summary}")
+    return 0
+
+
+def _table(names: Mapping[str, Mapping[str, str]]) -> None:
+    """For a terminal: a heading a kind, names lined up."""
+    width = max((len(name) for entries in names.values() for name in entries), default=0)
+    for i, (kind, entries) in enumerate(names.items()):
+        print(("\n" if i else "") + f"\033[1m{kind}\033[0m")
+        for name, summary in entries.items():
+            print(f"  {name:<{width}}  {summary}")

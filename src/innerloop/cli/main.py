@@ -1,0 +1,78 @@
+"""`innerloop` and `python -m innerloop`: pick the command, run it, turn what went wrong into one line and an
+exit code.
+
+Exit codes: 0; 2 for anything the user can mend; 130 after Ctrl-C; 1 only for a defect of innerloop.
+Help and listings answer without torch, and without the command-line library, which takes longer to load than
+they take.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from innerloop.cli.boundary import guarded
+from innerloop.errors import ConfigError
+from innerloop.registry import Entry, load
+
+COMMANDS: dict[str, Entry] = {
+    "demo": Entry("innerloop.cli.show:demo", "the main job on built-in data: train, adapt to unseen tasks, report"),
+    "list": Entry("innerloop.cli.listing:listing", "the algorithms, tasks, models and recipes there are"),
+    "train": Entry("innerloop.cli.train:train", "meta-train: innerloop train ALGORITHM TASKS; or --resume RUN"),
+    "run": Entry("innerloop.cli.show:run", "a published setting by name, its published number beside ours"),
+    "evaluate": Entry("innerloop.cli.evaluate:evaluate", "a run's result on tasks it never saw"),
+    "compare": Entry("innerloop.cli.compare:compare", "several methods on the same tasks, with paired intervals"),
+    "adapt": Entry("innerloop.cli.adapt:adapt", "adapt a run to one new task: a folder of pictures or a table"),
+    "predict": Entry("innerloop.cli.adapt:predict", "an adapted task's predictions for new inputs, as CSV"),
+    "report": Entry("innerloop.cli.show:report", "one HTML file about one or more runs, with plots"),
+    "doctor": Entry("innerloop.cli.doctor:doctor", "is the meta-gradient right, on this very model?"),
+    "data": Entry("innerloop.cli.data:data", "data fetch NAME downloads a data set; data check PATH looks at one"),
+}
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {entry.summary}" for name, entry in COMMANDS.items()]
+    return "\n".join(
+        [
+            "innerloop: meta-learning; give it a family of tasks and it learns how to learn.",
+            "",
+            "Usage: innerloop COMMAND [...]      innerloop COMMAND --help      innerloop --version",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "To begin with: innerloop demo",
+        ]
+    )
+
+
+def version() -> str:
+    """The installed version."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("innerloop")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "unknown"
+
+
+def dispatch(argv: Sequence[str]) -> int:
+    """Run one command line; errors are raised."""
+    name, rest = (argv[0], list(argv[1:])) if argv else ("--help", [])
+    if name in ("--help", "-h", "help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(version())
+        return 0
+    if name.startswith("-"):
+        raise ConfigError(f"unknown flag {name!r} before a command; see innerloop --help")
+    return load("command", COMMANDS, name)(rest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: dispatch(arguments))

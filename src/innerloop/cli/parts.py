@@ -1,0 +1,98 @@
+"""The parts of a command line that depend on the names in it: training, method, problem, model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from innerloop.cli.config_file import File, settings
+from innerloop.cli.listing import registry_of
+from innerloop.cli.options import Option, Section, arity, given, options_class, options_of, sections
+from innerloop.cli.program import split
+from innerloop.errors import ConfigError, nearest
+from innerloop.registry import load
+
+KIND = {"algorithm": "algorithms", "tasks": "tasks", "model": "models"}
+NOUN = {"algorithm": "algorithm", "tasks": "problem", "model": "model"}
+TITLE = {"algorithm": "Method", "tasks": "Problem", "model": "Model", "training": "Training"}
+
+
+def known(part: str, name: str) -> str:
+    """``name``, when the registry of this part has it; else a ConfigError with the nearest."""
+    registry = registry_of(KIND[part])
+    if name not in registry:
+        from pathlib import Path
+
+        note = ""
+        if part == "tasks" and Path(name).exists():
+            note = " (a file or folder of your own: use `innerloop adapt`, or il.tasks from Python)"
+        raise ConfigError(f"unknown {NOUN[part]} {name!r}{note}: {nearest(name, registry)}")
+    return name
+
+
+def part_options(part: str, name: str | None) -> list[Option]:
+    """The settings of one named part; of none, none. Imports what the name stands for."""
+    if part == "training":
+        from innerloop.training.config import TrainConfig
+
+        return options_of(TrainConfig)
+    if name is None:
+        return []
+    return options_of(load(NOUN[part], registry_of(KIND[part]), known(part, name)), leave_out=("model",))
+
+
+class Parts(NamedTuple):
+    """The sections of one command, and the dataclasses that cyclopts fills."""
+
+    sections: list[Section]
+    classes: dict[str, type]
+
+    def annotations(self) -> dict[str, Any]:
+        """Parameter annotations for the command's function, one parameter a part."""
+        from typing import Annotated
+
+        from cyclopts import Parameter
+
+        return {key: Annotated[made | None, Parameter(name="*")] for key, made in self.classes.items()}
+
+    def arity(self) -> dict[str, int | None]:
+        return arity(self.sections)
+
+    def merged(
+        self, records: dict[str, Any], file: File | None = None, names: dict[str, str] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Part -> settings that were given: the file's, and over them the flags'."""
+        result = settings(file, self.sections, names or {}) if file is not None else {}
+        return {s.key: {**result.get(s.key, {}), **given(records.get(s.key))} for s in self.sections}
+
+
+def parts(names: dict[str, str | None], reserved: Iterable[str]) -> Parts:
+    """The sections of these parts, in the order that decides who gets a plain flag (training needs no name)."""
+    from cyclopts import Group
+
+    listed = []
+    for key, name in names.items():
+        title = TITLE[key] + (f" ({name})" if key != "training" else "")
+        listed.append((key, title, part_options(key, name)))
+    made = sections(listed, reserved)
+    made = [section for section in made if section.options]
+    groups = {s.key: Group(s.title, sort_key=i + 1) for i, s in enumerate(made)}
+    return Parts(made, {section.key: options_class(section, groups[section.key]) for section in made})
+
+
+def value_of(words: Sequence[str], flag: str) -> str | None:
+    """The value of a flag, read before the flags of the whole command are known."""
+    for i, word in enumerate(words):
+        if word == "--":
+            return None
+        if word.startswith(flag + "="):
+            return word.partition("=")[2]
+        if word == flag and i + 1 < len(words):
+            return words[i + 1]
+    return None
+
+
+def positional_first(words: Sequence[str], arity: dict[str, int | None], wanted: int, names: Any = None) -> list[str]:
+    """The same words with the positional ones in front, where an open-ended flag cannot take them."""
+    found, rest = split(words, arity, wanted, names)
+    return [*found, *rest]

@@ -1,0 +1,192 @@
+"""cyclopts with our manners: plain help, both spellings of a flag, strict numbers, errors in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+
+from innerloop.cli import values
+from innerloop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cyclopts.exceptions import CycloptsError
+
+
+def dashed(argv: Sequence[str]) -> list[str]:
+    """``--inner_lr=1`` as ``--inner-lr=1``: flags may be typed as in Python."""
+    result = []
+    for i, word in enumerate(argv):
+        if word == "--":
+            return [*result, *argv[i:]]
+        name, equals, value = word.partition("=")
+        result.append(name.replace("_", "-") + equals + value if name.startswith("--") else word)
+    return result
+
+
+def run(name: str, function: Callable[..., int], argv: Sequence[str], usage: str | None = None) -> int:
+    """Call ``function`` with what ``argv`` says, by its signature and docstring; ``--help`` prints these.
+
+    Args:
+        name: of the command, with the names it was given ("train maml sinusoid").
+        function: what to call.
+        argv: the words after the command.
+        usage: the first line of the help, where ``argv`` lacks positional words that were taken before.
+
+    Raises:
+        ConfigError: a flag or value that the signature has no place for; the message is one sentence.
+    """
+    from cyclopts import App
+    from cyclopts.exceptions import CycloptsError
+
+    from innerloop.cli.help_text import PlainHelp
+
+    app = App(
+        name=f"innerloop {name}",
+        help_formatter=PlainHelp(),
+        help_format="plaintext",
+        version_flags=(),
+        usage=None if usage is None else f"Usage: innerloop {usage}",
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        help_on_error=False,
+        end_of_options_delimiter="--",
+    )
+    _strict(function)
+    app.default(function)
+    try:
+        outcome = app(dashed(argv))
+    except CycloptsError as error:
+        raise ConfigError(_sentence(error, f"innerloop {name}")) from error
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _strict(function: Callable[..., Any]) -> None:
+    """Give every plainly typed parameter our own conversion."""
+    from cyclopts import Parameter
+
+    hints = get_type_hints(function, include_extras=True)
+    for name, hint in hints.items():
+        inner, extras = (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
+        kind = values.settable(inner)
+        if name == "return" or kind is None:
+            continue
+        convert = None if values.is_flag(kind) else values.converter(kind)
+        strict = Parameter(converter=convert, negative=())
+        hints[name] = Annotated[(inner, strict, *extras)]
+    function.__annotations__ = hints
+
+
+def _sentence(error: CycloptsError, command: str) -> str:
+    """What was expected, what came, what to do."""
+    from cyclopts import exceptions
+
+    see = f"see {command} --help"
+    token = getattr(error, "token", None)
+    if isinstance(error, exceptions.UnknownOptionError):
+        word = (error.token.keyword or error.token.value).split("=")[0]
+        known = [name for argument in error.argument_collection if argument.parse for name in argument.names]
+        return f"unknown flag {word!r}: {closest(word, [*known, '--help'], see)}"
+    if isinstance(error, exceptions.UnusedCliTokensError | exceptions.UnknownCommandError):
+        words = list(error.unused_tokens or [])
+        return f"expected no more than what was understood, got {' '.join(words)!r} too; {see}"
+    name = _place(error)
+    if isinstance(error, exceptions.RepeatArgumentError):
+        return f"expected {name} once, got it twice; leave one out"
+    if isinstance(error, exceptions.MissingArgumentError):
+        count = error.argument.token_count()[0] if error.argument is not None else 1
+        got = " ".join(error.tokens_so_far) or "nothing"
+        wanted = "a value" if count <= 1 else f"{count} values"
+        return f"expected {wanted if name.startswith('-') else name}, got {got}{_at(name)}; {see}"
+    cause = error.__cause__
+    if isinstance(cause, ConfigError):
+        return f"{name} {cause}" + ("" if ";" in str(cause) else f"; {see}")
+    if isinstance(error, exceptions.CoercionError) and token is not None:
+        return f"{name} expected another type of value, got {token.value!r}; {see}"
+    detail = " ".join(str(cause or error).split())
+    return f"{name}: {detail}; {see}"
+
+
+def _at(name: str) -> str:
+    return f" after {name}" if name.startswith("-") else ""
+
+
+def _place(error: CycloptsError) -> str:
+    """The flag or argument an error is about, as the user knows it."""
+    token = getattr(error, "token", None)
+    for keyword in (getattr(error, "keyword", None), getattr(token, "keyword", None)):
+        if keyword:
+            return keyword
+    return error.argument.name if error.argument is not None else "the command line"
+
+
+def closest(word: str, known: Sequence[str], otherwise: str) -> str:
+    """The nearest of ``known``, or ``otherwise`` when none is near (a list of fifty flags helps nobody)."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else otherwise
+
+
+def split(
+    argv: Sequence[str],
+    arity: Mapping[str, int | None],
+    wanted: int,
+    names: Collection[str] = (),
+) -> tuple[list[str], list[str]]:
+    """(positional words, the rest), for a command whose flags depend on its positional words.
+
+    Args:
+        argv: the words, flags dashed.
+        arity: how many words follow each known flag (None: one or more).
+        wanted: how many positional words to find; more are left in the rest.
+        names: words that are positional wherever they stand after an unknown or open-ended flag. An unknown
+            flag takes all words but these, or one word where that leaves too few positional ones.
+    """
+    found, rest = _split(argv, arity, wanted, names, math.inf if names else 1)
+    return (found, rest) if len(found) == wanted else _split(argv, arity, wanted, names, 1)
+
+
+def _split(
+    argv: Sequence[str], arity: Mapping[str, int | None], wanted: int, names: Collection[str], unknown: float
+) -> tuple[list[str], list[str]]:
+    found: list[str] = []
+    rest: list[str] = []
+    budget: float = 0  # words that the last flag may still take
+    fixed = True  # whether it takes them whatever they are
+    for i, word in enumerate(argv):
+        if word == "--":
+            more = wanted - len(found)
+            return [*found, *argv[i + 1 :][:more]], [*rest, *argv[i + 1 :][more:]]
+        if _is_flag(word):
+            name, equals, _ = word.partition("=")
+            count = 0 if equals or name == "-h" else arity.get(name, unknown)
+            budget = math.inf if count is None else count
+            fixed = arity.get(name) is not None
+            rest.append(word)
+        elif budget and (fixed or word not in names):
+            budget -= 1
+            rest.append(word)
+        elif len(found) < wanted:
+            found.append(word)
+            budget = 0
+        else:
+            rest.append(word)
+    return found, rest
+
+
+def _is_flag(word: str) -> bool:
+    """``--steps`` and ``-h``, but not ``-1`` or ``-0.5``."""
+    return len(word) > 1 and word[0] == "-" and not (word[1].isdigit() or word[1] == ".")
+
+
+def existing_folder(path: Path, what: str, hint: str) -> Path:
+    """``path``, when it is a folder; else an error that says what it should have been."""
+    from innerloop.errors import InputError
+
+    if not path.is_dir():
+        got = "a file" if path.exists() else "nothing there"
+        raise InputError(f"expected {what}, got {got} at {str(path)!r}; {hint}")
+    return path

@@ -1,0 +1,106 @@
+"""`innerloop demo`, `run` and `report`: thin doors to the parts of the library that do these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from innerloop.cli import output, program
+from innerloop.cli.listing import registry_of
+from innerloop.errors import ConfigError, nearest
+
+
+def demo(argv: Sequence[str]) -> int:
+    return program.run("demo", _demo, argv)
+
+
+def run(argv: Sequence[str]) -> int:
+    words = program.dashed(argv)
+    flags = dict.fromkeys(["--json", "--quiet", "--force"], 0)
+    names, _ = program.split(words, {**flags, "--seed": 1, "--out": 1, "--results": 1}, 1)
+    if names and names[0] not in registry_of("recipes"):  # told before torch is loaded
+        raise ConfigError(f"unknown recipe {names[0]!r}: {nearest(names[0], registry_of('recipes'))}")
+    return program.run("run", _run, words)
+
+
+def report(argv: Sequence[str]) -> int:
+    return program.run("report", _report, argv)
+
+
+def _demo(*, out: Path = Path("demo-report"), quiet: bool = False) -> int:
+    """Meta-train on built-in data, adapt to unseen tasks, compare with transfer learning, report with plots.
+
+    Args:
+        out: the folder of the report; an older demo there is replaced.
+        quiet: no progress bars.
+    """
+    from innerloop import demo as main_job
+
+    main_job.run(out, quiet=quiet)
+    return 0
+
+
+def _run(
+    recipe: str,
+    /,
+    *,
+    seed: int = 0,
+    out: Path | None = None,
+    results: Path | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    json: bool = False,
+) -> int:
+    """Run a published setting by its name (innerloop list recipes) and print the published number beside
+    ours.
+
+    Args:
+        recipe: its name.
+        seed: of initial weights and tasks.
+        out: the run directory; left out: runs/RECIPE-seedN.
+        results: a CSV file to append the numbers to.
+        force: overwrite an existing run directory.
+        quiet: no progress bar.
+        json: print one JSON object and nothing else.
+    """
+    from innerloop import recipes
+
+    result: dict[str, Any] = recipes.run(recipe, seed=seed, out=out, quiet=quiet or json, force=force, results=results)
+    if json:
+        output.print_json(result)
+        return 0
+    print(f"{recipe}, seed {seed}, {result['steps']} outer steps: {result['source']}")
+    header = ["metric", "value", "ci95", "published", "num_tasks", "transductive"]
+    rows = [[_cell(row.get(name)) for name in header] for row in result["rows"]]
+    print(output.table(header, rows))
+    if result.get("out"):
+        print(f"run directory: {result['out']}")
+    return 0
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None or value == "" else str(value)
+
+
+def _report(*runs: Path, out: Path | None = None) -> int:
+    """Write one self-contained HTML file about one or more runs.
+
+    Args:
+        runs: run directories.
+        out: the HTML file; left out: report.html in the first run.
+    """
+    if not runs:
+        raise ConfigError(
+            "expected RUN, one or more run directories, got nothing; for example: innerloop report runs/a runs/b"
+        )
+    for path in runs:
+        program.existing_folder(path, "a run directory", "see the folders that `innerloop train` made")
+    from innerloop.report import build
+
+    print(f"report: {build(list(runs), out)}")
+    return 0

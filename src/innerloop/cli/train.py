@@ -1,0 +1,215 @@
+"""`innerloop train`: one set of flags for each method and problem, made from their factories' signatures."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from innerloop.cli import config_file, output, parts
+from innerloop.cli.boundary import INTERRUPTED, Stop, say
+from innerloop.cli.listing import registry_of
+from innerloop.cli.options import arity, sections
+from innerloop.cli.program import dashed, existing_folder, run, split
+from innerloop.errors import ConfigError, InputError
+
+# Flags of the command itself: name -> words that follow.
+OWN = {
+    "--model": 1,
+    "--out": 1,
+    "--config": 1,
+    "--resume": 1,
+    "--force": 0,
+    "--quiet": 0,
+    "--json": 0,
+    "--help": 0,
+}
+
+_HELP = """Usage: innerloop train ALGORITHM TASKS [--steps N --seed S --ways N --shots K --queries Q ...]
+       innerloop train --resume RUN
+
+Meta-train a method on a problem. The flags are the method's, the problem's and the training's:
+see innerloop train ALGORITHM --help and innerloop train ALGORITHM TASKS --help.
+
+Algorithms: {algorithms}
+Tasks: {tasks}"""
+
+
+def train(argv: Sequence[str]) -> int:
+    """Find the names, build the flags that belong to them, parse, train."""
+    words = dashed(argv)
+    if "--resume" in words or any(w.startswith("--resume=") for w in words):
+        return run("train", resume, words)
+    algorithms, tasks = registry_of("algorithms"), registry_of("tasks")
+    if words and words[0] in ("--help", "-h"):
+        print(_HELP.format(algorithms=", ".join(algorithms), tasks=", ".join(tasks)))
+        return 0
+    names, _ = split(words, {**_training_arity(), **OWN}, 1, algorithms)
+    if not names:
+        raise ConfigError("expected ALGORITHM and TASKS, got no names; for example: innerloop train maml sinusoid")
+    algorithm = parts.known("algorithm", names[0])
+    if words[0] == algorithm and len(words) > 1 and not words[1].startswith("-"):
+        parts.known("tasks", words[1])  # the usual order: a wrong name is told before torch is loaded
+    file, model = _prescan(words)
+    method = parts.parts({"training": "", "algorithm": algorithm, "model": model}, OWN)
+    names, rest = split(words, {**method.arity(), **OWN}, 2, [algorithm, *tasks])
+    if len(names) < 2 and not {"--help", "-h"} & set(words):
+        usage = f"for example: innerloop train {algorithm} sinusoid"
+        raise ConfigError(f"expected TASKS after {algorithm}, got nothing; {usage}")
+    problem = parts.known("tasks", names[1]) if len(names) > 1 else None
+    made = parts.parts({"training": "", "algorithm": algorithm, "tasks": problem, "model": model}, OWN)
+    command = _command(made, file, algorithm, problem, model, shlex.join(["innerloop", "train", *argv]))
+    return run(" ".join(["train", algorithm, problem or "TASKS"]), command, rest)
+
+
+def _training_arity() -> dict[str, int | None]:
+    """How many words follow the flags that every method has; known without torch."""
+    flags = sections([("training", "", parts.part_options("training", None))], OWN)
+    return arity(flags)
+
+
+def _prescan(words: Sequence[str]) -> tuple[config_file.File | None, str | None]:
+    """The config file and the model, which decide what other flags there are."""
+    path = parts.value_of(words, "--config")
+    file = config_file.read(Path(path)) if path is not None else None
+    model = parts.value_of(words, "--model")
+    if model is None and file is not None:
+        model = config_file.model_name(file)
+    return file, None if model is None else parts.known("model", model)
+
+
+def _command(
+    made: parts.Parts,
+    file: config_file.File | None,
+    algorithm: str,
+    tasks: str | None,
+    model: str | None,
+    typed: str,
+) -> Any:
+    """The function that cyclopts calls: its signature is the command line."""
+    from cyclopts import Parameter
+
+    def command(
+        *,
+        out: Any = None,
+        config: Any = None,
+        force: Any = False,
+        quiet: Any = False,
+        json: Any = False,
+        **records: Any,
+    ) -> int:
+        del config  # read before: it may name the model
+        records.pop("model_name", None)
+        if tasks is None:
+            raise ConfigError(f"expected TASKS after {algorithm}, got nothing; see innerloop list tasks")
+        names = {"algorithm": algorithm, "tasks": tasks} | ({"model": model} if model else {})
+        merged = made.merged(records, file, names)
+        return _train(algorithm, tasks, model, merged, out, force, quiet, json, typed)
+
+    own = {
+        "model_name": (
+            str | None,
+            "--model",
+            "A name of `innerloop list models`; left out: the problem's own.",
+        ),
+        "out": (Path | None, "--out", "The run directory; left out: runs/ALGORITHM-TASKS-seedN."),
+        "config": (
+            Path | None,
+            "--config",
+            "A YAML, TOML or config.json file of settings: tables algorithm, tasks, training, model; or "
+            "keys that only "
+            "one of them has. Flags win over the file.",
+        ),
+        "force": (bool, "--force", "Overwrite an existing run directory."),
+        "quiet": (bool, "--quiet", "No progress bar."),
+        "json": (bool, "--json", "Print one JSON object about the run, and nothing else."),
+    }
+    kind = inspect.Parameter.KEYWORD_ONLY
+    annotations: dict[str, Any] = {}
+    for key, (hint, spelled, text) in own.items():
+        annotations[key] = Annotated[hint, Parameter(name=spelled, help=text, negative=())]
+    annotations.update(made.annotations())
+    defaults = {key: False if hint is bool else None for key, (hint, _, _) in own.items()}
+    signature = [inspect.Parameter(k, kind, default=defaults.get(k), annotation=a) for k, a in annotations.items()]
+    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    command.__annotations__ = annotations
+    summary = registry_of("algorithms")[algorithm].summary
+    more = "" if tasks else f"\n\nA problem has flags of its own: innerloop train {algorithm} TASKS --help."
+    command.__doc__ = f"Meta-train {algorithm}: {summary}{more}"
+    return command
+
+
+def _train(
+    algorithm: str,
+    tasks: str,
+    model: str | None,
+    merged: dict[str, dict[str, Any]],
+    out: Path | None,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+    typed: str,
+) -> int:
+    from innerloop.training.config import TrainConfig
+
+    config = TrainConfig(**merged.get("training", {}))  # wrong numbers are told before any data is read
+    out = out or Path("runs") / f"{algorithm}-{tasks}-seed{config.seed}"
+    if (out / "config.json").exists() and not force:
+        raise InputError(f"expected a new run directory, got the existing {str(out)!r}; add --force or another --out")
+    from innerloop import fit
+    from innerloop.assemble import assemble, check_device
+
+    check_device(config.device)
+    learner, family = assemble(
+        algorithm,
+        tasks,
+        model,
+        algorithm_options=merged.get("algorithm"),
+        task_options=merged.get("tasks"),
+        model_options=merged.get("model"),
+        seed=config.seed,
+    )
+    settings = merged.get("training", {})
+    result = fit(learner, family, out=out, force=force, quiet=quiet or as_json, command=typed, **settings)
+    return told(result, out, as_json)
+
+
+def resume(*, resume: Path, quiet: bool = False, json: bool = False) -> int:
+    """Continue an interrupted run, to the same result as if it had not been.
+
+    Args:
+        resume: the run directory.
+        quiet: no progress bar.
+        json: print one JSON object about the run, and nothing else.
+    """
+    from innerloop import fit
+    from innerloop.assemble import from_run
+
+    existing_folder(resume, "a run directory", "see the folders that `innerloop train` made")
+    learner, family, config = from_run(resume)
+    command = shlex.join(["innerloop", "train", "--resume", str(resume)])
+    result = fit(learner, family, out=resume, resume=True, quiet=quiet or json, command=command, **config)
+    return told(result, resume, json)
+
+
+def told(result: Any, out: Path, as_json: bool) -> int:
+    """Print what a training run came to, where it is, and what to do with it next."""
+    has_best = result.best_value is not None and result.best_step is not None
+    if as_json:
+        keys = ("steps", "best_step", "best_value", "metric", "stopped", "wall_seconds")
+        output.print_json({"run": str(out), **{key: getattr(result, key) for key in keys}})
+    else:
+        end = {"early": ", stopped early", "interrupted": ", interrupted"}.get(result.stopped, "")
+        print(f"{result.steps} outer steps in {result.wall_seconds:.1f} s{end}")
+        if has_best:
+            print(f"best validated {result.metric} {result.best_value:.4f} at step {result.best_step}")
+        print(f"run directory: {out}")
+        if result.stopped != "interrupted":
+            print(f"next: innerloop evaluate {shlex.quote(str(out))}")
+            print(f"      innerloop report {shlex.quote(str(out))}")
+    if result.stopped == "interrupted":
+        say(f"stopped by Ctrl-C; continue with: innerloop train --resume {shlex.quote(str(out))}")
+        raise Stop(INTERRUPTED)
+    return 0

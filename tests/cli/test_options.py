@@ -1,0 +1,75 @@
+"""Flags from signatures."""
+
+import pytest
+
+from innerloop.cli import options, parts
+from innerloop.cli.listing import registry_of
+from innerloop.cli.program import dashed, split
+
+
+def factory(model, *, inner_lr: float = 0.01, seed: int = 3, adapt: bool = True):
+    """Make it.
+
+    Args:
+        inner_lr: rate of
+            the inner loop.
+        seed, adapt: both of these.
+    """
+    return model, inner_lr, seed, adapt
+
+
+def test_keyword_only_parameters_become_options_with_their_sentences():
+    found = {option.name: option for option in options.options_of(factory)}
+    assert list(found) == ["inner_lr", "seed", "adapt"]
+    assert found["inner_lr"].help == "rate of the inner loop."
+    assert found["seed"].help == found["adapt"].help == "both of these."
+    assert found["seed"].default == 3
+
+
+def test_a_name_in_several_parts_belongs_to_the_first():
+    listed = options.options_of(factory)
+    made = options.sections([("algorithm", "", listed), ("tasks", "", listed), ("model", "", listed)], ["--adapt"])
+    algorithm, tasks, model = made
+    assert algorithm.flags == {"inner_lr": "--inner-lr", "seed": "--seed", "adapt": "--algorithm-adapt"}
+    assert tasks.flags["seed"] == "--tasks-seed"
+    assert model.flags["inner_lr"] == "--model-inner-lr"
+
+
+def test_a_clash_that_the_rule_cannot_settle_is_not_silent():
+    listed = options.options_of(factory)
+    with pytest.raises(AssertionError, match="--tasks-seed"):
+        options.sections([("algorithm", "", listed), ("tasks", "", listed)], ["--tasks-seed"])
+
+
+@pytest.mark.parametrize("algorithm", registry_of("algorithms"))
+@pytest.mark.parametrize("tasks", registry_of("tasks"))
+def test_every_pair_has_flags_without_a_clash(algorithm, tasks):
+    from innerloop.cli.train import OWN
+
+    made = parts.parts({"training": None, "algorithm": algorithm, "tasks": tasks, "model": "mlp"}, OWN)
+    flags = [flag for section in made.sections for flag in section.flags.values()]
+    assert len(set(flags)) == len(flags)
+    assert {"--steps", "--seed", "--num-tasks"} <= set(flags)
+    assert {s.key: len(s.flags) for s in made.sections} == {s.key: len(s.options) for s in made.sections}
+
+
+def test_underscores_in_flags_are_dashes_but_not_in_values():
+    assert dashed(["--inner_lr=a_b", "c_d", "--x_y"]) == ["--inner-lr=a_b", "c_d", "--x-y"]
+    assert dashed(["--", "--x_y"]) == ["--", "--x_y"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "maml sinusoid --steps 5 --amplitude 0.1 5",
+        "--steps 5 maml sinusoid --amplitude 0.1 5",
+        "--amplitude 0.1 5 maml --steps 5 sinusoid",
+        "--flag maml sinusoid --phase -1 5",
+        "--steps=5 maml --list a b sinusoid",
+    ],
+)
+def test_positional_words_are_found_among_flags(words):
+    arity = {"--steps": 1, "--amplitude": 2, "--flag": 0, "--phase": 2, "--list": None}
+    found, rest = split(words.split(), arity, 2, ["maml", "sinusoid"])
+    assert found == ["maml", "sinusoid"]
+    assert sorted([*found, *rest]) == sorted(words.split())

@@ -1,0 +1,89 @@
+"""A user's own pictures and tables."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from innerloop.data import support_files
+from innerloop.errors import InputError
+
+GREY = (1, 8, 8)
+
+
+def picture(path, value, size=(16, 16), mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
+    return path
+
+
+def test_classes_come_from_subfolders(tmp_path):
+    picture(tmp_path / "cat" / "b.png", 255)
+    picture(tmp_path / "cat" / "a.jpg", 0)
+    picture(tmp_path / "ant" / "c.png", 51)
+    (tmp_path / "ant" / "notes.txt").write_text("no picture")
+    x, y = support_files.read_classes(tmp_path, GREY)
+    assert x.shape == (3, *GREY)
+    assert y == ["ant", "cat", "cat"]
+    np.testing.assert_allclose(x.mean((1, 2, 3)), [0.2, 0.0, 1.0], atol=1e-6)
+
+
+def test_invert_takes_dark_for_ink_also_behind_transparency(tmp_path):
+    path = picture(tmp_path / "a.png", (0, 0, 0, 0), mode="RGBA")
+    assert support_files.read_picture(path, GREY).max() == 0
+    assert support_files.read_picture(path, GREY, invert=True).max() == 0
+    dark = picture(tmp_path / "b.png", 0)
+    assert support_files.read_picture(dark, GREY, invert=True).min() == 1
+
+
+def test_colour_has_three_channels(tmp_path):
+    path = picture(tmp_path / "a.png", (255, 0, 0), mode="RGB")
+    assert support_files.read_picture(path, (3, 4, 6))[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("damage", ["text", "half"])
+def test_a_damaged_picture_is_named(tmp_path, damage):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(path)
+    path.write_bytes(b"hello" if damage == "text" else path.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"a\.png expected a (whole )?picture"):
+        support_files.read_picture(path, GREY)
+
+
+def test_an_empty_class_and_no_classes_are_refused(tmp_path):
+    with pytest.raises(InputError, match="one subfolder a class"):
+        support_files.read_classes(tmp_path, GREY)
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(InputError, match="cat expected pictures"):
+        support_files.read_classes(tmp_path, GREY)
+
+
+def test_tables_have_features_and_a_target(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,kind,b\n1,x,2\n3,y,4\n")
+    x, y = support_files.read_support_table(path, "kind", classification=True)
+    assert x.tolist() == [[1, 2], [3, 4]]
+    assert y == ["x", "y"]
+    path.write_text("a,t\n1,0.5\n")
+    x, y = support_files.read_support_table(path, "t", classification=False)
+    assert np.asarray(y).tolist() == [[0.5]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,targe\n1,2\n", "no column 'target': did you mean 'targe'?"),
+        ("a,target\nnan,2\n", "row 1, column 'a' expected a finite number, got 'nan'"),
+        ("a,target\n1,2\nx,2\n", "row 2, column 'a'"),
+        ("a,target\n1\n", "row 1 expected 2 cells, got 1"),
+        ("a,a\n1,2\n", "'a' twice"),
+        ("a,target\n", "at least one row"),
+        ("target\n1\n", "expected columns of numbers beside target"),
+    ],
+)
+def test_a_wrong_table_is_told_with_its_place(tmp_path, text, said):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=re.escape(said)):
+        support_files.read_support_table(path, "target", classification=False)
