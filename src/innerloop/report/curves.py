@@ -1,0 +1,227 @@
+"""The training curve: outer loss and validation metric against outer steps, from a run's metrics.jsonl."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from innerloop.errors import InputError
+from innerloop.losses import HIGHER_IS_BETTER
+from innerloop.report import numbers, style
+from innerloop.report.page import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What a training run wrote down.
+
+    Attributes:
+        steps, losses: outer steps and the mean outer loss of their meta-batches.
+        valid_steps, valid_means, valid_ci95: of the validations; the metric's mean over the fixed tasks, its
+            half-width.
+        metric: its name; "" when there was no validation.
+        seconds: of the last line, since training began; None when not written.
+        skipped: lines that could not be read (the last one of a run that was killed).
+    """
+
+    steps: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
+    valid_steps: tuple[int, ...] = ()
+    valid_means: tuple[float, ...] = ()
+    valid_ci95: tuple[float, ...] = ()
+    metric: str = ""
+    seconds: float | None = None
+    skipped: int = 0
+
+    def best(self) -> tuple[int, float] | None:
+        """(outer step, value) of the best validation; None when there was none."""
+        finite = [(v, s) for s, v in zip(self.valid_steps, self.valid_means, strict=True) if math.isfinite(v)]
+        if not finite:
+            return None
+        value, step = max(finite) if HIGHER_IS_BETTER.get(self.metric, True) else min(finite)
+        return step, value
+
+
+def _numeric(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def history(records: Iterable[Mapping[str, Any]]) -> History:
+    """The history in records such as ``{"step": 100, "split": "train", "loss": 0.5, "seconds": 1.2}`` and
+    ``{"step": 100, "split": "valid", "accuracy": 0.9, "ci95": 0.01}``. A step that comes twice (a resumed
+    run) counts as it came last."""
+    train: dict[int, float] = {}
+    valid: dict[int, tuple[float, float]] = {}
+    metric, seconds, skipped = "", None, 0
+    for entry in records:
+        step = entry.get("step")
+        if not isinstance(step, int):
+            skipped += 1
+            continue
+        if _numeric(entry.get("seconds")):
+            seconds = float(entry["seconds"])
+        if entry.get("split") == "train" and _numeric(entry.get("loss")):
+            train[step] = float(entry["loss"])
+        elif entry.get("split") == "valid":
+            names = [name for name in HIGHER_IS_BETTER if name in entry] or [
+                name for name in entry if name not in ("step", "split", "ci95", "seconds") and _numeric(entry[name])
+            ]
+            if names and _numeric(entry[names[0]]):
+                metric = names[0]
+                interval = entry.get("ci95")
+                half = float(interval) if isinstance(interval, int | float) else math.nan
+                valid[step] = (float(entry[metric]), half)
+    train_steps, valid_steps = sorted(train), sorted(valid)
+    return History(
+        steps=tuple(train_steps),
+        losses=tuple(train[s] for s in train_steps),
+        valid_steps=tuple(valid_steps),
+        valid_means=tuple(valid[s][0] for s in valid_steps),
+        valid_ci95=tuple(valid[s][1] for s in valid_steps),
+        metric=metric,
+        seconds=seconds,
+        skipped=skipped,
+    )
+
+
+def read_history(path: Path | str) -> History:
+    """The history in a metrics.jsonl, empty when there is no such file. Lines that are no JSON are counted."""
+    path = Path(path)
+    if not path.is_file():
+        return History()
+    records: list[Mapping[str, Any]] = []
+    skipped = 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict):
+            records.append(entry)
+        else:
+            skipped += 1
+    found = history(records)
+    return dataclasses.replace(found, skipped=found.skipped + skipped)
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """A centred running mean over up to ``window`` values, fewer at the ends; NaN is left out."""
+    half = window // 2
+    known = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    count = np.concatenate([[0], np.cumsum(known)])
+    i = np.arange(len(values))
+    reach = np.minimum(half, np.minimum(i, len(values) - 1 - i))
+    low, high = i - reach, i + reach + 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (total[high] - total[low]) / (count[high] - count[low])
+
+
+def training_figure(histories: Mapping[str, History], styles: Mapping[str, style.LineStyle] | None = None) -> Figure:
+    """Outer loss above, validation metric below, against outer steps; one line a run.
+
+    The pale line is the loss as logged, the strong one its running mean over a twentieth of the run. The
+    band is the validation's 95 % interval over tasks, the ring its best value, whose weights the run keeps.
+
+    Raises:
+        InputError: no history has a loss or a validation.
+    """
+    with_loss = {k: h for k, h in histories.items() if h.losses}
+    with_valid = {k: h for k, h in histories.items() if h.valid_means}
+    if not with_loss and not with_valid:
+        raise InputError(
+            "a training curve expected at least one logged loss or validation, got none; train the run first"
+        )
+    looks = style.pick(styles, list(histories))
+    panels = bool(with_loss) + bool(with_valid)
+    figure = style.new_figure(6.2, 1.0 + 2.5 * panels)
+    axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+    x_label = "outer steps"
+    handles: dict[str, Any] = {}
+    if with_loss:
+        top = axes[0]
+        for label, past in with_loss.items():
+            look, losses = looks[label], np.asarray(past.losses, dtype=float)
+            top.plot(past.steps, losses, color=look.colour, alpha=0.3, linewidth=1)
+            window = max(1, len(losses) // 20)
+            (handles[label],) = top.plot(
+                past.steps, smooth(losses, window), color=look.colour, linestyle=look.dashes, linewidth=2
+            )
+        style.dress(top, "" if with_valid else x_label, "outer loss")
+        if style.wants_log([v for h in with_loss.values() for v in h.losses]):
+            style.log_axis(top)
+    if with_valid:
+        low = axes[-1]
+        metrics = {h.metric for h in with_valid.values()}
+        for label, past in with_valid.items():
+            look = looks[label]
+            mean, half = np.asarray(past.valid_means, dtype=float), np.nan_to_num(np.asarray(past.valid_ci95))
+            floor = mean * 0.05 if np.nanmin(mean) > 0 else -np.inf
+            low.fill_between(
+                past.valid_steps,
+                np.maximum(mean - half, floor),
+                mean + half,
+                color=look.colour,
+                alpha=0.18,
+                linewidth=0,
+            )
+            (line,) = low.plot(
+                past.valid_steps,
+                mean,
+                color=look.colour,
+                linestyle=look.dashes,
+                marker=look.marker,
+                markersize=4,
+                linewidth=2,
+            )
+            handles.setdefault(label, line)
+            if (best := past.best()) is not None:
+                low.plot(
+                    *best,
+                    marker="o",
+                    markersize=11,
+                    markerfacecolor="none",
+                    markeredgecolor=style.INK,
+                    linestyle="",
+                )
+        name = next(iter(metrics)) if len(metrics) == 1 else ""
+        style.dress(low, x_label, "validation\n" + (numbers.axis_label(name) if name else "metric"))
+        if numbers.is_fraction(name):
+            style.percent_axis(low)
+        elif style.wants_log([v for h in with_valid.values() for v in h.valid_means]):
+            style.log_axis(low)
+    style.whole_steps(axes[-1])
+    if len(handles) > 1:
+        style.legend_below(figure, list(handles.values()), list(handles))
+    figure.align_ylabels()
+    return figure
+
+
+def training_picture(
+    histories: Mapping[str, History],
+    styles: Mapping[str, style.LineStyle] | None = None,
+    *,
+    name: str = "training",
+) -> Picture:
+    """`training_figure` with its caption."""
+    parts = []
+    if any(h.losses for h in histories.values()):
+        parts.append("The outer loss of each logged meta-batch (pale) and its running mean (strong).")
+    if any(h.valid_means for h in histories.values()):
+        parts.append(
+            "The validation metric on a fixed set of tasks that training never sees, with its 95 % "
+            "interval over tasks; "
+            "the ring marks the best one, whose weights are kept."
+        )
+    return Picture(name, training_figure(histories, styles), " ".join(parts))

@@ -1,0 +1,198 @@
+"""A report from run directories: the first is the headline, the others stand beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from innerloop.core import TaskDistribution, TaskFamily
+from innerloop.errors import InnerloopError
+from innerloop.report import adaptation, cards, curves, image_tasks, numbers, sine_plots, style
+from innerloop.report.html import render
+from innerloop.report.page import Note, Part, Picture, Section
+from innerloop.report.runs import Run, read_runs
+
+_CURVE_TASKS = 100  # enough for a picture; the card's number has its own, larger count
+
+
+def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Path:
+    """One self-contained HTML file about one run or several of the same problem.
+
+    Args:
+        runs: run directories, the first being the headline; or a single one.
+        out: an .html file or a folder; None: report.html in the first run's directory.
+
+    Returns:
+        The path of the page; its pictures lie in plots/ beside it too.
+
+    Raises:
+        InputError: no run, no such directory, or a place that cannot be written.
+        CheckpointError: a directory that is no run, or was written by a newer innerloop.
+    """
+    found = read_runs([runs] if isinstance(runs, Path | str) else list(runs))
+    first = found[0]
+    title = f"{first.label} on {first.problem[0]}"
+    if len(found) > 1:
+        title = f"{', '.join(run.label for run in found)} on {first.problem[0]}"
+    return render(title, run_sections(found), out if out is not None else first.path / "report.html")
+
+
+def run_sections_of(folders: Mapping[str, Path], title: str, prefix: str) -> list[Section]:
+    """The sections of some runs as a chapter of a larger page.
+
+    Args:
+        folders: run directories by the label to show.
+        title: put before every heading.
+        prefix: put before every picture's file name, which must be unique on a page.
+    """
+    runs = [
+        dataclasses.replace(run, label=label)
+        for run, label in zip(read_runs(list(folders.values())), folders, strict=True)
+    ]
+    return [
+        Section(
+            f"{title}: {section.title.lower()}",
+            [dataclasses.replace(p, name=f"{prefix}-{p.name}") if isinstance(p, Picture) else p for p in section.parts],
+        )
+        for section in run_sections(runs)
+    ]
+
+
+def run_sections(runs: Sequence[Run]) -> list[Section]:
+    """The sections of `build`: result, training, adaptation, examples, settings."""
+    looks = style.assign(run.label for run in runs)
+    same = [run for run in runs if run.problem == runs[0].problem]
+    others = [run.label for run in runs if run.problem != runs[0].problem]
+    distribution, split, tasks_missing = _distribution(same)
+    able = {run.label: run.learner for run in same if run.learner is not None}
+    sections = [_result(runs, others), _training(runs, looks)]
+    if distribution is not None and able:
+        sections.append(_adaptation(same, able, distribution, split, looks))
+        sections += _examples(able, distribution)
+    elif tasks_missing:
+        sections.append(Section("Adaptation", [Note(tasks_missing)]))
+    else:
+        sections.append(Section("Adaptation", [Note("No run has weights to load, so there is nothing to adapt yet.")]))
+    settings = {run.label: cards.flat(run.config) for run in runs}
+    sections.append(Section("Settings", [cards.settings_table(settings)]))
+    return sections
+
+
+def _result(runs: Sequence[Run], others: Sequence[str]) -> Section:
+    parts: list[Part] = []
+    first = runs[0]
+    if first.evaluation is not None:
+        e = first.evaluation
+        parts.append(
+            f"{first.label} reaches {numbers.axis_label(e.metric).removesuffix(' (%)')} "
+            f"{numbers.with_interval(e.mean, e.ci95, e.metric)} on {e.num_tasks} tasks of the {e.split} "
+            "split "
+            "(mean and 95 % interval over tasks)."
+        )
+    if others:
+        parts.append(
+            Note(
+                f"Not the same problem as {first.label}: {', '.join(others)}. Their numbers are shown but "
+                "must not be "
+                "compared with it, and they are left out of the pictures."
+            )
+        )
+    if len(runs) > 1:
+        extra = {
+            "training time": {r.label: numbers.duration(r.history.seconds) for r in runs},
+            "outer steps": {r.label: str(r.history.steps[-1]) for r in runs if r.history.steps},
+        }
+        # A paired difference across problems would be nonsense, even where seed and number of tasks agree by
+        # chance.
+        comparable = {r.label: r.evaluation for r in runs if r.label not in others}
+        parts.append(cards.comparison_table(comparable, extra))
+        rest = {r.label: r.evaluation for r in runs if r.label in others and r.evaluation is not None}
+        parts += [cards.evaluation_card(report, {"run": label}) for label, report in rest.items()]
+    if first.evaluation is not None:
+        parts.append(f"The evaluation card of {first.label}:")
+        training = {"training time": numbers.duration(first.history.seconds), "run": str(first.path)}
+        parts.append(cards.evaluation_card(first.evaluation, training))
+    parts += [Note(sentence) for run in runs for sentence in run.missing]
+    return Section("Result", parts)
+
+
+def _training(runs: Sequence[Run], looks: Mapping[str, style.LineStyle]) -> Section:
+    histories = {r.label: r.history for r in runs if r.history.losses or r.history.valid_means}
+    if not histories:
+        return Section("Training", [Note("There are no training metrics yet, so there is no training curve.")])
+    parts: list[Part] = [curves.training_picture(histories, looks)]
+    if len(histories) > 1:
+        parts.append("Outer losses of different methods measure different things; compare the validation metric.")
+    return Section("Training", parts)
+
+
+def _distribution(runs: Sequence[Run]) -> tuple[TaskDistribution | None, str, str]:
+    """The tasks that pictures are drawn from, their split, and a sentence where there are none.
+
+    Test tasks are for `evaluate` alone: they are shown only when every run has been evaluated on them
+    already.
+    """
+    from innerloop import registry
+    from innerloop.tasks import TASKS
+
+    tasks = runs[0].config.get("tasks") or {}
+    split = "test" if all(r.evaluation is not None and r.evaluation.split == "test" for r in runs) else "valid"
+    try:
+        made: TaskFamily = registry.load("tasks", TASKS, str(tasks.get("name")))(**(tasks.get("options") or {}))
+        return getattr(made, split), split, ""
+    except (InnerloopError, TypeError) as error:
+        return None, split, f"The tasks cannot be made again, so there are no pictures of them ({error})."
+
+
+def _adaptation(
+    runs: Sequence[Run],
+    learners: Mapping[str, Any],
+    distribution: TaskDistribution,
+    split: str,
+    looks: Mapping[str, style.LineStyle],
+) -> Section:
+    stored = {r.label: r.evaluation for r in runs if r.evaluation is not None and r.evaluation.curve}
+    kinds = {(e.seed, e.split, e.num_tasks, e.metric) for e in stored.values()}
+    trained = {label: learner.inner_steps or None for label, learner in learners.items()}
+    wanted = 2 * max(adaptation.trained_steps(learner) for learner in learners.values())
+    if len(stored) == len(runs) and len(kinds) == 1 and all(len(e.curve) > wanted for e in stored.values()):
+        seed, split, num_tasks, metric = next(iter(kinds))
+        found = {label: adaptation.from_report(report, trained.get(label)) for label, report in stored.items()}
+    else:
+        seed = runs[0].evaluation.seed if split == "test" and runs[0].evaluation is not None else 0
+        num_tasks = _CURVE_TASKS
+        try:
+            found, metric = adaptation.measure(learners, distribution, num_tasks=num_tasks, seed=seed, steps=wanted)
+        except InnerloopError as error:
+            return Section("Adaptation", [Note(f"The adaptation curves could not be measured ({error}).")])
+    said = f"{num_tasks} {'validation' if split == 'valid' else split} tasks, seed {seed}"
+    return Section(
+        "Adaptation",
+        [
+            adaptation.adaptation_picture(found, metric, looks, tasks=said),
+            adaptation.adaptation_table(found, metric),
+        ],
+    )
+
+
+def _examples(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:
+    """Pictures of single tasks, where the problem can be drawn: curves of one number, or images."""
+    shape = tuple(distribution.input_shape)
+    shown = dict(list(learners.items())[:4])
+    try:
+        if shape == (1,) and distribution.output_size == 1 and distribution.metrics[:1] == ("mse",):
+            picture = sine_plots.task_picture(shown, distribution, steps=_steps(shown))
+            return [Section("One task, before and after", [picture])]
+        if len(shape) == 3 and shape[0] in (1, 3) and distribution.metrics[:1] == ("accuracy",):
+            return [Section("Example tasks", image_tasks.task_pictures(shown, distribution))]
+    except InnerloopError as error:
+        return [Section("Example tasks", [Note(f"Example tasks could not be drawn ({error}).")])]
+    return []
+
+
+def _steps(learners: Mapping[str, Any]) -> list[int]:
+    """Before adapting, after one step, after the trained number and after twice that."""
+    last = max(adaptation.trained_steps(learner) for learner in learners.values())
+    return sorted({0, 1, last, 2 * last})

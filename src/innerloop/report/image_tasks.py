@@ -1,0 +1,230 @@
+"""Example image tasks: support images with their labels, query images with their predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from innerloop.core import Task, TaskDistribution
+from innerloop.errors import InputError, ShapeError
+from innerloop.report import style
+from innerloop.report.page import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ACROSS = 10  # images in a row
+# Inches: an image with its gap, the image, the line above a row, a whole row, the figure's margin.
+_CELL, _IMAGE, _TITLE, _ROW, _EDGE = 1.0, 0.9, 0.3, 1.68, 0.08
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTask:
+    """One task of pictures, with what one or several learners said.
+
+    Attributes:
+        support_images: (support, height, width) or (support, height, width, 3), any range of values.
+        support_labels: names of their classes.
+        query_images: as the support's.
+        query_labels: the true names.
+        predictions: label of a learner to the names it predicted, one a query image.
+    """
+
+    support_images: Float[np.ndarray, "support height width *rgb"]
+    support_labels: Sequence[str]
+    query_images: Float[np.ndarray, "query height width *rgb"]
+    query_labels: Sequence[str]
+    predictions: Mapping[str, Sequence[str]]
+
+    def __post_init__(self) -> None:
+        sides = (
+            ("support", self.support_images, self.support_labels),
+            ("query", self.query_images, self.query_labels),
+        )
+        for side, images, labels in sides:
+            if np.ndim(images) not in (3, 4) or (np.ndim(images) == 4 and np.shape(images)[-1] not in (1, 3)):
+                raise ShapeError(
+                    f"{side} images expected shape (examples, height, width) or (examples, height, width, "
+                    "3), got "
+                    f"{np.shape(images)}; move the channels to the end"
+                )
+            if len(images) != len(labels):
+                raise ShapeError(f"expected one label a {side} image, got {len(labels)} for {len(images)} images")
+        for name, said in self.predictions.items():
+            if len(said) != len(self.query_labels):
+                raise ShapeError(
+                    f"expected one prediction of {name!r} a query image, got {len(said)} for {len(self.query_labels)}"
+                )
+
+
+def _channels_last(x: Any) -> np.ndarray:
+    """(examples, channels, height, width) with the channels last, grey images without that axis."""
+    images = np.asarray(x, dtype=float)
+    if images.ndim == 3:
+        return images
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ShapeError(
+            f"pictures expected inputs (examples, 1 or 3, height, width), got {images.shape}; "
+            "this problem's inputs are no images"
+        )
+    return images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
+
+
+def predicted_images(
+    learners: Mapping[str, Any],
+    tasks: Task,
+    *,
+    queries: int = 10,
+    classes: Sequence[str] | None = None,
+    steps: int | None = None,
+) -> list[ImageTask]:
+    """Batched tasks of images with every learner's predictions, ready for `image_figure`.
+
+    Args:
+        learners: label to MetaLearner.
+        tasks: batched tasks with inputs (tasks, examples, channels, height, width), channels 1 or 3.
+        queries: query images shown a task, spread evenly over the query set so that every class has its turn.
+        classes: names of the local labels; None: 0, 1, 2, ...
+        steps: inner steps; None: each learner's own.
+    """
+    said = {
+        label: learner.predict_queries(tasks, steps=steps).argmax(-1).cpu().numpy()
+        for label, learner in learners.items()
+    }
+    found = []
+    for i in range(tasks.support.x.shape[0]):
+        support, query = (_channels_last(side.x[i].detach().cpu()) for side in (tasks.support, tasks.query))
+        s_labels, q_labels = (side.y[i].cpu().numpy() for side in (tasks.support, tasks.query))
+        s_keep, q_keep = (
+            np.flatnonzero(side.mask[i].cpu().numpy()) if side.mask is not None else np.arange(side.y.shape[1])
+            for side in (tasks.support, tasks.query)
+        )
+        s_keep = s_keep[np.argsort(s_labels[s_keep], kind="stable")]
+        if len(q_keep) > queries:
+            q_keep = q_keep[np.linspace(0, len(q_keep) - 1, queries).round().astype(int)]
+        names = classes or [str(k) for k in range(int(max(s_labels.max(), q_labels.max())) + 1)]
+
+        def named(labels: np.ndarray, names: Sequence[str] = names) -> list[str]:
+            return [names[int(k)] if int(k) < len(names) else str(int(k)) for k in labels]
+
+        found.append(
+            ImageTask(
+                support[s_keep],
+                named(s_labels[s_keep]),
+                query[q_keep],
+                named(q_labels[q_keep]),
+                {label: named(labels[i][q_keep]) for label, labels in said.items()},
+            )
+        )
+    return found
+
+
+def _short(text: str, letters: int = 8) -> str:
+    return text if len(text) <= letters else text[: letters - 1] + "…"
+
+
+def _label(axes: Any, text: str, colour: str) -> None:
+    axes.set_xlabel(style.plain(text), fontsize=style.SMALL, color=colour, labelpad=4, linespacing=1.05)
+
+
+def _image(axes: Any, image: np.ndarray, colour: str | None) -> None:
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    if image.ndim == 3:
+        low, high = float(image.min()), float(image.max())
+        image = (image - low) / (high - low) if high > low else np.zeros_like(image)
+    axes.imshow(image, cmap="gray", interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(colour or "#999999")
+        spine.set_linewidth(3.0 if colour else 0.8)
+
+
+def image_figure(task: ImageTask) -> Figure:
+    """A row of support images with their labels, then for every learner a row of query images with its
+    predictions.
+
+    A right prediction has a blue frame and a tick, a wrong one a vermilion frame, a cross and the true label:
+    the sign says it without the colour. At most ten images a row; further support images are left out.
+    """
+    across = min(_ACROSS, max(len(task.query_labels), len(task.support_labels)))
+    rows = 1 + len(task.predictions)
+    width, height = max(5.6, across * _CELL + 2 * _EDGE), rows * _ROW + _EDGE
+    figure = style.new_figure(width, height, arranged=False)
+
+    def place(row: int, column: int) -> Any:
+        """Axes for one image; placed by hand, so that images of all rows stand below each other."""
+        left, top = _EDGE + column * _CELL, _EDGE + row * _ROW + _TITLE
+        box = (left / width, 1 - (top + _IMAGE) / height, _IMAGE / width, _IMAGE / height)
+        return figure.add_axes(box)
+
+    def heading(row: int, text: str) -> None:
+        figure.text(
+            _EDGE / width,
+            1 - (_EDGE + row * _ROW + _TITLE / 2 - 0.02) / height,
+            style.plain(text),
+            fontsize=style.FONT,
+            color=style.INK,
+            fontweight="bold",
+            va="center",
+        )
+
+    heading(0, "support: what the learner adapts to")
+    for column, i in enumerate(_spread(len(task.support_labels), across)):
+        axes = place(0, column)
+        _image(axes, np.asarray(task.support_images[i], dtype=float), None)
+        _label(axes, _short(task.support_labels[i], 10), style.INK)
+    for row, (learner, said) in enumerate(task.predictions.items(), start=1):
+        right = sum(p == t for p, t in zip(said, task.query_labels, strict=True))
+        heading(row, f"{learner}: predictions for the query images, {right} of {len(said)} right")
+        for column, i in enumerate(_spread(len(task.query_labels), across)):
+            correct = said[i] == task.query_labels[i]
+            colour = style.RIGHT if correct else style.WRONG
+            axes = place(row, column)
+            _image(axes, np.asarray(task.query_images[i], dtype=float), colour)
+            told = f"{_short(said[i])} {'✓' if correct else '✗'}"
+            _label(axes, told if correct else f"{told}\n(is {_short(task.query_labels[i], 6)})", colour)
+    return figure
+
+
+def _spread(count: int, room: int) -> list[int]:
+    """Up to ``room`` indices spread evenly over ``count``."""
+    return list(range(count)) if count <= room else [round(i) for i in np.linspace(0, count - 1, room)]
+
+
+def image_pictures(tasks: Sequence[ImageTask], *, name: str = "task") -> list[Picture]:
+    """One picture a task, with its caption; all are ``wide``."""
+    if not tasks:
+        raise InputError(
+            "example tasks expected at least one task, got none; draw some with distribution.at(seed, 0, 3)"
+        )
+    pictures = []
+    for number, task in enumerate(tasks, start=1):
+        caption = (
+            f"Example task {number}. Above, the support images with their labels; below, query images with "
+            "the predicted "
+            "label: ✓ and a blue frame is right, ✗ and an orange frame is wrong, with the true label in "
+            "brackets."
+        )
+        pictures.append(Picture(f"{name}-{number}", image_figure(task), caption, wide=True))
+    return pictures
+
+
+def task_pictures(
+    learners: Mapping[str, Any],
+    distribution: TaskDistribution,
+    *,
+    num_tasks: int = 3,
+    seed: int = 0,
+    queries: int = 10,
+    classes: Sequence[str] | None = None,
+    name: str = "task",
+) -> list[Picture]:
+    """`image_pictures` of the first ``num_tasks`` tasks of a distribution, for learners in memory."""
+    batch = distribution.at(seed, 0, num_tasks)
+    return image_pictures(predicted_images(learners, batch, queries=queries, classes=classes), name=name)

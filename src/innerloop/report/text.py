@@ -1,0 +1,86 @@
+"""Tables for the terminal: aligned columns of plain text, nothing a log file or a narrow font would spoil."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from innerloop.errors import InputError
+
+_NUMBER = re.compile(
+    r"[<>~]?[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?"  # 1, -0.5, 1e-3
+    r"( ± [\d.]+(e[-+]?\d+)?)?"  # an interval
+    r"( ?(%|ms|s|min|h|min \d+ s|h \d+ min))?",  # a unit
+    re.IGNORECASE,
+)
+
+
+def width(text: str) -> int:
+    """Columns of a terminal that ``text`` takes: two for a Chinese character, none for a combining accent."""
+    columns = 0
+    for letter in text:
+        if unicodedata.combining(letter):
+            continue
+        columns += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+    return columns
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number, with or without an interval and a unit."""
+    return _NUMBER.fullmatch(cell) is not None
+
+
+def _pad(cell: str, columns: int, right: bool) -> str:
+    space = " " * (columns - width(cell))
+    return space + cell if right else cell + space
+
+
+def align_right(rows: Sequence[Sequence[str]], columns: int) -> list[bool]:
+    """Which columns stand to the right: those whose cells are numbers, dashes for missing ones aside."""
+    decided = []
+    for i in range(columns):
+        cells = [row[i] for row in rows if row[i] not in ("", "-", "–")]
+        decided.append(bool(cells) and all(is_number(cell) for cell in cells))
+    return decided
+
+
+def text_table(
+    rows: Sequence[Sequence[object]],
+    header: Sequence[str] | None = None,
+    *,
+    right: Sequence[bool] | None = None,
+    indent: int = 0,
+) -> str:
+    """Rows as aligned text, without a newline at the end.
+
+    Args:
+        rows: the cells; anything that ``str`` can show. Line breaks inside a cell become spaces.
+        header: names of the columns, with a line of dashes below; None: no header.
+        right: for each column whether it stands to the right; None: columns of numbers do.
+        indent: spaces before every line.
+
+    Raises:
+        InputError: rows of different lengths.
+    """
+    cells = [[" ".join(str(cell).split()) for cell in row] for row in rows]
+    names = [" ".join(str(name).split()) for name in header] if header is not None else None
+    lengths = {len(row) for row in cells} | ({len(names)} if names is not None else set())
+    if len(lengths) > 1:
+        raise InputError(
+            f"a table expected rows of one length, got lengths {sorted(lengths)}; fill missing cells with ''"
+        )
+    if not lengths:
+        return ""
+    columns = lengths.pop()
+    to_right = list(right) if right is not None else align_right(cells, columns)
+    if len(to_right) != columns:
+        raise InputError(f"right expected {columns} entries, one a column, got {len(to_right)}; give one for each")
+    every = ([names] if names is not None else []) + cells
+    widths = [max(width(row[i]) for row in every) for i in range(columns)]
+    if names is not None:
+        every.insert(1, ["-" * w for w in widths])
+    lines = (
+        "  ".join(_pad(cell, w, r) for cell, w, r in zip(row, widths, to_right, strict=True)).rstrip() for row in every
+    )
+    return "\n".join(" " * indent + line for line in lines)
