@@ -9,15 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from innerloop.algorithms import ALGORITHMS
-from innerloop.errors import (
-    CheckpointError,
-    ConfigError,
-    DivergedError,
-    InnerloopError,
-    InnerloopWarning,
-    InputError,
-    ShapeError,
-)
+from innerloop.errors import CheckpointError as CheckpointError
+from innerloop.errors import ConfigError as ConfigError
+from innerloop.errors import DivergedError as DivergedError
+from innerloop.errors import InnerloopError as InnerloopError
+from innerloop.errors import InnerloopWarning as InnerloopWarning
+from innerloop.errors import InputError as InputError
+from innerloop.errors import ShapeError as ShapeError
 
 __version__ = "0.1.0"
 
@@ -37,19 +35,28 @@ _NAMES = {
     "load": "innerloop.bundle",
     "sync_gradients": "innerloop.training.distributed",
 }
-_MODULES = {"losses", "models", "tasks", "recipes"}
+_MODULES = {"losses", "models", "tasks", "recipes", "report"}
 
 if TYPE_CHECKING:
-    from innerloop import losses, models, recipes, tasks
-    from innerloop.bundle import load
-    from innerloop.core import Examples, Meta, Report, Task, TaskDistribution, TaskFamily
-    from innerloop.doctor import check_meta_gradient
-    from innerloop.evaluation.compare import compare
-    from innerloop.evaluation.evaluate import evaluate
-    from innerloop.fitted import Fitted
-    from innerloop.meta_learner import MetaLearner
-    from innerloop.training.distributed import sync_gradients
-    from innerloop.training.fit import fit
+    from innerloop import losses as losses
+    from innerloop import models as models
+    from innerloop import recipes as recipes
+    from innerloop import tasks as tasks
+    from innerloop.bundle import load as load
+    from innerloop.core import Examples as Examples
+    from innerloop.core import Meta as Meta
+    from innerloop.core import Report as Report
+    from innerloop.core import Task as Task
+    from innerloop.core import TaskDistribution as TaskDistribution
+    from innerloop.core import TaskFamily as TaskFamily
+    from innerloop.doctor import check_meta_gradient as check_meta_gradient
+    from innerloop.evaluation.compare import compare as compare
+    from innerloop.evaluation.evaluate import evaluate as evaluate
+    from innerloop.fitted import Fitted as Fitted
+    from innerloop.meta_learner import MetaLearner as MetaLearner
+    from innerloop import report as report
+    from innerloop.training.distributed import sync_gradients as sync_gradients
+    from innerloop.training.fit import fit as fit
 
 
 def __getattr__(name: str) -> Any:

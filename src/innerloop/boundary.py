@@ -63,7 +63,8 @@ def check_task(task: Task, dtype: torch.dtype, device: torch.device) -> Task:
             lengths[f"{name}.{part}"] = value.shape[0]
         if side.x.shape[:2] != side.y.shape[:2]:
             raise ShapeError(
-                f"{name}.x and {name}.y expected the same tasks and examples axes, got {tuple(side.x.shape)} and {tuple(side.y.shape)}"
+                f"{name}.x and {name}.y expected the same tasks and examples axes, "
+                f"got {tuple(side.x.shape)} and {tuple(side.y.shape)}"
             )
         if side.mask is not None and tuple(side.mask.shape) != tuple(side.y.shape[:2]):
             raise ShapeError(

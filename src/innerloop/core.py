@@ -45,8 +45,15 @@ def record(cls: type[T]) -> type[T]:
         return [getattr(value, name) for name in present], context
 
     def unflatten(children: Any, context: Any) -> Any:
+        # Not by the constructor: vmap also rebuilds records of plain integers (its in_dims), which have no tensors' types.
         present, static_values = context
-        return made(**dict(zip(present, children, strict=True)), **dict(zip(statics, static_values, strict=True)))
+        new = object.__new__(made)
+        for name in dynamic:
+            object.__setattr__(new, name, None)
+        for names, values in ((present, children), (statics, static_values)):
+            for name, value in zip(names, values, strict=True):
+                object.__setattr__(new, name, value)
+        return new
 
     _pytree.register_pytree_node(made, flatten, unflatten)
     return made

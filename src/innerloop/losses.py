@@ -95,10 +95,8 @@ def objective(loss: Loss, prediction: Tensor, y: Tensor, mask: Tensor | None = N
 
 def accuracy(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     """Fraction of examples whose largest output is their label; for one logit an example, its sign."""
-    if prediction.shape == y.shape:
-        right = (prediction > 0) == (y > 0.5)
-    else:
-        right = prediction.argmax(-1) == y
+    one_logit = prediction.shape == y.shape
+    right = (prediction > 0) == (y > 0.5) if one_logit else prediction.argmax(-1) == y
     return masked_mean(right.to(prediction.dtype).reshape(right.shape[0], -1).mean(-1), mask)
 
 

@@ -88,8 +88,9 @@ class MetaLearner(nn.Module):
         self.model_class = f"{type(model).__module__}.{type(model).__qualname__}"
         self.model, self.notes = convert(model, batch_norm, norm_rows)
         self.pure = PureModel(self.model, batch_norm)
-        self.engine = Engine(convolutional=any(isinstance(m, nn.modules.conv._ConvNd) for m in self.model.modules()))
+        self.engine = Engine()
         self.learner, self.meta_gradient = pair(self.pure, self.engine)
+        self.engine.convolutional = self._adapts_convolutions()
         self.meta_gradient.check(self.learner)
         rule = self.learner.init_rule(dict(self.model.named_parameters()), None)
         self.rule = nn.ParameterDict()
@@ -113,6 +114,15 @@ class MetaLearner(nn.Module):
 
     def _running_names(self) -> set[str]:
         return set(self.learner.init_buffers()) if self.pure.has_batch_norm else set()
+
+    def _adapts_convolutions(self) -> bool:
+        """Whether tasks have convolution weights of their own; shared ones cost vmap nothing."""
+        learner = self.learner.tuner if isinstance(self.learner, PooledLearner) else self.learner
+        adapted = set(getattr(learner, "adapted", ()))
+        return any(
+            isinstance(module, nn.modules.conv._ConvNd) and f"{name}.weight".lstrip(".") in adapted
+            for name, module in self.model.named_modules()
+        )
 
     def _apply(self, fn: Any, recurse: bool = True) -> MetaLearner:
         super()._apply(fn, recurse)
@@ -374,7 +384,8 @@ class MetaLearner(nn.Module):
             value = loss(output, in_range)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ShapeError(
-                f"the loss cannot compare a prediction {found.output_shape} with targets {tuple(y.shape)}: {str(error).splitlines()[0]}"
+                f"the loss cannot compare a prediction {found.output_shape} with targets {tuple(y.shape)}: "
+                f"{str(error).splitlines()[0]}"
             ) from error
         if not isinstance(value, Tensor) or value.ndim != 0:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

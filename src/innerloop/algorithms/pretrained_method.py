@@ -19,7 +19,7 @@ from innerloop.meta_learner import MetaLearner, Outer
 
 
 @method(
-    classification={"inner_lr": 0.5, "inner_steps": 50, "batch_norm": "running", "adapt": "head"},
+    classification={"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"},
     regression={"inner_lr": 0.01, "inner_steps": 1, "adapt": "all"},
 )
 def pretrained(

@@ -64,7 +64,7 @@ class Shapes:
         ink: for each character its drawings, cropped to the ink, in one or two faces.
     """
 
-    def __init__(self, ink: Sequence[Sequence[UInt8[np.ndarray, "height width"]]]) -> None:
+    def __init__(self, ink: Sequence[Sequence[UInt8[np.ndarray, "_ _"]]]) -> None:
         pictures = [[faces[min(k, len(faces) - 1)] for faces in ink] for k in (0, 1)]
         self._thumbnails = [np.stack([thumbnail(picture) for picture in row]) for row in pictures]
         self._proportions = [np.array([math.log(p.shape[1] / p.shape[0]) for p in row], np.float32) for row in pictures]

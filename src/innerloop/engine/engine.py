@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop.core import BaseLearner, Meta, Task
 from innerloop.engine.compiled import compiled_gradient
-from innerloop.engine.gradient import Grads, batch_loss, value_gradient
+from innerloop.engine.gradient import Grads, batch_loss, gradient, value_gradient
 from innerloop.errors import ConfigError
 
 # Below this many tasks vmap costs more than it saves, on every model measured so far.
@@ -32,7 +32,7 @@ class Engine:
     Attributes:
         strategy: "auto", "looped", "vmapped" or "compiled".
         chunk_size: tasks held in memory at once when vmapped; None: all.
-        convolutional: the model has convolutions.
+        convolutional: tasks adapt convolution weights of their own.
         needs_loop: functions of the model that vmap gets wrong or refuses (see `functional.probe`).
     """
 
@@ -54,7 +54,7 @@ class Engine:
                 )
             if self.strategy == "compiled" and self.convolutional:
                 raise ConfigError(
-                    "strategy 'compiled' is not for convolutional models (it takes minutes and can crash); use 'looped' or 'vmapped'"
+                    "strategy 'compiled' is not for convolutional models (it can take minutes and crash); use 'looped' or 'vmapped'"
                 )
             return self.strategy
         if self.strategy == "looped" or self.needs_loop or many_pictures or num_tasks < _FEW_TASKS:
@@ -68,10 +68,7 @@ class Engine:
         num_tasks = tasks.support.y.shape[0]
         strategy = self.choose(tasks)
         if strategy == "looped":
-            parts = (
-                value_gradient(lambda m, t=take(tasks, i): learner.meta_loss(m, t, outer_step), meta)
-                for i in range(num_tasks)
-            )
+            parts = (gradient(learner, meta, take(tasks, i), outer_step) for i in range(num_tasks))
             return weighted_mean((1 / num_tasks, part) for part in parts)
 
         def one_chunk(chunk: Task) -> tuple[Grads, Grads, Any]:

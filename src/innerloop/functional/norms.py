@@ -93,7 +93,7 @@ class BatchNorm(nn.Module):
         unbiased = variance * (count / (count - 1.0)) if not isinstance(count, float) or count > 1 else variance
         for kind, value in (("running_mean", mean), ("running_var", unbiased)):
             name = f"{self.name}.{kind}"
-            old = call.buffers.get(name, getattr(self, kind))
+            old: Tensor = call.buffers[name] if name in call.buffers else getattr(self, kind)
             rows = torch.arange(old.shape[0], device=old.device) == min(call.step, old.shape[0] - 1)
             call.buffers[name] = torch.where(rows[:, None], old + self.momentum * (value.reshape(1, -1) - old), old)
 

@@ -44,7 +44,7 @@ def recipes() -> list[Recipe]:
         ),
         _glyphs(
             "pretrained",
-            {"inner_lr": 0.5, "inner_steps": 50, "batch_norm": "running", "adapt": "head"},
+            {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"},
             {"outer_lr": 2e-3, "schedule": "cosine", "num_tasks": 16, "steps": 1_000},
         ),
         _glyphs(

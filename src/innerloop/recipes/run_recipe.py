@@ -22,7 +22,7 @@ from innerloop.registry import Entry, load
 from innerloop.training.fit import fit
 
 # One header for all results files.
-HEADER = (
+HEADER: tuple[str, ...] = (
     "recipe", "metric", "value", "ci95", "published", "num_tasks", "transductive",
     "seed", "steps", "wall_seconds", "device", "threads", "commit", "command",
 )  # fmt: skip

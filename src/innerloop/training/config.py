@@ -25,7 +25,8 @@ class TrainConfig:
         num_tasks: tasks in an outer step (the meta-batch); None: the method's recommendation.
         outer_optimizer: "adam" or "sgd"; None: the method's.
         outer_lr: outer learning rate; None: the method's.
-        schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)); None: the method's.
+        schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)); None: the
+            method's.
         min_lr: where the cosine schedule ends.
         clip_norm: largest norm of the meta-gradient; None: no clipping.
         validate_every: outer steps between validations; None: twenty in the run; 0: never.
