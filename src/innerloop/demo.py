@@ -44,23 +44,23 @@ JOBS = (
     Job(
         "sinusoid", "maml", "MAML",
         {"inner_lr": 0.01, "inner_steps": 1, "eval_steps": 5}, _SINE,
-        {"steps": 3_000, "num_tasks": 25, "outer_lr": 2e-3, "schedule": "cosine", "validate_every": 500, "valid_tasks": 50},
+        {"steps": 2_000, "num_tasks": 25, "outer_lr": 2e-3, "schedule": "cosine", "validate_every": 500, "valid_tasks": 50},
     ),
     Job(
         "sinusoid", "pretrained", "transfer learning",
         {"inner_lr": 0.02, "inner_steps": 5}, _SINE,
-        {"steps": 3_000, "num_tasks": 25, "outer_lr": 2e-3, "schedule": "cosine", "validate_every": 500, "valid_tasks": 50},
+        {"steps": 2_000, "num_tasks": 25, "outer_lr": 2e-3, "schedule": "cosine", "validate_every": 500, "valid_tasks": 50},
     ),
     Job(
         "glyphs", "maml", "MAML",
         {"inner_lr": 0.4, "inner_steps": 1, "eval_steps": 3}, _GLYPHS,
-        {"steps": 300, "num_tasks": 8, "outer_lr": 3e-3, "schedule": "cosine", "validate_every": 75, "valid_tasks": 40},
+        {"steps": 200, "num_tasks": 8, "outer_lr": 3e-3, "schedule": "cosine", "validate_every": 50, "valid_tasks": 30},
         _SMALL_NET, "conv4",
     ),
     Job(
         "glyphs", "pretrained", "transfer learning",
         {"inner_lr": 2.0, "inner_steps": 5, "adapt": "head"}, _GLYPHS,
-        {"steps": 400, "num_tasks": 8, "outer_lr": 3e-3, "schedule": "cosine", "validate_every": 100, "valid_tasks": 40},
+        {"steps": 300, "num_tasks": 8, "outer_lr": 3e-3, "schedule": "cosine", "validate_every": 75, "valid_tasks": 30},
         _SMALL_NET, "conv4",
     ),
 )  # fmt: skip

@@ -92,9 +92,7 @@ def test_a_damaged_cache_is_built_again(small_cache, tmp_path, damage):
     content = bytearray(path.read_bytes())
     if damage == "changed":
         content[-5000] ^= 255
-    path.write_bytes(
-        {"truncated": content[:-1], "changed": content, "text": b"no array", "empty": b""}[damage]
-    )
+    path.write_bytes({"truncated": content[:-1], "changed": content, "text": b"no array", "empty": b""}[damage])
     assert torch.equal(again().images, first)
     assert len(small_cache) == 2
     again()

@@ -16,9 +16,7 @@ def test_look_alikes_are_one_class(alike):
     assert shapes_of(alike).representatives(["train"] * len(alike)).tolist() == [0] * len(alike)
 
 
-@pytest.mark.parametrize(
-    "different", ["ABEKM", "<>", "\u2190\u2191\u2192\u2193", "\u1401\u1403\u1405", "pqbd", "fgkm"]
-)
+@pytest.mark.parametrize("different", ["ABEKM", "<>", "\u2190\u2191\u2192\u2193", "\u1401\u1403\u1405", "pqbd", "fgkm"])
 def test_different_and_turned_characters_stay_apart(different):
     found = shapes_of(different).representatives(["train"] * len(different))
     assert found.tolist() == list(range(len(different)))

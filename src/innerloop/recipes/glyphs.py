@@ -7,7 +7,7 @@ from typing import Any
 
 from innerloop.recipes.recipe import Evaluation, Recipe
 
-_TASKS = {"ways": 5, "shots": 1, "queries": 15, "train_queries": 3}
+_TASKS = {"ways": 5, "shots": 1, "queries": 5, "train_queries": 3}
 _ADAM = {"outer_lr": 2e-3, "schedule": "cosine", "num_tasks": 8}
 
 
@@ -39,18 +39,18 @@ def recipes() -> list[Recipe]:
         _glyphs(
             "reptile",
             {"inner_lr": 1e-3, "inner_steps": 8, "inner_batch": 10, "eval_batch": 5, "eval_steps": 50},
-            {"steps": 900, "num_tasks": 5},
+            {"steps": 500, "num_tasks": 5, "strategy": "vmapped"},
             {"train_shots": 10, "train_queries": 1},
         ),
         _glyphs(
             "pretrained",
             {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"},
-            {"outer_lr": 2e-3, "schedule": "cosine", "num_tasks": 16, "steps": 1_000},
+            {"outer_lr": 2e-3, "schedule": "cosine", "num_tasks": 8, "steps": 1_500},
         ),
         _glyphs(
             "multitask_average",
             {"inner_lr": 1e-3, "inner_steps": 30, "eval_steps": 50},
-            {"steps": 50, "num_tasks": 5},
+            {"steps": 40, "num_tasks": 5, "strategy": "vmapped"},
             {"train_shots": 10, "train_queries": 1},
         ),
         _glyphs(

@@ -65,7 +65,7 @@ def load_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, Tensor]
                     f"{path} expected version {version} or older, got version {found['version']}; upgrade innerloop to read it"
                 )
             header = json.loads(found["header"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         if isinstance(error, CheckpointError):
             raise
