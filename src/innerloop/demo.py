@@ -48,7 +48,7 @@ JOBS = (
     ),
     Job(
         "sinusoid", "pretrained", "transfer learning",
-        {"inner_lr": 0.02, "inner_steps": 5}, _SINE,
+        {"inner_lr": 0.01, "inner_steps": 5}, _SINE,
         {"steps": 2_000, "num_tasks": 25, "outer_lr": 2e-3, "schedule": "cosine", "validate_every": 500, "valid_tasks": 50},
     ),
     Job(

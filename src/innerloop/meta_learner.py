@@ -197,7 +197,8 @@ class MetaLearner(nn.Module):
         found = self.meta_gradient(self.carry, self.meta(), batch, step, None)
         self.carry = found.carry
         for name, p in self.model.named_parameters():
-            _accumulate(p, found.params[name])
+            if p.requires_grad:  # a frozen parameter stays out of an optimizer's hands
+                _accumulate(p, found.params[name])
         for key, p in self.rule.items():
             _accumulate(p, found.rule[self._rule_names[key]])
         with torch.no_grad():
@@ -365,7 +366,7 @@ class MetaLearner(nn.Module):
             self.pure.plain_attention = True
             self._note("fused attention has no second derivative here; its plain kernel is used")
         if found.random:
-            self.engine.needs_loop = (*self.engine.needs_loop, *found.random)
+            self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, *found.random)))
             self.pure.follow_training = True
             self._note(
                 f"the model draws random numbers itself ({', '.join(found.random)}): results depend on torch's global generator"

@@ -1,0 +1,177 @@
+"""What each estimator of the outer gradient claims to compute, computed again in another way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop.core import BaseLearner, Meta, Task, UpdateRule
+from innerloop.engine import gradient, take
+from innerloop.engine.engine import weighted_mean
+from innerloop.learners import GradientLearner
+from innerloop.learners.pooled import flatten
+from innerloop.meta_gradients import AverageOfSolutions, Backprop, Displacement, NoGradient, Pooled
+from innerloop.meta_learner import MetaLearner
+
+Values = dict[str, Tensor]
+INERT = 1e-12  # of the largest number in the gradient: what rounding leaves of a zero
+
+
+class HeldGradients(UpdateRule):
+    """A rule that records the inner gradients of a first run and uses the same numbers in every later one.
+
+    The outer loss computed with it is the function whose gradient a first-order method takes.
+    """
+
+    def __init__(self, rule: UpdateRule) -> None:
+        self.rule = rule
+        self.tape: list[Values] = []
+        self.position: int | None = None  # None: record
+
+    def init(self, meta: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Any:
+        return self.rule.init(meta, params)
+
+    def update(
+        self,
+        meta: Mapping[str, Tensor],
+        grads: Mapping[str, Tensor],
+        state: Any,
+        params: Mapping[str, Tensor],
+        *,
+        loss: Tensor,
+        step: int,
+    ) -> tuple[dict[str, Tensor], Any]:
+        if self.position is None:
+            self.tape.append({name: g.detach().clone() for name, g in grads.items()})
+            held = self.tape[-1]
+        else:
+            held = self.tape[self.position]
+            self.position += 1
+        return self.rule.update(meta, held, state, params, loss=loss, step=step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What an estimator claims.
+
+    Attributes:
+        order: "second", "first" or "none".
+        text: the same in words.
+        definition: what exactly is computed, where that is not the gradient of the outer loss.
+        loss: the function whose gradient it claims to be; None: it claims no such thing.
+        vector: the estimate by its definition, in a plain loop over tasks; None where ``loss`` says it.
+        parallel: tasks are run beside each other in training, so that loop and vmap can differ.
+    """
+
+    order: str
+    text: str
+    definition: str = ""
+    loss: Callable[[Meta], Tensor] | None = None
+    vector: Callable[[], Values] | None = None
+    parallel: bool = True
+
+
+def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Claim:
+    """The claim of this learner's estimator on these tasks, at its present outer step.
+
+    Args:
+        learner: in float64.
+        tasks: a checked batch, with noise.
+        seeded: called before every evaluation, for models that draw from torch's global generator.
+    """
+    estimator, inner, step = learner.meta_gradient, learner.learner, learner.outer_step
+
+    def mean_loss(meta: Meta, of: BaseLearner) -> Tensor:
+        seeded()
+        losses = [of.meta_loss(meta, take(tasks, i), step)[0] for i in range(tasks.support.y.shape[0])]
+        return torch.stack(losses).mean()
+
+    if isinstance(estimator, NoGradient):
+        return Claim("none", "none: there is no meta-gradient, every task starts from the same weights", parallel=False)
+    if isinstance(estimator, Pooled):
+
+        def pooled(meta: Meta) -> Tensor:
+            seeded()
+            return inner.meta_loss(meta, flatten(tasks), step)[0]
+
+        text = "none: the ordinary gradient of the loss on all tasks pooled; no inner loop in training"
+        return Claim("none", text, "the pooled loss", pooled, parallel=False)
+    if isinstance(estimator, (Displacement, AverageOfSolutions)):
+        solo = estimator.learner
+        averaged = isinstance(estimator, AverageOfSolutions)
+
+        def moved() -> Values:
+            seeded()
+            meta = learner.meta()
+            start = Meta(learner.carry, meta.rule, meta.buffers) if averaged else meta
+            total = {name: torch.zeros_like(p) for name, p in (meta.params | meta.rule).items()}
+            count = tasks.support.y.shape[0]
+            with torch.no_grad():
+                for i in range(count):
+                    task = take(tasks, i)
+                    fast = solo.init(start, task)
+                    for k in range(solo.inner_steps):
+                        fast = solo.step(start, fast, solo.batch(task, k), k)
+                    for name, value in fast.params.items():
+                        total[name] += (meta.params[name] - value) / count
+            return total
+
+        if averaged:
+            text = "none: the outer step goes to the mean of the tasks' solutions; no gradient of the outer loss"
+            return Claim("none", text, "meta - mean of the solutions from the first weights", vector=moved)
+        text = "first: where the inner loop went, seen from where it began; no gradient of the outer loss"
+        return Claim("first", text, "meta - mean of fast", vector=moved)
+    if isinstance(estimator, Backprop) and isinstance(inner, GradientLearner):
+        until = estimator.first_order_until
+        if estimator.first_order or step < until:
+            later = "" if estimator.first_order else f" until outer step {until}, second from then on"
+            text = f"first{later}: the inner gradients are held constant; no gradient of the outer loss"
+            definition = "the query loss with the inner gradients held constant"
+            return Claim("first", text, definition, _held_loss(inner, learner.meta(), mean_loss))
+    if estimator.order == "second":
+        text = "second: the gradient of the outer loss through the inner loop"
+        return Claim("second", text, loss=lambda meta: mean_loss(meta, inner))
+    return Claim(estimator.order, f"{estimator.order}: by an estimator without a definition to check against")
+
+
+def _held_loss(
+    inner: GradientLearner, centre: Meta, mean_loss: Callable[[Meta, BaseLearner], Tensor]
+) -> Callable[[Meta], Tensor]:
+    rule = HeldGradients(inner.rule)
+    replay = dataclasses.replace(inner, rule=rule)
+    with torch.no_grad():
+        mean_loss(centre, replay)
+
+    def loss(meta: Meta) -> Tensor:
+        rule.position = 0
+        return mean_loss(meta, replay)
+
+    return loss
+
+
+def loop_gradient(learner: MetaLearner, tasks: Task, first_order: bool) -> Values | None:
+    """Backpropagation through the inner loop in a plain loop over tasks, exact or first order; None where there is no such
+    thing (a learner that adapts otherwise, or values that are not finite)."""
+    inner = learner.learner
+    if not isinstance(inner, GradientLearner):
+        return None
+    inner = dataclasses.replace(inner, first_order=first_order)
+    count = tasks.support.y.shape[0]
+    parts = (gradient(inner, learner.meta(), take(tasks, i), learner.outer_step)[:2] for i in range(count))
+    params, rule = weighted_mean((1 / count, part) for part in parts)
+    found = {**params, **rule}
+    return found if all(bool(torch.isfinite(g).all()) for g in found.values()) else None
+
+
+def without_effect(learner: MetaLearner, tasks: Task) -> set[str]:
+    """Parameters that the loss at the initial weights does not depend on but for rounding, though its graph holds them."""
+    inner, meta = learner.learner, learner.meta()
+    if not isinstance(inner, GradientLearner):
+        return set()
+    grads, _, _ = gradient(dataclasses.replace(inner, inner_steps=0), meta, take(tasks, 0), learner.outer_step)
+    tops = {name: float(g.abs().max()) for name, g in grads.items() if g.numel()}
+    return {name for name, top in tops.items() if 0 < top <= INERT * max(tops.values())}
