@@ -1,0 +1,47 @@
+"""What all tests share: one thread, shape and type checks at run time, and our own warnings as errors."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+
+# The hook has to be there before anything of innerloop is imported; what is imported earlier is not checked.
+from jaxtyping import install_import_hook
+
+if os.environ.get("INNERLOOP_TYPECHECK", "1") != "0":
+    install_import_hook("innerloop", "runtime_types.check")
+
+import pytest
+import torch
+
+# Two threads on a busy two-core machine are slower than one, and sums in another order give other last bits.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_warnings_are_errors() -> Iterator[None]:
+    """A test that makes innerloop warn has to expect it (pytest.warns). Other libraries may warn as they like."""
+    from innerloop.errors import InnerloopWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InnerloopWarning)
+        yield
+
+
+@pytest.fixture
+def seeded() -> torch.Generator:
+    """A generator for test data, and torch's global one for initial weights, at a fixed seed."""
+    torch.manual_seed(0)
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """float64 as torch's default type, for comparisons to the last digits."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,113 @@
+"""What each method declares beyond what all keep, and how the contract makes small learners and batches.
+
+A method that is not in the table is held to the defaults. Nothing else in the contract asks for a method by its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from toy_tasks import FEATURES, clusters
+
+import innerloop as il
+from innerloop import algorithms
+from innerloop.core import Task, TaskFamily
+from innerloop.meta_learner import MetaLearner
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """Attributes:
+    meta_gradient: some parameter of the model gets a gradient that is not zero.
+    learns: meta-training makes adapted predictions better than they were before it.
+    adds_parameters: parameters of its own follow the model's (learned rates, a global head).
+    learned_rate: ``inner_lr`` is where a learned rate starts, so it is a parameter.
+    equivariant: permuting the names of the labels permutes predictions exactly.
+    order_free: the order of the support examples does not matter.
+    training: settings of `fit` for the learning test.
+    options: the method's own arguments in the learning test, beyond its recommended ones.
+    """
+
+    meta_gradient: bool = True
+    learns: bool = True
+    adds_parameters: bool = False
+    learned_rate: bool = False
+    equivariant: bool = False
+    order_free: bool = True
+    training: dict[str, Any] = dataclasses.field(default_factory=lambda: {"steps": 80, "outer_lr": 0.01})
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+DECLARED: dict[str, Declared] = {
+    "reptile": Declared(order_free=False, training={"steps": 100}, options={"inner_lr": 0.02}),
+    "meta_sgd": Declared(adds_parameters=True, learned_rate=True),
+    "mamlpp": Declared(adds_parameters=True, learned_rate=True),
+    "pretrained": Declared(adds_parameters=True, equivariant=True),
+    "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
+    "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),
+}
+NAMES = sorted(algorithms.ALGORITHMS)
+CASES = ("regression", "classification", "batch_norm")
+_SMALL = {"inner_steps": 2, "eval_steps": 3, "inner_lr": 0.05, "inner_batch": 3}
+
+
+def declared(name: str) -> Declared:
+    return DECLARED.get(name, Declared())
+
+
+def with_known(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that the method's factory takes."""
+    known = inspect.signature(getattr(algorithms, name)).parameters
+    return {key: value for key, value in options.items() if key in known}
+
+
+def model_for(case: str, ways: int = 3, seed: int = 1) -> nn.Module:
+    torch.manual_seed(seed)
+    if case == "regression":
+        return il.models.mlp(1, 1, hidden=(5,), activation="tanh")
+    return il.models.mlp(FEATURES, ways, hidden=(6,), activation="tanh", batch_norm=case == "batch_norm")
+
+
+def small(name: str, case: str = "classification", *, ways: int = 3, seed: int = 1, **options: Any) -> MetaLearner:
+    """A small learner of this method; the same for the same arguments."""
+    if case == "batch_norm":
+        # The bias before batch norm has a gradient of zero but for rounding, which inner Adam would blow up.
+        options = {"inner_optimizer": "sgd", **options}
+    return getattr(algorithms, name)(model_for(case, ways, seed), **with_known(name, {**_SMALL, **options}))
+
+
+def family(case: str, **options: Any) -> TaskFamily:
+    if case == "regression":
+        return il.tasks.sinusoid(shots=4, queries=3)
+    return clusters(**options)
+
+
+def batch(case: str, num_tasks: int = 5, step: int = 0) -> Task:
+    return family(case).train.at(0, step, num_tasks)
+
+
+def gradients(learner: MetaLearner) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
+
+
+def outcome(learner: MetaLearner, case: str, num_tasks: int = 5) -> dict[str, torch.Tensor]:
+    """All numbers that a batch leads to: metrics, meta-gradient, running statistics, predictions."""
+    tasks = batch(case, num_tasks)
+    metrics = learner.backward(tasks)
+    buffers = {f"buffer {name}": value.clone() for name, value in learner.named_buffers()}
+    predictions = {"predictions": learner.predict_queries(tasks), "trajectory": learner.trajectory(tasks, 2)}
+    return {**{f"metric {k}": v for k, v in metrics.items()}, **gradients(learner), **buffers, **predictions}
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
+    """Equal names, shapes, dtypes and values; the tolerance is relative to each tensor's largest number."""
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert value.shape == second[name].shape and value.dtype == second[name].dtype, name
+        scale = float(value.abs().max()) if value.numel() else 0.0
+        worst = float((value - second[name]).abs().max()) if value.numel() else 0.0
+        assert worst <= tolerance * max(scale, 1e-3), f"{name}: {worst} apart at a scale of {scale}"
