@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from innerloop import losses as losses
     from innerloop import models as models
     from innerloop import recipes as recipes
+    from innerloop import report as report
     from innerloop import tasks as tasks
     from innerloop.bundle import load as load
     from innerloop.core import Examples as Examples
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from innerloop.evaluation.evaluate import evaluate as evaluate
     from innerloop.fitted import Fitted as Fitted
     from innerloop.meta_learner import MetaLearner as MetaLearner
-    from innerloop import report as report
     from innerloop.training.distributed import sync_gradients as sync_gradients
     from innerloop.training.fit import fit as fit
 

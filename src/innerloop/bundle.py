@@ -141,10 +141,11 @@ def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitt
         fast = pytree.tree_unflatten(saved, spec)
         if header["step"] is not None:
             fast = dataclasses.replace(fast, step=int(header["step"]))
+        classes, task_objective = header["classes"], header["task_objective"]
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({error})") from None
     meta = type(meta)(*({n: v.detach().clone() for n, v in part.items()} for part in meta))
-    return Fitted(owner, learner, meta, fast, support, header["classes"], header["task_objective"])
+    return Fitted(owner, learner, meta, fast, support, classes, task_objective)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -29,6 +29,7 @@ def number(y: Any, classes: list[Any]) -> Tensor:
     found = [index.get(v.item() if hasattr(v, "item") else v, -1) for v in values.reshape(-1)]
     if -1 in found:
         unknown = values.reshape(-1)[found.index(-1)]
+        unknown = unknown.item() if hasattr(unknown, "item") else unknown
         raise InputError(f"label {unknown!r} was not in the support set; known labels: {classes}")
     return torch.tensor(found, dtype=torch.int64)
 

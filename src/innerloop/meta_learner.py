@@ -14,7 +14,7 @@ from innerloop import keys, labels, losses
 from innerloop.boundary import as_tensor, check_task
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine, take
-from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
+from innerloop.errors import ConfigError, DivergedError, InnerloopError, InputError, ShapeError
 from innerloop.fitted import Fitted, predict_alone
 from innerloop.functional import PureModel, convert, probe
 from innerloop.functional.norms import BatchNormPolicy
@@ -231,7 +231,7 @@ class MetaLearner(nn.Module):
             return
         weight = self.rule[f"{GLOBAL_HEAD}/weight"]
         if weight.shape[0] < num_classes:
-            for name, value in new_head(num_classes, weight.shape[1], weight, None).items():
+            for name, value in new_head(num_classes, weight.shape[1], weight, len(self.rule) > 1, None).items():
                 self.rule[name].data = value
                 self.rule[name].grad = None
 
@@ -272,7 +272,7 @@ class MetaLearner(nn.Module):
                 f"x expected floating-point inputs, got {tx.dtype}; convert and scale them as the training data was"
             )
         side = Examples(tx[None], ty[None])
-        task = self.check(Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1)))
+        task = self._fitting(Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1)))
         if classes is not None and self.output_size is not None and len(classes) > max(self.output_size, 2):
             raise InputError(
                 f"the model has {self.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
@@ -322,18 +322,23 @@ class MetaLearner(nn.Module):
     # ---- the boundary ----------------------------------------------------------------------------------------------
     def check(self, batch: Task) -> Task:
         """``batch`` in this learner's dtype and device, or an error; new shapes are tried out once on the model."""
-        batch = check_task(batch, self.dtype, self.device)
-        s, q = batch.support, batch.query
-        signature = (s.x.shape[2:], s.x.dtype, s.y.shape[2:], s.y.dtype, batch.objective, s.mask is None)
-        if signature not in self._seen:
-            self._try_out(batch)
-            self._seen.add(signature)
+        batch = self._fitting(batch)
         if self.output_size and self._labelled(batch):
-            top = max(int(s.y.max()), int(q.y.max()))
+            top = max(int(batch.support.y.max()), int(batch.query.y.max()))
             if top >= max(self.output_size, 2):
                 raise InputError(
                     f"labels expected 0 to {self.output_size - 1} for a model with {self.output_size} outputs, got {top}"
                 )
+        return batch
+
+    def _fitting(self, batch: Task) -> Task:
+        """`check` without a look at the labels' values."""
+        batch = check_task(batch, self.dtype, self.device)
+        side = batch.support
+        signature = (side.x.shape[2:], side.x.dtype, side.y.shape[2:], side.y.dtype, batch.objective, side.mask is None)
+        if signature not in self._seen:
+            self._try_out(batch)
+            self._seen.add(signature)
         return batch
 
     def _labelled(self, batch: Task) -> bool:
@@ -348,7 +353,7 @@ class MetaLearner(nn.Module):
         def forward(x: Tensor) -> Tensor:
             try:
                 return self.pure.apply(meta.params, meta.buffers, x, training=False)[0]
-            except (ShapeError, InputError):
+            except InnerloopError:
                 raise
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -383,6 +388,8 @@ class MetaLearner(nn.Module):
         in_range = y if y.is_floating_point() else y.clamp(max=max(self.output_size - 1, 1))
         try:
             value = loss(output, in_range)
+        except InnerloopError:
+            raise
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ShapeError(
                 f"the loss cannot compare a prediction {found.output_shape} with targets {tuple(y.shape)}: "

@@ -15,7 +15,7 @@ from innerloop import losses
 from innerloop.core import BaseLearner, MetaGradient, UpdateRule
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError, nearest
-from innerloop.functional import PureModel
+from innerloop.functional import PureModel, check_model
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.pure import head_module, select
 from innerloop.learners import GradientLearner
@@ -97,6 +97,7 @@ def method(
                     )
             call = signature.bind(*args, **kwargs)
             call.apply_defaults()
+            check_model(call.arguments["model"])
             options = {k: v for k, v in call.arguments.items() if k != "model"}
             check_options(options)
             if "loss" in options:

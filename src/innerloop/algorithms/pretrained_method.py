@@ -67,7 +67,7 @@ def pretrained(
         raise ConfigError(f"num_classes expected at least 1, got {num_classes}")
     head = head_module(model)
     layer = model.get_submodule(head)
-    linear = isinstance(layer, nn.Linear) and layer.bias is not None and head != ""
+    linear = isinstance(layer, nn.Linear)
     patterns = (
         None
         if adapt == "all"

@@ -54,7 +54,8 @@ class Engine:
                 )
             if self.strategy == "compiled" and self.convolutional:
                 raise ConfigError(
-                    "strategy 'compiled' is not for convolutional models (it can take minutes and crash); use 'looped' or 'vmapped'"
+                    "strategy 'compiled' is not for convolutional models (it can take minutes and crash); "
+                    "use 'looped' or 'vmapped'"
                 )
             return self.strategy
         if self.strategy == "looped" or self.needs_loop or many_pictures or num_tasks < _FEW_TASKS:

@@ -16,6 +16,20 @@ from innerloop.functional.norms import BatchNorm, BatchNormPolicy, InstanceNorm,
 _CHANNEL_DROPOUT = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
+def check_model(module: object) -> None:
+    """Raise ConfigError for what cannot be adapted: no nn.Module, lazy layers that have not seen data, no parameters."""
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"expected a torch.nn.Module as the model, got {type(module).__name__}; wrap it in a module")
+    if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
+        raise ConfigError(
+            "the model has lazy layers without shapes; run it once on an example input before handing it over"
+        )
+    if not any(True for _ in module.parameters()):
+        raise ConfigError(
+            "the model has no parameters, so there is nothing to adapt; expected at least one nn.Parameter"
+        )
+
+
 def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int = 1) -> tuple[nn.Module, list[str]]:
     """A converted deep copy of ``module`` and notes on what was changed; the given module stays as it is.
 
@@ -27,16 +41,7 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
     Raises:
         ConfigError: no nn.Module, lazy layers that have not seen data, or no parameters.
     """
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"expected a torch.nn.Module as the model, got {type(module).__name__}; wrap it in a module")
-    if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
-        raise ConfigError(
-            "the model has lazy layers without shapes; run it once on an example input before handing it over"
-        )
-    if not any(True for _ in module.parameters()):
-        raise ConfigError(
-            "the model has no parameters, so there is nothing to adapt; expected at least one nn.Parameter"
-        )
+    check_model(module)
     module = copy.deepcopy(module)
     counts: dict[str, int] = {}
     dropouts = 0

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from innerloop import losses
 from innerloop.core import BaseLearner, Examples, Meta, Task
+from innerloop.errors import ConfigError
 from innerloop.learners.gradient import GradientFast, GradientLearner, query_metrics
 
 GLOBAL_HEAD = "global_head"
@@ -45,8 +46,12 @@ class PooledLearner(BaseLearner):
     def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
         if self.head is None:
             return {}
-        own = params[f"{self.head}.weight"]
-        return new_head(self.num_classes or own.shape[0], self.features, own, generator)
+        own = params[self._own("weight")]
+        return new_head(self.num_classes or own.shape[0], self.features, own, self._own("bias") in params, generator)
+
+    def _own(self, kind: str) -> str:
+        """The full name of the head's own weight or bias; the head may be the whole model."""
+        return f"{self.head}.{kind}".lstrip(".")
 
     def init_buffers(self) -> dict[str, Tensor]:
         return self.tuner.init_buffers()
@@ -55,7 +60,8 @@ class PooledLearner(BaseLearner):
         fast = self.tuner.init(meta, task)
         if self.head is None or task.support.y.is_floating_point():
             return fast
-        zeros = {n: torch.zeros_like(p) for n, p in fast.params.items() if n.startswith(f"{self.head}.")}
+        own = {self._own("weight"), self._own("bias")}
+        zeros = {n: torch.zeros_like(p) for n, p in fast.params.items() if n in own}
         return dataclasses.replace(fast, params={**fast.params, **zeros})
 
     def step(self, meta: Meta, fast: GradientFast, batch: Examples, i: int) -> GradientFast:
@@ -75,9 +81,15 @@ class PooledLearner(BaseLearner):
         del outer_step
         both = task.support
         params = dict(meta.params)
-        if task.class_ids is not None and self.head is not None:
-            params[f"{self.head}.weight"] = meta.rule[f"{GLOBAL_HEAD}/weight"]
-            params[f"{self.head}.bias"] = meta.rule[f"{GLOBAL_HEAD}/bias"]
+        if task.class_ids is not None:
+            if self.head is None:
+                raise ConfigError(
+                    "pretrained expected a model whose last layer is an nn.Linear, to give it one output for every class of the "
+                    "pooled tasks; end the model in one, or leave class_ids out to pool by the labels as they are"
+                )
+            for kind in ("weight", "bias"):
+                if f"{GLOBAL_HEAD}/{kind}" in meta.rule:
+                    params[self._own(kind)] = meta.rule[f"{GLOBAL_HEAD}/{kind}"]
         prediction, buffers = self.tuner.model.apply(
             params, meta.buffers, both.x, mask=both.mask, training=True, noise=task.noise
         )
@@ -88,11 +100,14 @@ class PooledLearner(BaseLearner):
         return loss, {"metrics": query_metrics(loss, prediction, judged, self.tuner.loss), "buffers": buffers}
 
 
-def new_head(classes: int, features: int, like: Tensor, generator: torch.Generator | None) -> dict[str, Tensor]:
+def new_head(
+    classes: int, features: int, like: Tensor, bias: bool, generator: torch.Generator | None
+) -> dict[str, Tensor]:
     """A linear head for ``classes`` global classes, as torch initialises one: uniform within 1 / sqrt(features)."""
     bound = features**-0.5
     made = {}
-    for name, shape in (("weight", (classes, features)), ("bias", (classes,))):
+    shapes = {"weight": (classes, features)} | ({"bias": (classes,)} if bias else {})
+    for name, shape in shapes.items():
         drawn = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 * bound - bound
         made[f"{GLOBAL_HEAD}/{name}"] = drawn.to(like.dtype).to(like.device)
     return made

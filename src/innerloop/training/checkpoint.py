@@ -170,6 +170,9 @@ def load_weights(learner: MetaLearner, tensors: dict[str, Tensor], path: Path) -
             f"{path} belongs to another model: it lacks {missing[:3] or 'nothing'} and has {surplus[:3] or 'nothing'} too many"
         )
     learner.resize_global_head(found)
+    stored = next((v.dtype for n, v in found.items() if n.startswith("model.") and v.is_floating_point()), None)
+    if stored is not None and stored != learner.dtype:
+        learner.to(dtype=stored)  # a float64 run comes back as one
     own = learner.state_dict()
     for name, value in found.items():
         if value.shape != own[name].shape:
