@@ -5,7 +5,6 @@ share.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,11 @@ import torch
 
 from innerloop import algorithms, models
 from innerloop import tasks as problems
+from innerloop.bundle import remake
 from innerloop.core import TaskFamily
-from innerloop.errors import CheckpointError, ConfigError, nearest
+from innerloop.errors import ConfigError, nearest
 from innerloop.registry import load
+from innerloop.training.run_config import read_run_config
 
 
 def assemble(
@@ -95,7 +96,7 @@ def from_run(path: Path) -> tuple[Any, TaskFamily, dict[str, Any]]:
         CheckpointError: no config.json there, or one that is damaged or of a newer version.
         ConfigError: the run's model is somebody's own module, which a file does not hold.
     """
-    record = run_record(path)
+    record = read_run_config(path)
     model = record["model"]
     if "name" not in model:
         raise ConfigError(
@@ -106,33 +107,7 @@ def from_run(path: Path) -> tuple[Any, TaskFamily, dict[str, Any]]:
     family = problem(record["tasks"]["name"], record["tasks"].get("options"))
     training = dict(record["training"])
     torch.manual_seed(training.get("seed", 0))
-    net = models.build(model["name"], model["arguments"])
-    algorithm = record["algorithm"]
-    make_learner = load("algorithm", algorithms.ALGORITHMS, algorithm["name"])
-    options = dict(algorithm.get("options", {}))
-    _check_names(f"algorithm {algorithm['name']}", make_learner, options)
-    return make_learner(net, **options), family, training
-
-
-def run_record(path: Path) -> dict[str, Any]:
-    """The config.json of a run directory; a CheckpointError when there is none that can be used."""
-    file = path / "config.json"
-    if not file.is_file():
-        raise CheckpointError(f"expected a run directory, got {str(path)!r} without config.json; see what --out was")
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{file} expected JSON, got something damaged ({error}); restore or retrain it"
-        ) from error
-    if not isinstance(record, dict) or record.get("format") != "innerloop-run":
-        raise CheckpointError(f"{file} expected the record of a run, got another file; see what --out was")
-    if record.get("version") != 1:
-        raise CheckpointError(f"{file} expected version 1, got {record.get('version')!r}; update innerloop")
-    for key in ("algorithm", "model", "tasks", "training"):
-        if not isinstance(record.get(key), dict):
-            raise CheckpointError(f"{file} expected a table {key!r}, got {record.get(key)!r}; restore or retrain it")
-    return record
+    return remake(record, None, None, path), family, training
 
 
 def check_device(name: str) -> None:

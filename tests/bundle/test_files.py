@@ -110,7 +110,7 @@ def test_damaged_files(tmp_path):
             il.load(file)
     with pytest.raises(il.CheckpointError, match="found nothing there"):
         il.load(tmp_path / "nothing")
-    with pytest.raises(il.CheckpointError, match=r"config\.json, found none"):
+    with pytest.raises(il.CheckpointError, match=r"without config\.json"):
         il.load(tmp_path)
 
 

@@ -161,8 +161,8 @@ def test_a_line_cut_short_is_left_out(tmp_path: Path, loads: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "without it"),
-        ("{", "cannot be read"),
+        (None, "without config.json"),
+        ("{", "something damaged"),
         ('{"format": "other"}', "another kind of file"),
         ('{"format": "innerloop-run", "version": 99}', "upgrade innerloop"),
     ],

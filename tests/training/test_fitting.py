@@ -219,16 +219,16 @@ def test_damaged_configurations(run):
     described = json.loads(config.read_text())
     for text, message in (
         ("{", "damaged"),
-        ("[]", "expected the format"),
+        ("[]", "to say format 'innerloop-run'"),
         (json.dumps({**described, "version": 2}), "version 1 or older, got 2; upgrade"),
-        (json.dumps({**described, "format": "x"}), "expected the format 'innerloop-run'"),
-        (json.dumps({k: v for k, v in described.items() if k != "model"}), "'algorithm' and 'model'"),
+        (json.dumps({**described, "format": "x"}), "to say format 'innerloop-run'"),
+        (json.dumps({k: v for k, v in described.items() if k != "model"}), "expected a table 'model'"),
     ):
         config.write_text(text)
         with pytest.raises(il.CheckpointError, match=message):
             il.load(run)
     config.unlink()
-    with pytest.raises(il.CheckpointError, match="found none"):
+    with pytest.raises(il.CheckpointError, match="without config.json"):
         il.load(run)
 
 

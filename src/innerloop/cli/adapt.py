@@ -58,9 +58,10 @@ def _adapt(
     if table is not None and target is not None:
         support_files.column(table, target)
     from innerloop import load
-    from innerloop.assemble import problem, run_record
+    from innerloop.assemble import problem
+    from innerloop.training.run_config import read_run_config
 
-    record = run_record(run)
+    record = read_run_config(run)
     split = problem(record["tasks"]["name"], record["tasks"].get("options")).train
     learner: Any = load(run)
     if table is None:

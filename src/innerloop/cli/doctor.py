@@ -40,9 +40,10 @@ def _doctor(
         raise ConfigError(f"--num-tasks expected an integer of at least 1, got {num_tasks}")
     if Path(model_or_run).is_dir():
         from innerloop import load
-        from innerloop.assemble import problem, run_record
+        from innerloop.assemble import problem
+        from innerloop.training.run_config import read_run_config
 
-        record = run_record(Path(model_or_run))
+        record = read_run_config(Path(model_or_run))
         learner: Any = load(Path(model_or_run))
         family = problem(record["tasks"]["name"], record["tasks"].get("options"))
     else:

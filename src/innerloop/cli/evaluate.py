@@ -26,10 +26,10 @@ def evaluate(argv: Sequence[str]) -> int:
         raise ConfigError(
             "expected RUN, a run directory, got nothing; for example: innerloop evaluate runs/maml-sinusoid-seed0"
         )
-    from innerloop.assemble import run_record
+    from innerloop.training.run_config import read_run_config
 
     path = existing_folder(Path(found[0]), "a run directory", "see the folders that `innerloop train` made")
-    problem = run_record(path)["tasks"]["name"]
+    problem = read_run_config(path)["tasks"]["name"]
     made = parts.parts({"tasks": parts.known("tasks", problem)}, OWN)
     found, rest = split(words, {**made.arity(), **OWN}, 1)
     return run("evaluate", _command(made, Path(found[0])), rest, usage=_USAGE)
@@ -88,10 +88,11 @@ def _evaluate(
 ) -> int:
     from innerloop import evaluate as measure
     from innerloop import load
-    from innerloop.assemble import problem, run_record
+    from innerloop.assemble import problem
+    from innerloop.training.run_config import read_run_config
 
     at_least_one(num_tasks, "--num-tasks")
-    record = run_record(path)
+    record = read_run_config(path)
     family = problem(record["tasks"]["name"], {**record["tasks"].get("options", {}), **overrides})
     learner: Any = load(path)
     report = measure(learner, getattr(family, which), num_tasks=num_tasks, seed=seed, steps=steps)

@@ -11,8 +11,7 @@ from typing import Any
 from innerloop.core import Report
 from innerloop.errors import CheckpointError, InnerloopError, InputError
 from innerloop.report.curves import History, read_history
-
-_FORMAT, _VERSION = "innerloop-run", 1
+from innerloop.training.run_config import read_run_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,41 +46,6 @@ class Run:
         return str(tasks.get("name")), json.dumps(options, sort_keys=True, default=str)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The config.json of a run directory.
-
-    Raises:
-        InputError: there is no such directory.
-        CheckpointError: it is no run directory, its config cannot be read, or a newer innerloop wrote it.
-    """
-    if not path.is_dir():
-        what = "a file" if path.exists() else "nothing"
-        raise InputError(f"a report expected a run directory, got {path} where there is {what}; give what --out named")
-    file = path / "config.json"
-    if not file.is_file():
-        raise CheckpointError(
-            f"expected a run directory with config.json, got {path} without it; give the folder that "
-            "`innerloop train ... --out` wrote"
-        )
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(
-            f"expected JSON in {file}, got a file that cannot be read ({error}); restore it or train again"
-        ) from error
-    if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"expected {file} to say format {_FORMAT!r}, got another kind of file; give a folder that "
-            "`innerloop train ... --out` wrote"
-        )
-    version = config.get("version")
-    if not isinstance(version, int) or version > _VERSION:
-        raise CheckpointError(
-            f"expected {file} of version {_VERSION} or older, got {version!r}; upgrade innerloop to read this run"
-        )
-    return config
-
-
 def read_evaluation(path: Path) -> Report | None:
     """The evaluation.json of a run directory; None when there is none.
 
@@ -109,14 +73,14 @@ def read_runs(paths: Sequence[Path | str]) -> list[Run]:
     """All runs, each with a label of its own.
 
     Raises:
-        InputError, CheckpointError: as `read_config`; no run at all.
+        InputError, CheckpointError: as `read_run_config`; no run at all.
     """
     if not paths:
         raise InputError(
             "a report expected at least one run directory, got none; name one that `innerloop train` wrote"
         )
     places = [Path(path) for path in paths]
-    configs = [read_config(place) for place in places]
+    configs = [read_run_config(place) for place in places]
     return [
         _read(place, config, label)
         for place, config, label in zip(places, configs, _labels(places, configs), strict=True)

@@ -16,8 +16,10 @@ from innerloop.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.training.config import TrainConfig
 from innerloop.training.files import load_tensors, save_tensors, write_atomically
+from innerloop.training.run_config import RUN, read_run_config
+from innerloop.training.run_config import VERSION as RUN_VERSION
 
-RUN, CHECKPOINT, WEIGHTS, VERSION = "innerloop-run", "innerloop-checkpoint", "innerloop-weights", 1
+CHECKPOINT, WEIGHTS, VERSION = "innerloop-checkpoint", "innerloop-weights", 1
 
 
 @dataclasses.dataclass
@@ -72,7 +74,7 @@ class RunDirectory:
     def write_config(self, learner: MetaLearner, tasks: TaskFamily, config: TrainConfig, command: str) -> None:
         described = {
             "format": RUN,
-            "version": VERSION,
+            "version": RUN_VERSION,
             "algorithm": {"name": learner.name, "options": learner.options},
             "model": learner.model_spec or {"custom": learner.model_class},
             "tasks": {"name": tasks.name, "options": dict(tasks.options)},
@@ -90,19 +92,7 @@ class RunDirectory:
         Raises:
             CheckpointError: no run, a damaged one, or one of a newer version.
         """
-        if not self.config_file.is_file():
-            raise CheckpointError(f"{self.path} expected a run directory with config.json, found none")
-        try:
-            found = json.loads(self.config_file.read_text())
-        except ValueError as error:
-            raise CheckpointError(f"{self.config_file} is damaged ({error}); it cannot be used") from None
-        if not isinstance(found, dict) or found.get("format") != RUN:
-            raise CheckpointError(f"{self.config_file} expected the format {RUN!r}, got another file")
-        if not isinstance(found.get("version"), int) or found["version"] > VERSION:
-            raise CheckpointError(
-                f"{self.config_file} expected version {VERSION} or older, got {found.get('version')}; upgrade innerloop"
-            )
-        return found
+        return read_run_config(self.path)
 
     def save(self, learner: MetaLearner, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """One atomic file with all that resuming needs."""
