@@ -24,7 +24,7 @@ def mamlpp(
     loss: LossArgument = None,
     learned_rates: bool = True,
     multi_step_loss: bool = True,
-    per_step_statistics: bool = True,
+    per_step_statistics: bool = False,
     per_step_affine: bool = True,
     cosine_schedule: bool = True,
     order_annealing: bool = False,
@@ -46,8 +46,8 @@ def mamlpp(
         learned_rates: one learned rate for each parameter tensor and inner step.
         multi_step_loss: judge the query set after every inner step; weights move to the last over ``annealing_phases`` phases
             of ``phase_steps`` outer steps (the paper: 10 epochs of 500).
-        per_step_statistics: running batch-norm statistics for each inner step, used in evaluation, so that evaluation is
-            inductive; off: the statistics of the examples at hand.
+        per_step_statistics: running batch-norm statistics for each inner step, used in evaluation, which is inductive then (the
+            paper's text). Off, as the authors' code in effect: the statistics of the examples at hand.
         per_step_affine: batch-norm scales and shifts of their own after each inner step, learned in the outer loop only.
         cosine_schedule: recommend a cosine schedule of the outer rate from 1e-3 to 1e-5.
         order_annealing: first-order meta-gradients for the first ``first_order_steps`` outer steps (the paper's 50 epochs on
@@ -63,9 +63,10 @@ def mamlpp(
 
     Reference: Antoniou, Edwards and Storkey 2019, "How to train your MAML", arXiv:1810.09502.
 
-    Differs from the authors' code in: their batch norm records per-step statistics but normalises with the batch's own in
-    evaluation too; here the recorded ones are used, as the paper describes. The scales of inner step 0 are the model's own
-    parameters; those of later steps are parameters of the learner.
+    Differs from the paper in: ``per_step_statistics`` is off. The authors' code records the statistics but normalises with the
+        batch's own in evaluation too, so their numbers are without it, and it costs much where a task has few examples (see
+        docs/methods/mamlpp.md). The scales of inner step 0 are the model's own parameters; those of later steps are
+        parameters of the learner.
     """
     more = {"annealing_phases": annealing_phases, "phase_steps": phase_steps} if multi_step_loss else {}
     return gradient_method(

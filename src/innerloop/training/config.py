@@ -25,6 +25,7 @@ class TrainConfig:
         num_tasks: tasks in an outer step (the meta-batch); None: the method's recommendation.
         outer_optimizer: "adam" or "sgd"; None: the method's.
         outer_lr: outer learning rate; None: the method's.
+        rule_lr: outer learning rate of learned inner rates and other parameters of the method; None: ``outer_lr``.
         schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)); None: the
             method's.
         min_lr: where the cosine schedule ends.
@@ -46,6 +47,7 @@ class TrainConfig:
     num_tasks: int | None = None
     outer_optimizer: Literal["adam", "sgd"] | None = None
     outer_lr: float | None = None
+    rule_lr: float | None = None
     schedule: Schedule | None = None
     min_lr: float = 0.0
     clip_norm: float | None = None
@@ -75,7 +77,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"{name} expected an integer of at least {low}, got {value}")
-        for name in ("outer_lr", "clip_norm", "min_lr"):
+        for name in ("outer_lr", "rule_lr", "clip_norm", "min_lr"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name} expected a finite number of at least 0, got {value}")

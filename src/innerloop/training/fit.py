@@ -87,7 +87,7 @@ def fit(
     lr = outer.lr if config.outer_lr is None else config.outer_lr
     min_lr = config.min_lr or (outer.min_lr if schedule == "cosine" else 0.0)
     num_tasks = config.num_tasks or outer.num_tasks
-    optimizer = make_optimizer(config.outer_optimizer or outer.optimizer, learner, lr)
+    optimizer = make_optimizer(config.outer_optimizer or outer.optimizer, learner, lr, config.rule_lr)
     directory = RunDirectory(out) if out is not None else None
     progress = Progress()
     best: dict[str, Tensor] | None = None
@@ -120,7 +120,7 @@ def fit(
                 if progress.step >= config.steps or stopped != "finished":
                     break
                 for group in optimizer.param_groups:
-                    group["lr"] = rate(schedule, progress.step, config.steps, lr, min_lr)
+                    group["lr"] = rate(schedule, progress.step, config.steps, group["peak_lr"], min_lr)
                 metrics = learner.backward(batch, outer_step=progress.step)
                 sync_gradients(learner)
                 clip(parameters, config.clip_norm, progress.step)
@@ -189,12 +189,20 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**settings)
 
 
-def make_optimizer(name: str, learner: MetaLearner, lr: float) -> torch.optim.Optimizer:
-    """The outer optimizer; one object for the whole run, never shared with the inner loop."""
-    parameters = [p for p in learner.parameters() if p.requires_grad]
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr)
-    return torch.optim.Adam(parameters, lr=lr, fused=True)
+def make_optimizer(name: str, learner: MetaLearner, lr: float, rule_lr: float | None = None) -> torch.optim.Optimizer:
+    """The outer optimizer; one object for the whole run, never shared with the inner loop.
+
+    Each group keeps the top of its schedule as ``peak_lr``.
+    """
+    rule = {id(p) for p in learner.rule.values()}
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    peak = lr if rule_lr is None else rule_lr
+    groups = [
+        {"params": [p for p in trained if id(p) not in rule], "lr": lr, "peak_lr": lr},
+        {"params": [p for p in trained if id(p) in rule], "lr": peak, "peak_lr": peak},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.SGD(groups, lr=lr) if name == "sgd" else torch.optim.Adam(groups, lr=lr, fused=True)
 
 
 def clip(parameters: list[torch.nn.Parameter], largest: float | None, step: int) -> None:
