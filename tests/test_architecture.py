@@ -1,0 +1,175 @@
+"""The order of things: imports point one way, names do not shadow, files stay short, a method is one file and one line."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from innerloop.algorithms import ALGORITHMS
+from innerloop.models import MODELS
+from innerloop.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "innerloop"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# A module may import from its own level and from those above it in this list.
+LEVELS = (
+    {"errors", "registry"},
+    {"keys", "losses", "provenance"},
+    {"core"},
+    {"functional", "models", "data"},
+    {"engine", "rules", "tasks"},
+    {"learners"},
+    {"meta_gradients"},
+    {"boundary", "labels", "fitted", "meta_learner"},
+    {"algorithms"},
+    {"training", "evaluation", "bundle"},
+    {"assemble"},
+    {"doctor", "report"},
+    {"recipes"},
+    {"demo"},
+    {"cli", "__main__"},
+)
+LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
+# `Fitted.save` opens the door that leads back to a file; the import is inside the method.
+ALLOWED = {("fitted", "bundle")}
+
+
+def part(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Parts of innerloop that a file imports, wherever in the file, but not for type checkers alone."""
+    found = set()
+
+    class Visitor(ast.NodeVisitor):
+        def visit_If(self, node: ast.If) -> None:
+            if "TYPE_CHECKING" not in ast.unparse(node.test):
+                self.generic_visit(node)
+
+        def visit_Import(self, node: ast.Import) -> None:
+            found.update(a.name.split(".")[1] for a in node.names if a.name.startswith("innerloop."))
+
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+            module = node.module or ""
+            if module == "innerloop":
+                found.update(a.name for a in node.names)
+            elif module.startswith("innerloop."):
+                found.add(module.split(".")[1])
+
+    Visitor().visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [f for f in FILES if f != SOURCE / "__init__.py"], ids=lambda f: str(f.relative_to(SOURCE))
+)
+def test_imports_point_one_way(path):
+    own = part(path)
+    assert own in LEVEL, f"{own} has no place in LEVELS"
+    for other in imported(path) & set(LEVEL):
+        assert LEVEL[other] <= LEVEL[own] or (own, other) in ALLOWED, f"{own} imports {other}, which is built on it"
+
+
+def test_the_check_sees_a_wrong_import(tmp_path):
+    file = tmp_path / "wrong.py"
+    file.write_text("def f():\n    from innerloop.cli import main\n")
+    assert imported(file) == {"cli"} and LEVEL["cli"] > LEVEL["core"]
+
+
+@pytest.mark.parametrize(("package", "registry"), [("algorithms", ALGORITHMS), ("models", MODELS), ("tasks", TASKS)])
+def test_no_file_shadows_a_public_name(package, registry):
+    """Python binds a submodule to its package under the file's name, which would hide a function of that name."""
+    files = {f.stem for f in (SOURCE / package).glob("*.py")}
+    assert not files & set(registry)
+
+
+def test_only_the_files_that_may_name_a_method_do():
+    """Everything else learns of a method from its line in ALGORITHMS."""
+    words = re.compile(r"[\"'](" + "|".join(ALGORITHMS) + r")[\"']")
+    allowed = {"algorithms", "recipes", "demo"}
+    naming = {}
+    for file in FILES:
+        if part(file) not in allowed:
+            code = ast.parse(file.read_text(encoding="utf-8"))
+            strings = [n.value for n in ast.walk(code) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            hits = [s for s in strings if words.fullmatch(f"'{s}'")]
+            if hits:
+                naming[str(file.relative_to(SOURCE))] = hits
+    # `doctor MODEL` has to examine some method by default, and says which.
+    assert set(naming) <= {"cli/doctor.py"}, naming
+
+
+def test_files_are_short_and_none_is_a_drawer():
+    for file in FILES:
+        lines = len(file.read_text(encoding="utf-8").splitlines())
+        assert lines <= 450, f"{file.relative_to(ROOT)} has {lines} lines"
+        assert file.stem not in {"utils", "helpers", "misc", "base", "common"}, file
+
+
+def test_what_is_listed_is_documented():
+    for name in ALGORITHMS:
+        page = ROOT / "docs" / "methods" / f"{name}.md"
+        assert page.is_file(), f"{name} has no page"
+        assert name in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda p: p.name)
+def test_links_resolve(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_argument_tables_agree_with_the_signatures(name):
+    import inspect
+
+    from innerloop import algorithms
+
+    rows = dict(
+        re.findall(
+            r"^\| `(\w+)` \| (.*?) \|", (ROOT / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8"), re.M
+        )
+    )
+    parameters = {
+        k: p.default for k, p in inspect.signature(getattr(algorithms, name)).parameters.items() if k != "model"
+    }
+    assert set(rows) == set(parameters)
+    for key, default in parameters.items():
+        shown = rows[key].strip("`").replace(" ", "").replace("\u202f", "").replace("\u00a0", "")
+        if isinstance(default, bool) or not isinstance(default, int | float):
+            assert shown.strip("\"'") == str(default), f"{key}: page says {shown}, the factory {default}"
+        else:
+            assert float(shown) == default, f"{key}: page says {shown}, the factory {default}"
+
+
+def test_importing_innerloop_imports_no_torch():
+    code = "import sys, innerloop, innerloop.cli.main, innerloop.recipes; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_readmes_six_lines_run(tmp_path, monkeypatch):
+    """The Python example of the README, with fewer steps and tasks."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "il.fit(" in block)
+    code = (
+        code.replace("10_000", "3")
+        .replace("600", "5")
+        .replace("il.fit(learner, tasks,", "il.fit(learner, tasks, quiet=True,")
+    )
+    task = "import numpy as np\nx_support = x_query = np.linspace(-1, 1, 5)[:, None]\ny_support = np.sin(x_support)\n"
+    names: dict = {}
+    exec(task + code, names)
+    assert names["y"].shape == (5, 1)
+    assert len(names["report"].per_task) == 5
+    assert (tmp_path / "runs" / "sine" / "config.json").is_file()
