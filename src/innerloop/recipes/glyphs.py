@@ -46,7 +46,7 @@ def recipes() -> list[Recipe]:
         _glyphs(
             "reptile",
             {"inner_lr": 1e-3, "inner_steps": 8, "inner_batch": 10, "eval_batch": 5, "eval_steps": 50},
-            {"steps": 250, "num_tasks": 5, "strategy": "vmapped"},
+            {"steps": 120, "num_tasks": 5, "strategy": "vmapped"},
             _MANY_SHOTS,
         ),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),
