@@ -61,6 +61,11 @@ def resolve(loss: str | Loss | None, y: Tensor) -> Loss:
     return loss
 
 
+def is_binary(loss: str | Loss | None) -> bool:
+    """Whether a loss compares one logit an example with labels 0/1."""
+    return loss in ("binary_cross_entropy", binary_cross_entropy, F.binary_cross_entropy_with_logits)
+
+
 def check_shapes(loss: Loss, prediction: Tensor, y: Tensor) -> None:
     """Raise ShapeError when ``loss`` cannot compare these, or would only by broadcasting. Shapes are of ONE task."""
     p, t = tuple(prediction.shape), tuple(y.shape)

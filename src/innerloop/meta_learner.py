@@ -263,6 +263,8 @@ class MetaLearner(nn.Module):
             and losses.resolve(self.loss or objective, torch.zeros(1, dtype=torch.int64)) is not losses.mse
         ):
             classes, ty = labels.encode(y)
+            if losses.is_binary(self.loss or objective):
+                ty = self._as_logits(tx, ty)
         else:
             ty = as_tensor(y, "y").to(self.dtype)
         if tx.ndim == 0 or ty.ndim == 0 or tx.shape[0] == 0 or ty.shape[0] == 0:
@@ -283,6 +285,13 @@ class MetaLearner(nn.Module):
             one = take(task, 0)
             fast = learner.adapt(meta, one, self.eval_steps if steps is None else steps)
         return Fitted(self, learner, meta, fast, one.support, classes, objective)
+
+    def _as_logits(self, x: Tensor, y: Tensor) -> Tensor:
+        """Labels 0/1 in the shape and dtype of the model's logits, (examples,) or (examples, 1), for a binary loss."""
+        meta = self.meta()
+        with torch.no_grad():
+            shape = self.pure.apply(meta.params, meta.buffers, x.to(self.device, self.dtype))[0].shape
+        return y.to(self.dtype).reshape(shape) if shape.numel() == y.numel() else y
 
     def _takes_integers(self) -> bool:
         return any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in self.model.modules())
