@@ -107,7 +107,7 @@ def recipes() -> list[Recipe]:
                 # Adam moves a rate of 1e-3 by its own size in one step of 1e-3: without an outer rate of its own it explodes.
                 | ({"strategy": "compiled"} if algorithm == "maml" else {"rule_lr": 1e-6, "clip_norm": 10.0}),
             ),
-            steps=30_000 if algorithm == "maml" else 6_000,
+            steps=30_000 if algorithm == "maml" else 16_000,
         )
     found += _meta_sgd(5, "meta_sgd", ("0.90", "0.63", "0.50"))
     found += _meta_sgd(5, "maml", ("1.13", "0.85", "0.71"))
