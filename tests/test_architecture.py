@@ -27,7 +27,7 @@ LEVELS = (
     {"engine", "rules", "tasks"},
     {"learners"},
     {"meta_gradients"},
-    {"boundary", "labels", "fitted", "meta_learner"},
+    {"boundary", "labels", "fitted", "meta_learner", "trial"},
     {"algorithms"},
     {"training", "evaluation", "bundle"},
     {"assemble"},

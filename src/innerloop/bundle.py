@@ -76,6 +76,8 @@ def remake(config: dict[str, Any], model: nn.Module | None, loss: LossArgument, 
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
     learner.task_objective = objective
+    shape = config.get("input_shape")
+    learner.input_shape = tuple(shape) if isinstance(shape, list) else None
     return learner
 
 

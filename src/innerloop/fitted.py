@@ -12,7 +12,8 @@ from torch import Tensor
 from innerloop import labels, losses
 from innerloop.boundary import as_tensor, check_finite
 from innerloop.core import BaseLearner, Examples, Meta
-from innerloop.errors import ConfigError, InputError, ShapeError
+from innerloop.data.support_files import is_path, read_inputs
+from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
 
 if TYPE_CHECKING:
     from innerloop.meta_learner import MetaLearner
@@ -41,6 +42,8 @@ class Fitted:
 
     def outputs(self, x: Any, transductive: bool = False) -> Tensor:
         """The model's raw outputs, (examples, outputs)."""
+        if is_path(x):
+            x = read_inputs(x, self.support.x.shape[1:])
         tx = as_tensor(x, "x").to(self.owner.device)
         expected = self.support.x.shape[1:]
         if tx.ndim == 0 or tx.shape[1:] != expected:
@@ -56,11 +59,16 @@ class Fitted:
         owner = self.owner
         with torch.no_grad():
             if owner.mixes_examples and not transductive:
-                return predict_alone(self.learner, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
-            return self.learner.predict(self.meta, self.fast, tx)
+                out = predict_alone(self.learner, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
+            else:
+                out = self.learner.predict(self.meta, self.fast, tx)
+        if not bool(torch.isfinite(out).all()):
+            raise DivergedError("the prediction is not finite; adapt with fewer steps, or with a lower inner rate")
+        return out
 
     def predict(self, x: Any, transductive: bool = False) -> Any:
-        """Class names, or regression values (examples, outputs). Arrays in, arrays out; a tensor in, a tensor out."""
+        """Class names, or regression values (examples, outputs). Arrays (or paths of pictures) in, arrays out; a tensor in,
+        a tensor out."""
         out = self.outputs(x, transductive)
         if self.classes_ is None:
             return self._as_given(out, x)

@@ -17,7 +17,9 @@ def encode(y: Any) -> tuple[list[Any], Tensor]:
     if values.ndim != 1:
         raise InputError(f"class labels expected shape (examples,), got {values.shape}")
     if values.dtype == object:
-        values = np.asarray([str(v) for v in values])
+        values = np.asarray(values.tolist())  # a column of Python values: numpy finds their common kind
+        if values.dtype.kind not in "biuUS":
+            values = np.asarray([str(v) for v in values.tolist()])
     classes, numbers = np.unique(values, return_inverse=True)
     return [c.item() for c in classes], torch.as_tensor(numbers.reshape(-1).astype(np.int64))
 

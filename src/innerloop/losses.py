@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from innerloop.errors import ConfigError, ShapeError, nearest
 
@@ -50,6 +50,27 @@ _ELEMENTWISE = {
 }
 
 
+# Modules with their default settings mean the same as these functions, which files can name and checks know.
+_MODULES: dict[type, Loss] = {
+    nn.CrossEntropyLoss: F.cross_entropy,
+    nn.MSELoss: F.mse_loss,
+    nn.L1Loss: F.l1_loss,
+    nn.SmoothL1Loss: F.smooth_l1_loss,
+    nn.HuberLoss: F.huber_loss,
+    nn.BCEWithLogitsLoss: F.binary_cross_entropy_with_logits,
+}
+
+
+def as_function(loss: Loss) -> Loss:
+    """The function of a torch loss module that has default settings; anything else as it is."""
+    function = _MODULES.get(type(loss))
+    if function is None or not isinstance(loss, nn.Module):
+        return loss
+    plain = type(loss)()
+    same = all(getattr(loss, name) == value for name, value in vars(plain).items() if not name.startswith("_"))
+    return function if same and not list(loss.buffers()) else loss
+
+
 def resolve(loss: str | Loss | None, y: Tensor) -> Loss:
     """The function that a name, a function or nothing stands for: nothing is cross-entropy for integers, else MSE."""
     if loss is None:
@@ -69,6 +90,7 @@ def is_binary(loss: str | Loss | None) -> bool:
 def check_shapes(loss: Loss, prediction: Tensor, y: Tensor) -> None:
     """Raise ShapeError when ``loss`` cannot compare these, or would only by broadcasting. Shapes are of ONE task."""
     p, t = tuple(prediction.shape), tuple(y.shape)
+    elementwise = loss in _ELEMENTWISE or _MODULES.get(type(loss)) in _ELEMENTWISE
     advice = f"expected equal shapes, got prediction {p} and targets {t}; "
     if p[:1] != t[:1]:
         raise ShapeError(f"{advice}the model must return one row for each of the {t[0]} examples")
@@ -76,7 +98,7 @@ def check_shapes(loss: Loss, prediction: Tensor, y: Tensor) -> None:
         raise ShapeError(f"{advice}give the targets a last axis (y[:, None]) or drop the model's (squeeze(-1))")
     if t == (*p, 1):
         raise ShapeError(f"{advice}drop the targets' last axis (y[:, 0]) or give the model one")
-    if loss in _ELEMENTWISE and p != t:
+    if elementwise and p != t:
         raise ShapeError(f"{advice}make the model's output as wide as the targets")
     if loss in (cross_entropy, F.cross_entropy) and not y.is_floating_point() and (len(p) != 2 or len(t) != 1):
         raise ShapeError(f"cross-entropy expected logits (examples, ways) and labels (examples,), got {p} and {t}")
@@ -117,6 +139,6 @@ METRICS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
 HIGHER_IS_BETTER = {"accuracy": True, "mse": False}
 
 
-def metric_for(loss: Loss) -> str:
-    """The metric that is reported with an objective."""
-    return "accuracy" if loss in (cross_entropy, binary_cross_entropy, F.cross_entropy) else "mse"
+def judges_labels(loss: str | Loss, prediction: Tensor, y: Tensor) -> bool:
+    """Whether accuracy is worth reporting beside ``loss``: integer labels of a wider prediction, or a binary loss."""
+    return is_binary(loss) or (not y.is_floating_point() and prediction.ndim == y.ndim + 1)

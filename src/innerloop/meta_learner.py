@@ -5,22 +5,26 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from innerloop import keys, labels, losses
 from innerloop.boundary import as_tensor, check_task
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
+from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, OuterGradient, Task
+from innerloop.data.support_files import is_path, read_classes, read_inputs
 from innerloop.engine import Engine, take
-from innerloop.errors import ConfigError, DivergedError, InnerloopError, InputError, ShapeError
+from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.fitted import Fitted, predict_alone
-from innerloop.functional import PureModel, convert, probe
+from innerloop.functional import PureModel, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners import PooledLearner
 from innerloop.learners.pooled import GLOBAL_HEAD, new_head
 from innerloop.models import describe
+from innerloop.trial import try_out
 
 _log = logging.getLogger("innerloop")
 
@@ -98,6 +102,7 @@ class MetaLearner(nn.Module):
         for key, value in rule.items():
             self.rule[key.replace(".", "|")] = nn.Parameter(value.detach().clone())
         self.task_objective: str | None = None  # of the family it was trained on, as far as known
+        self.input_shape: tuple[int, ...] | None = None  # of one example, likewise
         self.outer_step = 0
         self.carry = self.meta_gradient.init(self.meta())
         self._mixes = False
@@ -195,6 +200,8 @@ class MetaLearner(nn.Module):
         self.prepare(batch.num_classes)
         step = self.outer_step if outer_step is None else outer_step
         found = self.meta_gradient(self.carry, self.meta(), batch, step, None)
+        metrics = {name: value.detach() for name, value in found.metrics.items()}
+        self._check_finite(found, metrics["loss"], step)
         self.carry = found.carry
         for name, p in self.model.named_parameters():
             if p.requires_grad:  # a frozen parameter stays out of an optimizer's hands
@@ -205,13 +212,17 @@ class MetaLearner(nn.Module):
             for name, value in found.buffers.items():
                 self.model.get_buffer(name).copy_(value)
         self.outer_step = step + 1
-        metrics = {name: value.detach() for name, value in found.metrics.items()}
-        if not bool(torch.isfinite(metrics["loss"])):
-            raise DivergedError(
-                f"the outer loss at outer step {step} is {metrics['loss'].item()}; "
-                "lower inner_lr or the outer rate, clip the gradient (clip_norm), or use fewer inner steps"
-            )
         return metrics
+
+    def _check_finite(self, found: OuterGradient, loss: Tensor, step: int) -> None:
+        """Raise before anything of this learner has changed, so that it can be used again."""
+        norm = torch.nn.utils.get_total_norm([*found.params.values(), *found.rule.values()])
+        for what, value in (("outer loss", loss), ("meta-gradient's norm", norm)):
+            if not bool(torch.isfinite(value)):
+                raise DivergedError(
+                    f"the {what} at outer step {step} is {value.item()}; lower inner_lr or outer_lr, clip the gradient "
+                    "(clip_norm), or use fewer inner steps"
+                )
 
     def _with_noise(self, batch: Task) -> Task:
         if batch.noise is not None:
@@ -242,19 +253,33 @@ class MetaLearner(nn.Module):
             self.prepare(found[name].shape[0])
 
     # ---- one or many new tasks -------------------------------------------------------------------------------------
-    def adapt(self, x: Any, y: Any, steps: int | None = None) -> Fitted:
+    def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted:
         """Adapt to one new task.
 
         Args:
-            x: (examples, *input_shape): a tensor, an array or lists.
+            x: (examples, *input_shape): a tensor, an array or lists; or paths of pictures, or (without ``y``) a folder with one
+                subfolder a class.
             y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
             steps: inner steps; None: ``eval_steps``.
 
         Returns:
             A `Fitted`, independent of what happens to this learner later.
         """
-        if steps is not None and steps < 0:
-            raise ConfigError(f"steps expected at least 0, got {steps}")
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 0):
+            raise ConfigError(f"steps expected an integer of at least 0, got {steps!r}")
+        if is_path(x):
+            if y is None and isinstance(x, str | Path):
+                if self.input_shape is None:
+                    raise InputError(
+                        "the shape of this learner's inputs is not known, so pictures cannot be read; give tensors"
+                    )
+                x, y = read_classes(Path(x), self.input_shape)
+            else:
+                x = read_inputs(x, self.input_shape)
+        if y is None:
+            raise InputError(
+                "adapt expected targets y with x, got none; only a folder of class folders has its own labels"
+            )
         tx = as_tensor(x, "x")
         objective = self.task_objective if self.loss is None else None
         classes: list[Any] | None = None
@@ -284,6 +309,11 @@ class MetaLearner(nn.Module):
         with torch.no_grad():
             one = take(task, 0)
             fast = learner.adapt(meta, one, self.eval_steps if steps is None else steps)
+        if not all(bool(torch.isfinite(leaf).all()) for leaf in pytree.tree_leaves(fast) if leaf.is_floating_point()):
+            raise DivergedError(
+                f"adapting for {self.eval_steps if steps is None else steps} steps gave values that are not finite; "
+                "use fewer steps, or a learner with a lower inner rate"
+            )
         return Fitted(self, learner, meta, fast, one.support, classes, objective)
 
     def _as_logits(self, x: Tensor, y: Tensor) -> Tensor:
@@ -346,71 +376,16 @@ class MetaLearner(nn.Module):
         side = batch.support
         signature = (side.x.shape[2:], side.x.dtype, side.y.shape[2:], side.y.dtype, batch.objective, side.mask is None)
         if signature not in self._seen:
-            self._try_out(batch)
+            try_out(self, batch)
             self._seen.add(signature)
         return batch
 
     def _labelled(self, batch: Task) -> bool:
-        loss = losses.resolve(self.loss or batch.objective, batch.support.y)
-        return not batch.support.y.is_floating_point() and losses.metric_for(loss) == "accuracy"
+        y = batch.support.y
+        return not y.is_floating_point() and y.ndim == 2  # (tasks, examples)
 
-    def _try_out(self, batch: Task) -> None:
-        """One forward pass on one task: output shape, loss, and what the model needs of the engine."""
-        x, y = batch.support.x[0], batch.support.y[0]
-        meta = self.meta()
-
-        def forward(x: Tensor) -> Tensor:
-            try:
-                return self.pure.apply(meta.params, meta.buffers, x, training=False)[0]
-            except InnerloopError:
-                raise
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise ShapeError(
-                    f"the model cannot take inputs of shape {tuple(x.shape)} (examples, ...): {first}"
-                ) from error
-
-        found = probe(forward, x)
-        if found.needs_loop:
-            self.engine.needs_loop = found.needs_loop
-            self._note(
-                f"{', '.join(found.needs_loop)}: vmap gets it wrong or refuses it; tasks run one after the other"
-            )
-        if found.attention and not self.pure.plain_attention:
-            self.pure.plain_attention = True
-            self._note("fused attention has no second derivative here; its plain kernel is used")
-        if found.random:
-            self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, *found.random)))
-            self.pure.follow_training = True
-            self._note(
-                f"the model draws random numbers itself ({', '.join(found.random)}): results depend on torch's global generator"
-            )
-        self._mixes = self._mixes or (found.mixes_examples and not self.pure.mixes_by_norm)
-        if self._mixes and batch.support.mask is not None:
-            raise ConfigError(
-                "the model mixes examples and the tasks are padded with masks; group tasks by size instead"
-            )
-        output = torch.zeros(found.output_shape, dtype=self.dtype, device=self.device)
-        loss = losses.resolve(self.loss or batch.objective, y)
-        losses.check_shapes(loss, output, y)
-        self.output_size = found.output_shape[-1] if len(found.output_shape) > 1 else 1
-        in_range = y if y.is_floating_point() else y.clamp(max=max(self.output_size - 1, 1))
-        try:
-            value = loss(output, in_range)
-        except InnerloopError:
-            raise
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise ShapeError(
-                f"the loss cannot compare a prediction {found.output_shape} with targets {tuple(y.shape)}: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-        if not isinstance(value, Tensor) or value.ndim != 0:
-            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise ShapeError(
-                f"the loss expected to return a scalar tensor, got {got}; average over the examples (reduction='mean')"
-            )
-
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Remember, once, what was done on the user's behalf; `fit` and the report say it."""
         if text not in self.notes:
             self.notes.append(text)
             _log.info(text)

@@ -1,5 +1,6 @@
 """What goes wrong leaves as one line and an exit code."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -86,3 +87,90 @@ def test_ctrl_c_stops_a_training_run_with_130_and_it_resumes(tmp_path):
     assert "Traceback" not in said
     assert f"innerloop train --resume {out}" in said
     assert (out / "checkpoint.safetensors").exists()
+
+
+def test_ctrl_c_in_any_command_is_told(monkeypatch, tmp_path, capsys):
+    """cyclopts would leave with 130 and without a word."""
+    import innerloop
+    from innerloop.cli.main import main
+
+    def fit(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(innerloop, "fit", fit, raising=False)
+    assert main(["train", "maml", "sinusoid", "--out", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr() == ("", "innerloop: stopped by Ctrl-C\n")
+
+
+def test_an_interrupt_that_a_library_swallows_is_no_defect(capsys):
+    """As an import of torch does: it goes on without what it was importing, and fails later."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def work():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise AttributeError("module 'numpy' has no attribute 'multiply'") from None
+        return 0
+
+    assert boundary.guarded(work) == 130
+    assert capsys.readouterr().err == "innerloop: stopped by Ctrl-C\n"
+    assert signal.getsignal(signal.SIGINT) is before
+    assert boundary.guarded(raising(AttributeError("of our own"))) == 1
+
+
+def test_a_swallowed_interrupt_ends_the_command_before_it_begins(capsys):
+    from innerloop.cli import program
+
+    begun = []
+
+    def command() -> int:
+        begun.append(1)
+        return 0
+
+    def work():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return program.run("anything", command, [])
+
+    assert boundary.guarded(work) == 130
+    assert begun == []
+    assert capsys.readouterr().err == "innerloop: stopped by Ctrl-C\n"
+    assert boundary.guarded(lambda: program.run("anything", command, [])) == 0
+
+
+def test_a_result_that_is_not_finite_is_one_line(monkeypatch, tmp_path, capsys):
+    import innerloop
+    from innerloop.cli.main import main
+
+    run = tmp_path / "run"
+    line = "train maml sinusoid --steps 1 --num-tasks 1 --validate-every 0 --quiet --out"
+    assert main([*line.split(), str(run)]) == 0
+    capsys.readouterr()
+
+    def evaluate(*_, **__):
+        raise DivergedError("expected finite errors,\n got nan on 3 of 4 tasks; lower inner_lr")
+
+    monkeypatch.setattr(innerloop, "evaluate", evaluate, raising=False)
+    assert main(["evaluate", str(run), "--num-tasks", "4", "--json"]) == 2
+    said = "innerloop: error: expected finite errors, got nan on 3 of 4 tasks; lower inner_lr\n"
+    assert capsys.readouterr() == ("", said)
+    assert not (run / "evaluation.json").exists()
+
+
+def test_json_never_holds_a_nan(tmp_path, capsys):
+    import json
+
+    import numpy as np
+
+    from innerloop.cli import output
+
+    value = {"a": float("nan"), "b": [np.float32("inf"), 1.5], "c": {"d": (float("-inf"),)}}
+    output.print_json(value)
+    output.write_json(tmp_path / "x.json", value)
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    for text in (capsys.readouterr().out, (tmp_path / "x.json").read_text()):
+        assert json.loads(text, parse_constant=refuse) == {"a": None, "b": [None, 1.5], "c": {"d": [None]}}

@@ -104,7 +104,7 @@ def test_bad_support_sets(name):
         learner.adapt(x[:, :2], y)
     with pytest.raises(il.InputError, match=r"floating-point inputs, got torch\.int64; convert and scale"):
         learner.adapt(x.long(), y)
-    with pytest.raises(il.InputError, match="steps expected at least 0, got -1"):
+    with pytest.raises(il.InputError, match="steps expected an integer of at least 0, got -1"):
         learner.adapt(x, y, steps=-1)
     fitted = learner.adapt(x, y)
     with pytest.raises(il.ShapeError, match="as the support set had"):

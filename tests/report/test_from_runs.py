@@ -115,9 +115,48 @@ def test_curves_are_measured_on_validation_tasks_before_the_run_is_evaluated(
     assert "100 validation tasks, seed 0" in text
 
 
-def test_a_stored_curve_that_is_too_short_is_measured_on_the_test_tasks(tmp_path: Path, loads: dict[str, Any]) -> None:
-    build(_run(tmp_path / "a", curve=3))
-    assert loads["evaluations"] == [("test", 100, 0, 4)]
+def test_a_stored_curve_that_is_too_short_is_measured_on_validation_tasks(
+    tmp_path: Path, loads: dict[str, Any]
+) -> None:
+    text = build(_run(tmp_path / "a", curve=3)).read_text(encoding="utf-8")
+    assert loads["evaluations"] == [("valid", 100, 0, 4)]
+    assert "100 validation tasks, seed 0" in text
+
+
+def test_a_curve_reaches_the_steps_that_are_evaluated(
+    tmp_path: Path, loads: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LineLearner, "eval_steps", 7)
+    build(_run(tmp_path / "a", curve=5))  # long enough for twice the trained steps, but not for these
+    assert loads["evaluations"] == [("valid", 100, 0, 7)]
+    build(_run(tmp_path / "b", curve=8))
+    assert len(loads["evaluations"]) == 1
+
+
+def test_a_stored_curve_is_shown_with_its_split(tmp_path: Path, loads: dict[str, Any]) -> None:
+    text = build(_run(tmp_path / "a")).read_text(encoding="utf-8")
+    assert "3 test tasks, seed 0" in text and loads["evaluations"] == []
+
+
+def test_pictures_never_touch_the_test_split(
+    tmp_path: Path, loads: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from innerloop.report import sine_plots
+
+    seen: list[str] = []
+    real = sine_plots.task_picture
+    monkeypatch.setattr(sine_plots, "task_picture", lambda ls, d, **kw: (seen.append(d.split), real(ls, d, **kw))[1])
+    text = build(_run(tmp_path / "a")).read_text(encoding="utf-8")
+    assert seen == ["valid"] and "Drawn from the validation split" in text
+
+
+def test_the_title_names_every_problem(tmp_path: Path, loads: dict[str, Any]) -> None:
+    runs = [_run(tmp_path / "a"), _run(tmp_path / "g")]
+    config = json.loads((runs[1] / "config.json").read_text())
+    config["tasks"] = {"name": "glyphs", "options": {}}
+    (runs[1] / "config.json").write_text(json.dumps(config))
+    text = build(runs, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<title>maml (a) on sinusoid, maml (g) on glyphs</title>" in text
 
 
 def test_other_problems_are_not_compared(tmp_path: Path, loads: dict[str, Any]) -> None:

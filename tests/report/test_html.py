@@ -110,3 +110,25 @@ def test_mistakes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected to write the report"):
         render("t", [], tmp_path / "file" / "report.html")
+
+
+def test_a_full_disk_leaves_nothing_behind_and_the_old_page_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, full = Path.write_bytes, OSError(28, "No space left on device")
+
+    def write_bytes(path: Path, data: bytes) -> int:
+        if "report.html" in path.name:
+            real(path, data[:10])
+            raise full
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(InputError, match="No space left"):
+        render("Title", SECTIONS, tmp_path / "deep" / "folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(InputError, match="No space left"):
+        render("Title", SECTIONS, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text() == "old"

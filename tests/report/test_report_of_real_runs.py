@@ -20,7 +20,7 @@ def test_two_trained_runs(tmp_path: Path) -> None:
         (tmp_path / name / "evaluation.json").write_text(json.dumps(dataclasses.asdict(report)))
     text = build([tmp_path / "maml", tmp_path / "reptile"], tmp_path / "r.html").read_text(encoding="utf-8")
     assert 'class="note"' not in text
-    assert "difference to maml, same tasks" in text and "100 test tasks, seed 0" in text
+    assert "difference to maml, same tasks" in text and "100 validation tasks, seed 0" in text
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {"training.png", "adaptation.png", "curves.png"}
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec
 
+import numpy as np
 import torch.nn.functional as F
 from torch import nn
 
@@ -54,7 +55,7 @@ def loss_name(loss: LossArgument) -> str | None:
 def named_loss(name: LossArgument) -> LossArgument:
     """The loss that a file names; a custom one becomes a function that asks for it."""
     if not isinstance(name, str):
-        return name
+        return None if name is None else losses.as_function(name)
     if name in _TORCH_LOSSES:
         return _TORCH_LOSSES[name]
     if name.startswith("custom:"):
@@ -95,11 +96,19 @@ def method(
                     raise ConfigError(
                         f"{factory.__name__} has no argument {given!r}: {nearest(given, list(signature.parameters)[1:])}"
                     )
-            call = signature.bind(*args, **kwargs)
+            kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}  # type: ignore[assignment]
+            try:
+                call = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise ConfigError(
+                    f"{factory.__name__}: {error}; expected il.{factory.__name__}(model, option=value, ...)"
+                ) from None
             call.apply_defaults()
             check_model(call.arguments["model"])
             options = {k: v for k, v in call.arguments.items() if k != "model"}
             check_options(options)
+            if callable(options.get("loss")):
+                options["loss"] = losses.as_function(options["loss"])
             if "loss" in options:
                 kwargs["loss"] = named_loss(options["loss"])  # type: ignore[arg-type]
             learner = factory(*args, **kwargs)

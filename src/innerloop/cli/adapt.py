@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import program
+from innerloop.cli import places, program
 from innerloop.errors import ConfigError, InputError, ShapeError
 
 
@@ -49,8 +49,7 @@ def _adapt(
         raise InputError(
             f"expected a folder of classes or a CSV table, got nothing at {str(support)!r}; check the path"
         )
-    if out.exists() and not force:
-        raise InputError(f"expected a new file, got the existing {str(out)!r}; add --force or give another --out")
+    places.new_file(out, force)
     table = None if support.is_dir() else support_files.read_table(support)
     if table is not None and target is None:
         last = table.columns[-1]
@@ -75,8 +74,9 @@ def _adapt(
                 f"{support} expected features of shape {width}, got {x.shape[1]} columns beside {target!r}"
             )
     fitted = learner.adapt(x, y, steps=steps)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fitted.save(out)
+    with places.writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fitted.save(out)
     what = "regression" if fitted.classes_ is None else f"{len(fitted.classes_)} classes"
     print(f"adapted to {len(x)} examples ({what}); {fitted.score(x, y):.4f} {_metric(fitted)} on them")
     print(f"task file: {out}")
@@ -114,8 +114,7 @@ def _predict(
         raise InputError(f"expected a task file of `innerloop adapt`, got no file at {str(task)!r}; check the path")
     if not inputs.exists():
         raise InputError(f"expected a picture, a folder or a CSV table, got nothing at {str(inputs)!r}; check the path")
-    if out.exists() and not force:
-        raise InputError(f"expected a new file, got the existing {str(out)!r}; add --force or give another --out")
+    places.new_file(out, force)
     table = None
     if inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES:
         table = support_files.read_table(inputs)
@@ -168,13 +167,14 @@ def predictions(fitted: Any, x: Any, names: Sequence[str], first: str) -> tuple[
 
 def _write(out: Path, header: list[str], rows: list[list[str]]) -> None:
     """The whole file or none: a reader never meets half a table."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows(rows)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    with places.writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(header)
+                writer.writerows(rows)
+            part.replace(out)
+        finally:
+            part.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 from innerloop.errors import InnerloopError
 
@@ -79,8 +80,52 @@ def _notes_on_one_line() -> Iterator[None]:
         yield
 
 
+_interrupts: list[int] = []  # of the command under way
+
+
+def still_wanted() -> None:
+    """Raise KeyboardInterrupt again where a library has swallowed one while it was imported."""
+    if _interrupts:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _ctrl_c_seen() -> Iterator[list[int]]:
+    """A list that is empty until Ctrl-C.
+
+    An interrupted import of a library may swallow the interrupt and go on without what it was importing, or fail
+    later with an error of its own, which is then no defect.
+    """
+    import signal
+    import threading
+
+    seen = _interrupts
+    seen.clear()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        if ours and signal.getsignal(signal.SIGINT) is note:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def guarded(work: Callable[[], int]) -> int:
     """Run ``work`` and return the exit code that its outcome calls for."""
+    with _ctrl_c_seen() as interrupts:
+        return _guarded(work, interrupts)
+
+
+def _guarded(work: Callable[[], int], interrupts: list[int]) -> int:
     try:
         with _notes_on_one_line():
             code = work()
@@ -104,6 +149,9 @@ def guarded(work: Callable[[], int]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else MENDABLE
     except Exception as error:
+        if interrupts:
+            say("stopped by Ctrl-C")
+            return INTERRUPTED
         if _out_of_memory(error):
             say("error: expected enough memory, got too little; try a smaller --chunk-size, --num-tasks or model")
             return MENDABLE

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from innerloop.cli import output, parts
+from innerloop.cli import output, parts, places
 from innerloop.cli.evaluate import at_least_one
 from innerloop.cli.listing import registry_of
 from innerloop.cli.program import dashed, run, split
@@ -137,7 +137,7 @@ def _compare(
     config = TrainConfig(**training)
     if model is not None:
         parts.known("model", model)
-    out = out or Path("runs") / f"compare-{problem_name}-seed{config.seed}"
+    out = places.folder(out or Path("runs") / f"compare-{problem_name}-seed{config.seed}")
     if (out / "compare.json").exists() and not force:
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
     from innerloop import compare as measure

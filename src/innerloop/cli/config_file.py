@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from innerloop.cli import values
 from innerloop.cli.options import Section
-from innerloop.errors import ConfigError, nearest
+from innerloop.cli.program import closest
+from innerloop.errors import ConfigError
 
 _MODEL_SHAPE = ("inputs", "outputs")  # in a run's record; here they follow from the problem
 
@@ -49,7 +50,7 @@ def read(path: Path) -> File:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix in (".yaml", ".yml"):
-            content, lines = _yaml(text)
+            content, lines = _yaml(text, path)
         elif path.suffix == ".toml":
             content = tomllib.loads(text)
         elif path.suffix == ".json":
@@ -66,7 +67,7 @@ def read(path: Path) -> File:
     return File(path, {str(k): v for k, v in content.items()}, lines)
 
 
-def _yaml(text: str) -> tuple[Any, dict[Key, int]]:
+def _yaml(text: str, path: Path) -> tuple[Any, dict[Key, int]]:
     import yaml
 
     lines: dict[Key, int] = {}
@@ -83,10 +84,10 @@ def _yaml(text: str) -> tuple[Any, dict[Key, int]]:
         return yaml.safe_load(text), lines
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark is not None else ""
+        where = f" line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise ConfigError(
-            f"--config {where}expected YAML, got something that is not: {problem}; mend that line"
+            f"{path}{where}: expected YAML, got something that is not: {problem}; mend that line"
         ) from error
 
 
@@ -180,4 +181,4 @@ def _checked(file: File, place: Key, section: Section, value: Any) -> Any:
 
 
 def _hint(name: str, known: Any) -> str:
-    return nearest(name, known)
+    return closest(name, known, "see innerloop train ALGORITHM TASKS --help")

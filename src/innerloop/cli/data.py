@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from innerloop.cli import output, program
-from innerloop.errors import ConfigError, InputError, nearest
+from innerloop.errors import ConfigError, InputError
 
 _HELP = """Usage: innerloop data fetch NAME     download a data set to INNERLOOP_DATA, checked
        innerloop data check PATH     what a folder of classes, a table or a data set's zip holds
@@ -26,7 +26,9 @@ def data(argv: Sequence[str]) -> int:
         return 0
     actions = {"fetch": _fetch, "check": _check}
     if argv[0] not in actions:
-        raise ConfigError(f"unknown action {argv[0]!r}: {nearest(argv[0], actions)}")
+        raise ConfigError(
+            f"unknown action {argv[0]!r}: {program.closest(argv[0], actions, 'see innerloop data --help')}"
+        )
     return program.run(f"data {argv[0]}", actions[argv[0]], list(argv[1:]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from innerloop.cli import output, parts, program
 from innerloop.cli.boundary import MENDABLE
 from innerloop.cli.listing import registry_of
-from innerloop.errors import ConfigError, InnerloopError, nearest
+from innerloop.errors import ConfigError, InnerloopError
 
 
 def doctor(argv: Sequence[str]) -> int:
@@ -49,9 +49,8 @@ def _doctor(
     else:
         models = registry_of("models")
         if model_or_run not in models:
-            raise ConfigError(
-                f"expected a run directory or a model, got {model_or_run!r}: {nearest(model_or_run, models)}"
-            )
+            hint = program.closest(model_or_run, models, "see innerloop list models")
+            raise ConfigError(f"expected a run directory or a model, got {model_or_run!r}: {hint}")
         parts.known("algorithm", algorithm)
         learner, family = _built(model_or_run, algorithm, tasks, seed)
     from innerloop import check_meta_gradient

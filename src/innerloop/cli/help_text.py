@@ -6,6 +6,8 @@ import shutil
 import textwrap
 from typing import Any
 
+from innerloop.cli.sentences import readable
+
 _COLUMN = 24  # where sentences begin
 
 
@@ -31,13 +33,14 @@ class PlainHelp:
     def _entry(self, entry: Any) -> None:
         label = ", ".join(entry.display_labels)
         kind = "" if entry.negative_names or entry.positional_label else _plain(entry.metavar)
-        text = _plain(_text_of(entry.description))
+        text = readable(_plain(_text_of(entry.description)))
         if entry.choices:
             text += f" One of {', '.join(map(_plain, entry.choices))}."
         if entry.required:
             text += " Required."
-        if entry.default is not None and _plain(entry.default) != "False":
-            text += f" [default: {_plain(entry.default)}]"
+        default = _plain(entry.default)
+        if default and default != "False" and not (default == "none" and "left out: " in text):
+            text += f" [default: {default}]"
         head = f"  {label} {kind}".rstrip()
         lines = textwrap.wrap(text.strip(), self.width - _COLUMN) or [""]
         if len(head) + 2 > _COLUMN:
@@ -58,7 +61,7 @@ class PlainHelp:
         del console, options
         for paragraph in str(_text_of(description) or "").split("\n\n"):
             if paragraph.strip():
-                print("\n".join(textwrap.wrap(_plain(paragraph), self.width)))
+                print("\n".join(textwrap.wrap(readable(_plain(paragraph)), self.width)))
 
 
 def _text_of(value: Any) -> Any:

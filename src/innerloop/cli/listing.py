@@ -7,8 +7,8 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
-from innerloop.cli.program import dashed
-from innerloop.errors import ConfigError, nearest
+from innerloop.cli.program import closest, dashed
+from innerloop.errors import ConfigError
 from innerloop.registry import Entry
 
 KINDS = {
@@ -41,9 +41,11 @@ def listing(argv: Sequence[str]) -> int:
         if word in ("--json", "--no-json"):
             as_json = word == "--json"
         elif word.startswith("-"):
-            raise ConfigError(f"unknown flag {word!r}: {nearest(word, ['--json', '--help'])}")
+            raise ConfigError(
+                f"unknown flag {word!r}: {closest(word, ['--json', '--help'], 'see innerloop list --help')}"
+            )
         elif word not in KINDS:
-            raise ConfigError(f"unknown kind {word!r}: {nearest(word, KINDS)}")
+            raise ConfigError(f"unknown kind {word!r}: {closest(word, KINDS, 'see innerloop list --help')}")
         else:
             kinds.append(word)
     names = {kind: {n: e.summary for n, e in registry_of(kind).items()} for kind in kinds or KINDS}

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from innerloop.cli.boundary import guarded
+from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
 from innerloop.registry import Entry, load
 
@@ -69,6 +70,8 @@ def dispatch(argv: Sequence[str]) -> int:
         return 0
     if name.startswith("-"):
         raise ConfigError(f"unknown flag {name!r} before a command; see innerloop --help")
+    if name not in COMMANDS:
+        raise ConfigError(f"unknown command {name!r}: {closest(name, COMMANDS, 'see innerloop --help')}")
     return load("command", COMMANDS, name)(rest)
 
 

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from innerloop.cli import values
+from innerloop.cli import sentences, values
 
 
 class _Unset:
@@ -46,14 +46,16 @@ def described(docstring: str | None) -> dict[str, str]:
     if match is None:
         return found
     names: list[str] = []
+    together: set[str] = set()
     for line in textwrap.dedent(match.group(1)).splitlines():
         head = re.match(r"^(\w[\w, ]*?)(?:\s*\([^)]*\))?:\s*(.*)$", line)
         if head and not line.startswith(" "):
             names = [name.strip() for name in head.group(1).split(",")]
             found.update({name: head.group(2) for name in names})
+            together.update(names if len(names) > 1 else ())
         elif line.strip():
             found.update({name: f"{found[name]} {line.strip()}" for name in names})
-    return found
+    return {name: sentences.own(name, text) if name in together else text for name, text in found.items()}
 
 
 def options_of(factory: Callable[..., Any], leave_out: Iterable[str] = ()) -> list[Option]:

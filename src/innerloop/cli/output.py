@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from innerloop.cli import places
+
 
 def plain(value: Any) -> Any:
     """The same with lists, texts and numbers only; JSON has no NaN or infinity, so these become null."""
@@ -34,11 +36,13 @@ def print_json(value: Mapping[str, Any]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """The whole file or none."""
     part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(json.dumps(plain(value), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    text = json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False)
+    with places.writing(path):
+        try:
+            part.write_text(text + "\n", encoding="utf-8")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from innerloop.cli.config_file import File, settings
 from innerloop.cli.listing import registry_of
 from innerloop.cli.options import Option, Section, arity, given, options_class, options_of, sections
-from innerloop.cli.program import split
-from innerloop.errors import ConfigError, nearest
+from innerloop.cli.program import closest, split
+from innerloop.errors import ConfigError
 from innerloop.registry import load
 
 KIND = {"algorithm": "algorithms", "tasks": "tasks", "model": "models"}
@@ -26,7 +26,8 @@ def known(part: str, name: str) -> str:
         note = ""
         if part == "tasks" and Path(name).exists():
             note = " (a file or folder of your own: use `innerloop adapt`, or il.tasks from Python)"
-        raise ConfigError(f"unknown {NOUN[part]} {name!r}{note}: {nearest(name, registry)}")
+        otherwise = f"see innerloop list {KIND[part]}"
+        raise ConfigError(f"unknown {NOUN[part]} {name!r}{note}: {closest(name, registry, otherwise)}")
     return name
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 from innerloop.cli import values
+from innerloop.cli.boundary import still_wanted
 from innerloop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,14 +53,17 @@ def run(name: str, function: Callable[..., int], argv: Sequence[str], usage: str
         exit_on_error=False,
         print_error=False,
         help_on_error=False,
+        suppress_keyboard_interrupt=False,  # `boundary.guarded` says what happened
         end_of_options_delimiter="--",
     )
     _strict(function)
     app.default(function)
+    words = dashed(argv)
+    still_wanted()
     try:
-        outcome = app(dashed(argv))
+        outcome = app(words)
     except CycloptsError as error:
-        raise ConfigError(_sentence(error, f"innerloop {name}")) from error
+        raise ConfigError(_sentence(error, f"innerloop {name}", words)) from error
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -79,7 +83,7 @@ def _strict(function: Callable[..., Any]) -> None:
     function.__annotations__ = hints
 
 
-def _sentence(error: CycloptsError, command: str) -> str:
+def _sentence(error: CycloptsError, command: str, words: Sequence[str]) -> str:
     """What was expected, what came, what to do."""
     from cyclopts import exceptions
 
@@ -90,12 +94,14 @@ def _sentence(error: CycloptsError, command: str) -> str:
         known = [name for argument in error.argument_collection if argument.parse for name in argument.names]
         return f"unknown flag {word!r}: {closest(word, [*known, '--help'], see)}"
     if isinstance(error, exceptions.UnusedCliTokensError | exceptions.UnknownCommandError):
-        words = list(error.unused_tokens or [])
-        return f"expected no more than what was understood, got {' '.join(words)!r} too; {see}"
+        unused = list(error.unused_tokens or [])
+        return f"expected no more than what was understood, got {' '.join(unused)!r} too; {see}"
     name = _place(error)
     if isinstance(error, exceptions.RepeatArgumentError):
         return f"expected {name} once, got it twice; leave one out"
     if isinstance(error, exceptions.MissingArgumentError):
+        if name.startswith("-") and name not in words:
+            return f"{name} is required; {see}"
         count = error.argument.token_count()[0] if error.argument is not None else 1
         got = " ".join(error.tokens_so_far) or "nothing"
         wanted = "a value" if count <= 1 else f"{count} values"
@@ -122,12 +128,13 @@ def _place(error: CycloptsError) -> str:
     return error.argument.name if error.argument is not None else "the command line"
 
 
-def closest(word: str, known: Sequence[str], otherwise: str) -> str:
+def closest(word: str, known: Iterable[str], otherwise: str) -> str:
     """The nearest of ``known``, or ``otherwise`` when none is near (a list of fifty flags helps nobody)."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else otherwise
+    bare = {name.lstrip("-"): name for name in known}  # the dashes would make all flags alike
+    close = difflib.get_close_matches(word.lstrip("-"), bare, n=1, cutoff=0.6)
+    return f"did you mean {bare[close[0]]!r}?" if close else otherwise
 
 
 def split(
@@ -160,7 +167,7 @@ def _split(
         if word == "--":
             more = wanted - len(found)
             return [*found, *argv[i + 1 :][:more]], [*rest, *argv[i + 1 :][more:]]
-        if _is_flag(word):
+        if is_flag(word):
             name, equals, _ = word.partition("=")
             count = 0 if equals or name == "-h" else arity.get(name, unknown)
             budget = math.inf if count is None else count
@@ -177,7 +184,7 @@ def _split(
     return found, rest
 
 
-def _is_flag(word: str) -> bool:
+def is_flag(word: str) -> bool:
     """``--steps`` and ``-h``, but not ``-1`` or ``-0.5``."""
     return len(word) > 1 and word[0] == "-" and not (word[1].isdigit() or word[1] == ".")
 

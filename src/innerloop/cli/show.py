@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import output, program
+from innerloop.cli import output, places, program
+from innerloop.cli.boundary import still_wanted
 from innerloop.cli.listing import registry_of
-from innerloop.errors import ConfigError, nearest
+from innerloop.errors import ConfigError
 
 
 def demo(argv: Sequence[str]) -> int:
@@ -20,7 +21,8 @@ def run(argv: Sequence[str]) -> int:
     flags = dict.fromkeys(["--json", "--quiet", "--force"], 0)
     names, _ = program.split(words, {**flags, "--seed": 1, "--out": 1, "--results": 1}, 1)
     if names and names[0] not in registry_of("recipes"):  # told before torch is loaded
-        raise ConfigError(f"unknown recipe {names[0]!r}: {nearest(names[0], registry_of('recipes'))}")
+        hint = program.closest(names[0], registry_of("recipes"), "see innerloop list recipes")
+        raise ConfigError(f"unknown recipe {names[0]!r}: {hint}")
     return program.run("run", _run, words)
 
 
@@ -35,8 +37,10 @@ def _demo(*, out: Path = Path("demo-report"), quiet: bool = False) -> int:
         out: the folder of the report; an older demo there is replaced.
         quiet: no progress bars.
     """
+    places.folder(out)
     from innerloop import demo as main_job
 
+    still_wanted()
     main_job.run(out, quiet=quiet)
     return 0
 
@@ -66,6 +70,16 @@ def _run(
     """
     from innerloop import recipes
 
+    found = recipes.RECIPES.get(recipe)
+    if out is not None and found is not None and found.runner is not None:
+        raise ConfigError(
+            f"--out expected a recipe that trains, got {recipe}, which makes no run directory; "
+            "leave it out, or give --results FILE for its numbers"
+        )
+    if out is not None:
+        places.folder(out)
+    if results is not None:
+        places.file(results, "--results")
     result: dict[str, Any] = recipes.run(recipe, seed=seed, out=out, quiet=quiet or json, force=force, results=results)
     if json:
         output.print_json(result)
@@ -100,6 +114,9 @@ def _report(*runs: Path, out: Path | None = None) -> int:
         )
     for path in runs:
         program.existing_folder(path, "a run directory", "see the folders that `innerloop train` made")
+    if out is not None:
+        is_page = out.suffix.lower() in (".html", ".htm")
+        (places.file if is_page else places.folder)(out)
     from innerloop.report import build
 
     print(f"report: {build(list(runs), out)}")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from innerloop.cli import config_file, output, parts
+from innerloop.cli import config_file, output, parts, places
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
 from innerloop.cli.listing import registry_of
 from innerloop.cli.options import arity, sections
-from innerloop.cli.program import dashed, existing_folder, run, split
+from innerloop.cli.program import closest, dashed, existing_folder, is_flag, run, split
 from innerloop.errors import ConfigError, InputError
 
 # Flags of the command itself: name -> words that follow.
@@ -41,6 +41,7 @@ def train(argv: Sequence[str]) -> int:
     """Find the names, build the flags that belong to them, parse, train."""
     words = dashed(argv)
     if "--resume" in words or any(w.startswith("--resume=") for w in words):
+        _keeps_settings(words)
         return run("train", resume, words)
     algorithms, tasks = registry_of("algorithms"), registry_of("tasks")
     if words and words[0] in ("--help", "-h"):
@@ -62,6 +63,20 @@ def train(argv: Sequence[str]) -> int:
     made = parts.parts({"training": "", "algorithm": algorithm, "tasks": problem, "model": model}, OWN)
     command = _command(made, file, algorithm, problem, model, shlex.join(["innerloop", "train", *argv]))
     return run(" ".join(["train", algorithm, problem or "TASKS"]), command, rest)
+
+
+def _keeps_settings(words: Sequence[str]) -> None:
+    """Refuse flags that would change a run that goes on."""
+    known = ["--resume", "--quiet", "--no-quiet", "--json", "--no-json", "--help"]
+    settings = {*_training_arity(), *OWN}
+    for word in words[: words.index("--")] if "--" in words else words:
+        name = word.partition("=")[0]
+        if not is_flag(word) or name in (*known, "-h"):
+            continue
+        if name in settings or not closest(name, known, ""):
+            raise ConfigError(
+                f"a resumed run keeps its settings, got {name}; leave it out, or train a new run without --resume"
+            )
 
 
 def _training_arity() -> dict[str, int | None]:
@@ -155,7 +170,7 @@ def _train(
     from innerloop.training.config import TrainConfig
 
     config = TrainConfig(**merged.get("training", {}))  # wrong numbers are told before any data is read
-    out = out or Path("runs") / f"{algorithm}-{tasks}-seed{config.seed}"
+    out = places.folder(out or Path("runs") / f"{algorithm}-{tasks}-seed{config.seed}")
     if (out / "config.json").exists() and not force:
         raise InputError(f"expected a new run directory, got the existing {str(out)!r}; add --force or another --out")
     from innerloop import fit

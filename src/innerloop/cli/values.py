@@ -6,13 +6,14 @@ flags and files alike.
 
 from __future__ import annotations
 
+import difflib
 import math
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from innerloop.errors import ConfigError, nearest
+from innerloop.errors import ConfigError
 
 _SCALARS = (bool, int, float, str, Path)
 
@@ -126,9 +127,8 @@ def _scalar(kind: Any, text: str) -> Any:
 
 def _refuse(annotation: Any, got: str, texts: Sequence[str] = ()) -> ConfigError:
     choices = [str(c) for m in members(annotation) if get_origin(m) is Literal for c in get_args(m)]
-    hint = (
-        f"; {nearest(texts[0], choices)}" if choices and texts and "did you mean" in nearest(texts[0], choices) else ""
-    )
+    near = difflib.get_close_matches(texts[0], choices, n=1, cutoff=0.6) if texts else []
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     return ConfigError(f"expected {expected(annotation)}, got {got}{hint}")
 
 

@@ -174,3 +174,30 @@ def read_support_table(path: Path, target: str, classification: bool) -> tuple[R
         return x, [row[at].strip() for row in table.rows]
     y = np.array([[_number(row[at], table, r, at)] for r, row in enumerate(table.rows)], np.float32)
     return x, y
+
+
+def is_path(value: object) -> bool:
+    """Whether ``value`` names files: a path, or a list of paths."""
+    if isinstance(value, str | Path):
+        return True
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, str | Path) for v in value)
+
+
+def read_inputs(value: str | Path | Sequence[str | Path], shape: Sequence[int] | None) -> Images:
+    """The pictures that paths name, as a learner of inputs of ``shape`` takes them; a folder stands for all below it.
+
+    Raises:
+        InputError: no picture there, or the learner's input shape is not known.
+    """
+    if shape is None:
+        raise InputError(
+            "the shape of this learner's inputs is not known, so pictures cannot be read; give tensors or arrays"
+        )
+    given = [Path(value)] if isinstance(value, str | Path) else [Path(v) for v in value]
+    files = [file for path in given for file in (pictures_in(path) if path.is_dir() else [path])]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"expected a picture or a folder of pictures at {file}, found nothing there")
+    if not files:
+        raise InputError(f"expected pictures below {', '.join(map(str, given))}, found none")
+    return read_pictures(files, shape)

@@ -63,6 +63,10 @@ def compare(
     Raises:
         ConfigError: no learner given.
     """
+    if not isinstance(learners, Mapping):
+        raise ConfigError(
+            f"compare expected learners by label, {{'maml': learner, ...}}, got {type(learners).__name__}"
+        )
     if not learners:
         raise ConfigError("compare expected at least one learner, got none")
     found = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from innerloop import losses
 from innerloop.core import Report, Task, TaskDistribution
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
@@ -31,6 +32,7 @@ def evaluate(
     steps: int | None = None,
     curve_steps: int | None = None,
     transductive: bool | None = None,
+    allow_diverged: bool = False,
 ) -> Report:
     """Mean and 95 % interval of the problem's first metric over ``num_tasks`` fixed tasks.
 
@@ -43,11 +45,15 @@ def evaluate(
         curve_steps: also give the metric after 0, 1, ... this many steps.
         transductive: False: predict each query beside the support set alone; True: all queries of a task together; None: the
             method's protocol (`MetaLearner.inductive`).
+        allow_diverged: give the mean as it comes, infinite or NaN, where some tasks diverged.
 
     Raises:
         ConfigError: ``num_tasks`` below 1.
+        DivergedError: adapting gave values that are not finite on some tasks.
         InputError, ShapeError: tasks that the learner's model cannot take.
     """
+    if not isinstance(tasks, TaskDistribution):
+        raise InputError(f"evaluate expected one split such as tasks.test, got {type(tasks).__name__}")
     if num_tasks < 1:
         raise ConfigError(f"num_tasks expected at least 1, got {num_tasks}")
     for name, value in (("steps", steps), ("curve_steps", curve_steps)):
@@ -68,6 +74,12 @@ def evaluate(
             values = torch.stack([task_metric(metric, prediction, batch) for prediction in trajectory])
             per_task += values[main].tolist()
             curves.append(values[: curve_steps + 1])
+    diverged = sum(not math.isfinite(value) for value in per_task)
+    if diverged and not allow_diverged:
+        raise DivergedError(
+            f"{diverged} of {num_tasks} tasks gave a {metric} that is not finite after {main} inner steps; "
+            "use fewer steps, or a lower inner rate"
+        )
     mean, ci95 = mean_ci95(per_task)
     curve = [mean_ci95(row.tolist()) for row in torch.cat(curves, 1)] if curves else []
     return Report(
@@ -109,10 +121,18 @@ def card(report: Report, folder: str | Path) -> Path:
     from innerloop.training.files import write_atomically
 
     path = Path(folder) / "evaluation.json"
-    write_atomically(path, json.dumps(as_dict(report), indent=1).encode())
+    write_atomically(path, json.dumps(as_dict(report), indent=1, allow_nan=False).encode())
     return path
 
 
 def as_dict(report: Report) -> dict[str, Any]:
-    """A report as plain JSON values."""
-    return dataclasses.asdict(report)
+    """A report as plain JSON values; a number that is not finite (a curve beyond where tasks diverge) becomes null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return plain(dataclasses.asdict(report))

@@ -150,6 +150,6 @@ def query_metrics(loss: Tensor, prediction: Tensor, task: Task, given: str | los
     """The outer loss and, for classification, the accuracy, detached."""
     query = task.query
     found = {"loss": loss.detach()}
-    if losses.metric_for(losses.resolve(given or task.objective, query.y)) == "accuracy":
+    if losses.judges_labels(losses.resolve(given or task.objective, query.y), prediction, query.y):
         found["accuracy"] = losses.accuracy(prediction.detach(), query.y, query.mask)
     return found

@@ -28,7 +28,17 @@ def described(factory: Callable[P, M]) -> Callable[P, M]:
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> M:
-        call = signature.bind(*args, **kwargs)
+        for given in kwargs:
+            if given not in signature.parameters:
+                raise ConfigError(
+                    f"{factory.__name__} has no argument {given!r}: {nearest(given, signature.parameters)}"
+                )
+        try:
+            call = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ConfigError(
+                f"{factory.__name__}: {error}; expected il.models.{factory.__name__}(inputs, outputs, option=value, ...)"
+            ) from None
         call.apply_defaults()
         _check_choices(get_type_hints(factory), call.arguments)
         module = factory(*args, **kwargs)

@@ -1,9 +1,9 @@
-"""Adaptation curves: the metric on unseen tasks against inner steps, from 0 to twice the trained number."""
+"""Adaptation curves: the metric on unseen tasks against inner steps, from 0 to twice the trained number or more."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,11 @@ def trained_steps(learner: Any) -> int:
     return int(learner.inner_steps or learner.eval_steps or 1)
 
 
+def last_step(learners: Iterable[Any]) -> int:
+    """Where curves end: twice the trained number of inner steps, and never before the steps that are evaluated."""
+    return max(max(2 * trained_steps(learner), int(learner.eval_steps or 0)) for learner in learners)
+
+
 def measure(
     learners: Mapping[str, Any],
     distribution: TaskDistribution,
@@ -57,11 +62,11 @@ def measure(
         distribution: the tasks.
         num_tasks: how many.
         seed: which ones.
-        steps: the last number of inner steps; None: twice the largest trained number.
+        steps: the last number of inner steps; None: `last_step`.
     """
     import innerloop as il
 
-    last = steps if steps is not None else 2 * max(trained_steps(learner) for learner in learners.values())
+    last = steps if steps is not None else last_step(learners.values())
     curves, metric = {}, ""
     for label, learner in learners.items():
         report = il.evaluate(learner, distribution, num_tasks=num_tasks, seed=seed, curve_steps=last)

@@ -15,6 +15,7 @@ from innerloop.report.page import Note, Part, Picture, Section
 from innerloop.report.runs import Run, read_runs
 
 _CURVE_TASKS = 100  # enough for a picture; the card's number has its own, larger count
+_DRAWN_FROM = "Drawn from the validation split; test tasks are for `innerloop evaluate` alone."
 
 
 def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Path:
@@ -33,10 +34,15 @@ def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None
     """
     found = read_runs([runs] if isinstance(runs, Path | str) else list(runs))
     first = found[0]
-    title = f"{first.label} on {first.problem[0]}"
-    if len(found) > 1:
-        title = f"{', '.join(run.label for run in found)} on {first.problem[0]}"
-    return render(title, run_sections(found), out if out is not None else first.path / "report.html")
+    return render(_title(found), run_sections(found), out if out is not None else first.path / "report.html")
+
+
+def _title(runs: Sequence[Run]) -> str:
+    """Every method with its problem; a problem that all share is named once."""
+    problems = [run.problem[0] for run in runs]
+    if len(set(problems)) == 1:
+        return f"{', '.join(run.label for run in runs)} on {problems[0]}"
+    return ", ".join(f"{run.label} on {problem}" for run, problem in zip(runs, problems, strict=True))
 
 
 def run_sections_of(folders: Mapping[str, Path], title: str, prefix: str) -> list[Section]:
@@ -65,11 +71,11 @@ def run_sections(runs: Sequence[Run]) -> list[Section]:
     looks = style.assign(run.label for run in runs)
     same = [run for run in runs if run.problem == runs[0].problem]
     others = [run.label for run in runs if run.problem != runs[0].problem]
-    distribution, split, tasks_missing = _distribution(same)
+    distribution, tasks_missing = _distribution(same)
     able = {run.label: run.learner for run in same if run.learner is not None}
     sections = [_result(runs, others), _training(runs, looks)]
     if distribution is not None and able:
-        sections.append(_adaptation(same, able, distribution, split, looks))
+        sections.append(_adaptation(same, able, distribution, looks))
         sections += _examples(able, distribution)
     elif tasks_missing:
         sections.append(Section("Adaptation", [Note(tasks_missing)]))
@@ -128,41 +134,37 @@ def _training(runs: Sequence[Run], looks: Mapping[str, style.LineStyle]) -> Sect
     return Section("Training", parts)
 
 
-def _distribution(runs: Sequence[Run]) -> tuple[TaskDistribution | None, str, str]:
-    """The tasks that pictures are drawn from, their split, and a sentence where there are none.
+def _distribution(runs: Sequence[Run]) -> tuple[TaskDistribution | None, str]:
+    """The tasks that pictures are drawn from, and a sentence where there are none.
 
-    Test tasks are for `evaluate` alone: they are shown only when every run has been evaluated on them
-    already.
+    They are validation tasks: the test split is for `evaluate` alone.
     """
     from innerloop import registry
     from innerloop.tasks import TASKS
 
     tasks = runs[0].config.get("tasks") or {}
-    split = "test" if all(r.evaluation is not None and r.evaluation.split == "test" for r in runs) else "valid"
     try:
         made: TaskFamily = registry.load("tasks", TASKS, str(tasks.get("name")))(**(tasks.get("options") or {}))
-        return getattr(made, split), split, ""
+        return made.valid, ""
     except (InnerloopError, TypeError) as error:
-        return None, split, f"The tasks cannot be made again, so there are no pictures of them ({error})."
+        return None, f"The tasks cannot be made again, so there are no pictures of them ({error})."
 
 
 def _adaptation(
     runs: Sequence[Run],
     learners: Mapping[str, Any],
     distribution: TaskDistribution,
-    split: str,
     looks: Mapping[str, style.LineStyle],
 ) -> Section:
     stored = {r.label: r.evaluation for r in runs if r.evaluation is not None and r.evaluation.curve}
     kinds = {(e.seed, e.split, e.num_tasks, e.metric) for e in stored.values()}
     trained = {label: learner.inner_steps or None for label, learner in learners.items()}
-    wanted = 2 * max(adaptation.trained_steps(learner) for learner in learners.values())
+    wanted = adaptation.last_step(learners.values())
     if len(stored) == len(runs) and len(kinds) == 1 and all(len(e.curve) > wanted for e in stored.values()):
         seed, split, num_tasks, metric = next(iter(kinds))
         found = {label: adaptation.from_report(report, trained.get(label)) for label, report in stored.items()}
     else:
-        seed = runs[0].evaluation.seed if split == "test" and runs[0].evaluation is not None else 0
-        num_tasks = _CURVE_TASKS
+        seed, split, num_tasks = 0, distribution.split, _CURVE_TASKS
         try:
             found, metric = adaptation.measure(learners, distribution, num_tasks=num_tasks, seed=seed, steps=wanted)
         except InnerloopError as error:
@@ -184,15 +186,16 @@ def _examples(learners: Mapping[str, Any], distribution: TaskDistribution) -> li
     try:
         if shape == (1,) and distribution.output_size == 1 and distribution.metrics[:1] == ("mse",):
             picture = sine_plots.task_picture(shown, distribution, steps=_steps(shown))
-            return [Section("One task, before and after", [picture])]
+            return [Section("One task, before and after", [_DRAWN_FROM, picture])]
         if len(shape) == 3 and shape[0] in (1, 3) and distribution.metrics[:1] == ("accuracy",):
-            return [Section("Example tasks", image_tasks.task_pictures(shown, distribution))]
+            return [Section("Example tasks", [_DRAWN_FROM, *image_tasks.task_pictures(shown, distribution)])]
     except InnerloopError as error:
         return [Section("Example tasks", [Note(f"Example tasks could not be drawn ({error}).")])]
     return []
 
 
 def _steps(learners: Mapping[str, Any]) -> list[int]:
-    """Before adapting, after one step, after the trained number and after twice that."""
+    """Before adapting, after one step, after the trained number, twice that, and the number that is evaluated."""
     last = max(adaptation.trained_steps(learner) for learner in learners.values())
-    return sorted({0, 1, last, 2 * last})
+    evaluated = max(int(learner.eval_steps or 0) for learner in learners.values())
+    return sorted({0, 1, last, 2 * last, evaluated})

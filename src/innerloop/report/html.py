@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from innerloop.errors import InputError
@@ -150,6 +152,31 @@ def to_html(title: str, sections: Sequence[Section], pictures: dict[str, bytes] 
     return "\n".join(out)
 
 
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """All files or none: each is written aside first, and after an error the new folders are taken away again."""
+    aside: dict[Path, Path] = {}
+    made: list[Path] = []
+    try:
+        for path, data in files.items():
+            for folder in (*reversed(path.parent.parents), path.parent):
+                if not folder.exists():
+                    folder.mkdir(exist_ok=True)
+                    made.append(folder)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "a folder in its place", str(path))
+            aside[path] = path.with_name(f".{path.name}.part")
+            aside[path].write_bytes(data)
+        for path, part in aside.items():
+            part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for part in aside.values():
+                part.unlink(missing_ok=True)
+            for folder in reversed(made):
+                folder.rmdir()
+        raise
+
+
 def render(title: str, sections: Sequence[Section], out: Path | str) -> Path:
     """Write the page to ``out`` and every picture to ``plots/NAME.png`` beside it; the path of the page.
 
@@ -166,14 +193,10 @@ def render(title: str, sections: Sequence[Section], out: Path | str) -> Path:
     if path.suffix.lower() not in (".html", ".htm"):
         path = path / "report.html"
     drawn = _draw(sections)
-    text = to_html(title, sections, drawn)
+    files = {path.parent / "plots" / f"{name}.png": data for name, data in drawn.items()}
+    files[path] = to_html(title, sections, drawn).encode("utf-8")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if drawn:
-            (path.parent / "plots").mkdir(exist_ok=True)
-        for name, data in drawn.items():
-            (path.parent / "plots" / f"{name}.png").write_bytes(data)
-        path.write_text(text, encoding="utf-8")
+        write_all(files)
     except OSError as error:
         raise InputError(
             f"expected to write the report to {path}, got {error.strerror or error}; free space there or "

@@ -85,7 +85,8 @@ def omniglot(
             ones of them are held out for validation), test on the 20 others. "random": 1,200 characters at
             random (100 of them for validation, as in MAML's code) and the other 423.
         split_seed: of what is held out, or of the random split.
-        valid_alphabets, valid_characters: how many are held out in the one and the other split.
+        valid_alphabets: whole alphabets held out for validation in the background split.
+        valid_characters: characters held out for validation in the random split.
         rotations: training characters turned by 90, 180 and 270 degrees are classes of their own (Santoro et
             al. 2016, arXiv:1605.06065).
         rotate_test: those of validation and test too, as in Prototypical Networks (arXiv:1703.05175); Reptile

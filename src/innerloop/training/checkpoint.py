@@ -71,6 +71,13 @@ class RunDirectory:
                 old.unlink()
         self.path.mkdir(parents=True, exist_ok=True)
 
+    def remove_unstarted(self) -> None:
+        """Take away what a run without any checkpoint left, so that the next try finds the place free."""
+        for old in [self.config_file, self.metrics_file, *self.path.glob("events.out.tfevents*")]:
+            old.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def write_config(self, learner: MetaLearner, tasks: TaskFamily, config: TrainConfig, command: str) -> None:
         described = {
             "format": RUN,
@@ -80,6 +87,7 @@ class RunDirectory:
             "tasks": {"name": tasks.name, "options": dict(tasks.options)},
             "training": config.as_dict(),
             "objective": tasks.train.objective,
+            "input_shape": list(tasks.train.input_shape),
             "commit": commit(),
             "environment": environment(),
             "command": command,

@@ -75,13 +75,13 @@ class TrainConfig:
             ("threads", 1),
         ):
             value = getattr(self, name)
-            if value is not None and value < low:
-                raise ConfigError(f"{name} expected an integer of at least {low}, got {value}")
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
+                raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
         for name in ("outer_lr", "rule_lr", "clip_norm", "min_lr"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name} expected a finite number of at least 0, got {value}")
-        if not -(2**63) <= self.seed < 2**63:
+            if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name} expected a finite number of at least 0, got {value!r}")
+        if not isinstance(self.seed, int) or not -(2**63) <= self.seed < 2**63:
             raise ConfigError(f"seed expected a 64-bit integer, got {self.seed}")
 
     def every(self, name: str) -> int:

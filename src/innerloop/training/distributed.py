@@ -7,20 +7,26 @@ from torch import nn
 
 
 def sync_gradients(learner: nn.Module) -> None:
-    """Average ``.grad`` over all processes of torch.distributed, in one flat all_reduce; nothing with one process.
+    """Average ``.grad`` and running statistics over all processes, in one flat all_reduce; nothing with one process.
 
     Call it after `MetaLearner.backward`. Wrappers such as DistributedDataParallel do not see functional inner loops.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    world = processes()
+    shared = [p.grad for p in learner.parameters() if p.grad is not None]
+    shared += [b for name, b in learner.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    if world == 1 or not shared:
         return
-    world = torch.distributed.get_world_size()
-    grads = [p.grad for p in learner.parameters() if p.grad is not None]
-    if world == 1 or not grads:
-        return
-    flat = torch.cat([g.reshape(-1) for g in grads])
+    flat = torch.cat([g.reshape(-1) for g in shared])
     torch.distributed.all_reduce(flat)
     flat /= world
     start = 0
-    for g in grads:
+    for g in shared:
         g.copy_(flat[start : start + g.numel()].view_as(g))
         start += g.numel()
+
+
+def processes() -> int:
+    """How many processes torch.distributed joins; 1 without it."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 1
+    return torch.distributed.get_world_size()

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from innerloop import losses
 from innerloop.core import TaskFamily
-from innerloop.errors import ConfigError, DivergedError, nearest
+from innerloop.errors import ConfigError, DivergedError, InputError, nearest
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.meta_learner import MetaLearner
 from innerloop.training.checkpoint import Progress, RunDirectory, load_weights, weights
 from innerloop.training.config import TrainConfig
-from innerloop.training.distributed import sync_gradients
+from innerloop.training.distributed import processes
 from innerloop.training.interrupt import on_interrupt
 from innerloop.training.metrics_log import MetricsLog
 from innerloop.training.progress import Display
@@ -78,8 +78,14 @@ def fit(
         DivergedError: a loss or gradient that is not finite; names the last good checkpoint.
     """
     config = make_config(settings)
+    if not isinstance(tasks, TaskFamily):
+        raise InputError(f"fit expected a family of tasks such as il.tasks.sinusoid(), got {type(tasks).__name__}")
+    if processes() > 1:
+        raise ConfigError(
+            "fit runs in one process; with several, keep your own loop and call il.sync_gradients after backward"
+        )
     _settle(learner, config)
-    learner.task_objective = tasks.train.objective
+    learner.task_objective, learner.input_shape = tasks.train.objective, tuple(tasks.train.input_shape)
     learner.prepare(tasks.train.num_classes)
     learner.check(tasks.train.at(config.seed, 0, 1))  # bad pairings show before anything is written
     outer = learner.outer
@@ -122,8 +128,7 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = rate(schedule, progress.step, config.steps, group["peak_lr"], min_lr)
                 metrics = learner.backward(batch, outer_step=progress.step)
-                sync_gradients(learner)
-                clip(parameters, config.clip_norm, progress.step)
+                clip(parameters, config.clip_norm)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 progress.step += 1
@@ -138,7 +143,9 @@ def fit(
                     speed = (progress.step - first) / max(time.perf_counter() - started, 1e-9)
                     display.advance(progress.step, speed, f"loss {mean:.4g} {note}")
                 if validate_every and (progress.step % validate_every == 0 or last):
-                    report = evaluate(learner, tasks.valid, num_tasks=config.valid_tasks, seed=_VALIDATION_SEED)
+                    report = evaluate(
+                        learner, tasks.valid, num_tasks=config.valid_tasks, seed=_VALIDATION_SEED, allow_diverged=True
+                    )
                     progress.validations_since_best += 1
                     if progress.best_value is None or sign * report.mean > sign * progress.best_value:
                         progress.best_value, progress.best_step = report.mean, progress.step
@@ -163,6 +170,8 @@ def fit(
             where = "no checkpoint was written"
             if directory is not None and directory.checkpoint_file.exists():
                 where = f"the last good checkpoint is {directory.checkpoint_file}"
+            elif directory is not None:
+                directory.remove_unstarted()
             raise DivergedError(f"{error}; {where}") from None
         finally:
             log.close()
@@ -205,17 +214,10 @@ def make_optimizer(name: str, learner: MetaLearner, lr: float, rule_lr: float | 
     return torch.optim.SGD(groups, lr=lr) if name == "sgd" else torch.optim.Adam(groups, lr=lr, fused=True)
 
 
-def clip(parameters: list[torch.nn.Parameter], largest: float | None, step: int) -> None:
-    """Clip the meta-gradient's norm; a norm that is not finite is a DivergedError before it can spoil the weights."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(grads)
-    if not bool(torch.isfinite(norm)):
-        raise DivergedError(
-            f"the meta-gradient's norm at outer step {step} is {norm.item()}; "
-            "lower inner_lr or outer_lr, clip the gradient (clip_norm), or use fewer inner steps"
-        )
+def clip(parameters: list[torch.nn.Parameter], largest: float | None) -> None:
+    """Clip the meta-gradient's norm; `MetaLearner.backward` has seen to it that it is finite."""
     if largest is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+        torch.nn.utils.clip_grad_norm_(parameters, largest)
 
 
 def _settle(learner: MetaLearner, config: TrainConfig) -> None:

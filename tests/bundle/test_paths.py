@@ -1,0 +1,55 @@
+"""`adapt` and `predict` take paths of pictures as well as tensors and arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import innerloop as il
+
+
+@pytest.fixture(scope="module")
+def learner():
+    made = il.maml(il.models.mlp((1, 8, 8), 2), inner_lr=0.5, inner_steps=5)
+    made.input_shape = (1, 8, 8)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, rows in (("upper", slice(0, 4)), ("lower", slice(4, 8))):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            pixels = np.zeros((8, 8), np.uint8)
+            pixels[rows] = 200 + i
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+def test_a_folder_of_class_folders(learner, folder):
+    fitted = learner.adapt(folder, steps=20)
+    assert fitted.classes_ == ["lower", "upper"]
+    assert fitted.predict(folder / "upper").tolist() == ["upper"] * 3
+    assert fitted.predict([folder / "lower" / "0.png", str(folder / "upper" / "1.png")]).tolist() == ["lower", "upper"]
+
+
+def test_a_list_of_pictures_with_labels(learner, folder):
+    paths = [folder / "lower" / "0.png", folder / "upper" / "0.png"]
+    fitted = learner.adapt(paths, [7, 9], steps=20)
+    assert fitted.predict(paths).tolist() == [7, 9]
+
+
+def test_the_shape_of_inputs_travels_with_a_run(tmp_path):
+    learner = il.maml(il.models.mlp((1, 28, 28), 5, hidden=()), inner_lr=0.1)
+    il.fit(learner, il.tasks.glyphs(queries=1), steps=1, num_tasks=1, valid_tasks=1, out=tmp_path / "run", quiet=True)
+    assert il.load(tmp_path / "run").input_shape == (1, 28, 28)
+
+
+def test_what_cannot_be_read(learner, folder, tmp_path):
+    with pytest.raises(il.InputError, match="found nothing there"):
+        learner.adapt([tmp_path / "none.png"], ["a"])
+    with pytest.raises(il.InputError, match="expected targets y"):
+        learner.adapt(np.zeros((2, 1, 8, 8), np.float32))
+    with pytest.raises(il.InputError, match="not known"):
+        il.maml(il.models.mlp((1, 8, 8), 2)).adapt(folder)
