@@ -102,6 +102,15 @@ def test_ctrl_c_in_any_command_is_told(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr() == ("", "innerloop: stopped by Ctrl-C\n")
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal: a job that a shell has put in the background is started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_that_a_library_swallows_is_no_defect(capsys):
     """As an import of torch does: it goes on without what it was importing, and fails later."""
     before = signal.getsignal(signal.SIGINT)
@@ -119,6 +128,7 @@ def test_an_interrupt_that_a_library_swallows_is_no_defect(capsys):
     assert boundary.guarded(raising(AttributeError("of our own"))) == 1
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_swallowed_interrupt_ends_the_command_before_it_begins(capsys):
     from innerloop.cli import program
 
