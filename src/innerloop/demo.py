@@ -36,7 +36,7 @@ class Job:
 
 
 _SINE = {"shots": 10, "queries": 50, "train_queries": 10}
-_GLYPHS = {"ways": 5, "shots": 1, "queries": 5, "train_queries": 1}
+_GLYPHS = {"ways": 5, "shots": 1, "queries": 3, "train_queries": 1}
 _SMALL_NET = {"filters": 32}
 _CURVE_STEPS = 10  # twice the most inner steps that any of them trains or adapts with
 # Both methods get the same tasks and net, and each the settings that validation tasks liked best.
@@ -54,13 +54,13 @@ JOBS = (
     Job(
         "glyphs", "maml", "MAML",
         {"inner_lr": 0.4, "inner_steps": 1, "eval_steps": 3, "inductive": True}, _GLYPHS,
-        {"steps": 160, "num_tasks": 8, "outer_lr": 3e-3, "schedule": "cosine", "validate_every": 40, "valid_tasks": 30},
+        {"steps": 160, "num_tasks": 8, "outer_lr": 3e-3, "schedule": "cosine", "validate_every": 80, "valid_tasks": 30},
         _SMALL_NET, "conv4", 60,
     ),
     Job(
         "glyphs", "pretrained", "transfer learning",
         {"inner_lr": 2.0, "inner_steps": 5, "adapt": "head"}, _GLYPHS,
-        {"steps": 240, "num_tasks": 8, "outer_lr": 3e-3, "schedule": "cosine", "validate_every": 60, "valid_tasks": 30},
+        {"steps": 240, "num_tasks": 8, "outer_lr": 3e-3, "schedule": "cosine", "validate_every": 40, "valid_tasks": 50},
         _SMALL_NET, "conv4", 60,
     ),
 )  # fmt: skip
