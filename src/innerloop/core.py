@@ -129,21 +129,33 @@ class TaskDistribution(ABC):
         """``num_tasks`` tasks, drawn with a torch generator."""
         return self.from_keys(torch.randint(-(2**63), 2**63 - 1, (num_tasks,), generator=generator))
 
-    def at(self, seed: int, step: int, num_tasks: int, start: int = 0) -> Task:
-        """Tasks number ``start`` to ``start + num_tasks`` of outer step ``step`` of the run with this seed."""
-        return self.from_keys(random_keys.task_keys(seed, self.split, step, start, num_tasks))
+    def at(
+        self, seed: int, step: int, num_tasks: int, start: int = 0, device: torch.device | str | None = None
+    ) -> Task:
+        """Tasks number ``start`` to ``start + num_tasks`` of outer step ``step`` of the run with this seed.
 
-    def batches(self, num_tasks: int, seed: int = 0, start: int = 0) -> Iterator[Task]:
-        """Batched tasks without end, from outer step ``start`` on.
+        They are drawn on ``device`` (None: the CPU), and are the same tasks on every device.
+        """
+        return self.from_keys(random_keys.task_keys(seed, self.split, step, start, num_tasks).to(device))
+
+    def batches(
+        self,
+        num_tasks: int,
+        seed: int = 0,
+        start: int = 0,
+        *,
+        first: int = 0,
+        device: torch.device | str | None = None,
+    ) -> Iterator[Task]:
+        """Batched tasks without end, from outer step ``start`` on: tasks ``first`` to ``first + num_tasks`` of each step.
 
         Small tasks are drawn many steps at a time: drawing is a few dozen small tensor operations, whatever the number.
         """
         step = start
         block = 1
         while True:
-            drawn = self.from_keys(
-                torch.cat([random_keys.task_keys(seed, self.split, s, 0, num_tasks) for s in range(step, step + block)])
-            )
+            keys = [random_keys.task_keys(seed, self.split, s, first, num_tasks) for s in range(step, step + block)]
+            drawn = self.from_keys(torch.cat(keys).to(device))
             for i in range(block):
                 yield _pytree.tree_map(lambda v, i=i: v[i * num_tasks : (i + 1) * num_tasks], drawn)
             step += block
