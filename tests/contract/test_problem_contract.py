@@ -15,6 +15,7 @@ from torch.utils import _pytree
 from innerloop import keys as random_keys
 from innerloop import tasks as problems
 from innerloop.data.class_images import ClassImages
+from innerloop.data.omniglot_archive import Omniglot
 from innerloop.losses import METRICS, OBJECTIVES
 
 
@@ -47,8 +48,10 @@ def small_archives(monkeypatch):
         names = [(f"{prefix}{a}", f"{prefix}{a}/{c}") for a in range(alphabets) for c in range(letters)]
         return ClassImages(images, tuple(n for _, n in names), tuple(a for a, _ in names))
 
-    parts = {"background": part(8, 10, "B"), "evaluation": part(3, 12, "E")}
-    monkeypatch.setattr(omniglot_characters, "load_omniglot", lambda part, size: parts[part])
+    first, second = part(8, 10, "B"), part(3, 12, "E")
+    images = torch.cat([first.images, second.images])
+    both = Omniglot(ClassImages(images, first.names + second.names, first.groups + second.groups), first.num_classes)
+    monkeypatch.setattr(omniglot_characters, "load_omniglot", lambda size: both)
     monkeypatch.setattr(omniglot_characters, "TRAINING_CHARACTERS", 60)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from innerloop.data.class_images import ClassImages
-from innerloop.data.omniglot_archive import CONTENTS, omniglot_folder
+from innerloop.data.omniglot_archive import CONTENTS, Omniglot, omniglot_folder
 from innerloop.errors import ConfigError, InputError
 from innerloop.tasks import omniglot_characters
 from innerloop.tasks.omniglot_characters import omniglot
@@ -22,8 +22,10 @@ def small(alphabets: int, letters: int, prefix: str, size: int = 28) -> ClassIma
 
 @pytest.fixture
 def small_omniglot(monkeypatch):
-    parts = {"background": small(8, 10, "B"), "evaluation": small(3, 12, "E")}
-    monkeypatch.setattr(omniglot_characters, "load_omniglot", lambda part, size: parts[part])
+    first, second = small(8, 10, "B"), small(3, 12, "E")
+    images = torch.cat([first.images, second.images])
+    both = Omniglot(ClassImages(images, first.names + second.names, first.groups + second.groups), first.num_classes)
+    monkeypatch.setattr(omniglot_characters, "load_omniglot", lambda size: both)
     monkeypatch.setattr(omniglot_characters, "TRAINING_CHARACTERS", 60)
 
 

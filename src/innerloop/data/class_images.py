@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from innerloop.errors import InputError
@@ -17,7 +18,7 @@ class ClassImages:
 
     Attributes:
         images: uint8, (classes, drawings, height, width) or (classes, drawings, channels, height, width);
-            0 is the background, 255 full ink.
+            0 is the background, 255 full ink. May be mapped from a file.
         names: one name a class, unique.
         groups: the group (alphabet, script) of each class.
 
@@ -28,6 +29,7 @@ class ClassImages:
     images: Tensor
     names: tuple[str, ...]
     groups: tuple[str, ...]
+    _on_device: dict[torch.device, Tensor] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
@@ -61,6 +63,17 @@ class ClassImages:
         """The shape of one drawing, (channels, height, width)."""
         channels = self.images.shape[2] if self.images.ndim == 5 else 1
         return (channels, self.images.shape[-2], self.images.shape[-1])
+
+    def rows(self, device: torch.device) -> UInt8[Tensor, "drawings channels height width"]:
+        """All drawings, those of class c in rows ``c * num_drawings`` and on, on this device.
+
+        They are copied there by the first call and stay as long as this object; where they are already, nothing is copied.
+        """
+        found = self._on_device.get(device)
+        if found is None:
+            found = self.images.to(device).reshape(-1, *self.example_shape)
+            self._on_device[device] = found
+        return found
 
     def in_groups(self, groups: Sequence[str]) -> list[int]:
         """The numbers of the classes that belong to these groups, in order."""

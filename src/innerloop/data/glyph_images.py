@@ -11,10 +11,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-import os
-import tempfile
-import zlib
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,8 @@ from innerloop.data import glyph_fonts
 from innerloop.data.class_images import ClassImages
 from innerloop.data.glyph_fonts import Character, characters, drawn
 from innerloop.data.glyph_shapes import Shapes
+from innerloop.data.locations import cache_folder
+from innerloop.data.picture_cache import cached_pictures
 from innerloop.errors import ConfigError
 
 DRAWINGS = 20  # of each class, as many as Omniglot has
@@ -65,38 +65,25 @@ def glyph_images(size: int = 28) -> ClassImages:
     """
     if not 12 <= size <= 112:
         raise ConfigError(f"glyphs expected a size of 12 to 112 pixels, got {size}; 28 is the usual one")
-    from innerloop.data.locations import cache_folder
-
     return _loaded(size, cache_folder())
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=2)  # where nothing can be kept, they are at least not made twice
 def _loaded(size: int, folder: Path) -> ClassImages:
-    path = folder / f"glyphs-{size}-{_fingerprint()}.npy"
-    table = _read(path, size)
-    if table is None:
-        table = build(size)
-        _write(path, table)
+    return cached_pictures(folder, f"glyphs-{size}", _fingerprint(), lambda: build(size), f"glyphs-{size}-*.npy")
+
+
+def build(size: int) -> ClassImages:
+    """All classes, drawn anew."""
+    chosen = classes()
     scripts = {
         code: block.script for block in reversed(glyph_fonts.BLOCKS) for code in range(block.first, block.last + 1)
     }
-    codes = table["code"].tolist()
     return ClassImages(
-        torch.from_numpy(table["drawings"]),
-        tuple(glyph_fonts.character_name(code) for code in codes),
-        tuple(scripts[code] for code in codes),
+        draw(chosen, size),
+        tuple(glyph_fonts.character_name(character.code) for character in chosen),
+        tuple(scripts[character.code] for character in chosen),
     )
-
-
-def build(size: int) -> np.ndarray:
-    """A table of all classes: one row each with its code point, its drawings and their checksum."""
-    chosen = classes()
-    drawings = draw(chosen, size).numpy()
-    table = np.empty(len(chosen), _row(size))
-    table["code"] = [character.code for character in chosen]
-    table["drawings"] = drawings
-    table["check"] = [zlib.crc32(row.tobytes()) for row in drawings]
-    return table
 
 
 def classes() -> list[Character]:
@@ -196,46 +183,11 @@ def _surfaces(size: int) -> Float[Tensor, "19 pixels"]:
     return torch.cat([plane, bumps[:, 0]]).flatten(1)
 
 
-def _row(size: int) -> np.dtype:
-    return np.dtype([("code", "<u4"), ("check", "<u4"), ("drawings", "u1", (DRAWINGS, size, size))])
-
-
 def _fingerprint() -> str:
     """Changes when the code here or the fonts' and the font reader's versions change."""
-    import matplotlib
-    import PIL
-
-    digest = hashlib.blake2b(f"{matplotlib.__version__} {PIL.__version__}".encode(), digest_size=6)
+    # Not by importing them, which takes longer than opening the pictures.
+    versions = " ".join(f"{name} {metadata.version(name)}" for name in ("matplotlib", "pillow"))
+    digest = hashlib.blake2b(versions.encode(), digest_size=6)
     for name in ("glyph_fonts.py", "glyph_shapes.py", "glyph_images.py"):
         digest.update(Path(__file__).with_name(name).read_bytes())
     return digest.hexdigest()
-
-
-def _read(path: Path, size: int) -> np.ndarray | None:
-    """The cached table, or None where there is none or it is damaged."""
-    try:
-        table = np.load(
-            path, mmap_mode="c", allow_pickle=False
-        )  # "c": torch wants it writable; the file is not changed
-    except (OSError, ValueError, EOFError):
-        return None
-    if table.dtype != _row(size) or table.ndim != 1 or not len(table):
-        return None
-    intact = all(
-        zlib.crc32(row.tobytes()) == check for row, check in zip(table["drawings"], table["check"], strict=True)
-    )
-    return table if intact else None
-
-
-def _write(path: Path, table: np.ndarray) -> None:
-    """Whole or not at all; a cache folder that cannot be written is no reason to stop."""
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
-            part = Path(file.name)
-            np.save(file, table, allow_pickle=False)
-        os.replace(part, path)
-    except OSError:
-        if part is not None:
-            part.unlink(missing_ok=True)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
-import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +20,9 @@ from numpy.typing import NDArray
 
 from innerloop.data.class_images import ClassImages
 from innerloop.data.locations import cache_folder, data_folder
-from innerloop.data.zip_reading import check_checksums, open_zip
-from innerloop.errors import InnerloopWarning, InputError
+from innerloop.data.picture_cache import cached_pictures
+from innerloop.data.zip_reading import check_checksums, contents_bytes, open_zip
+from innerloop.errors import InputError
 
 SIDE = 105  # pixels of the official pictures
 
@@ -124,37 +123,11 @@ def _decode_all(
     return images
 
 
-def _read_cache(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The cached pictures, mapped into memory copy-on-write; None when there is no cache or it is damaged."""
-    try:
-        images = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
-
-
-def _write_cache(path: Path, images: NDArray[np.uint8]) -> None:
-    """Write to a neighbouring file and rename, so that no reader ever sees half of it."""
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(descriptor, "wb") as file:
-            np.save(file, images)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        message = f"could not keep decoded pictures in {path.parent} ({error}); next time costs decoding again"
-        warnings.warn(message, InnerloopWarning, stacklevel=2)
-
-
-def read_archive(path: Path, contents: Contents, size: int = 28) -> ClassImages:
-    """The pictures of one archive, decoded once and then mapped from the cache folder.
+def read_archives(sources: Sequence[tuple[Path, Contents]], size: int = 28) -> ClassImages:
+    """The pictures of these archives, one archive's classes after the other's; decoded once, then mapped from the cache folder.
 
     Args:
-        path: of the zip.
-        contents: what it must hold.
+        sources: of each zip its path and what it must hold.
         size: height and width in pixels, 1 to 105 (105: as they are).
 
     Returns:
@@ -166,22 +139,34 @@ def read_archive(path: Path, contents: Contents, size: int = 28) -> ClassImages:
     """
     if not 1 <= size <= SIDE:
         raise InputError(f"omniglot: size expected 1 to {SIDE} pixels, got {size}; choose one in that range")
-    with open_zip(path, "omniglot") as archive:
-        classes = list_drawings(archive, path, contents)
-        # The listing has a checksum of every picture: the same pictures have one key, wherever the zip lies.
-        listing = "\n".join(f"{m} {archive.getinfo(m).CRC}" for members in classes.values() for m in members)
-        key = hashlib.blake2b(listing.encode(), digest_size=8).hexdigest()
-        cache = cache_folder() / "omniglot" / f"{path.stem}-{size}-{key}.npy"
-        drawings = contents.drawings // contents.characters
-        images = _read_cache(cache, (len(classes), drawings, size, size))
-        if images is None:
-            images = _decode_all(archive, path, classes, size)
-            _write_cache(cache, images)
-    names = tuple(f"{alphabet}/{character}" for alphabet, character in classes)
-    return ClassImages(torch.from_numpy(images), names, tuple(alphabet for alphabet, _ in classes))
+    digest = hashlib.blake2b(digest_size=8)
+    for path, contents in sources:
+        digest.update(repr(contents).encode())
+        digest.update(contents_bytes(path, "omniglot"))
+    stems = "+".join(path.stem for path, _ in sources)
+
+    def decode() -> ClassImages:
+        images, names, groups = [], [], []
+        for path, contents in sources:
+            with open_zip(path, "omniglot") as archive:
+                classes = list_drawings(archive, path, contents)
+                images.append(torch.from_numpy(_decode_all(archive, path, classes, size)))
+            names += [f"{alphabet}/{character}" for alphabet, character in classes]
+            groups += [alphabet for alphabet, _ in classes]
+        return ClassImages(torch.cat(images), tuple(names), tuple(groups))
+
+    folder = cache_folder() / "omniglot"
+    return cached_pictures(folder, f"{stems}-{size}", digest.hexdigest(), decode, f"*-{size}-*.npy")
 
 
-def load_omniglot(part: Literal["background", "evaluation"], size: int = 28) -> ClassImages:
-    """The background set (30 alphabets, 964 characters) or the evaluation set (20, 659), 20 drawings each."""
-    contents = CONTENTS[part]
-    return read_archive(omniglot_folder() / contents.file, contents, size)
+class Omniglot(NamedTuple):
+    """All characters; the first ``background`` of them are the background set, the others the evaluation set."""
+
+    images: ClassImages
+    background: int
+
+
+def load_omniglot(size: int = 28) -> Omniglot:
+    """The background set (30 alphabets, 964 characters) and the evaluation set (20, 659), 20 drawings each."""
+    images = read_archives([(omniglot_folder() / contents.file, contents) for contents in CONTENTS.values()], size)
+    return Omniglot(images, CONTENTS["background"].characters)

@@ -13,6 +13,7 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
+from innerloop.tasks.quarter_turns import pixel_sources, turned_blocks, turned_gather
 
 # Salts: each decision of a task has its own stream, so that adding one changes no other.
 _CLASSES, _DRAWINGS, _GROUP, _SUPPORT_ORDER, _QUERY_ORDER, _NOISE = range(1, 7)
@@ -33,6 +34,22 @@ class TaskIndex(NamedTuple):
     rotations: Int64[Tensor, "tasks ways"]
     class_ids: Int64[Tensor, "tasks ways"]
     drawings: Int64[Tensor, "tasks ways examples"]
+
+
+class _Tables(NamedTuple):
+    """What drawing a task looks up, on one device.
+
+    Attributes:
+        classes: numbers of the split's classes in `ClassImages`.
+        members: positions in the split, (groups, largest), padded with -1, of the groups with ``ways`` classes or more.
+        sizes: how many of each group's positions are no padding.
+        turned: `pixel_sources`, where there are turns.
+    """
+
+    classes: Tensor
+    members: Tensor
+    sizes: Tensor
+    turned: Tensor
 
 
 def draw_without_replacement(key: Tensor, n: int, count: int, salt: int) -> Int64[Tensor, "*keys count"]:
@@ -96,12 +113,9 @@ class FewShotImages(TaskDistribution):
         self.input_shape = images.example_shape
         self.output_size = ways
         self._check()
-        if within_group:
-            self._group_members, self._group_sizes = self._groups_large_enough()
-        # Turning is a gather with one of four tables: no branch on the key, one kernel for all tasks.
-        height, width = self.input_shape[1:]
-        pixels = torch.arange(height * width).reshape(height, width)
-        self._turned = torch.stack([torch.rot90(pixels, r).reshape(-1) for r in range(self.turns)])
+        members, sizes = self._groups_large_enough() if within_group else (torch.empty(0, 0), torch.empty(0))
+        turned = pixel_sources(self.input_shape[-1]) if rotations else torch.empty(0, 0)
+        self._tables = {self.classes.device: _Tables(self.classes, members, sizes, turned)}
 
     def _check(self) -> None:
         where = f"{self.name} ({self.split})"
@@ -154,63 +168,90 @@ class FewShotImages(TaskDistribution):
             padded[row, : len(group)] = torch.tensor(group)
         return padded, torch.tensor([len(group) for group in enough])
 
+    def _on(self, device: torch.device) -> _Tables:
+        """The tables on this device; copied there once."""
+        found = self._tables.get(device)
+        if found is None:
+            found = _Tables(*(table.to(device) for table in self._tables[self.classes.device]))
+            self._tables[device] = found
+        return found
+
     def indices(self, keys: Int64[Tensor, " tasks"]) -> TaskIndex:
-        """The classes, rotations and drawings of the tasks that belong to these keys."""
+        """The classes, rotations and drawings of the tasks that belong to these keys, on the keys' device."""
+        tables = self._on(keys.device)
         if self.within_group:
-            members, sizes = self._group_members, self._group_sizes
+            members, sizes = tables.members, tables.sizes
             choice = random_keys.integers(keys, len(members) * self.turns, salt=_GROUP)
             group = choice // self.turns
             rotations = (choice % self.turns)[:, None].expand(-1, self.ways)
             order = random_keys.bits(keys, (members.shape[1],), _CLASSES)
-            padding = torch.arange(members.shape[1]) >= sizes[group][:, None]
+            padding = torch.arange(members.shape[1], device=keys.device) >= sizes[group][:, None]
             drawn = order.masked_fill(padding, _LAST).topk(self.ways, dim=-1, largest=False, sorted=True).indices
             positions = members[group].gather(1, drawn)
         else:
             assert self.num_classes is not None
             ids = draw_without_replacement(keys, self.num_classes, self.ways, _CLASSES)
             positions, rotations = ids // self.turns, ids % self.turns
-        each_class = random_keys.fold(keys[:, None], torch.arange(self.ways))
+        each_class = random_keys.fold(keys[:, None], torch.arange(self.ways, device=keys.device))
         count = self.shots + self.queries
         drawings = draw_without_replacement(each_class, self.images.num_drawings, count, _DRAWINGS)
-        return TaskIndex(self.classes[positions], rotations, positions * self.turns + rotations, drawings)
+        return TaskIndex(tables.classes[positions], rotations, positions * self.turns + rotations, drawings)
 
     def pictures(self, index: TaskIndex) -> Float[Tensor, "tasks ways examples channels height width"]:
         """The drawings of an index, values in [0, 1]."""
-        channels, height, width = self.input_shape
-        flat = self.images.images.reshape(self.images.num_classes, self.images.num_drawings, channels, height * width)
-        chosen = flat[index.classes[..., None], index.drawings]
-        if self.turns > 1:
-            table = self._turned[index.rotations][:, :, None, None, :]
-            chosen = chosen.gather(-1, table.expand(chosen.shape))
-        values = chosen.to(self.dtype or torch.get_default_dtype()) / 255
-        if self.invert:
-            values = 1 - values
-        return values.reshape(*chosen.shape[:3], channels, height, width)
+        rows = index.classes[..., None] * self.images.num_drawings + index.drawings
+        turns = index.rotations[..., None].expand(rows.shape)
+        return self._decoded(rows.reshape(-1), turns.reshape(-1)).reshape(*rows.shape, *self.input_shape)
+
+    def _decoded(
+        self, rows: Int64[Tensor, " pictures"], turns: Int64[Tensor, " pictures"]
+    ) -> Float[Tensor, "pictures channels height width"]:
+        """Pictures by their rows in `ClassImages.rows`, turned by quarters, values in [0, 1]."""
+        stored = self.images.rows(rows.device)
+        if self.turns == 1:
+            chosen = stored.index_select(0, rows)
+        elif rows.device.type == "cpu":
+            chosen = turned_blocks(stored, rows, turns)
+        else:
+            chosen = turned_gather(stored, rows, turns, self._on(rows.device).turned)
+        values = chosen.to(self.dtype or torch.get_default_dtype()).div_(255)
+        return 1 - values if self.invert else values
 
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
-        """The tasks of these keys.
+        """The tasks of these keys, on the keys' device; the same tasks on every device.
 
         x is (tasks, ways * examples, channels, height, width) in [0, 1], y is (tasks, ways * examples).
         """
         index = self.indices(keys)
-        pictures = self.pictures(index)
+        (support, support_y), (query, query_y) = (
+            self._chosen(keys, index, slice(None, self.shots), _SUPPORT_ORDER),
+            self._chosen(keys, index, slice(self.shots, None), _QUERY_ORDER),
+        )
+        # Both sides at once: for a task or two, what a call costs is more than what a picture costs.
+        turns = [index.rotations.gather(1, y).reshape(-1) for y in (support_y, query_y)]
+        pictures = self._decoded(torch.cat([support.reshape(-1), query.reshape(-1)]), torch.cat(turns))
+        cut = support.numel()
         return Task(
-            support=self._side(keys, pictures[:, :, : self.shots], _SUPPORT_ORDER),
-            query=self._side(keys, pictures[:, :, self.shots :], _QUERY_ORDER),
+            support=Examples(pictures[:cut].reshape(*support.shape, *self.input_shape), support_y),
+            query=Examples(pictures[cut:].reshape(*query.shape, *self.input_shape), query_y),
             objective=self.objective,
             class_ids=index.class_ids,
             num_classes=self.num_classes,
             noise=random_keys.fold(keys, _NOISE),
         )
 
-    def _side(self, keys: Tensor, pictures: Tensor, salt: int) -> Examples:
-        tasks, ways, each = pictures.shape[:3]
-        x = pictures.flatten(1, 2)
-        y = torch.arange(ways).repeat_interleave(each).expand(tasks, -1).contiguous()
+    def _chosen(
+        self, keys: Tensor, index: TaskIndex, part: slice, salt: int
+    ) -> tuple[Int64[Tensor, "tasks examples"], Int64[Tensor, "tasks examples"]]:
+        """Rows in `ClassImages.rows` and local labels of one side: of each class the drawings in this part of the index."""
+        drawings = index.drawings[..., part]
+        tasks, ways, each = drawings.shape
+        rows = (index.classes[..., None] * self.images.num_drawings + drawings).reshape(tasks, -1)
+        y = torch.arange(ways, device=keys.device).repeat_interleave(each).repeat(tasks, 1)
         if self.shuffled:
             order = random_keys.permutation(keys, ways * each, salt)
-            x, y = x[torch.arange(tasks)[:, None], order], y.gather(1, order)
-        return Examples(x=x, y=y)
+            rows, y = rows.gather(1, order), y.gather(1, order)
+        return rows, y
 
     def class_name(self, class_id: int) -> str:
         """The name of a class of this split, by the number that `Task.class_ids` gives."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-
 from innerloop.core import TaskFamily
 from innerloop.data.class_images import ClassImages
 from innerloop.data.class_splits import seeded_order
-from innerloop.data.omniglot_archive import load_omniglot
+from innerloop.data.omniglot_archive import Omniglot, load_omniglot
 from innerloop.errors import ConfigError, InputError
 from innerloop.tasks.few_shot import few_shot_family
 from innerloop.tasks.precision import DtypeName, dtype_named
@@ -17,28 +15,21 @@ from innerloop.tasks.precision import DtypeName, dtype_named
 TRAINING_CHARACTERS = 1200  # of the random split; 423 of the 1,623 remain for the test
 
 
-def _joined(first: ClassImages, second: ClassImages) -> ClassImages:
-    return ClassImages(
-        torch.cat([first.images, second.images]), first.names + second.names, first.groups + second.groups
-    )
-
-
-def alphabet_splits(
-    background: ClassImages, evaluation: ClassImages, valid_alphabets: int, seed: int
-) -> dict[str, list[int]]:
-    """Class numbers in background + evaluation: test is evaluation, valid some whole background alphabets."""
-    alphabets = sorted(set(background.groups))
+def alphabet_splits(omniglot: Omniglot, valid_alphabets: int, seed: int) -> dict[str, list[int]]:
+    """Class numbers: test is the evaluation set, valid some whole alphabets of the background set."""
+    images, start = omniglot
+    alphabets = sorted(set(images.groups[:start]))
     if not 1 <= valid_alphabets < len(alphabets):
         raise InputError(
             f"omniglot: valid_alphabets expected 1 to {len(alphabets) - 1}, got {valid_alphabets}; "
             "choose one in that range"
         )
-    valid = set(background.in_groups(seeded_order(alphabets, seed)[:valid_alphabets]))
-    start = background.num_classes
+    held_out = set(seeded_order(alphabets, seed)[:valid_alphabets])
+    valid = [number for number in range(start) if images.groups[number] in held_out]
     return {
-        "train": [number for number in range(start) if number not in valid],
-        "valid": sorted(valid),
-        "test": list(range(start, start + evaluation.num_classes)),
+        "train": sorted(set(range(start)) - set(valid)),
+        "valid": valid,
+        "test": list(range(start, images.num_classes)),
     }
 
 
@@ -105,10 +96,10 @@ def omniglot(
     """
     if split not in ("background", "random"):
         raise ConfigError(f"omniglot: split expected 'background' or 'random', got {split!r}; choose one")
-    background, evaluation = load_omniglot("background", size), load_omniglot("evaluation", size)
-    images = _joined(background, evaluation)
+    loaded = load_omniglot(size)
+    images = loaded.images
     if split == "background":
-        splits = alphabet_splits(background, evaluation, valid_alphabets, split_seed)
+        splits = alphabet_splits(loaded, valid_alphabets, split_seed)
     else:
         splits = random_splits(images, TRAINING_CHARACTERS, valid_characters, split_seed)
     options = {

@@ -116,7 +116,7 @@ class SineTasks(TaskDistribution):
         low, high = self.input_range
         if self.inputs == "grid":
             dtype = self.dtype or torch.get_default_dtype()
-            grid = torch.linspace(low, high, self.grid_points, dtype=dtype)
+            grid = torch.linspace(low, high, self.grid_points, dtype=dtype, device=keys.device)
             points = grid[random_keys.permutation(keys, self.grid_points, _GRID)]
             return points[:, : self.shots], points[:, self.shots : self.shots + self.queries]
         support = random_keys.uniform(keys, (self.shots,), _SUPPORT, self.dtype)
