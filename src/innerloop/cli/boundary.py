@@ -69,9 +69,10 @@ def _notes_on_one_line() -> Iterator[None]:
     import warnings
 
     from innerloop.errors import InnerloopWarning
+    from innerloop.training import launch
 
     def show(message: Warning | str, category: type[Warning], *_: object) -> None:
-        if issubclass(category, InnerloopWarning):
+        if issubclass(category, InnerloopWarning) and launch.rank() == 0:
             say(f"note: {message}")
 
     with warnings.catch_warnings():

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from innerloop.cli.boundary import guarded
 from innerloop.cli.program import closest
+from innerloop.cli.turns import in_turn, one_process
 from innerloop.errors import ConfigError
 from innerloop.registry import Entry, load
 
@@ -72,10 +73,12 @@ def dispatch(argv: Sequence[str]) -> int:
         raise ConfigError(f"unknown flag {name!r} before a command; see innerloop --help")
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}: {closest(name, COMMANDS, 'see innerloop --help')}")
+    if name != "train":
+        one_process(name)
     return load("command", COMMANDS, name)(rest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: dispatch(arguments))
+    return guarded(lambda: in_turn(lambda: dispatch(arguments)))

@@ -14,6 +14,7 @@ from innerloop.cli.listing import registry_of
 from innerloop.cli.options import arity, sections
 from innerloop.cli.program import closest, dashed, existing_folder, is_flag, run, split
 from innerloop.errors import ConfigError, InputError
+from innerloop.training import launch
 
 # Flags of the command itself: name -> words that follow.
 OWN = {
@@ -170,25 +171,37 @@ def _train(
     from innerloop.training.config import TrainConfig
 
     config = TrainConfig(**merged.get("training", {}))  # wrong numbers are told before any data is read
-    out = places.folder(out or Path("runs") / f"{algorithm}-{tasks}-seed{config.seed}")
-    if (out / "config.json").exists() and not force:
-        raise InputError(f"expected a new run directory, got the existing {str(out)!r}; add --force or another --out")
+    out = out or Path("runs") / f"{algorithm}-{tasks}-seed{config.seed}"
+    if launch.size() == 1:
+        _expect_new(out, force)  # told before torch is loaded
     from innerloop import fit
     from innerloop.assemble import assemble, check_device
+    from innerloop.training.distributed import joined
 
-    check_device(config.device)
-    learner, family = assemble(
-        algorithm,
-        tasks,
-        model,
-        algorithm_options=merged.get("algorithm"),
-        task_options=merged.get("tasks"),
-        model_options=merged.get("model"),
-        seed=config.seed,
-    )
     settings = merged.get("training", {})
-    result = fit(learner, family, out=out, force=force, quiet=quiet or as_json, command=typed, **settings)
+    with joined() as group:
+        with group.together():
+            if group.leads:  # it makes the directory, maybe before the others look
+                _expect_new(out, force)
+            check_device(config.device)
+            learner, family = assemble(
+                algorithm,
+                tasks,
+                model,
+                algorithm_options=merged.get("algorithm"),
+                task_options=merged.get("tasks"),
+                model_options=merged.get("model"),
+                seed=config.seed,
+            )
+        result = fit(learner, family, out=out, force=force, quiet=quiet or as_json, command=typed, **settings)
     return told(result, out, as_json)
+
+
+def _expect_new(out: Path, force: bool) -> None:
+    """Refuse a run directory that is in use, unless torchrun may have started this process again to go on there."""
+    places.folder(out)
+    if (out / "config.json").exists() and not force and not launch.restarts():
+        raise InputError(f"expected a new run directory, got the existing {str(out)!r}; add --force or another --out")
 
 
 def resume(*, resume: Path, quiet: bool = False, json: bool = False) -> int:
@@ -201,16 +214,24 @@ def resume(*, resume: Path, quiet: bool = False, json: bool = False) -> int:
     """
     from innerloop import fit
     from innerloop.assemble import from_run
+    from innerloop.training.distributed import joined
 
-    existing_folder(resume, "a run directory", "see the folders that `innerloop train` made")
-    learner, family, config = from_run(resume)
     command = shlex.join(["innerloop", "train", "--resume", str(resume)])
-    result = fit(learner, family, out=resume, resume=True, quiet=quiet or json, command=command, **config)
+    with joined() as group:
+        with group.together():
+            existing_folder(resume, "a run directory", "see the folders that `innerloop train` made")
+            learner, family, config = from_run(resume)
+        result = fit(learner, family, out=resume, resume=True, quiet=quiet or json, command=command, **config)
     return told(result, resume, json)
 
 
 def told(result: Any, out: Path, as_json: bool) -> int:
-    """Print what a training run came to, where it is, and what to do with it next."""
+    """Print what a training run came to, where it is, and what to do with it next; of several processes, one prints."""
+    interrupted = result.stopped == "interrupted"
+    if launch.rank() > 0:
+        if interrupted:
+            raise Stop(INTERRUPTED)
+        return 0
     has_best = result.best_value is not None and result.best_step is not None
     if as_json:
         keys = ("steps", "best_step", "best_value", "metric", "stopped", "wall_seconds")
@@ -221,10 +242,10 @@ def told(result: Any, out: Path, as_json: bool) -> int:
         if has_best:
             print(f"best validated {result.metric} {result.best_value:.4f} at step {result.best_step}")
         print(f"run directory: {out}")
-        if result.stopped != "interrupted":
+        if not interrupted:
             print(f"next: innerloop evaluate {shlex.quote(str(out))}")
             print(f"      innerloop report {shlex.quote(str(out))}")
-    if result.stopped == "interrupted":
+    if interrupted:
         say(f"stopped by Ctrl-C; continue with: innerloop train --resume {shlex.quote(str(out))}")
         raise Stop(INTERRUPTED)
     return 0

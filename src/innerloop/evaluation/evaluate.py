@@ -18,6 +18,7 @@ from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
+from innerloop.training.distributed import Group
 
 # Tasks evaluated at once: bounds memory; results do not depend on it.
 _AT_ONCE = 50
@@ -33,6 +34,7 @@ def evaluate(
     curve_steps: int | None = None,
     transductive: bool | None = None,
     allow_diverged: bool = False,
+    group: Group | None = None,
 ) -> Report:
     """Mean and 95 % interval of the problem's first metric over ``num_tasks`` fixed tasks.
 
@@ -46,6 +48,8 @@ def evaluate(
         transductive: False: predict each query beside the support set alone; True: all queries of a task together; None: the
             method's protocol (`MetaLearner.inductive`).
         allow_diverged: give the mean as it comes, infinite or NaN, where some tasks diverged.
+        group: processes that share the tasks out; each has to call this, and each gets the whole report. None: this process
+            takes all tasks.
 
     Raises:
         ConfigError: ``num_tasks`` below 1.
@@ -63,17 +67,24 @@ def evaluate(
     inductive = learner.inductive if transductive is None else not transductive
     started = time.perf_counter()
     main = learner.eval_steps if steps is None else steps
-    per_task: list[float] = []
-    curves: list[Tensor] = []
-    for start in range(0, num_tasks, _AT_ONCE):
-        batch = tasks.at(seed, 0, min(_AT_ONCE, num_tasks - start), start)
-        if curve_steps is None:
-            per_task += task_metric(metric, learner.predict_queries(batch, main, inductive), batch).tolist()
-        else:
-            trajectory = learner.trajectory(batch, max(main, curve_steps), inductive)
-            values = torch.stack([task_metric(metric, prediction, batch) for prediction in trajectory])
-            per_task += values[main].tolist()
-            curves.append(values[: curve_steps + 1])
+    group = Group() if group is None else group
+    part = group.part(num_tasks)
+    longest = None if curve_steps is None else max(main, curve_steps)
+
+    def values(start: int) -> Tensor:
+        """The metric of some tasks, (steps, tasks): after ``main`` steps alone, or after 0, 1, ... ``longest``."""
+        batch = tasks.at(seed, 0, min(_AT_ONCE, part.first + part.count - start), start)
+        if longest is None:
+            return task_metric(metric, learner.predict_queries(batch, main, inductive), batch)[None]
+        trajectory = learner.trajectory(batch, longest, inductive)
+        return torch.stack([task_metric(metric, prediction, batch) for prediction in trajectory])
+
+    with group.together():
+        rows = 1 if longest is None else longest + 1
+        none = torch.zeros(rows, 0, dtype=torch.float64, device=learner.device)
+        own = torch.cat([none, *(values(start) for start in range(part.first, part.first + part.count, _AT_ONCE))], 1)
+    found = group.columns(own, part)
+    per_task: list[float] = found[0 if longest is None else main].tolist()
     diverged = sum(not math.isfinite(value) for value in per_task)
     if diverged and not allow_diverged:
         raise DivergedError(
@@ -81,7 +92,7 @@ def evaluate(
             "use fewer steps, or a lower inner rate"
         )
     mean, ci95 = mean_ci95(per_task)
-    curve = [mean_ci95(row.tolist()) for row in torch.cat(curves, 1)] if curves else []
+    curve = [] if curve_steps is None else [mean_ci95(row.tolist()) for row in found[: curve_steps + 1]]
     return Report(
         metric=metric,
         mean=mean,

@@ -14,11 +14,15 @@ from innerloop.learners.pooled import PooledLearner, flatten
 
 @dataclasses.dataclass(eq=False)
 class Pooled(MetaGradient):
-    """One forward and backward pass over all examples of all tasks; there is no inner loop in training."""
+    """One forward and backward pass over all examples of all tasks; there is no inner loop in training.
+
+    Batch norm takes its statistics, and dropout its noise, for the whole pool at once, so processes cannot share it out.
+    """
 
     learner: PooledLearner
     engine: Engine
     order: str = "none"
+    shardable: bool = False
 
     def __call__(
         self,

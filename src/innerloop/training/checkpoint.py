@@ -14,12 +14,14 @@ from innerloop.core import TaskFamily
 from innerloop.errors import CheckpointError, InputError
 from innerloop.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
+from innerloop.training import launch
 from innerloop.training.config import TrainConfig
 from innerloop.training.files import load_tensors, save_tensors, write_atomically
 from innerloop.training.run_config import RUN, read_run_config
 from innerloop.training.run_config import VERSION as RUN_VERSION
 
 CHECKPOINT, WEIGHTS, VERSION = "innerloop-checkpoint", "innerloop-weights", 1
+Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and header
 
 
 @dataclasses.dataclass
@@ -82,17 +84,21 @@ class RunDirectory:
         described = {
             "format": RUN,
             "version": RUN_VERSION,
-            "algorithm": {"name": learner.name, "options": learner.options},
-            "model": learner.model_spec or {"custom": learner.model_class},
-            "tasks": {"name": tasks.name, "options": dict(tasks.options)},
-            "training": config.as_dict(),
-            "objective": tasks.train.objective,
-            "input_shape": list(tasks.train.input_shape),
+            **describe(learner, tasks, config),
             "commit": commit(),
             "environment": environment(),
             "command": command,
+            "launch": launch.identity(),
         }
         write_atomically(self.config_file, json.dumps(described, indent=1).encode())
+
+    def begun_here(self, learner: MetaLearner, tasks: TaskFamily, config: TrainConfig) -> bool:
+        """Whether this very launch of torchrun began this run, and has since started its processes again."""
+        if launch.restarts() == 0 or not self.config_file.exists():
+            return False
+        found = self.read_config()
+        own = json.loads(json.dumps(describe(learner, tasks, config)))
+        return found.get("launch") == launch.identity() and all(found.get(key) == own[key] for key in own)
 
     def read_config(self) -> dict[str, Any]:
         """The run's configuration.
@@ -113,13 +119,21 @@ class RunDirectory:
         header = {**dataclasses.asdict(progress), "outer_step": learner.outer_step, "method": learner.name}
         save_tensors(self.checkpoint_file, CHECKPOINT, VERSION, tensors, header)
 
-    def restore(self, learner: MetaLearner, optimizer: torch.optim.Optimizer) -> Progress:
+    def read_checkpoint(self) -> Checkpoint:
+        """What `save` wrote.
+
+        Raises:
+            CheckpointError: missing, damaged or newer.
+        """
+        return load_tensors(self.checkpoint_file, CHECKPOINT, VERSION)
+
+    def restore(self, learner: MetaLearner, optimizer: torch.optim.Optimizer, found: Checkpoint) -> Progress:
         """Put a checkpoint back into learner, optimizer and torch's generator.
 
         Raises:
-            CheckpointError: missing, damaged, newer, or of another method or model.
+            CheckpointError: it is of another method or model.
         """
-        tensors, header = load_tensors(self.checkpoint_file, CHECKPOINT, VERSION)
+        tensors, header = found
         if header.get("method") != learner.name:
             raise CheckpointError(
                 f"{self.checkpoint_file} expected a run of {learner.name}, got one of {header.get('method')}"
@@ -151,6 +165,18 @@ class RunDirectory:
         else:
             tensors, _ = load_tensors(self.checkpoint_file, CHECKPOINT, VERSION)
             load_weights(learner, tensors, self.checkpoint_file)
+
+
+def describe(learner: MetaLearner, tasks: TaskFamily, config: TrainConfig) -> dict[str, Any]:
+    """What decides a run's result: method, model, problem and settings, as JSON values."""
+    return {
+        "algorithm": {"name": learner.name, "options": learner.options},
+        "model": learner.model_spec or {"custom": learner.model_class},
+        "tasks": {"name": tasks.name, "options": dict(tasks.options)},
+        "training": config.as_dict(),
+        "objective": tasks.train.objective,
+        "input_shape": list(tasks.train.input_shape),
+    }
 
 
 def weights(learner: MetaLearner) -> dict[str, Tensor]:

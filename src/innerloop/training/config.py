@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Any, Literal
 
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, nearest
 
 Strategy = Literal["auto", "looped", "vmapped", "compiled"]
 Schedule = Literal["constant", "linear", "cosine", "average"]
@@ -97,3 +97,12 @@ class TrainConfig:
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def make_config(settings: dict[str, Any]) -> TrainConfig:
+    """A TrainConfig from keyword arguments; an unknown one is a ConfigError that shows the nearest."""
+    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"fit has no setting {name!r}: {nearest(name, known)}")
+    return TrainConfig(**settings)

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from innerloop import losses
-from innerloop.core import TaskFamily
-from innerloop.errors import ConfigError, DivergedError, InputError, nearest
+from innerloop.core import Task, TaskFamily
+from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.meta_learner import MetaLearner
-from innerloop.training.checkpoint import Progress, RunDirectory, load_weights, weights
-from innerloop.training.config import TrainConfig
-from innerloop.training.distributed import processes
-from innerloop.training.interrupt import on_interrupt
+from innerloop.training.checkpoint import Progress, RunDirectory, describe, load_weights, weights
+from innerloop.training.config import TrainConfig, make_config
+from innerloop.training.distributed import Group, joined
+from innerloop.training.interrupt import Interrupted, on_interrupt
 from innerloop.training.metrics_log import MetricsLog
+from innerloop.training.optimizer import clip, make_optimizer
+from innerloop.training.placement import settle
 from innerloop.training.progress import Display
 from innerloop.training.schedules import rate
+from innerloop.training.shared_step import own_part, shared_backward
 
 # Validation tasks are the same for every run, whatever its seed, so that checkpoints and runs compare.
 _VALIDATION_SEED = 12345
+
+Ending = Literal["finished", "early", "interrupted"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,7 @@ class FitResult:
     best_value: float | None
     metric: str
     wall_seconds: float
-    stopped: Literal["finished", "early", "interrupted"]
+    stopped: Ending
 
 
 def fit(
@@ -61,6 +66,10 @@ def fit(
 ) -> FitResult:
     """Meta-train ``learner`` on ``tasks.train``; it ends with the best weights by ``tasks.valid``.
 
+    Under torchrun the tasks of each outer step and the validation tasks are shared out over its processes, the learner
+    starts from process 0's weights and ends the same on all, and process 0 alone writes ``out`` and shows progress. After
+    torchrun has restarted its processes, the run that they began in ``out`` goes on from its last checkpoint.
+
     Args:
         learner: changed in place.
         tasks: a family of tasks.
@@ -72,164 +81,197 @@ def fit(
         **settings: fields of `TrainConfig`: steps, seed, num_tasks, outer_lr, ...
 
     Raises:
-        ConfigError: an unknown or impossible setting.
+        ConfigError: an unknown or impossible setting, or one that differs between processes.
         InputError: ``out`` is in use.
         CheckpointError: nothing to resume, or of another model.
         DivergedError: a loss or gradient that is not finite; names the last good checkpoint.
+        ProcessLost: another process of the run has ended.
     """
-    config = make_config(settings)
-    if not isinstance(tasks, TaskFamily):
-        raise InputError(f"fit expected a family of tasks such as il.tasks.sinusoid(), got {type(tasks).__name__}")
-    if processes() > 1:
-        raise ConfigError(
-            "fit runs in one process; with several, keep your own loop and call il.sync_gradients after backward"
+    with joined() as group:
+        with group.together():
+            run = _Run(learner, tasks, make_config(settings), group, quiet or not group.leads)
+        run.begin(Path(out) if out is not None else None, resume, force, command)
+        return run.train()
+
+
+class _Run:
+    """One training run under way, as one of its processes sees it."""
+
+    def __init__(self, learner: MetaLearner, tasks: TaskFamily, config: TrainConfig, group: Group, quiet: bool) -> None:
+        if not isinstance(tasks, TaskFamily):
+            raise InputError(f"fit expected a family of tasks such as il.tasks.sinusoid(), got {type(tasks).__name__}")
+        self.learner, self.tasks, self.config, self.group, self.quiet = learner, tasks, config, group, quiet
+        settle(learner, config)
+        learner.task_objective, learner.input_shape = tasks.train.objective, tuple(tasks.train.input_shape)
+        learner.prepare(tasks.train.num_classes)
+        learner.check(tasks.train.at(config.seed, 0, 1))  # bad pairings show before anything is written
+        outer = learner.outer
+        self.schedule = config.schedule or outer.schedule
+        lr = outer.lr if config.outer_lr is None else config.outer_lr
+        self.min_lr = config.min_lr or (outer.min_lr if self.schedule == "cosine" else 0.0)
+        self.optimizer = make_optimizer(config.outer_optimizer or outer.optimizer, learner, lr, config.rule_lr)
+        self.optimizer.zero_grad(set_to_none=True)  # what is left from before is not of this run
+        self.parameters = [p for p in learner.parameters() if p.requires_grad]
+        self.part = own_part(group, learner, config.num_tasks or outer.num_tasks)
+        self.metric = tasks.valid.metrics[0]
+        self.directory: RunDirectory | None = None  # of the process that leads, where anything is written
+        self.log = MetricsLog(None, 0)
+        self.progress = Progress()
+        self.best: dict[str, Tensor] | None = None
+        self.stopped: Ending = "finished"
+        self.note = ""
+
+    # ---- before the first step -------------------------------------------------------------------------------------
+    def begin(self, out: Path | None, resume: bool, force: bool, command: str) -> None:
+        """Make or reopen the run directory, and start all processes from the same state."""
+        group, learner = self.group, self.learner
+        with group.together():
+            if resume and out is None:
+                raise ConfigError("resume expected the run directory as out=, got none")
+            shapes = {name: (*value.shape, str(value.dtype)) for name, value in learner.state_dict().items()}
+            group.expect_equal({**describe(learner, self.tasks, self.config), "weights": shapes})
+        checkpoint = None
+        with group.together():
+            if out is not None and group.leads:
+                directory = RunDirectory(out)
+                again = not resume and directory.begun_here(learner, self.tasks, self.config)
+                if resume or (again and directory.checkpoint_file.exists()):
+                    directory.read_config()
+                    checkpoint = directory.read_checkpoint()
+                else:
+                    directory.create(force or again)
+                    directory.write_config(learner, self.tasks, self.config, command)
+                self.directory = directory
+        # Process 0 reads and the others receive: their machines need not see its disk.
+        checkpoint = group.same(checkpoint)
+        if checkpoint is None:
+            self._take_state_of_first()
+        else:
+            with group.together():
+                place = RunDirectory(out if out is not None else "")
+                self.progress = place.restore(learner, self.optimizer, checkpoint)
+        if self.directory is not None:
+            self.log = MetricsLog(self.directory.metrics_file, self.progress.step)
+
+    def _take_state_of_first(self) -> None:
+        """Process 0's weights and carry, on every process."""
+        if self.group.size > 1:
+            own = self.learner
+            found, carry = self.group.same((weights(own), own.carry) if self.group.leads else None)
+            load_weights(own, found, Path("process 0"))
+            own.carry = {name: value.to(own.device) for name, value in carry.items()}
+
+    # ---- the loop --------------------------------------------------------------------------------------------------
+    def train(self) -> FitResult:
+        """All outer steps that are left, and the best weights in the end."""
+        progress, config = self.progress, self.config
+        self.base_seconds, self.started, self.first = progress.seconds, time.perf_counter(), progress.step
+        title = f"{self.learner.name} on {self.tasks.name}"
+        if config.patience is not None and progress.validations_since_best >= config.patience:
+            self.stopped = "early"  # an earlier sitting ended so
+        with on_interrupt() as interrupt, Display(title, config.steps, progress.step, self.quiet) as self.display:
+            for text in self.learner.notes:
+                self.display.say(f"note: {text}")
+            batches = self._batches()
+            try:
+                while progress.step < config.steps and self.stopped == "finished":
+                    self._step(batches, interrupt)
+            except DivergedError as error:
+                error.args = (f"{error}; {self.group.same(self._last_good())}",)
+                raise
+            finally:
+                self.log.close()
+        self._take_best()
+        best_step = progress.best_step if progress.best_value is not None else progress.step
+        return FitResult(progress.step, best_step, progress.best_value, self.metric, progress.seconds, self.stopped)
+
+    def _batches(self) -> Iterator[Task]:
+        """This process's part of each step's tasks."""
+        if not self.part.count:
+            return iter(())
+        return self.tasks.train.batches(self.part.count, self.config.seed, self.progress.step, first=self.part.first)
+
+    def _step(self, batches: Iterator[Task], interrupt: Interrupted) -> None:
+        """One outer step, and what is due after it."""
+        progress, config = self.progress, self.config
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = rate(self.schedule, progress.step, config.steps, settings["peak_lr"], self.min_lr)
+        loss, asked = shared_backward(
+            self.group, self.learner, lambda: next(batches), self.part, progress.step, lambda: interrupt.asked
         )
-    _settle(learner, config)
-    learner.task_objective, learner.input_shape = tasks.train.objective, tuple(tasks.train.input_shape)
-    learner.prepare(tasks.train.num_classes)
-    learner.check(tasks.train.at(config.seed, 0, 1))  # bad pairings show before anything is written
-    outer = learner.outer
-    schedule = config.schedule or outer.schedule
-    lr = outer.lr if config.outer_lr is None else config.outer_lr
-    min_lr = config.min_lr or (outer.min_lr if schedule == "cosine" else 0.0)
-    num_tasks = config.num_tasks or outer.num_tasks
-    optimizer = make_optimizer(config.outer_optimizer or outer.optimizer, learner, lr, config.rule_lr)
-    directory = RunDirectory(out) if out is not None else None
-    progress = Progress()
-    best: dict[str, Tensor] | None = None
-    if directory is not None and resume:
-        directory.read_config()
-        progress = directory.restore(learner, optimizer)
-    elif directory is not None:
-        directory.create(force)
-        directory.write_config(learner, tasks, config, command)
-    elif resume:
-        raise ConfigError("resume expected the run directory as out=, got none")
-    metric = tasks.valid.metrics[0]
-    sign = 1.0 if losses.HIGHER_IS_BETTER[metric] else -1.0
-    validate_every, log_every = config.every("validate_every"), config.every("log_every")
-    checkpoint_every = config.every("checkpoint_every")
-    log = MetricsLog(directory.metrics_file if directory else None, progress.step)
-    stopped: Literal["finished", "early", "interrupted"] = "finished"
-    base_seconds, started, first = progress.seconds, time.perf_counter(), progress.step
-    parameters = [p for p in learner.parameters() if p.requires_grad]
-    note = ""
+        clip(self.parameters, config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.loss_count += 1
+        self._clock()
+        last = progress.step == config.steps
+        if progress.step % config.every("log_every") == 0 or last:
+            self._log_loss()
+        validate_every = config.every("validate_every")
+        if validate_every and (progress.step % validate_every == 0 or last):
+            self._validate()
+        # Several processes have to stop at the same step: what came after they last spoke counts at the next.
+        if asked or (self.group.size == 1 and interrupt.asked):
+            self.stopped = "interrupted"
+        due = progress.step % config.every("checkpoint_every") == 0
+        if self.directory is not None and (due or last or self.stopped != "finished"):
+            self.directory.save(self.learner, self.optimizer, progress)
 
-    with (
-        on_interrupt() as interrupt,
-        Display(f"{learner.name} on {tasks.name}", config.steps, progress.step, quiet) as display,
-    ):
-        for text in learner.notes:
-            display.say(f"note: {text}")
-        try:
-            for batch in tasks.train.batches(num_tasks, config.seed, progress.step):
-                if progress.step >= config.steps or stopped != "finished":
-                    break
-                for group in optimizer.param_groups:
-                    group["lr"] = rate(schedule, progress.step, config.steps, group["peak_lr"], min_lr)
-                metrics = learner.backward(batch, outer_step=progress.step)
-                clip(parameters, config.clip_norm)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                progress.step += 1
-                progress.loss_sum += float(metrics["loss"])
-                progress.loss_count += 1
-                progress.seconds = base_seconds + time.perf_counter() - started
-                last = progress.step == config.steps
-                if progress.step % log_every == 0 or last:
-                    mean = progress.loss_sum / progress.loss_count
-                    log.write(progress.step, "train", {"loss": mean}, progress.seconds)
-                    progress.loss_sum, progress.loss_count = 0.0, 0
-                    speed = (progress.step - first) / max(time.perf_counter() - started, 1e-9)
-                    display.advance(progress.step, speed, f"loss {mean:.4g} {note}")
-                if validate_every and (progress.step % validate_every == 0 or last):
-                    report = evaluate(
-                        learner, tasks.valid, num_tasks=config.valid_tasks, seed=_VALIDATION_SEED, allow_diverged=True
-                    )
-                    progress.validations_since_best += 1
-                    if progress.best_value is None or sign * report.mean > sign * progress.best_value:
-                        progress.best_value, progress.best_step = report.mean, progress.step
-                        progress.validations_since_best = 0
-                        best = weights(learner)
-                        if directory is not None:
-                            directory.save_best(learner, progress)
-                    progress.seconds = base_seconds + time.perf_counter() - started
-                    log.write(progress.step, "valid", {metric: report.mean, "ci95": report.ci95}, progress.seconds)
-                    note = f"valid {metric} {report.mean:.4g}"
-                    if display.bar is None:
-                        display.say(
-                            f"step {progress.step}/{config.steps}: {note} ± {report.ci95:.2g} ({progress.seconds:.0f} s)"
-                        )
-                    if config.patience is not None and progress.validations_since_best >= config.patience:
-                        stopped = "early"
-                if interrupt.asked:
-                    stopped = "interrupted"
-                if directory is not None and (progress.step % checkpoint_every == 0 or last or stopped != "finished"):
-                    directory.save(learner, optimizer, progress)
-        except DivergedError as error:
-            where = "no checkpoint was written"
-            if directory is not None and directory.checkpoint_file.exists():
-                where = f"the last good checkpoint is {directory.checkpoint_file}"
-            elif directory is not None:
-                directory.remove_unstarted()
-            raise DivergedError(f"{error}; {where}") from None
-        finally:
-            log.close()
-    if directory is not None:
-        directory.load_best(learner)
-    elif best is not None:
-        load_weights(learner, best, Path("the best weights"))
-    return FitResult(
-        progress.step,
-        progress.best_step if progress.best_value is not None else progress.step,
-        progress.best_value,
-        metric,
-        progress.seconds,
-        stopped,
-    )
+    def _clock(self) -> None:
+        self.progress.seconds = self.base_seconds + time.perf_counter() - self.started
 
+    def _log_loss(self) -> None:
+        progress = self.progress
+        mean = progress.loss_sum / progress.loss_count
+        self.log.write(progress.step, "train", {"loss": mean}, progress.seconds)
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        speed = (progress.step - self.first) / max(time.perf_counter() - self.started, 1e-9)
+        self.display.advance(progress.step, speed, f"loss {mean:.4g} {self.note}")
 
-def make_config(settings: dict[str, Any]) -> TrainConfig:
-    """A TrainConfig from keyword arguments; an unknown one is a ConfigError that shows the nearest."""
-    known = {f.name for f in dataclasses.fields(TrainConfig)}
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"fit has no setting {name!r}: {nearest(name, known)}")
-    return TrainConfig(**settings)
+    def _validate(self) -> None:
+        """Judge the weights on the fixed validation tasks; keep them when they are the best so far."""
+        progress, config = self.progress, self.config
+        report = evaluate(
+            self.learner,
+            self.tasks.valid,
+            num_tasks=config.valid_tasks,
+            seed=_VALIDATION_SEED,
+            allow_diverged=True,
+            group=self.group,
+        )
+        sign = 1.0 if losses.HIGHER_IS_BETTER[self.metric] else -1.0
+        progress.validations_since_best += 1
+        if progress.best_value is None or sign * report.mean > sign * progress.best_value:
+            progress.best_value, progress.best_step = report.mean, progress.step
+            progress.validations_since_best = 0
+            self.best = weights(self.learner)
+            if self.directory is not None:
+                self.directory.save_best(self.learner, progress)
+        self._clock()
+        self.log.write(progress.step, "valid", {self.metric: report.mean, "ci95": report.ci95}, progress.seconds)
+        self.note = f"valid {self.metric} {report.mean:.4g}"
+        if self.display.bar is None:
+            at = f"step {progress.step}/{config.steps}"
+            self.display.say(f"{at}: {self.note} ± {report.ci95:.2g} ({progress.seconds:.0f} s)")
+        if config.patience is not None and progress.validations_since_best >= config.patience:
+            self.stopped = "early"
 
+    # ---- after the last step ---------------------------------------------------------------------------------------
+    def _take_best(self) -> None:
+        """The best validated weights, those of an earlier sitting too, on every process."""
+        with self.group.together():
+            if self.directory is not None:
+                self.directory.load_best(self.learner)
+            elif self.best is not None:
+                load_weights(self.learner, self.best, Path("the best weights"))
+        self._take_state_of_first()
 
-def make_optimizer(name: str, learner: MetaLearner, lr: float, rule_lr: float | None = None) -> torch.optim.Optimizer:
-    """The outer optimizer; one object for the whole run, never shared with the inner loop.
-
-    Each group keeps the top of its schedule as ``peak_lr``.
-    """
-    rule = {id(p) for p in learner.rule.values()}
-    trained = [p for p in learner.parameters() if p.requires_grad]
-    peak = lr if rule_lr is None else rule_lr
-    groups = [
-        {"params": [p for p in trained if id(p) not in rule], "lr": lr, "peak_lr": lr},
-        {"params": [p for p in trained if id(p) in rule], "lr": peak, "peak_lr": peak},
-    ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.SGD(groups, lr=lr) if name == "sgd" else torch.optim.Adam(groups, lr=lr, fused=True)
-
-
-def clip(parameters: list[torch.nn.Parameter], largest: float | None) -> None:
-    """Clip the meta-gradient's norm; `MetaLearner.backward` has seen to it that it is finite."""
-    if largest is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, largest)
-
-
-def _settle(learner: MetaLearner, config: TrainConfig) -> None:
-    """Device, precision, threads and strategy of the run."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    try:
-        device = torch.device(config.device)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(f"device {config.device!r} is not available here; use device='cpu'")
-    except RuntimeError:
-        raise ConfigError(f"device expected 'cpu', 'cuda' or 'cuda:N', got {config.device!r}") from None
-    learner.to(device=device, dtype=getattr(torch, config.precision) if config.precision else None)
-    learner.strategy = config.strategy
-    learner.chunk_size = config.chunk_size
+    def _last_good(self) -> str:
+        """Which checkpoint a diverged run leaves."""
+        if self.directory is not None and self.directory.checkpoint_file.exists():
+            return f"the last good checkpoint is {self.directory.checkpoint_file}"
+        if self.directory is not None:
+            self.directory.remove_unstarted()
+        return "no checkpoint was written"
