@@ -1,7 +1,8 @@
 """nn.Module to pure function: the only place that calls a user's model."""
 
 from innerloop.functional.convert import check_model, convert
+from innerloop.functional.derivatives import inner_gradient, transformed
 from innerloop.functional.probe import Probe, probe
 from innerloop.functional.pure import PureModel
 
-__all__ = ["Probe", "PureModel", "check_model", "convert", "probe"]
+__all__ = ["Probe", "PureModel", "check_model", "convert", "inner_gradient", "probe", "transformed"]

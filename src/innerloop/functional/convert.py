@@ -10,6 +10,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import UninitializedParameter
 
 from innerloop.errors import ConfigError
+from innerloop.functional.convolutions import speed_up
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy, InstanceNorm, LayerNorm
 
@@ -61,6 +62,7 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
         if isinstance(child, _InstanceNorm) and child.affine and type(child).forward is _InstanceNorm.forward:
             counts["InstanceNorm"] = counts.get("InstanceNorm", 0) + 1
             return InstanceNorm(child)
+        speed_up(child)
         if type(child) is nn.Dropout or type(child) in _CHANNEL_DROPOUT:
             dropouts += 1
             return Dropout(child.p, dropouts, type(child) in _CHANNEL_DROPOUT)  # type: ignore[union-attr]

@@ -30,6 +30,7 @@ class PureModel:
         self.mixes_by_norm = any(isinstance(m, BatchNorm) and m.policy == "batch" for m in layers)
         # Layers that read the call's context; where there are none, it is not even set (torch.compile is glad of that).
         self._needs_context = any(isinstance(m, (BatchNorm, Dropout)) for m in layers)
+        self.draws_noise = any(isinstance(m, Dropout) for m in layers)
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
         self.follow_training = False  # set by the probe: the model draws random numbers by itself
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from innerloop import keys, losses
 from innerloop.core import BaseLearner, Examples, Meta, Task, UpdateRule, record, static
-from innerloop.functional import PureModel
+from innerloop.functional import PureModel, inner_gradient
 
 # Salts that keep the task's noise for different purposes apart.
 _BATCHES, _SUPPORT_PASS, _QUERY_PASS = 11, 12, 13
@@ -105,9 +105,7 @@ class GradientLearner(BaseLearner):
             value = losses.objective(loss_function, prediction, batch.y, batch.mask)
             return value, (value, buffers)
 
-        grads, (value, buffers) = torch.func.grad(support_loss, has_aux=True)(fast.params)
-        if self.first_order:
-            grads = {name: g.detach() for name, g in grads.items()}
+        grads, (value, buffers) = inner_gradient(support_loss, fast.params, self.first_order)
         params, state = self.rule.update(meta.rule, grads, fast.state, fast.params, loss=value.detach(), step=i)
         return dataclasses.replace(fast, params=params, state=state, buffers=buffers, step=fast.step + 1)
 
@@ -141,7 +139,7 @@ class GradientLearner(BaseLearner):
             row = min(fast.step, self.inner_steps) - 1
             params.update({name: meta.rule[f"per_step/{name}"][row] for name in self.per_step})
         noise = None
-        if self.training and fast.noise is not None:
+        if self.training and fast.noise is not None and self.model.draws_noise:
             noise = keys.fold(keys.fold(fast.noise, purpose), fast.step)
         return self.model.apply(params, fast.buffers, x, mask=mask, step=fast.step, training=self.training, noise=noise)
 
