@@ -29,6 +29,17 @@ def own_warnings_are_errors() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_plans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests measure is not kept where the user's plans are."""
+    from innerloop.engine import plan
+
+    folder, before = tmp_path_factory.mktemp("plans"), plan._file
+    plan._file = lambda: folder / "plans.json"
+    yield
+    plan._file = before
+
+
 @pytest.fixture
 def seeded() -> torch.Generator:
     """A generator for test data, and torch's global one for initial weights, at a fixed seed."""

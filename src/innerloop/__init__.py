@@ -15,6 +15,7 @@ from innerloop.errors import DivergedError as DivergedError
 from innerloop.errors import InnerloopError as InnerloopError
 from innerloop.errors import InnerloopWarning as InnerloopWarning
 from innerloop.errors import InputError as InputError
+from innerloop.errors import OutOfMemory as OutOfMemory
 from innerloop.errors import ShapeError as ShapeError
 
 __version__ = "0.1.0"

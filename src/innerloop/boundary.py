@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core import Examples, Task
-from innerloop.errors import InputError, ShapeError
+from innerloop.errors import DivergedError, InputError, ShapeError
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
@@ -26,7 +27,10 @@ def as_tensor(value: Any, name: str) -> Tensor:
 
 
 def check_finite(value: Tensor, name: str) -> None:
-    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+    # The sum is one pass without a copy, and finite only where all numbers are; an overflow is looked into.
+    if not value.is_floating_point() or math.isfinite(float(value.sum())):
+        return
+    if not bool(torch.isfinite(value).all()):
         bad = int((~torch.isfinite(value)).sum())
         raise InputError(
             f"{name} expected finite numbers, got {bad} NaN or infinite of {value.numel()}; clean or impute them first"
@@ -100,3 +104,13 @@ def _cast(side: Examples, dtype: torch.dtype, device: torch.device) -> Examples:
     x = side.x.to(device, dtype if side.x.is_floating_point() else None)
     y = side.y.to(device, dtype if side.y.is_floating_point() else torch.int64)
     return Examples(x, y, None if side.mask is None else side.mask.to(device, torch.bool))
+
+
+def expect_finite(loss: float, norm: float, step: int) -> None:
+    """Raise DivergedError where the outer loss or the meta-gradient's norm is not finite."""
+    for what, value in (("outer loss", loss), ("meta-gradient's norm", norm)):
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"the {what} at outer step {step} is {value}; lower inner_lr or outer_lr, clip the gradient "
+                "(clip_norm), or use fewer inner steps"
+            )

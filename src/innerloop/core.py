@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from innerloop import keys as random_keys
+from innerloop import recompute
 
 T = TypeVar("T")
 _BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
@@ -260,14 +261,12 @@ class BaseLearner(ABC):
 
     def adapt(self, meta: Meta, task: Task, steps: int, observe: Callable[[Any, int], None] | None = None) -> Any:
         """The inner loop, written once. ``observe(fast, i)`` is called after 0, 1, ... ``steps`` steps."""
-        fast = self.init(meta, task)
-        if observe is not None:
-            observe(fast, 0)
-        for i in range(steps):
-            fast = self.step(meta, fast, self.batch(task, i), i)
-            if observe is not None:
-                observe(fast, i + 1)
-        return fast
+
+        def step(fast: Any, given: tuple[Meta, Task], i: int) -> Any:
+            meta, task = given
+            return self.step(meta, fast, self.batch(task, i), i)
+
+        return recompute.loop(step, self.init(meta, task), (meta, task), steps, observe)
 
 
 class OuterGradient(NamedTuple):
@@ -292,6 +291,11 @@ class MetaGradient(ABC):
         """The carry: what outlives an outer step (truncated states, running means). Empty by default."""
         del meta
         return {}
+
+    def phase(self, outer_step: int) -> Any:
+        """Which of its computations this step is: within a phase only numbers change. One for all of training by default."""
+        del outer_step
+        return 0
 
     def check(self, learner: BaseLearner) -> None:
         """Raise ConfigError when this estimator cannot be paired with ``learner``."""

@@ -33,6 +33,10 @@ class DivergedError(InnerloopError):
     """Training produced a value that is not finite."""
 
 
+class OutOfMemory(InnerloopError):
+    """A step needs more memory than there is."""
+
+
 class InnerloopWarning(UserWarning):
     """Something was changed or left out on the user's behalf; the message says what and why."""
 

@@ -6,46 +6,32 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop import keys, labels, losses
-from innerloop.boundary import as_tensor, check_task
+from innerloop.boundary import as_tensor, check_task, expect_finite
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, OuterGradient, Task
 from innerloop.data.support_files import is_path, read_classes, read_inputs
-from innerloop.engine import Engine, take
+from innerloop.engine import STRATEGIES, Engine, Plan, take
+from innerloop.engine.compiling import CompileFailed
+from innerloop.engine.plan import fastest
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.fitted import Fitted, predict_alone
 from innerloop.functional import PureModel, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners import PooledLearner
 from innerloop.learners.pooled import GLOBAL_HEAD, new_head
+from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.models import describe
+from innerloop.outer import Outer
+from innerloop.recompute import recomputing
 from innerloop.trial import try_out
 
 _log = logging.getLogger("innerloop")
-
-
-@dataclasses.dataclass(frozen=True)
-class Outer:
-    """A method's recommended outer loop, used by `fit` where the caller does not say.
-
-    Attributes:
-        optimizer: "adam" or "sgd".
-        lr: outer learning rate.
-        schedule: see `training.config.TrainConfig`.
-        num_tasks: tasks in an outer step.
-        min_lr: end of the cosine schedule.
-    """
-
-    optimizer: Literal["adam", "sgd"] = "adam"
-    lr: float = 1e-3
-    schedule: Literal["constant", "linear", "cosine", "average"] = "constant"
-    num_tasks: int = 16
-    min_lr: float = 0.0
 
 
 Pairing = Callable[[PureModel, Engine], tuple[BaseLearner, MetaGradient]]
@@ -95,6 +81,8 @@ class MetaLearner(nn.Module):
         self.engine = Engine()
         self.learner, self.meta_gradient = pair(self.pure, self.engine)
         self.engine.convolutional = self._adapts_convolutions()
+        self.engine.identity = f"{name} {sorted(self.options.items(), key=str)} {self.model}"
+        self.compiled = CompiledGradients()
         self.meta_gradient.check(self.learner)
         rule = self.learner.init_rule(dict(self.model.named_parameters()), None)
         self.rule = nn.ParameterDict()
@@ -105,6 +93,7 @@ class MetaLearner(nn.Module):
         self.input_shape: tuple[int, ...] | None = None  # of one example, likewise
         self.outer_step = 0
         self.carry = self.meta_gradient.init(self.meta())
+        self._recompute: bool | int = False
         self._mixes = False
         self._seen: set[Any] = set()
         self.output_size: int | None = None
@@ -113,9 +102,13 @@ class MetaLearner(nn.Module):
     def meta(self) -> Meta:
         """The outer parameters as detached tensors that share memory with this module's."""
         params = {name: p.detach() for name, p in self.model.named_parameters()}
-        rule = {self._rule_names[key]: p.detach() for key, p in self.rule.items()}
+        rule = {name: p.detach() for name, p in self.rule_by_name().items()}
         buffers = {name: b for name, b in self.model.named_buffers() if name in self._running_names()}
         return Meta(params, rule, buffers)
+
+    def rule_by_name(self) -> dict[str, nn.Parameter]:
+        """What the method learns besides the model's parameters, by the names of `Meta.rule`."""
+        return {self._rule_names[key]: p for key, p in self.rule.items()}
 
     def _running_names(self) -> set[str]:
         return set(self.learner.init_buffers()) if self.pure.has_batch_norm else set()
@@ -156,8 +149,8 @@ class MetaLearner(nn.Module):
 
     @strategy.setter
     def strategy(self, value: str) -> None:
-        if value not in ("auto", "looped", "vmapped", "compiled"):
-            raise ConfigError(f"strategy expected 'auto', 'looped', 'vmapped' or 'compiled', got {value!r}")
+        if value not in ("auto", *STRATEGIES):
+            raise ConfigError(f"strategy expected 'auto' or one of {', '.join(STRATEGIES)}, got {value!r}")
         self.engine.strategy = value
 
     @property
@@ -169,6 +162,20 @@ class MetaLearner(nn.Module):
         if value is not None and value < 1:
             raise ConfigError(f"chunk_size expected None or at least 1, got {value}")
         self.engine.chunk_size = value
+
+    @property
+    def recompute(self) -> bool | int:
+        """Whether inner steps are computed again in the outer backward pass, so that their graphs are not kept.
+
+        True: in segments chosen so that memory hardly grows with the number of steps; a number: in segments of that many.
+        """
+        return self._recompute
+
+    @recompute.setter
+    def recompute(self, value: bool | int) -> None:
+        if not isinstance(value, int) or value < 0 or (value == 0 and value is not False):
+            raise ConfigError(f"recompute expected True, False or a number of inner steps, got {value!r}")
+        self._recompute = value
 
     @property
     def mixes_examples(self) -> bool:
@@ -196,40 +203,65 @@ class MetaLearner(nn.Module):
             InputError, ShapeError: data that does not fit.
             DivergedError: a loss or gradient that is not finite.
         """
-        batch = self._with_noise(self.check(batch))
-        self.prepare(batch.num_classes)
         step = self.outer_step if outer_step is None else outer_step
-        found = self.meta_gradient(self.carry, self.meta(), batch, step, None)
+        found = self._outer_gradient(self.ready(batch, step), step)
         metrics = {name: value.detach() for name, value in found.metrics.items()}
-        self._check_finite(found, metrics["loss"], step)
+        norm = torch.nn.utils.get_total_norm([*found.params.values(), *found.rule.values()])
+        expect_finite(float(metrics["loss"]), float(norm), step)
         self.carry = found.carry
         for name, p in self.model.named_parameters():
             if p.requires_grad:  # a frozen parameter stays out of an optimizer's hands
                 _accumulate(p, found.params[name])
-        for key, p in self.rule.items():
-            _accumulate(p, found.rule[self._rule_names[key]])
+        for name, p in self.rule_by_name().items():
+            _accumulate(p, found.rule[name])
         with torch.no_grad():
             for name, value in found.buffers.items():
                 self.model.get_buffer(name).copy_(value)
         self.outer_step = step + 1
         return metrics
 
-    def _check_finite(self, found: OuterGradient, loss: Tensor, step: int) -> None:
-        """Raise before anything of this learner has changed, so that it can be used again."""
-        norm = torch.nn.utils.get_total_norm([*found.params.values(), *found.rule.values()])
-        for what, value in (("outer loss", loss), ("meta-gradient's norm", norm)):
-            if not bool(torch.isfinite(value)):
-                raise DivergedError(
-                    f"the {what} at outer step {step} is {value.item()}; lower inner_lr or outer_lr, clip the gradient "
-                    "(clip_norm), or use fewer inner steps"
-                )
+    def _outer_gradient(self, batch: Task, step: int) -> OuterGradient:
+        """The meta-gradient; nothing of this learner changes."""
+        # A compiler would see that a segment is computed twice, and keep it.
+        if self.recompute or not self.engine.compiles():
+            with recomputing(self.recompute):
+                return self.meta_gradient(self.carry, self.meta(), batch, step, None)
+        found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step)
+        if self.compiled.trouble:
+            self.note(f"not compiled: {self.compiled.trouble}")
+        return found
 
-    def _with_noise(self, batch: Task) -> Task:
+    def compile(self, batch: Task, outer_step: int = 0, most_nodes: int = 4000) -> float:
+        """Compile the meta-gradient for tasks like these; the seconds that it takes then.
+
+        Raises:
+            CompileFailed: see `engine.compiling.compile_function`.
+        """
+        args = (self.meta_gradient, self.engine, self.carry, self.meta(), self.ready(batch, outer_step), outer_step)
+        if self.compiled.ready(*args, most_nodes) is None:
+            raise CompileFailed(self.compiled.trouble)
+        return fastest(lambda: self.compiled(*args))
+
+    def plan(self, batch: Task, outer_step: int = 0) -> Plan:
+        """How a step on tasks like these is run, measured now on copies; `backward` measures by itself at its third call."""
+        batch = self.ready(batch, outer_step)
+        with self.engine.planning() as made, recomputing(self.recompute):
+            self.meta_gradient(self.carry, self.meta(), batch, outer_step, None)
+        return made[-1] if made else self.engine.rule(batch)
+
+    def ready(self, batch: Task, outer_step: int) -> Task:
+        """A batch as the meta-gradient takes it: checked, in this learner's dtype and device, with a key for each task."""
+        batch = self._with_noise(self.check(batch), outer_step)
+        self.prepare(batch.num_classes)
+        return batch
+
+    def _with_noise(self, batch: Task, outer_step: int | None = None) -> Task:
         if batch.noise is not None:
             return batch
+        step = self.outer_step if outer_step is None else outer_step
         return dataclasses.replace(
             batch,
-            noise=keys.task_keys(0, "bare", self.outer_step, 0, batch.support.y.shape[0]).to(self.device),
+            noise=keys.task_keys(0, "bare", step, 0, batch.support.y.shape[0]).to(self.device),
         )
 
     def prepare(self, num_classes: int | None) -> None:

@@ -27,6 +27,18 @@ def commit() -> str:
         return ""
 
 
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """The processor's name as the system tells it; the machine's kind where it does not."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
 def environment() -> dict[str, Any]:
     """Versions, processor and threads; no paths, no names of people or hosts."""
     import torch

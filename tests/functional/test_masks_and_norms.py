@@ -205,6 +205,7 @@ def test_dropout_is_the_same_in_every_strategy_and_chunk():
 
 def test_dropout_drops_in_meta_training_only():
     learner = il.maml(with_dropout(), inner_lr=0.1)
+    learner.strategy = "vmapped"  # the third call might measure another one as faster
     batch = tasks()
     first = learner.backward(batch)["loss"]
     other = learner.backward(dataclasses.replace(batch, noise=keys.task_keys(1, "test", 0, 0, 3)))["loss"]

@@ -21,7 +21,7 @@ def learner_and_tasks():
 def settings(steps: int) -> dict:
     return {
         "steps": steps, "num_tasks": 2, "checkpoint_every": 3, "validate_every": 5, "valid_tasks": 3, "log_every": 2,
-        "quiet": True,
+        "quiet": True, "strategy": "vmapped",
     }  # fmt: skip
 
 

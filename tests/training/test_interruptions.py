@@ -17,7 +17,8 @@ import pytest
 import torch
 
 import innerloop as il
-from innerloop.training.files import load_tensors, write_atomically
+from innerloop.atomic import write_atomically
+from innerloop.training.files import load_tensors
 
 STEPS = 20
 

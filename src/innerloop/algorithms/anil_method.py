@@ -16,7 +16,8 @@ from innerloop.algorithms.pairing import (
 )
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients import Backprop
-from innerloop.meta_learner import MetaLearner, Outer
+from innerloop.meta_learner import MetaLearner
+from innerloop.outer import Outer
 
 
 @method(classification={"inner_lr": 0.4, "inner_steps": 5}, regression={"inner_lr": 0.01})

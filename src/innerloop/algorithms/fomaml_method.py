@@ -10,7 +10,8 @@ from torch import nn
 from innerloop.algorithms.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients import Backprop
-from innerloop.meta_learner import MetaLearner, Outer
+from innerloop.meta_learner import MetaLearner
+from innerloop.outer import Outer
 
 
 @method(classification={"inner_lr": 0.4, "inner_steps": 1, "eval_steps": 3}, regression={"inner_lr": 0.01})

@@ -9,7 +9,8 @@ from torch import nn
 from innerloop.algorithms.pairing import LossArgument, gradient_method, method
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients import Backprop
-from innerloop.meta_learner import MetaLearner, Outer
+from innerloop.meta_learner import MetaLearner
+from innerloop.outer import Outer
 from innerloop.rules import PerParameterRates
 
 

@@ -280,7 +280,7 @@ def adapted_names(learner: MetaLearner) -> tuple[str, ...]:
 
 
 def _duplicate(learner: MetaLearner) -> MetaLearner:
-    """A deep copy with no gradients; compiled functions stay behind, since they belong to the original's parts."""
-    made = copy.deepcopy(learner, {id(learner.engine._compiled): {}})
+    """A deep copy with no gradients."""
+    made = copy.deepcopy(learner)
     made.zero_grad(set_to_none=True)
     return made

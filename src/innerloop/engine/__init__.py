@@ -2,5 +2,6 @@
 
 from innerloop.engine.engine import Engine, take
 from innerloop.engine.gradient import gradient
+from innerloop.engine.plan import STRATEGIES, Plan
 
-__all__ = ["Engine", "gradient", "take"]
+__all__ = ["STRATEGIES", "Engine", "Plan", "gradient", "take"]

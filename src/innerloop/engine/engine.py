@@ -1,28 +1,35 @@
-"""Runs a function of one task over a batch of tasks: one after the other, vmapped, or compiled; in chunks.
+"""Runs a function of one task over a batch of tasks: one after the other, batched, or compiled; in chunks.
 
-All strategies compute the same numbers up to rounding. ``looped`` needs the least memory and takes any model; ``vmapped``
-is many times faster for small dense networks, but turns convolutions with per-task weights into grouped convolutions, which
-CPUs run no faster than the loop when a task has many pictures; ``compiled`` fuses the vmapped step (small dense networks only).
+All strategies compute the same numbers up to rounding. ``looped`` needs the least memory and takes any model; ``vmapped`` is
+many times faster for small dense networks, but turns convolutions with per-task weights into grouped convolutions, which
+CPUs run slowly; ``per_task`` batches everything but these convolutions; ``compiled`` fuses the vmapped step.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+from innerloop import recompute
 from innerloop.core import BaseLearner, Meta, Task
-from innerloop.engine.compiled import compiled_gradient
+from innerloop.engine import memory
+from innerloop.engine import plan as planning
 from innerloop.engine.gradient import Grads, batch_loss, gradient, value_gradient
+from innerloop.engine.plan import Plan
 from innerloop.errors import ConfigError
+from innerloop.functional.convolutions import per_task_convolutions
 
 # Below this many tasks vmap costs more than it saves, on every model measured so far.
 _FEW_TASKS = 4
 # Conv4 on 28x28 pictures, one thread: with 10 pictures a task vmap takes half the loop's time or less, with 80 as much or more.
 _FEW_PICTURES = 32
+# A batch of these shapes is met this often before it is measured: whoever takes a step or two does not wait for a plan.
+_MET_BEFORE = 2
 
 
 @dataclasses.dataclass(eq=False)
@@ -30,74 +37,190 @@ class Engine:
     """How to run, and what is known of the model.
 
     Attributes:
-        strategy: "auto", "looped", "vmapped" or "compiled".
-        chunk_size: tasks held in memory at once when vmapped; None: all.
+        strategy: "auto" or one of `plan.STRATEGIES`.
+        chunk_size: tasks held in memory at once when batched; None: all, or what is fastest.
         convolutional: tasks adapt convolution weights of their own.
         needs_loop: functions of the model that vmap gets wrong or refuses (see `functional.probe`).
+        identity: what is computed, apart from the tasks' shapes; under it plans are kept.
+        plans: what was decided, by signature.
     """
 
     strategy: str = "auto"
     chunk_size: int | None = None
     convolutional: bool = False
     needs_loop: tuple[str, ...] = ()
-    _compiled: dict[Any, Callable[..., Any]] = dataclasses.field(default_factory=dict, repr=False)
+    identity: str = ""
+    plans: dict[str, Plan] = dataclasses.field(default_factory=dict, repr=False)
+    _met: dict[str, int] = dataclasses.field(default_factory=dict, repr=False)
+    _forced: Plan | None = dataclasses.field(default=None, repr=False)
+    _made: list[Plan] | None = dataclasses.field(default=None, repr=False)
 
-    def choose(self, tasks: Task) -> str:
-        """The strategy for a batch like this: a rule of its shapes, so that equal seeds stay equal runs."""
+    # ---- choosing --------------------------------------------------------------------------------------------------
+    def rule(self, tasks: Task) -> Plan:
+        """The plan for a batch like this by its shapes alone, so the same everywhere."""
         num_tasks = tasks.support.y.shape[0]
         many_pictures = self.convolutional and tasks.support.y.shape[1] + tasks.query.y.shape[1] > _FEW_PICTURES
-        if self.strategy in ("vmapped", "compiled"):
+        if self.strategy in ("vmapped", "per_task", "compiled"):
             if self.needs_loop:
                 raise ConfigError(
                     f"strategy {self.strategy!r} gives wrong or no gradients through {', '.join(self.needs_loop)}; "
                     "use strategy 'looped' or a model built from primitives (il.models.lstm, il.models.transformer)"
                 )
-            if self.strategy == "compiled" and self.convolutional:
-                raise ConfigError(
-                    "strategy 'compiled' is not for convolutional models (it can take minutes and crash); "
-                    "use 'looped' or 'vmapped'"
-                )
-            return self.strategy
-        if self.strategy == "looped" or self.needs_loop or many_pictures or num_tasks < _FEW_TASKS:
-            return "looped"
-        if self.strategy == "auto":
-            return "vmapped"
-        raise ConfigError(f"strategy expected 'auto', 'looped', 'vmapped' or 'compiled', got {self.strategy!r}")
+            return self.beneath(Plan(self.strategy, self.chunk_size, why="asked"))
+        if self.strategy == "looped":
+            return Plan("looped", why="asked")
+        if self.strategy != "auto":
+            raise ConfigError(
+                f"strategy expected 'auto' or one of {', '.join(planning.STRATEGIES)}, got {self.strategy!r}"
+            )
+        if self.needs_loop or many_pictures or num_tasks < _FEW_TASKS:
+            return Plan("looped")
+        return Plan("vmapped", self.chunk_size)
 
+    def choose(self, tasks: Task) -> str:
+        """The strategy of `rule`."""
+        return self.rule(tasks).strategy
+
+    def compiles(self) -> bool:
+        """Whether what runs now is to be compiled."""
+        asked = self.strategy if self._forced is None else self._forced.strategy
+        return asked == "compiled" and not self.needs_loop
+
+    def beneath(self, plan: Plan) -> Plan:
+        """What is left for the engine of a plan. Compiled functions are made of the whole meta-gradient, around the engine: of
+        all tasks vmapped, or of one task where convolutions would be grouped."""
+        if plan.strategy != "compiled":
+            return plan
+        return dataclasses.replace(plan, strategy="looped" if self.convolutional else "vmapped")
+
+    def candidates(self, tasks: Task) -> list[Plan]:
+        """The plans worth measuring, the rule's first."""
+        rule = self.rule(tasks)
+        num_tasks = tasks.support.y.shape[0]
+        if self.strategy != "auto" or self.needs_loop or num_tasks == 1:
+            return [rule]
+        sizes = [self.chunk_size]
+        if self.convolutional and self.chunk_size is None:
+            sizes += [size for size in (4, 8) if size < num_tasks]
+        batched = ["vmapped", "per_task"] if self.convolutional else ["vmapped"]
+        made = [Plan("looped"), *(Plan(strategy, size) for strategy in batched for size in sizes)]
+        return [rule, *(plan for plan in made if plan != rule)]
+
+    def plan(self, job: planning.Job, kind: str, tasks: Task, fitting: Callable[[], memory.Room] = memory.Room) -> Plan:
+        """The plan for this job on a batch like this: the rule's for the first two calls, then the measured one.
+
+        Args:
+            job: runs a plan on some tasks and changes nothing.
+            kind: what is computed, where one engine computes several things.
+            tasks: the batch.
+            fitting: estimates memory.
+        """
+        found = self.beneath(self._forced) if self._forced else self._plan(job, kind, tasks, fitting)
+        if self._made is not None:
+            self._made.append(found)
+        return found
+
+    def _plan(self, job: planning.Job, kind: str, tasks: Task, fitting: Callable[[], memory.Room]) -> Plan:
+        settings = (self.strategy, self.chunk_size, self.needs_loop, recompute.wanted())
+        name = planning.signature(self.identity, tasks, kind, *settings)
+        if name in self.plans:
+            return self.plans[name]
+        self._met[name] = self._met.get(name, 0) + 1
+        if self._met[name] <= _MET_BEFORE and self._made is None:
+            return self.rule(tasks)
+        candidates = self.candidates(tasks)
+        found = candidates[0] if len(candidates) == 1 else planning.recall(name)
+        if found is None:
+            room = fitting()
+            found = planning.measure(job, tasks, bounded(candidates, room.chunk_size))
+            if room.need is not None:
+                at_once = 1 if found.strategy == "looped" else found.chunk_size or tasks.support.y.shape[0]
+                found = dataclasses.replace(found, megabytes=round(room.need.of(at_once) / 1e6, 1))
+            planning.remember(name, found)
+        self.plans[name] = found
+        return found
+
+    @contextmanager
+    def planning(self) -> Iterator[list[Plan]]:
+        """What runs inside is planned now; gives the list of plans that are made or found."""
+        before, self._made = self._made, []
+        try:
+            yield self._made
+        finally:
+            self._made = before
+
+    @contextmanager
+    def forced(self, plan: Plan) -> Iterator[None]:
+        """All that runs inside follows this plan."""
+        before, self._forced = self._forced, plan
+        try:
+            yield
+        finally:
+            self._forced = before
+
+    # ---- running ---------------------------------------------------------------------------------------------------
     def mean_gradient(self, learner: BaseLearner, meta: Meta, tasks: Task, outer_step: int) -> tuple[Grads, Grads, Any]:
         """Gradient of the mean outer loss by params and rule, and the mean of aux."""
-        num_tasks = tasks.support.y.shape[0]
-        strategy = self.choose(tasks)
-        if strategy == "looped":
-            parts = (gradient(learner, meta, take(tasks, i), outer_step) for i in range(num_tasks))
-            return weighted_mean((1 / num_tasks, part) for part in parts)
 
-        def one_chunk(chunk: Task) -> tuple[Grads, Grads, Any]:
-            if strategy == "compiled":
-                return compiled_gradient(self._compiled, learner, meta, chunk, outer_step)
-            return value_gradient(lambda m: batch_loss(learner, m, chunk, outer_step), meta)
+        def run(plan: Plan, tasks: Task) -> tuple[Grads, Grads, Any]:
+            num_tasks = tasks.support.y.shape[0]
+            if plan.strategy == "looped":
+                parts = (gradient(learner, meta, take(tasks, i), outer_step) for i in range(num_tasks))
+                return weighted_mean((1 / num_tasks, part) for part in parts)
+            with per_task_convolutions(plan.strategy == "per_task"):
+                return weighted_mean(
+                    (
+                        n / num_tasks,
+                        value_gradient(lambda m, chunk=chunk: batch_loss(learner, m, chunk, outer_step), meta),
+                    )
+                    for n, chunk in chunks(tasks, plan.chunk_size)
+                )
 
-        return weighted_mean((n / num_tasks, one_chunk(chunk)) for n, chunk in self.chunks(tasks))
+        kind = f"gradient {getattr(learner, 'first_order', '')}"
+        plan = self.plan(run, kind, tasks, lambda: memory.room_for(learner, meta, tasks, outer_step))
+        together = plan.strategy != "looped"
+        with memory.explained(learner, meta, tasks, outer_step, together=together, chunk_size=plan.chunk_size):
+            return run(plan, tasks)
 
     def mean(self, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
         """The mean over tasks of a function that returns a pytree of tensors; no graph is kept."""
-        return pytree.tree_map(lambda v: v.mean(0), self.map(function, meta, tasks))
 
-    @torch.no_grad()
+        def run(plan: Plan, tasks: Task) -> Any:
+            return pytree.tree_map(lambda v: v.mean(0), _map(plan, function, meta, tasks))
+
+        return run(self.plan(run, f"mean {function.__qualname__}", tasks), tasks)
+
     def map(self, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
         """The function's results for all tasks, stacked along a leading tasks axis; no graph is kept."""
-        num_tasks = tasks.support.y.shape[0]
-        if self.choose(tasks) == "looped":
-            results = [function(meta, take(tasks, i)) for i in range(num_tasks)]
-            return pytree.tree_map(lambda *values: torch.stack(values), results[0], *results[1:])
-        results = [torch.vmap(lambda t: function(meta, t))(chunk) for _, chunk in self.chunks(tasks)]
-        return pytree.tree_map(lambda *values: torch.cat(values), results[0], *results[1:])
+        return _map(self.rule(tasks), function, meta, tasks)
 
-    def chunks(self, tasks: Task) -> list[tuple[int, Task]]:
-        """(number of tasks, those tasks) of each chunk."""
-        total = tasks.support.y.shape[0]
-        size = min(self.chunk_size or total, total)
-        return [(min(size, total - a), take(tasks, slice(a, a + size))) for a in range(0, total, size)]
+
+@torch.no_grad()
+def _map(plan: Plan, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
+    if plan.strategy == "looped":
+        results = [function(meta, take(tasks, i)) for i in range(tasks.support.y.shape[0])]
+        return pytree.tree_map(lambda *values: torch.stack(values), results[0], *results[1:])
+    with per_task_convolutions(plan.strategy == "per_task"):
+        results = [torch.vmap(lambda t: function(meta, t))(chunk) for _, chunk in chunks(tasks, plan.chunk_size)]
+    return pytree.tree_map(lambda *values: torch.cat(values), results[0], *results[1:])
+
+
+def bounded(plans: list[Plan], most: int | None) -> list[Plan]:
+    """The same plans, holding at most so many tasks at once."""
+    if most is None:
+        return plans
+    sized = [plan if plan.strategy == "looped" else dataclasses.replace(plan, chunk_size=min(plan.chunk_size or most, most))
+             for plan in plans]  # fmt: skip
+    return list(dict.fromkeys(sized))
+
+
+def chunks(tasks: Task, size: int | None) -> list[tuple[int, Task]]:
+    """(number of tasks, those tasks) of each chunk."""
+    total = tasks.support.y.shape[0]
+    size = min(size or total, total)
+    if size == total:
+        return [(total, tasks)]
+    return [(min(size, total - a), take(tasks, slice(a, a + size))) for a in range(0, total, size)]
 
 
 def take(tasks: Task, index: int | slice) -> Task:
@@ -109,6 +232,9 @@ def weighted_mean(parts: Any) -> Any:
     """Sum of weight x pytree, one part in memory at a time."""
     total = None
     for weight, part in parts:
+        if total is None and weight == 1:
+            total = pytree.tree_map(lambda v: v.detach(), part)
+            continue
         scaled = pytree.tree_map(lambda v, w=weight: v.detach() * w, part)
         total = scaled if total is None else pytree.tree_map(torch.add, total, scaled)
     return total

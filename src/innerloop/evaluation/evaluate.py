@@ -129,7 +129,7 @@ def task_metric(metric: str, prediction: Tensor, batch: Task) -> Tensor:
 
 def card(report: Report, folder: str | Path) -> Path:
     """Write the evaluation card ``evaluation.json`` into a run directory."""
-    from innerloop.training.files import write_atomically
+    from innerloop.atomic import write_atomically
 
     path = Path(folder) / "evaluation.json"
     write_atomically(path, json.dumps(as_dict(report), indent=1, allow_nan=False).encode())

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from innerloop.functional.derivatives import transformed
+from innerloop.functional.derivatives import being_traced, transformed
 
 _convolution = torch.ops.aten.convolution.default
 _backward = torch.ops.aten.convolution_backward.default
@@ -44,14 +44,15 @@ class Geometry(NamedTuple):
 
 
 class Conv2d(nn.Conv2d):
-    """nn.Conv2d with zero padding, on channels-last tensors."""
+    """nn.Conv2d with zero padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         g = Geometry(_pair(self.stride), _pair(self.padding), _pair(self.dilation), self.groups)
         if _per_task[-1] and transformed() and x.ndim == 4:
             return _Convolve.apply(x, self.weight, self.bias, g)
-        # The weights decide the layout: with theirs channels-last, CPUs take the fast kernels.
-        weight = self.weight if transformed() else _channels_last(self.weight)
+        # The weights decide the layout, and channels-last has the faster kernels on CPUs. Not in what runs operation by
+        # operation, though: there batch norm would have to turn it back (see `norms`).
+        weight = _channels_last(self.weight) if being_traced() and not transformed() else self.weight
         return F.conv2d(x, weight, self.bias, g.stride, g.padding, g.dilation, g.groups)
 
 

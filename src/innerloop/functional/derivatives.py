@@ -6,7 +6,8 @@ slower than autograd, so a task that runs by itself does without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,23 @@ from torch._C._functorch import peek_interpreter_stack
 def transformed() -> bool:
     """Whether the code is running inside a transform of torch.func (vmap, grad, jvp, ...)."""
     return peek_interpreter_stack() is not None
+
+
+_traced = [False]
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """What runs inside is recorded for a compiler, which has kernels of its own."""
+    _traced.append(True)
+    try:
+        yield
+    finally:
+        _traced.pop()
+
+
+def being_traced() -> bool:
+    return _traced[-1]
 
 
 def inner_gradient(

@@ -42,6 +42,10 @@ class Backprop(MetaGradient):
             else self.learner
         )
 
+    def phase(self, outer_step: int) -> tuple[bool, int]:
+        of_learner = getattr(self.learner, "phase", None)
+        return outer_step < self.first_order_until, of_learner(outer_step) if of_learner else 0
+
     def __call__(
         self,
         carry: dict[str, Tensor],

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop.atomic import write_atomically
 from innerloop.core import TaskFamily
+from innerloop.engine import Plan
 from innerloop.errors import CheckpointError, InputError
 from innerloop.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.training import launch
 from innerloop.training.config import TrainConfig
-from innerloop.training.files import load_tensors, save_tensors, write_atomically
+from innerloop.training.files import load_tensors, save_tensors
 from innerloop.training.run_config import RUN, read_run_config
 from innerloop.training.run_config import VERSION as RUN_VERSION
 
@@ -46,6 +48,7 @@ class RunDirectory:
         self.checkpoint_file = self.path / "checkpoint.safetensors"
         self.best_file = self.path / "best.safetensors"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.plan_file = self.path / "plan.json"
 
     def create(self, force: bool) -> None:
         """Make the directory, empty of an earlier run.
@@ -66,6 +69,7 @@ class RunDirectory:
                 self.checkpoint_file,
                 self.best_file,
                 self.metrics_file,
+                self.plan_file,
                 self.path / "evaluation.json",
             ]:
                 old.unlink(missing_ok=True)
@@ -75,7 +79,7 @@ class RunDirectory:
 
     def remove_unstarted(self) -> None:
         """Take away what a run without any checkpoint left, so that the next try finds the place free."""
-        for old in [self.config_file, self.metrics_file, *self.path.glob("events.out.tfevents*")]:
+        for old in [self.config_file, self.metrics_file, self.plan_file, *self.path.glob("events.out.tfevents*")]:
             old.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
@@ -91,6 +95,17 @@ class RunDirectory:
             "launch": launch.identity(),
         }
         write_atomically(self.config_file, json.dumps(described, indent=1).encode())
+
+    def write_plan(self, plan: Plan) -> None:
+        """Keep how steps are taken: taken in the same way, they are the same to the last bit."""
+        write_atomically(self.plan_file, json.dumps(plan.as_dict(), indent=1).encode())
+
+    def read_plan(self) -> Plan | None:
+        """What `write_plan` wrote; None where nothing was, or nothing that this version knows."""
+        try:
+            return Plan.from_dict(json.loads(self.plan_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def begun_here(self, learner: MetaLearner, tasks: TaskFamily, config: TrainConfig) -> bool:
         """Whether this very launch of torchrun began this run, and has since started its processes again."""

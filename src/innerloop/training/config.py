@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from innerloop.errors import ConfigError, nearest
 
-Strategy = Literal["auto", "looped", "vmapped", "compiled"]
-Schedule = Literal["constant", "linear", "cosine", "average"]
+Strategy = Literal["auto", "looped", "vmapped", "per_task", "compiled"]
+Schedule = Literal["constant", "linear", "cosine", "average", "halving"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class TrainConfig:
         outer_optimizer: "adam" or "sgd"; None: the method's.
         outer_lr: outer learning rate; None: the method's.
         rule_lr: outer learning rate of learned inner rates and other parameters of the method; None: ``outer_lr``.
-        schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)); None: the
-            method's.
+        schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)),
+            "halving" (half of it every 2,000 steps); None: the method's.
         min_lr: where the cosine schedule ends.
         clip_norm: largest norm of the meta-gradient; None: no clipping.
         validate_every: outer steps between validations; None: twenty in the run; 0: never.
@@ -37,8 +37,10 @@ class TrainConfig:
         log_every: outer steps between lines of metrics; None: a hundred in the run.
         device: "cpu", "cuda" or "cuda:0".
         precision: "float32" or "float64"; None: as the model is.
-        strategy: how the engine runs many tasks: "auto", "looped", "vmapped" or "compiled".
+        strategy: how the engine runs many tasks: "auto" (measured), "looped", "vmapped", "per_task" or "compiled".
         chunk_size: tasks held in memory at once; None: all of a batch.
+        recompute: compute inner steps again in the outer backward pass: memory hardly grows with their number, and a step
+            takes about twice as long.
         threads: CPU threads of torch; None: as the environment says.
     """
 
@@ -60,6 +62,7 @@ class TrainConfig:
     precision: Literal["float32", "float64"] | None = None
     strategy: Strategy = "auto"
     chunk_size: int | None = None
+    recompute: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:

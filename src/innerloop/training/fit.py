@@ -20,11 +20,12 @@ from innerloop.training.config import TrainConfig, make_config
 from innerloop.training.distributed import Group, joined
 from innerloop.training.interrupt import Interrupted, on_interrupt
 from innerloop.training.metrics_log import MetricsLog
-from innerloop.training.optimizer import clip, make_optimizer
+from innerloop.training.optimizer import make_optimizer
 from innerloop.training.placement import settle
 from innerloop.training.progress import Display
 from innerloop.training.schedules import rate
-from innerloop.training.shared_step import own_part, shared_backward
+from innerloop.training.shared_step import own_part
+from innerloop.training.stepping import Stepper
 
 # Validation tasks are the same for every run, whatever its seed, so that checkpoints and runs compare.
 _VALIDATION_SEED = 12345
@@ -111,8 +112,8 @@ class _Run:
         self.min_lr = config.min_lr or (outer.min_lr if self.schedule == "cosine" else 0.0)
         self.optimizer = make_optimizer(config.outer_optimizer or outer.optimizer, learner, lr, config.rule_lr)
         self.optimizer.zero_grad(set_to_none=True)  # what is left from before is not of this run
-        self.parameters = [p for p in learner.parameters() if p.requires_grad]
         self.part = own_part(group, learner, config.num_tasks or outer.num_tasks)
+        self.stepper = Stepper(learner, self.optimizer, config.clip_norm, group, self.part)
         self.metric = tasks.valid.metrics[0]
         self.directory: RunDirectory | None = None  # of the process that leads, where anything is written
         self.log = MetricsLog(None, 0)
@@ -172,10 +173,11 @@ class _Run:
         with on_interrupt() as interrupt, Display(title, config.steps, progress.step, self.quiet) as self.display:
             for text in self.learner.notes:
                 self.display.say(f"note: {text}")
-            batches = self._batches()
             try:
+                self._plan()
+                batches = self._batches()
                 while progress.step < config.steps and self.stopped == "finished":
-                    self._step(batches, interrupt)
+                    self._advance(batches, interrupt)
             except DivergedError as error:
                 error.args = (f"{error}; {self.group.same(self._last_good())}",)
                 raise
@@ -191,20 +193,40 @@ class _Run:
             return iter(())
         return self.tasks.train.batches(self.part.count, self.config.seed, self.progress.step, first=self.part.first)
 
-    def _step(self, batches: Iterator[Task], interrupt: Interrupted) -> None:
-        """One outer step, and what is due after it."""
+    def _plan(self) -> None:
+        """Decide how steps are taken, or go on as an earlier sitting did."""
         progress, config = self.progress, self.config
-        for settings in self.optimizer.param_groups:
-            settings["lr"] = rate(self.schedule, progress.step, config.steps, settings["peak_lr"], self.min_lr)
-        loss, asked = shared_backward(
-            self.group, self.learner, lambda: next(batches), self.part, progress.step, lambda: interrupt.asked
+        if progress.step >= config.steps or self.stopped != "finished":
+            return
+        kept = self.group.same(None if self.directory is None else self.directory.read_plan())
+        if kept is not None:
+            self.stepper.again(kept, lambda: next(self._batches()), progress.step, self.display.say)
+            return
+        plan = self.stepper.decide(
+            lambda: next(self._batches()), progress.step, config.steps, config.threads, self.display.say
         )
-        clip(self.parameters, config.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        progress.step += 1
-        progress.loss_sum += loss
-        progress.loss_count += 1
+        if self.directory is not None:
+            self.directory.write_plan(plan)
+        self.display.say(f"plan: {plan}")
+
+    def _advance(self, batches: Iterator[Task], interrupt: Interrupted) -> None:
+        """One outer step or some, and what is due after them."""
+        progress, config = self.progress, self.config
+        # At the end of the run everything is due.
+        due = [n for n in map(config.every, ("log_every", "validate_every", "checkpoint_every")) if n]
+        free = min(config.steps - progress.step, *(n - progress.step % n for n in due))
+        rates = [
+            [
+                rate(self.schedule, step, config.steps, group["peak_lr"], self.min_lr)
+                for group in self.optimizer.param_groups
+            ]
+            for step in range(progress.step, progress.step + min(free, self.stepper.at_once))
+        ]
+        losses, asked = self.stepper.run(batches, progress.step, rates, lambda: interrupt.asked)
+        for loss in losses:
+            progress.loss_sum += loss
+        progress.step += len(losses)
+        progress.loss_count += len(losses)
         self._clock()
         last = progress.step == config.steps
         if progress.step % config.every("log_every") == 0 or last:
@@ -215,8 +237,8 @@ class _Run:
         # Several processes have to stop at the same step: what came after they last spoke counts at the next.
         if asked or (self.group.size == 1 and interrupt.asked):
             self.stopped = "interrupted"
-        due = progress.step % config.every("checkpoint_every") == 0
-        if self.directory is not None and (due or last or self.stopped != "finished"):
+        keep = progress.step % config.every("checkpoint_every") == 0
+        if self.directory is not None and (keep or last or self.stopped != "finished"):
             self.directory.save(self.learner, self.optimizer, progress)
 
     def _clock(self) -> None:

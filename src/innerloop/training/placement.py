@@ -21,6 +21,7 @@ def settle(learner: MetaLearner, config: TrainConfig) -> None:
     learner.to(device=device_of(config.device), dtype=getattr(torch, config.precision) if config.precision else None)
     learner.strategy = config.strategy
     learner.chunk_size = config.chunk_size
+    learner.recompute = config.recompute
 
 
 def device_of(name: str) -> torch.device:

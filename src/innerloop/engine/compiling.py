@@ -1,0 +1,159 @@
+"""Compiles a traced graph in a process of its own first, with a time limit: compilers can crash, stall, and be missing.
+
+What the trial has compiled is in the compiler's cache on disk, so that compiling here then takes a second or two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from innerloop.engine.tracing import trace
+from innerloop.errors import InnerloopError
+
+# Compiled results and the graph's own may differ by rounding alone.
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
+
+
+class CompileFailed(InnerloopError):
+    """The function cannot be compiled here; it runs as it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled function of pytrees.
+
+    Attributes:
+        flat: the same from leaves to leaves, for callers to whom flattening costs too much.
+        results: structure of the results.
+    """
+
+    flat: Callable[..., Sequence[Tensor]]
+    results: Any
+
+    def __call__(self, *args: Any) -> Any:
+        return pytree.tree_unflatten(self.flat(*pytree.tree_leaves(args)), self.results)
+
+
+def compile_function(
+    function: Callable[..., Any], args: tuple[Any, ...], seconds: float = 180.0, most_nodes: int = 4000
+) -> Compiled:
+    """``function``, compiled for arguments like these.
+
+    Args:
+        function: of pytrees of tensors, to a pytree of tensors; must not look at values.
+        args: example arguments. The compiled function takes the same structure, shapes, dtypes and devices and nothing else.
+        seconds: the most that compiling may take.
+        most_nodes: the most operations that its graph may have; larger ones take minutes to compile.
+
+    Raises:
+        CompileFailed: it cannot be traced, is too large, or its compilation failed, crashed, took too long, or gave other
+            numbers.
+    """
+    try:
+        graph, leaves, spec = trace(function, args)
+    except Exception as error:
+        raise CompileFailed(f"the step cannot be traced ({first_line(error)})") from error
+    if len(graph.graph.nodes) > most_nodes:
+        raise CompileFailed(f"the step has {len(graph.graph.nodes)} operations, more than {most_nodes}")
+    try:
+        packed = pickle.dumps(graph)
+    except Exception as error:
+        raise CompileFailed(f"the step's graph cannot be sent to another process ({first_line(error)})") from error
+    attempt(packed, leaves, seconds)
+    try:
+        # From the same bytes as in the trial, so that the compiler's cache knows it.
+        return Compiled(compile_graph(pickle.loads(packed), leaves), spec)
+    except Exception as error:
+        raise CompileFailed(f"the compiler failed ({first_line(error)})") from error
+
+
+def compile_graph(graph: fx.GraphModule, leaves: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """The graph through torch's compiler, with as little Python around a call as it can do."""
+    import torch._inductor as inductor
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    cuda = any(leaf.is_cuda for leaf in leaves)
+    options = {"triton.cudagraphs": True} if cuda else {"cpp_wrapper": True}
+    # The compiler's cache on disk is used only where there is a shape environment, though no shape here is symbolic.
+    mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
+    with torch.no_grad(), tracing(TracingContext(mode)):
+        compiled: Any = inductor.compile(graph, list(leaves), options=options)
+    return compiled
+
+
+def attempt(packed: bytes, leaves: Sequence[Tensor], seconds: float) -> None:
+    """Compile and run the graph in another process.
+
+    Raises:
+        CompileFailed: anything but the graph's own numbers came back, or nothing within the time.
+    """
+    with tempfile.TemporaryDirectory(prefix="innerloop-compile-") as folder:
+        job = Path(folder) / "job.pkl"
+        torch.save(
+            {"graph": packed, "leaves": [leaf.detach() for leaf in leaves], "threads": torch.get_num_threads()}, job
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        command = [sys.executable, "-m", "innerloop.engine.compile_trial", str(job)]
+        try:
+            done = subprocess.run(
+                command, env=environment, timeout=seconds, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired:
+            raise CompileFailed(f"compiling took more than {seconds:.0f} s") from None
+        except OSError as error:
+            raise CompileFailed(f"no process for compiling could be started ({error})") from error
+    if done.returncode < 0:
+        raise CompileFailed(f"the compiler crashed (signal {-done.returncode})")
+    try:
+        said = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, json.JSONDecodeError):
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise CompileFailed(f"the compiler failed ({last[:200]})") from None
+    if "error" in said:
+        raise CompileFailed(f"the compiler failed ({said['error']})")
+    if not said["right"]:
+        raise CompileFailed(f"the compiled step differs from the step by {said['difference']:.2g}")
+
+
+def trial(packed: bytes, leaves: Sequence[Tensor]) -> dict[str, Any]:
+    """What the other process says: whether compiled results are those of the graph."""
+    import torch._dynamo  # reading a graph needs parts of torch that it does not load itself
+    import torch._inductor.compile_fx
+
+    try:
+        graph = pickle.loads(packed)
+        with torch.no_grad():
+            expected = graph(*leaves)
+            found = compile_graph(graph, leaves)(*leaves)
+    except Exception as error:
+        return {"error": first_line(error)}
+    worst, right = 0.0, True
+    for ours, theirs in zip(found, expected, strict=True):
+        if not theirs.is_floating_point():
+            right &= torch.equal(ours, theirs)
+            continue
+        scale = float(theirs.abs().max()) if theirs.numel() else 0.0
+        off = float((ours - theirs).abs().max()) / max(scale, 1e-6) if theirs.numel() else 0.0
+        worst = max(worst, off)
+        right &= off <= _TOLERANCE.get(theirs.dtype, 0.05)  # not a number is never within it
+    return {"right": bool(right), "difference": worst}
+
+
+def first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

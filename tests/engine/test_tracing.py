@@ -1,0 +1,57 @@
+"""What is handed to a compiler: the same values, from fewer operations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from innerloop.engine.tracing import aten, trace
+
+
+def count(graph, *targets) -> int:
+    return sum(node.target in targets for node in graph.graph.nodes)
+
+
+def products(a, b, c):
+    """Transposed products in sums, as the backward pass of a linear layer makes them; one is used as it is, too."""
+    ab = torch.bmm(a, b)
+    both = (0.5 * torch.bmm(a, b) - torch.bmm(a, c)).transpose(-1, -2)
+    return both.transpose(1, 2) + ab, torch.bmm(both, a).t_() if a.ndim == 2 else torch.bmm(both, a), ab.mT
+
+
+def test_values_stay_the_same_and_transposes_go():
+    torch.manual_seed(0)
+    args = tuple(torch.randn(3, 4, 4, dtype=torch.float64) for _ in range(3))
+    graph, leaves, _ = trace(products, args)
+    for found, expected in zip(graph(*leaves), products(*args), strict=True):
+        assert torch.allclose(found, expected, rtol=0, atol=1e-14)
+
+
+def test_a_transposed_product_is_computed_transposed():
+    args = tuple(torch.randn(2, 3, 3) for _ in range(2))
+    graph, leaves, _ = trace(lambda a, b: torch.bmm(a.mT, b).mT * 2, args)
+    # bmm(b', a): the transpose of a has gone, that of the product has become one of b
+    assert count(graph, aten.permute.default, aten.transpose.int) == 1
+    assert torch.allclose(graph(*leaves)[0], torch.bmm(args[0].mT, args[1]).mT * 2)
+
+
+def test_views_that_change_nothing_go():
+    x = torch.randn(2, 3)
+    graph, leaves, _ = trace(lambda x: x.view(2, 3).expand(2, 3).view(6).sin(), (x,))
+    assert count(graph, aten.view.default, aten.expand.default) == 1
+    assert torch.equal(graph(*leaves)[0], x.view(6).sin())
+
+
+def test_structures_come_back():
+    from torch.utils._pytree import tree_unflatten
+
+    graph, leaves, spec = trace(
+        lambda d, x: {"sum": d["a"] + x, "pair": (x, d["a"])}, ({"a": torch.ones(2)}, torch.zeros(2))
+    )
+    found = tree_unflatten(graph(*leaves), spec)
+    assert found["sum"].tolist() == [1, 1] and found["pair"][1].tolist() == [1, 1]
+
+
+def test_code_that_looks_at_values_cannot_be_traced():
+    with pytest.raises(Exception, match=r"data-dependent|Unbacked|item"):
+        trace(lambda x: x * (2 if x.sum() > 0 else 1), (torch.ones(2),))

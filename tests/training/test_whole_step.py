@@ -1,0 +1,311 @@
+"""The compiled outer step: what step by step training gives, whatever the method, and nothing lost when it goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import innerloop as il
+from innerloop.engine import Plan, compiling
+from innerloop.engine.compiling import CompileFailed
+from innerloop.training.optimizer import clip, make_optimizer
+from innerloop.training.stepping import Stepper
+from innerloop.training.whole_step import WholeStep
+
+RATES = [[0.01, 0.02], [0.03, 0.01], [0.02, 0.02], [0.01, 0.01]]
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """The traced graph, run operation by operation: what compiling gives but for rounding, without its time."""
+    monkeypatch.setattr(compiling, "attempt", lambda *_: None)
+    monkeypatch.setattr(compiling, "compile_graph", lambda graph, _: graph)
+
+
+def problem(name: str = "maml", **options):
+    torch.manual_seed(0)
+    model = il.models.mlp(1, 1, hidden=(4,), activation="tanh").double()
+    return getattr(il, name)(model, **options), il.tasks.sinusoid(shots=3, queries=3).train
+
+
+def step_by_step(learner, optimizer, batches, rates, clip_norm=None):
+    losses = []
+    for batch, own in zip(batches, rates, strict=True):
+        for group, rate in zip(optimizer.param_groups, own, strict=False):
+            group["lr"] = rate
+        losses.append(float(learner.backward(batch)["loss"]))
+        clip([p for p in learner.parameters() if p.requires_grad], clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return losses
+
+
+def same_state(one, other, tolerance=1e-11):
+    for (name, mine), theirs in zip(one[0].state_dict().items(), other[0].state_dict().values(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=tolerance, atol=tolerance), name
+    states = [optimizer.state_dict()["state"] for _, optimizer in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    for key, own in states[0].items():
+        for name in ("step", "exp_avg", "exp_avg_sq"):
+            assert name not in states[1][key] or torch.allclose(
+                own[name], states[1][key][name], tolerance, tolerance
+            ), name
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "optimizer", "clip_norm"),
+    [
+        ("maml", {"inner_steps": 2, "inner_lr": 0.1}, "adam", None),
+        ("maml", {"inner_lr": 0.1}, "adam", 0.1),
+        ("meta_sgd", {"inner_steps": 2}, "adam", None),
+        ("meta_sgd", {}, "sgd", 0.5),
+        ("fomaml", {"inner_lr": 0.1, "inner_optimizer": "adam"}, "adam", 0.01),
+        ("reptile", {"inner_steps": 3}, "sgd", None),
+        ("pretrained", {}, "adam", None),
+    ],
+)
+def test_equal_to_steps_taken_one_by_one(interpreted, name, options, optimizer, clip_norm):
+    found = []
+    for compiled in (True, False):
+        learner, tasks = problem(name, **options)
+        outer = make_optimizer(optimizer, learner, 0.01, 0.02)
+        rates = [own[: len(outer.param_groups)] for own in RATES]
+        batches = [tasks.at(0, i, 5) for i in range(4)]
+        step_by_step(learner, outer, batches[:1], rates[:1], clip_norm)  # the optimizer has a state
+        if compiled:
+            whole = WholeStep(learner, outer, clip_norm)
+            whole.compile(batches[0], 1)
+            losses = whole.run([learner.ready(b, 1 + i) for i, b in enumerate(batches[1:3])], 1, rates[1:3])
+            losses += whole.run([learner.ready(batches[3], 3)], 3, rates[3:])
+        else:
+            losses = step_by_step(learner, outer, batches[1:], rates[1:], clip_norm)
+        assert learner.outer_step == 4
+        found.append((learner, outer, losses))
+    assert found[0][2] == pytest.approx(found[1][2], rel=1e-11)
+    same_state(found[0][:2], found[1][:2])
+    moved = problem(name)[0].state_dict()
+    assert any(not torch.allclose(value, moved[key], atol=1e-4) for key, value in found[0][0].state_dict().items())
+
+
+def test_what_is_frozen_stays(interpreted):
+    learner, tasks = problem(inner_lr=0.1)
+    frozen = next(iter(learner.model.parameters()))
+    frozen.requires_grad_(False)
+    before = frozen.clone()
+    whole = WholeStep(learner, make_optimizer("adam", learner, 0.01))
+    whole.compile(tasks.at(0, 0, 5), 0)
+    whole.run([learner.ready(tasks.at(0, 0, 5), 0)], 0, [[0.1]])
+    assert torch.equal(frozen, before)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(interpreted):
+    learner, tasks = problem(inner_lr=0.1)
+    outer = make_optimizer("adam", learner, 0.01)
+    good, bad = learner.ready(tasks.at(0, 0, 5), 0), learner.ready(tasks.at(0, 1, 5), 1)
+    bad.query.y[0] = float("inf")
+    whole = WholeStep(learner, outer)
+    whole.compile(good, 0)
+    with pytest.raises(il.DivergedError, match=r"the outer loss at outer step 1 is inf"):
+        whole.run([good, bad, good, good], 0, [[0.01]] * 4)
+    other, _ = problem(inner_lr=0.1)
+    theirs = make_optimizer("adam", other, 0.01)
+    step_by_step(other, theirs, [good], [[0.01]])
+    same_state((learner, outer), (other, theirs))
+    assert learner.outer_step == 1
+
+
+def test_measuring_changes_nothing(interpreted):
+    learner, tasks = problem()
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    whole = WholeStep(learner, make_optimizer("adam", learner, 0.01))
+    whole.compile(tasks.at(0, 0, 5), 0)
+    assert 0 < whole.seconds(tasks.at(0, 0, 5), 0) < 10
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    assert not whole.optimizer.state
+
+
+def test_it_knows_what_it_was_compiled_for(interpreted):
+    learner, tasks = problem("mamlpp", phase_steps=2, annealing_phases=3)
+    whole = WholeStep(learner, make_optimizer("adam", learner, 0.01))
+    assert not whole.takes(tasks.at(0, 0, 5), 0)
+    whole.compile(tasks.at(0, 0, 5), 0)
+    ready = learner.ready(tasks.at(0, 0, 5), 0)
+    assert whole.takes(ready, 0) and whole.takes(ready, 1)
+    assert not whole.takes(ready, 2), "another phase has other weights"
+    assert not whole.takes(learner.ready(tasks.at(0, 0, 6), 0), 0)
+
+
+def test_other_optimizers_are_not_compiled():
+    learner, tasks = problem()
+    for optimizer in (
+        torch.optim.AdamW(learner.parameters()),
+        torch.optim.SGD(learner.parameters(), 0.1, momentum=0.9),
+    ):
+        with pytest.raises(CompileFailed, match="plain Adam and SGD"):
+            WholeStep(learner, optimizer).compile(tasks.at(0, 0, 5), 0)
+
+
+# ---- in a run ------------------------------------------------------------------------------------------------------
+def run(folder: Path | None, steps: int = 40, name: str = "maml", options=None, **settings):
+    torch.manual_seed(0)
+    learner = getattr(il, name)(il.models.mlp(1, 1, hidden=(4,)), inner_lr=0.01, **(options or {}))
+    common = {
+        "num_tasks": 5,
+        "validate_every": 16,
+        "valid_tasks": 4,
+        "log_every": 7,
+        "checkpoint_every": 10,
+        "quiet": True,
+    }
+    result = il.fit(learner, il.tasks.sinusoid(shots=3, queries=3), steps=steps, out=folder, **{**common, **settings})
+    return learner, result
+
+
+def lines(folder: Path) -> list[str]:
+    return [line.partition('"seconds"')[0] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_compiled_run_is_the_vmapped_one(interpreted, tmp_path):
+    compiled = run(tmp_path / "compiled", strategy="compiled", precision="float64")
+    plain = run(tmp_path / "plain", strategy="vmapped", precision="float64")
+    assert "compiled" in (tmp_path / "compiled" / "plan.json").read_text()
+    for mine, theirs in zip(compiled[0].parameters(), plain[0].parameters(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-9, atol=1e-11)
+    assert compiled[1].best_step == plain[1].best_step
+    assert compiled[1].best_value == pytest.approx(plain[1].best_value, rel=1e-9)
+    numbers = [[part.split(":")[0] for part in line.split(",")] for line in lines(tmp_path / "compiled")]
+    assert numbers == [[part.split(":")[0] for part in line.split(",")] for line in lines(tmp_path / "plain")]
+
+
+def test_resuming_a_compiled_run_is_exact(interpreted, tmp_path, monkeypatch):
+    whole, _ = run(tmp_path / "whole", strategy="compiled")
+    original = WholeStep.run
+    calls = []
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 5:
+            raise RuntimeError("killed")
+        return original(self, *args)
+
+    monkeypatch.setattr(WholeStep, "run", interrupted)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "parts", strategy="compiled")
+    again, _ = run(tmp_path / "parts", strategy="compiled", resume=True)
+    for mine, theirs in zip(again.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+
+
+def test_where_compiling_fails_the_run_is_vmapped(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(compiling, "attempt", lambda *_: (_ for _ in ()).throw(CompileFailed("the compiler crashed")))
+    failed, _ = run(tmp_path / "failed", strategy="compiled", quiet=False)
+    plain, _ = run(None, strategy="vmapped")
+    for mine, theirs in zip(failed.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert "plan: vmapped" in capsys.readouterr().err
+
+
+def test_phases_of_a_method_are_taken_one_by_one(interpreted, tmp_path):
+    options = {"phase_steps": 6, "annealing_phases": 2, "inner_steps": 2}
+    compiled, _ = run(None, 15, "mamlpp", options, strategy="compiled", precision="float64")
+    plain, _ = run(None, 15, "mamlpp", options, strategy="vmapped", precision="float64")
+    for mine, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-9, atol=1e-11)
+
+
+# ---- whether it pays -----------------------------------------------------------------------------------------------
+def stepper(**attributes) -> Stepper:
+    from innerloop.training.distributed import Group, Part
+
+    learner, _ = problem()
+    for name, value in attributes.items():
+        setattr(learner, name, value)
+    return Stepper(learner, make_optimizer("adam", learner, 0.01), None, Group(), Part(0, 5, 5))
+
+
+MEASURED = Plan("vmapped", None, 1, {"vmapped": 20.0, "looped": 150.0}, "measured")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "plan", "steps", "pays"),
+    [
+        ({}, MEASURED, 15000, True),
+        ({}, MEASURED, 500, False),
+        ({}, Plan("looped", None, 1, {"looped": 20.0}, "measured"), 15000, True),
+        ({}, Plan("looped", None, 1, {}, "rule"), 15000, False),
+        ({"strategy": "vmapped"}, MEASURED, 15000, False),
+        ({"strategy": "compiled"}, MEASURED, 5, True),
+        ({"recompute": True, "strategy": "compiled"}, MEASURED, 15000, False),
+    ],
+)
+def test_compiling_has_to_pay(attributes, plan, steps, pays):
+    assert stepper(**attributes)._pays(plan, steps) is pays
+
+
+def test_convolutions_save_less():
+    made = stepper()
+    before = made._nodes(MEASURED, 10_000)
+    made.learner.engine.convolutional = True
+    assert 0 < made._nodes(MEASURED, 10_000) < before
+
+
+@pytest.mark.parametrize("name", ["maml", "fomaml", "reptile"])
+def test_convolutions_are_compiled_for_one_task(interpreted, name):
+    """And averaged over the tasks; the run is that of the loop."""
+    found = []
+    for strategy in ("compiled", "looped"):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2))
+        learner = getattr(il, name)(net.double(), inner_lr=0.1, inner_steps=2)
+        learner.strategy = strategy
+        generator = torch.Generator().manual_seed(1)
+        x = torch.randn(4, 6, 1, 4, 4, dtype=torch.float64, generator=generator)
+        y = torch.arange(6).remainder(2).expand(4, -1)
+        side = il.Examples(x, y)
+        metrics = [learner.backward(il.Task(side, il.Examples(x.flip(1), y.flip(1))), outer_step=i) for i in range(2)]
+        assert learner.engine.convolutional and (len(learner.compiled._functions) == (strategy == "compiled"))
+        assert not learner.compiled.trouble
+        found.append(({n: p.grad for n, p in learner.named_parameters()}, metrics[-1]))
+    for mine, theirs in zip(found[0][0].values(), found[1][0].values(), strict=True):
+        assert theirs.abs().max() > 1e-6 and torch.allclose(mine, theirs, rtol=1e-10, atol=1e-12)
+    assert float(found[0][1]["loss"]) == pytest.approx(float(found[1][1]["loss"]), rel=1e-12)
+
+
+def test_a_slower_compiled_step_is_not_taken(interpreted, monkeypatch):
+    monkeypatch.setattr(WholeStep, "seconds", lambda *_: 0.5)
+    made, tasks = stepper(), problem()[1]
+    plan = made._compiled(MEASURED, tasks.at(0, 0, 5), 0, 100_000, lambda _: None)
+    assert plan.strategy == "vmapped" and plan.milliseconds["compiled"] == 500.0 and made._whole is None
+
+
+def test_a_short_run_is_not_measured(monkeypatch):
+    made, tasks = stepper(), problem()[1]
+    monkeypatch.setattr(il.MetaLearner, "plan", lambda *_: pytest.fail("measured"))
+    assert made.decide(lambda: tasks.at(0, 0, 5), 0, 10, None, lambda _: None).why == "rule"
+
+
+def test_fewer_threads_unless_more_are_clearly_faster(monkeypatch):
+    made, tasks = stepper(), problem()[1]
+    counts = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    for many, chosen in ((10.0, 4), (19.0, 1)):
+        answers = iter([Plan("vmapped", None, None, {"vmapped": many}), Plan("vmapped", None, None, {"vmapped": 20.0})])
+        monkeypatch.setattr(il.MetaLearner, "plan", lambda *_, answers=answers: next(answers))
+        assert made._measured(tasks.at(0, 0, 5), 0, None, 100).threads == chosen
+    assert counts == [1, 4, 1, 4]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_with_the_compiler_of_this_machine(tmp_path):
+    compiled = run(tmp_path / "compiled", strategy="compiled")
+    assert json.loads((tmp_path / "compiled" / "plan.json").read_text())["strategy"] == "compiled"
+    plain = run(None, strategy="vmapped")
+    for mine, theirs in zip(compiled[0].parameters(), plain[0].parameters(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-5)
