@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo-report
+# The other libraries that `make bench` measures have an environment of their own.
+PEERS := .venv-bench
+BENCH ?=
 # Two torch threads on a busy two-core machine are slower than one, sometimes by a factor of fifty.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -10,7 +13,7 @@ NEW_ENOUGH := import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types format clean
+.PHONY: help demo test lint types format bench clean
 
 help:
 	@echo "make demo    install, then meta-train, adapt to unseen tasks and write a report ($(DEMO_OUT)/)"
@@ -18,6 +21,7 @@ help:
 	@echo "make lint    ruff: rules and formatting"
 	@echo "make types   pyright"
 	@echo "make format  let ruff rewrite the files"
+	@echo "make bench   speed and memory beside other libraries: benchmarks/results, docs/speed.md (BENCH=\"sine conv4\": only these)"
 	@echo "make clean   remove the environment and everything built"
 	@echo "PYTHON=...   the interpreter to build the environment with (default: python3)"
 
@@ -38,6 +42,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: $(PEERS)/.installed
+	$(ONE_THREAD) $(PEERS)/bin/innerloop bench $(BENCH)
+	$(PEERS)/bin/innerloop bench --page
+
 $(BIN)/python:
 	@$(PYTHON) -c "$(NEW_ENOUGH)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'could not make $(VENV): on Debian and Ubuntu install python3-venv' >&2; exit 1; }
@@ -51,7 +59,17 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) install -q -e ".[dev]"
 	@touch $@ $(VENV)/.installed
 
+# What cannot be installed is left out: its row says so.
+$(PEERS)/.installed: pyproject.toml benchmarks/requirements-peers.txt benchmarks/install_learn2learn.sh
+	@$(PYTHON) -c "$(NEW_ENOUGH)"
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install -q -e .
+	grep -v '^#' benchmarks/requirements-peers.txt | while read -r peer; do \
+		$(PEERS)/bin/python -m pip --disable-pip-version-check install -q "$$peer" || echo "left out: $$peer" >&2; done
+	sh benchmarks/install_learn2learn.sh $(PEERS)/bin/python || echo "left out: learn2learn" >&2
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo-report .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist demo-report .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf src/*.egg-info

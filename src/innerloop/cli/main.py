@@ -28,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "predict": Entry("innerloop.cli.adapt:predict", "an adapted task's predictions for new inputs, as CSV"),
     "report": Entry("innerloop.cli.show:report", "one HTML file about one or more runs, with plots"),
     "doctor": Entry("innerloop.cli.doctor:doctor", "is the meta-gradient right, on this very model?"),
+    "bench": Entry("innerloop.cli.bench:bench", "our speed and memory beside the other libraries'"),
     "data": Entry("innerloop.cli.data:data", "data fetch NAME downloads a data set; data check PATH looks at one"),
 }
 

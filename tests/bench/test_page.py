@@ -1,0 +1,42 @@
+"""docs/speed.md says what the CSV files say."""
+
+from pathlib import Path
+
+import pytest
+
+from innerloop.bench import BENCHMARKS
+from innerloop.bench.contenders import CONTENDERS
+from innerloop.bench.page import rendered, tables
+from innerloop.bench.rows import Row, write
+from innerloop.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_is_up_to_date():
+    text = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert rendered(text, ROOT / "benchmarks" / "results") == text, "run innerloop bench --page"
+
+
+def test_every_contender_is_explained():
+    text = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert [name for name in CONTENDERS if f"`{name}`" not in text] == []
+
+
+def test_tables_hold_the_numbers_and_the_reasons(tmp_path):
+    measured = Row(
+        benchmark="sine", case="a case", contender="ours", version="1", threads=1, machine="CPU", rounds=9,
+        median_ms=1.5, min_ms=1.25, max_ms=2.0, ratio_to_ours=1.0, times_bound=3.14,
+    )  # fmt: skip
+    absent = Row(benchmark="sine", case="a case", contender="higher", threads=1, machine="CPU", note="a | reason")
+    write(tmp_path / "sine.csv", [measured, absent])
+    found = tables(tmp_path)
+    assert "| a case | `ours` 1 | 1.5 (1.25-2) | 1.00 | 3.1 | 9 | - |" in found
+    assert "| a case | `higher` | - | - | - | - | - | a / reason |" in found
+    assert "CPU; 1 thread;" in found
+    assert all(f"## {name}:" not in found for name in BENCHMARKS if name != "sine")
+
+
+def test_a_page_without_the_marks_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="marks"):
+        rendered("# Speed", tmp_path)
