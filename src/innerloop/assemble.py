@@ -49,13 +49,13 @@ def assemble(
     """
     make_learner = load("algorithm", algorithms.ALGORITHMS, algorithm)
     family = problem(tasks, task_options)
-    options = dict(algorithm_options or {})
+    options, advice = dict(algorithm_options or {}), {}
     if recommended:
         advice = algorithms.settings(algorithm, family.train.objective)
         options = {**advice.get("algorithm", {}), **options}
         family = _with_advice(family, tasks, task_options or {}, advice.get("tasks", {}))
     torch.manual_seed(seed)
-    net = build_model(model, family, model_options)
+    net = build_model(model, family, model_options, advice.get("model", {}))
     _check_names(f"algorithm {algorithm}", make_learner, options)
     return make_learner(net, **options), family
 
@@ -76,17 +76,41 @@ def problem(tasks: str, options: Mapping[str, Any] | None = None) -> TaskFamily:
     return make_family(**(options or {}))
 
 
-def build_model(name: str | None, family: TaskFamily, options: Mapping[str, Any] | None = None) -> torch.nn.Module:
-    """A fresh model for this problem's input shape and output size; None: the problem's default model."""
+def build_model(
+    name: str | None,
+    family: TaskFamily,
+    options: Mapping[str, Any] | None = None,
+    advice: Mapping[str, Any] | None = None,
+) -> torch.nn.Module:
+    """A fresh model for this problem's input shape and output size; None: the problem's default model.
+
+    Args:
+        name: a name of `innerloop.models.MODELS`.
+        family: the problem.
+        options: the model's arguments beside its inputs; "outputs" replaces the problem's output size.
+        advice: what the method recommends where ``options`` do not say; what the model does not know is left out.
+    """
     split = family.train
     if name is None:
         if options:
             raise ConfigError(f"expected a model's name beside its options, got options {sorted(options)} alone")
-        return split.default_model()
+        model = split.default_model()
+        spec = models.describe(model)
+        if not advice or spec is None:
+            return model
+        return models.build(spec["name"], {**spec["arguments"], **_known(spec["name"], advice)})
     make_model = load("model", models.MODELS, name)
-    _check_names(f"model {name}", make_model, options or {})
+    given = {**_known(name, advice or {}), **(options or {})}
+    outputs = given.pop("outputs", split.output_size)
+    _check_names(f"model {name}", make_model, given)
     shape = tuple(split.input_shape)
-    return make_model(shape[0] if len(shape) == 1 else shape, split.output_size, **(options or {}))
+    return make_model(shape[0] if len(shape) == 1 else shape, outputs, **given)
+
+
+def _known(model: str, advice: Mapping[str, Any]) -> dict[str, Any]:
+    """Of these arguments those that the model has."""
+    parameters = inspect.signature(load("model", models.MODELS, model)).parameters
+    return {name: value for name, value in advice.items() if name in parameters}
 
 
 def from_run(path: Path) -> tuple[Any, TaskFamily, dict[str, Any]]:

@@ -135,7 +135,10 @@ def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitt
         support = _support(header["support"], tensors)
         learner = owner.learner.in_evaluation()
         meta = owner.meta()
-        skeleton = learner.init(meta, Task(support, support, header["task_objective"], noise=torch.tensor(0)))
+        names = header["classes"]
+        ids = None if names is None else torch.arange(len(names))
+        one = Task(support, support, header["task_objective"], class_ids=ids, noise=torch.tensor(0))
+        skeleton = learner.init(meta, one)
         leaves, spec = pytree.tree_flatten(skeleton)
         saved = [tensors[f"fast/{i:04d}"] for i in range(len(leaves))]
         if any(a.shape != b.shape for a, b in zip(leaves, saved, strict=True)):

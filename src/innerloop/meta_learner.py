@@ -23,7 +23,7 @@ from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.fitted import Fitted, predict_alone
 from innerloop.functional import PureModel, convert
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners import PooledLearner
+from innerloop.learners import MetricLearner, PooledLearner
 from innerloop.learners.pooled import GLOBAL_HEAD, new_head
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.models import describe
@@ -405,6 +405,8 @@ class MetaLearner(nn.Module):
     def _fitting(self, batch: Task) -> Task:
         """`check` without a look at the labels' values."""
         batch = check_task(batch, self.dtype, self.device)
+        if isinstance(self.learner, MetricLearner):
+            batch = self.learner.admit(batch)
         side = batch.support
         signature = (side.x.shape[2:], side.x.dtype, side.y.shape[2:], side.y.dtype, batch.objective, side.mask is None)
         if signature not in self._seen:

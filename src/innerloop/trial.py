@@ -11,6 +11,7 @@ from innerloop import losses
 from innerloop.core import Task
 from innerloop.errors import ConfigError, InnerloopError, ShapeError
 from innerloop.functional import probe
+from innerloop.learners.metric import MetricLearner, ways_of
 
 if TYPE_CHECKING:
     from innerloop.meta_learner import MetaLearner
@@ -48,19 +49,22 @@ def try_out(learner: MetaLearner, batch: Task) -> None:
     learner.assume_mixing(learner.mixes_examples or found.mixes_examples)
     if learner.mixes_examples and not learner.pure.mixes_by_norm and batch.support.mask is not None:
         raise ConfigError("the model mixes examples and the tasks are padded with masks; group tasks by size instead")
-    output = torch.zeros(found.output_shape, dtype=learner.dtype, device=learner.device)
+    if isinstance(learner.learner, MetricLearner):  # its columns are the task's classes, not the model's outputs
+        shape = (*found.output_shape[:1], ways_of(batch))
+    else:
+        shape = found.output_shape
+        learner.output_size = shape[-1] if len(shape) > 1 else 1
+    output = torch.zeros(shape, dtype=learner.dtype, device=learner.device)
     loss = losses.resolve(learner.loss or batch.objective, y)
     losses.check_shapes(loss, output, y)
-    learner.output_size = found.output_shape[-1] if len(found.output_shape) > 1 else 1
-    in_range = y if y.is_floating_point() else y.clamp(max=max(learner.output_size - 1, 1))
+    in_range = y if y.is_floating_point() else y.clamp(max=max((shape[-1] if len(shape) > 1 else 1) - 1, 1))
     try:
         value = loss(output, in_range)
     except InnerloopError:
         raise
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ShapeError(
-            f"the loss cannot compare a prediction {found.output_shape} with targets {tuple(y.shape)}: "
-            f"{str(error).splitlines()[0]}"
+            f"the loss cannot compare a prediction {shape} with targets {tuple(y.shape)}: {str(error).splitlines()[0]}"
         ) from error
     if not isinstance(value, Tensor) or value.ndim != 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

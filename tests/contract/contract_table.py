@@ -26,6 +26,9 @@ class Declared:
     learns: meta-training makes adapted predictions better than they were before it.
     adds_parameters: parameters of its own follow the model's (learned rates, a global head).
     learned_rate: ``inner_lr`` is where a learned rate starts, so it is a parameter.
+    inner_loop: it has inner steps, and options for them.
+    regression: it takes targets that are no labels.
+    any_ways: one learner takes tasks of any number of classes.
     equivariant: permuting the names of the labels permutes predictions exactly.
     order_free: the order of the support examples does not matter.
     training: settings of `fit` for the learning test.
@@ -36,6 +39,9 @@ class Declared:
     learns: bool = True
     adds_parameters: bool = False
     learned_rate: bool = False
+    inner_loop: bool = True
+    regression: bool = True
+    any_ways: bool = False
     equivariant: bool = False
     order_free: bool = True
     training: dict[str, Any] = dataclasses.field(default_factory=lambda: {"steps": 80, "outer_lr": 0.01})
@@ -46,6 +52,7 @@ DECLARED: dict[str, Declared] = {
     "reptile": Declared(order_free=False, training={"steps": 100}, options={"inner_lr": 0.02}),
     "meta_sgd": Declared(adds_parameters=True, learned_rate=True),
     "mamlpp": Declared(adds_parameters=True, learned_rate=True),
+    "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),

@@ -20,10 +20,14 @@ from contract_table import (
 )
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from torch.utils._pytree import tree_unflatten
 from toy_tasks import FEATURES, clusters
 
 import innerloop as il
 from innerloop import algorithms
+from innerloop.engine import Plan
+from innerloop.engine.engine import chunks
+from innerloop.engine.tracing import trace
 
 pytestmark = [pytest.mark.usefixtures("double"), pytest.mark.parametrize("name", NAMES)]
 
@@ -49,11 +53,30 @@ def test_shapes(name, ways, shots, queries, num_tasks):
 @pytest.mark.parametrize("case", CASES)
 def test_looped_and_vmapped_agree(name, case):
     found = {}
-    for strategy in ("looped", "vmapped"):
+    for strategy in ("looped", "vmapped", "per_task"):
         learner = small(name, case)
         learner.strategy = strategy
         found[strategy] = outcome(learner, case)
     assert_same(found["looped"], found["vmapped"], 1e-12)
+    assert_same(found["looped"], found["per_task"], 1e-12)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_compiled_computes_the_same(name, case):
+    """The graph that a compiler is given, run operation by operation."""
+    learner = small(name, case)
+    tasks = learner.ready(batch(case), 0)
+
+    def whole(carry, meta, tasks):
+        return learner.meta_gradient(carry, meta, tasks, 0, None)
+
+    args = (learner.carry, learner.meta(), tasks)
+    with learner.engine.forced(Plan("vmapped")):
+        expected = whole(*args)
+        graph, leaves, spec = trace(whole, args)
+    found = tree_unflatten(graph(*leaves), spec)
+    for part, value in expected._asdict().items():
+        assert_same(value, getattr(found, part), 1e-12)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -69,8 +92,9 @@ def test_chunk_size_does_not_matter(name, case):
 
 def test_chunks_bound_what_is_held_at_once(name):
     learner = small(name)
-    learner.chunk_size = 2
-    assert [n for n, _ in learner.engine.chunks(batch("classification"))] == [2, 2, 1]
+    learner.strategy, learner.chunk_size = "vmapped", 2
+    assert learner.engine.rule(batch("classification")).chunk_size == 2
+    assert [n for n, _ in chunks(batch("classification"), 2)] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("case", CASES)

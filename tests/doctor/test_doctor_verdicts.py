@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 
 import pytest
@@ -70,13 +71,26 @@ ORDERS = {
 
 @pytest.mark.parametrize("name", sorted(algorithms.ALGORITHMS))
 def test_every_method_is_right_on_a_perceptron(name: str) -> None:
-    found = il.check_meta_gradient(getattr(il, name)(mlp(), inner_steps=3), sine())
+    make, task = getattr(algorithms, name), sine()
+    if "inner_steps" in inspect.signature(make).parameters:
+        learner = make(mlp(), inner_steps=3)
+    else:  # it compares embeddings, so its tasks have labels
+        learner, task = make(nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.Tanh(), nn.Linear(8, 4))), pictures()
+    found = il.check_meta_gradient(learner, task)
     assert found.ok, found.problems
     assert found.order == ORDERS.get(name, found.order)
     if found.differences_error is not None:
         assert found.differences_error < 1e-6 and found.directions == 7
     if found.definition_error is not None:
         assert found.definition_error < 1e-10
+
+
+def test_prototypes_on_a_batch_norm_network() -> None:
+    learner = il.protonet(il.models.conv4(1, None, filters=6))
+    found = il.check_meta_gradient(learner, pictures())
+    assert found.ok and found.differences_error is not None and found.differences_error < 1e-6
+    assert "no second derivatives" in found.estimate and found.second_order_part is None
+    assert found.adapted == (0, 0) and not found.transductive
 
 
 @pytest.mark.parametrize("name", ["maml", "fomaml", "reptile", "mamlpp", "pretrained"])

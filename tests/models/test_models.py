@@ -233,6 +233,9 @@ def test_sizes_of_the_papers():
     assert models.conv4(1, 5, downsample="max_pool").head.in_features == 64
     assert models.conv4((3, 84, 84), 5, downsample="max_pool").head.in_features == 1600
     assert models.conv4(1, None)(torch.randn(2, 1, 28, 28)).shape == (2, 64)
+    assert models.mlp(3, None, hidden=(5, 7))(torch.randn(2, 3)).shape == (2, 7)
+    assert models.lstm((4, 3), None, hidden=6)(torch.randn(2, 4, 3)).shape == (2, 6)
+    assert models.transformer((4, 3), None, width=8)(torch.randn(2, 4, 3)).shape == (2, 8)
     twelve = models.resnet12((3, 16, 16), 5)
     assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in twelve.modules()) == 12
     assert twelve.head.in_features == 640

@@ -39,12 +39,18 @@ def lines(folder: Path, split: str) -> list[dict]:
         ("linear", [0.8, 0.6, 0.4, 0.2]),
         ("cosine", [0.8, 0.1 + 0.35 * (1 + math.sqrt(0.5)), 0.45, 0.1 + 0.35 * (1 - math.sqrt(0.5))]),
         ("average", [0.8, 0.4, 0.8 / 3, 0.2]),
+        ("halving", [0.8, 0.8, 0.8, 0.8]),
     ],
 )
 def test_rates_by_hand(schedule, expected):
     assert [rate(schedule, step, 4, 0.8, 0.1 if schedule == "cosine" else 0.0) for step in range(4)] == pytest.approx(
         expected
     )
+
+
+def test_halving_is_every_two_thousand_steps():
+    steps = (0, 1_999, 2_000, 3_999, 4_000, 10_000)
+    assert [rate("halving", step, 50_000, 1e-3) for step in steps] == [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 1e-3 / 32]
 
 
 def test_the_optimizer_gets_the_rate_of_its_step(monkeypatch):

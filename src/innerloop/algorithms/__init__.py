@@ -26,6 +26,10 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.mamlpp_method:mamlpp",
         "MAML++: six stabilisers, each switchable (Antoniou 2019).",
     ),
+    "protonet": Entry(
+        "innerloop.algorithms.protonet_method:protonet",
+        "Nearest class mean in a learned embedding (Snell 2017).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",
@@ -45,8 +49,8 @@ def settings(name: str, objective: str) -> dict[str, dict[str, Any]]:
     """What a method recommends for an objective ("mse", "cross_entropy", ...) beyond its defaults.
 
     Returns:
-        ``{"algorithm": {...}, "tasks": {...}}``: keyword arguments of the factory, and of the problem (for example more
-        training shots for Reptile). What the user says goes first.
+        ``{"algorithm": {...}, "tasks": {...}, "model": {...}}``: keyword arguments of the factory, of the problem (for example
+        more training shots for Reptile) and of the model (an embedding has no last layer). What the user says goes first.
     """
     return load("algorithm", ALGORITHMS, name).settings("regression" if objective == "mse" else "classification")
 

@@ -20,7 +20,8 @@ from innerloop.functional import PureModel, check_model
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.pure import head_module, select
 from innerloop.learners import GradientLearner
-from innerloop.meta_learner import MetaLearner, Outer
+from innerloop.meta_learner import MetaLearner
+from innerloop.outer import Outer
 from innerloop.rules import SGD, Adam
 
 P = ParamSpec("P")
@@ -76,14 +77,16 @@ def method(
     classification: Mapping[str, Any] | None = None,
     regression: Mapping[str, Any] | None = None,
     classification_tasks: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
     """Make a function a method: its arguments are checked and recorded, and it carries recommended settings."""
     recommended = {
         "classification": {
             "algorithm": dict(classification or {}),
             "tasks": dict(classification_tasks or {}),
+            "model": dict(model or {}),
         },
-        "regression": {"algorithm": dict(regression or {}), "tasks": {}},
+        "regression": {"algorithm": dict(regression or {}), "tasks": {}, "model": dict(model or {})},
     }
 
     def decorate(factory: Callable[P, MetaLearner]) -> Callable[P, MetaLearner]:

@@ -15,7 +15,8 @@ from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.pure import head_module, select
 from innerloop.learners import GradientLearner, PooledLearner
 from innerloop.meta_gradients import Pooled
-from innerloop.meta_learner import MetaLearner, Outer
+from innerloop.meta_learner import MetaLearner
+from innerloop.outer import Outer
 
 
 @method(

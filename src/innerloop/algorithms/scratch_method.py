@@ -9,7 +9,8 @@ from torch import nn
 from innerloop.algorithms.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients import NoGradient
-from innerloop.meta_learner import MetaLearner, Outer
+from innerloop.meta_learner import MetaLearner
+from innerloop.outer import Outer
 
 
 @method()

@@ -17,7 +17,7 @@ from innerloop.cli.program import dashed, run, split
 from innerloop.errors import ConfigError, InputError
 
 OWN = (
-    dict.fromkeys(["--force", "--quiet", "--json", "--help"], 0)
+    dict.fromkeys(["--force", "--quiet", "--json", "--help", "--recompute"], 0)
     | dict.fromkeys(
         [
             "--steps",
@@ -95,6 +95,7 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None) -> Any:
         "strategy": (Strategy | None, None, "How the engine runs many tasks."),
         "threads": (int | None, None, "CPU threads of torch."),
         "chunk_size": (int | None, None, "Tasks held in memory at once."),
+        "recompute": (bool, False, "Compute inner steps again in the backward pass, to save memory."),
         "force": (bool, False, "Overwrite existing runs."),
         "quiet": (bool, False, "No progress bars."),
         "json": (bool, False, "Print one JSON object and nothing else."),
@@ -115,7 +116,7 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None) -> Any:
     return command
 
 
-TRAINING = ("steps", "seed", "device", "precision", "strategy", "threads", "chunk_size")
+TRAINING = ("steps", "seed", "device", "precision", "strategy", "threads", "chunk_size", "recompute")
 
 
 def _compare(

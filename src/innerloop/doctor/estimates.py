@@ -12,7 +12,7 @@ from torch import Tensor
 from innerloop.core import BaseLearner, Meta, Task, UpdateRule
 from innerloop.engine import gradient, take
 from innerloop.engine.engine import weighted_mean
-from innerloop.learners import GradientLearner
+from innerloop.learners import GradientLearner, MetricLearner
 from innerloop.learners.pooled import flatten
 from innerloop.meta_gradients import AverageOfSolutions, Backprop, Displacement, NoGradient, Pooled
 from innerloop.meta_learner import MetaLearner
@@ -132,6 +132,9 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
             text = f"first{later}: the inner gradients are held constant; no gradient of the outer loss"
             definition = "the query loss with the inner gradients held constant"
             return Claim("first", text, definition, _held_loss(inner, learner.meta(), mean_loss))
+    if estimator.order == "second" and isinstance(inner, MetricLearner):
+        text = "the gradient of the outer loss; adapting takes no gradients, so there are no second derivatives"
+        return Claim("second", text, loss=lambda meta: mean_loss(meta, inner))
     if estimator.order == "second":
         text = "second: the gradient of the outer loss through the inner loop"
         return Claim("second", text, loss=lambda meta: mean_loss(meta, inner))

@@ -1,7 +1,8 @@
 """Learners of one task."""
 
 from innerloop.learners.gradient import GradientLearner
+from innerloop.learners.metric import MetricLearner, PrototypeLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.pooled import PooledLearner
 
-__all__ = ["GradientLearner", "MultiStepLearner", "PooledLearner"]
+__all__ = ["GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PrototypeLearner"]

@@ -60,7 +60,7 @@ class Transformer(nn.Module):
     def __init__(
         self,
         shape: tuple[int, ...],
-        outputs: int,
+        outputs: int | None,
         width: int,
         depth: int,
         heads: int,
@@ -74,7 +74,7 @@ class Transformer(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn(time, width))
         self.body = nn.Sequential(*(EncoderBlock(width, heads, expansion, norm) for _ in range(depth)))
         self.norm = _norm(width, norm)
-        self.head = nn.Linear(width, outputs)
+        self.head = nn.Identity() if outputs is None else nn.Linear(width, outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         check_input("transformer", x, self.shape)
@@ -85,7 +85,7 @@ class Transformer(nn.Module):
 @described
 def transformer(
     inputs: int | Sequence[int],
-    outputs: int,
+    outputs: int | None,
     *,
     width: int = 32,
     depth: int = 2,
@@ -99,7 +99,7 @@ def transformer(
 
     Args:
         inputs: (time, features) of one sequence; a single int is refused.
-        outputs: size of the output.
+        outputs: size of the output; None: no last layer, the mean of the encodings comes out (an embedding).
         width: of the vectors inside; a multiple of ``heads``.
         depth: number of blocks.
         heads: of the attention.
@@ -116,7 +116,7 @@ def transformer(
         ShapeError: from the model, when sequences of another shape come in.
     """
     shape = input_shape(inputs, ("time", "features"))
-    positive(outputs=outputs, width=width, depth=depth, heads=heads, expansion=expansion)
+    positive(outputs=1 if outputs is None else outputs, width=width, depth=depth, heads=heads, expansion=expansion)
     if width % heads:
         raise ConfigError(
             f"width expected a multiple of heads={heads}, got {width}: use {width - width % heads + heads}"

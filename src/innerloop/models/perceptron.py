@@ -19,7 +19,7 @@ class Perceptron(nn.Module):
     """Linear layers with an activation between them: (examples, *inputs) to (examples, outputs)."""
 
     def __init__(
-        self, width: int, outputs: int, hidden: Sequence[int], activation: str, batch_norm: bool, bias: bool
+        self, width: int, outputs: int | None, hidden: Sequence[int], activation: str, batch_norm: bool, bias: bool
     ) -> None:
         super().__init__()
         self.width = width
@@ -31,7 +31,8 @@ class Perceptron(nn.Module):
             layers.append(ACTIVATIONS[activation]())
             width = size
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(width, outputs, bias=bias)  # no activation: a ReLU here would cut the logits
+        # No activation after it: a ReLU there would cut the logits.
+        self.head = nn.Identity() if outputs is None else nn.Linear(width, outputs, bias=bias)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         if x.ndim < 2:
@@ -47,7 +48,7 @@ class Perceptron(nn.Module):
 @described
 def mlp(
     inputs: int | Sequence[int],
-    outputs: int,
+    outputs: int | None,
     *,
     hidden: Sequence[int] = (40, 40),
     activation: Literal["relu", "tanh", "sigmoid"] = "relu",
@@ -59,7 +60,7 @@ def mlp(
 
     Args:
         inputs: features, or the shape of one example, which is flattened.
-        outputs: size of the output, without activation.
+        outputs: size of the output, without activation; None: no last layer, the last hidden layer comes out (an embedding).
         hidden: widths of the hidden layers; ``()`` gives a linear model. (64, 64) with tanh is Reptile's
             sine net (Nichol 2018, 1803.02999), (256, 128, 64, 64) with ``batch_norm`` the net without
             convolutions of Finn 2017.
@@ -76,7 +77,11 @@ def mlp(
         ShapeError: from the model, when what it is given has another width.
     """
     shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-    positive(outputs=outputs, axes=len(shape), **{f"inputs[{i}]": size for i, size in enumerate(shape)})
+    positive(
+        outputs=1 if outputs is None else outputs,
+        axes=len(shape),
+        **{f"inputs[{i}]": size for i, size in enumerate(shape)},
+    )
     positive(**{f"hidden[{i}]": size for i, size in enumerate(hidden)})
     model = Perceptron(math.prod(shape), outputs, hidden, activation, batch_norm, bias)
     if init == "finn":

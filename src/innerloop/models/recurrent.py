@@ -41,12 +41,12 @@ class LstmLayer(nn.Module):
 class Lstm(nn.Module):
     """LSTM layers and a linear layer on the last state: (examples, time, features) to (examples, outputs)."""
 
-    def __init__(self, shape: tuple[int, ...], outputs: int, hidden: int, layers: int) -> None:
+    def __init__(self, shape: tuple[int, ...], outputs: int | None, hidden: int, layers: int) -> None:
         super().__init__()
         self.shape = shape
         sizes = [shape[1]] + [hidden] * (layers - 1)
         self.body = nn.Sequential(*(LstmLayer(size, hidden) for size in sizes))
-        self.head = nn.Linear(hidden, outputs)
+        self.head = nn.Identity() if outputs is None else nn.Linear(hidden, outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         check_input("lstm", x, self.shape)
@@ -54,12 +54,12 @@ class Lstm(nn.Module):
 
 
 @described
-def lstm(inputs: int | Sequence[int], outputs: int, *, hidden: int = 40, layers: int = 1) -> Lstm:
+def lstm(inputs: int | Sequence[int], outputs: int | None, *, hidden: int = 40, layers: int = 1) -> Lstm:
     """A long short-term memory for sequences (Hochreiter and Schmidhuber 1997; forget gate: Gers 2000).
 
     Args:
         inputs: (time, features) of one sequence; a single int is refused.
-        outputs: size of the output.
+        outputs: size of the output; None: no last layer, the last state comes out (an embedding).
         hidden: size of the state.
         layers: LSTM layers on top of each other.
 
@@ -72,5 +72,5 @@ def lstm(inputs: int | Sequence[int], outputs: int, *, hidden: int = 40, layers:
         ShapeError: from the model, when sequences of another shape come in.
     """
     shape = input_shape(inputs, ("time", "features"))
-    positive(outputs=outputs, hidden=hidden, layers=layers)
+    positive(outputs=1 if outputs is None else outputs, hidden=hidden, layers=layers)
     return Lstm(shape, outputs, hidden, layers)

@@ -17,6 +17,7 @@ def _glyphs(
     options: Mapping[str, Any],
     training: Mapping[str, Any],
     tasks: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """One method, with as many outer steps as about two minutes on one core allow, validated four times."""
     return Recipe(
@@ -28,7 +29,7 @@ def _glyphs(
         algorithm_options=options,
         task_options={**_TASKS, **(tasks or {})},
         model="conv4",
-        model_options={"filters": 32},
+        model_options={"filters": 32, **(model or {})},
         training={"valid_tasks": 50, "validate_every": max(1, training["steps"] // 4), "threads": 1, **training},
         evaluations=(Evaluation(num_tasks=600),),
     )
@@ -48,6 +49,13 @@ def recipes() -> list[Recipe]:
             {"inner_lr": 1e-3, "inner_steps": 8, "inner_batch": 10, "eval_batch": 5, "eval_steps": 50},
             {"steps": 120, "num_tasks": 5, "strategy": "vmapped"},
             _MANY_SHOTS,
+        ),
+        _glyphs(
+            "protonet",
+            {},
+            {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 700},
+            {"train_ways": 20, "train_queries": 5},
+            {"outputs": None, "downsample": "max_pool"},
         ),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),
         _glyphs(
