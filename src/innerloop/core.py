@@ -117,6 +117,7 @@ class TaskDistribution(ABC):
     input_shape: tuple[int, ...] = ()
     output_size: int = 0
     num_classes: int | None = None
+    on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @abstractmethod
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:

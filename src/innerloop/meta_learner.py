@@ -154,6 +154,15 @@ class MetaLearner(nn.Module):
         self.engine.strategy = value
 
     @property
+    def low_precision(self) -> torch.dtype | None:
+        """The type in which the model's products and convolutions run, its parameters staying as they are; None: theirs."""
+        return self.pure.low_precision
+
+    @low_precision.setter
+    def low_precision(self, value: torch.dtype | None) -> None:
+        self.pure.low_precision, self.engine.precision = value, str(value)
+
+    @property
     def chunk_size(self) -> int | None:
         return self.engine.chunk_size
 

@@ -80,8 +80,10 @@ def test_equal_to_steps_taken_one_by_one(interpreted, name, options, optimizer, 
         if compiled:
             whole = WholeStep(learner, outer, clip_norm)
             whole.compile(batches[0], 1)
-            losses = whole.run([learner.ready(b, 1 + i) for i, b in enumerate(batches[1:3])], 1, rates[1:3])
-            losses += whole.run([learner.ready(batches[3], 3)], 3, rates[3:])
+            losses = whole.run(
+                [whole.leaves(learner.ready(b, 1 + i), 1 + i) for i, b in enumerate(batches[1:3])], 1, rates[1:3]
+            )
+            losses += whole.run([whole.leaves(learner.ready(batches[3], 3), 3)], 3, rates[3:])
         else:
             losses = step_by_step(learner, outer, batches[1:], rates[1:], clip_norm)
         assert learner.outer_step == 4
@@ -99,7 +101,7 @@ def test_what_is_frozen_stays(interpreted):
     before = frozen.clone()
     whole = WholeStep(learner, make_optimizer("adam", learner, 0.01))
     whole.compile(tasks.at(0, 0, 5), 0)
-    whole.run([learner.ready(tasks.at(0, 0, 5), 0)], 0, [[0.1]])
+    whole.run([whole.leaves(learner.ready(tasks.at(0, 0, 5), 0), 0)], 0, [[0.1]])
     assert torch.equal(frozen, before)
 
 
@@ -111,7 +113,7 @@ def test_a_step_that_is_not_finite_changes_nothing(interpreted):
     whole = WholeStep(learner, outer)
     whole.compile(good, 0)
     with pytest.raises(il.DivergedError, match=r"the outer loss at outer step 1 is inf"):
-        whole.run([good, bad, good, good], 0, [[0.01]] * 4)
+        whole.run([whole.leaves(batch, 0) for batch in (good, bad, good, good)], 0, [[0.01]] * 4)
     other, _ = problem(inner_lr=0.1)
     theirs = make_optimizer("adam", other, 0.01)
     step_by_step(other, theirs, [good], [[0.01]])
@@ -132,12 +134,12 @@ def test_measuring_changes_nothing(interpreted):
 def test_it_knows_what_it_was_compiled_for(interpreted):
     learner, tasks = problem("mamlpp", phase_steps=2, annealing_phases=3)
     whole = WholeStep(learner, make_optimizer("adam", learner, 0.01))
-    assert not whole.takes(tasks.at(0, 0, 5), 0)
+    assert whole.leaves(tasks.at(0, 0, 5), 0) is None
     whole.compile(tasks.at(0, 0, 5), 0)
     ready = learner.ready(tasks.at(0, 0, 5), 0)
-    assert whole.takes(ready, 0) and whole.takes(ready, 1)
-    assert not whole.takes(ready, 2), "another phase has other weights"
-    assert not whole.takes(learner.ready(tasks.at(0, 0, 6), 0), 0)
+    assert whole.leaves(ready, 0) and whole.leaves(ready, 1)
+    assert whole.leaves(ready, 2) is None, "another phase has other weights"
+    assert whole.leaves(learner.ready(tasks.at(0, 0, 6), 0), 0) is None
 
 
 def test_other_optimizers_are_not_compiled():
@@ -261,7 +263,9 @@ def test_convolutions_are_compiled_for_one_task(interpreted, name):
     found = []
     for strategy in ("compiled", "looped"):
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2))
+        net = nn.Sequential(
+            nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2)
+        )
         learner = getattr(il, name)(net.double(), inner_lr=0.1, inner_steps=2)
         learner.strategy = strategy
         generator = torch.Generator().manual_seed(1)

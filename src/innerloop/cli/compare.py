@@ -91,7 +91,7 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None) -> Any:
             "The folder for the runs, compare.json and the plot; left out: runs/compare-TASKS-seedN.",
         ),
         "device": (str | None, None, "cpu, cuda or cuda:0."),
-        "precision": (str | None, None, "float32 or float64."),
+        "precision": (str | None, None, "float32, float64, bfloat16 or tf32."),
         "strategy": (Strategy | None, None, "How the engine runs many tasks."),
         "threads": (int | None, None, "CPU threads of torch."),
         "chunk_size": (int | None, None, "Tasks held in memory at once."),

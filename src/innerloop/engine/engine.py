@@ -41,6 +41,7 @@ class Engine:
         chunk_size: tasks held in memory at once when batched; None: all, or what is fastest.
         convolutional: tasks adapt convolution weights of their own.
         needs_loop: functions of the model that vmap gets wrong or refuses (see `functional.probe`).
+        precision: in which the model computes, where not in its own.
         identity: what is computed, apart from the tasks' shapes; under it plans are kept.
         plans: what was decided, by signature.
     """
@@ -49,6 +50,7 @@ class Engine:
     chunk_size: int | None = None
     convolutional: bool = False
     needs_loop: tuple[str, ...] = ()
+    precision: str = ""
     identity: str = ""
     plans: dict[str, Plan] = dataclasses.field(default_factory=dict, repr=False)
     _met: dict[str, int] = dataclasses.field(default_factory=dict, repr=False)
@@ -121,7 +123,7 @@ class Engine:
         return found
 
     def _plan(self, job: planning.Job, kind: str, tasks: Task, fitting: Callable[[], memory.Room]) -> Plan:
-        settings = (self.strategy, self.chunk_size, self.needs_loop, recompute.wanted())
+        settings = (self.strategy, self.chunk_size, self.needs_loop, self.precision, recompute.wanted())
         name = planning.signature(self.identity, tasks, kind, *settings)
         if name in self.plans:
             return self.plans[name]

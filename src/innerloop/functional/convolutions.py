@@ -49,7 +49,11 @@ class Conv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         g = Geometry(_pair(self.stride), _pair(self.padding), _pair(self.dilation), self.groups)
         if _per_task[-1] and transformed() and x.ndim == 4:
-            return _Convolve.apply(x, self.weight, self.bias, g)
+            operands = (x, self.weight, self.bias)
+            if torch.is_autocast_enabled(x.device.type):  # which knows torch's own functions only
+                low = torch.get_autocast_dtype(x.device.type)
+                operands = tuple(None if value is None else value.to(low) for value in operands)
+            return _Convolve.apply(*operands, g)
         # The weights decide the layout, and channels-last has the faster kernels on CPUs. Not in what runs operation by
         # operation, though: there batch norm would have to turn it back (see `norms`).
         weight = _channels_last(self.weight) if being_traced() and not transformed() else self.weight

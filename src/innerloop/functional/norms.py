@@ -20,6 +20,11 @@ from innerloop.functional.derivatives import being_traced, transformed
 BatchNormPolicy = Literal["batch", "per_step", "running", "frozen", "none"]
 
 
+def _full(x: Tensor) -> Tensor:
+    """At least float32: statistics in 8 bits of precision are none."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def _moments(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
     """Mean over ``dims`` (kept), what x is above it, the biased variance, and how many values went in; padded examples do
     not count."""
@@ -79,6 +84,7 @@ class BatchNorm(nn.Module):
             self.register_buffer("running_var", torch.ones(rows, self.num_features, **like))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = _full(x)
         shape = (1, self.num_features) + (1,) * (x.ndim - 2)
         weight = None if self.weight is None else self.weight.reshape(shape)
         bias = None if self.bias is None else self.bias.reshape(shape)
@@ -133,6 +139,7 @@ class LayerNorm(nn.Module):
         self.bias = source.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        x = _full(x)
         if not transformed():
             arguments = (x, self.normalized_shape, self.weight, self.bias, self.eps)
             return torch.ops.aten.native_layer_norm.default(*arguments)[0]
@@ -151,6 +158,7 @@ class InstanceNorm(nn.Module):
         self.bias = source.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        x = _full(x)
         _, centred, variance, _ = _moments(x, None, tuple(range(2, x.ndim)))
         shape = (1, self.num_features) + (1,) * (x.ndim - 2)
         weight = None if self.weight is None else self.weight.reshape(shape)

@@ -31,6 +31,7 @@ class PureModel:
         # Layers that read the call's context; where there are none, it is not even set (torch.compile is glad of that).
         self._needs_context = any(isinstance(m, (BatchNorm, Dropout)) for m in layers)
         self.draws_noise = any(isinstance(m, Dropout) for m in layers)
+        self.low_precision: torch.dtype | None = None  # products and convolutions in this type, by torch.autocast
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
         self.follow_training = False  # set by the probe: the model draws random numbers by itself
 
@@ -73,12 +74,14 @@ class PureModel:
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if self.follow_training and self.module.training != training:
                 self.module.train(training)
-            values = {**params, **buffers}
-            if not self._needs_context:
-                return torch.func.functional_call(self.module, values, (x,)), dict(buffers)
+            if self.low_precision is not None:
+                stack.enter_context(torch.autocast(x.device.type, self.low_precision))
             call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
-            stack.enter_context(context.running(call))
-            return torch.func.functional_call(self.module, values, (x,)), call.buffers
+            if self._needs_context:
+                stack.enter_context(context.running(call))
+            output = torch.func.functional_call(self.module, {**params, **buffers}, (x,))
+        # Losses and what comes after them are in full precision.
+        return (output if self.low_precision is None else output.to(x.dtype)), call.buffers
 
 
 def head_module(module: nn.Module) -> str:

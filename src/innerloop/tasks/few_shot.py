@@ -83,6 +83,7 @@ class FewShotImages(TaskDistribution):
             not square.
     """
 
+    on_device = True
     objective = "cross_entropy"
     metrics = ("accuracy",)
 

@@ -17,6 +17,7 @@ _OPTIMUM, _SUPPORT, _QUERY, _SUPPORT_NOISE, _QUERY_NOISE, _NOISE = range(1, 7)
 class QuadraticTasks(TaskDistribution):
     """Tasks y = x . c, each with its c: x (tasks, examples, dim), y (tasks, examples, 1)."""
 
+    on_device = True
     objective = "mse"
     metrics = ("mse",)
     output_size = 1

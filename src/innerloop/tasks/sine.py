@@ -53,6 +53,7 @@ class SineParameters(NamedTuple):
 class SineTasks(TaskDistribution):
     """Tasks y = A sin(f x - phase), or + phase; x and y have shape (tasks, examples, 1). See `sinusoid`."""
 
+    on_device = True
     objective = "mse"
     metrics = ("mse",)
     input_shape = (1,)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from innerloop.errors import ConfigError, nearest
 
 Strategy = Literal["auto", "looped", "vmapped", "per_task", "compiled"]
+Precision = Literal["float32", "float64", "bfloat16", "tf32"]
+OuterOptimizer = Literal["adam", "sgd"]
 Schedule = Literal["constant", "linear", "cosine", "average", "halving"]
 
 
@@ -36,7 +38,9 @@ class TrainConfig:
         checkpoint_every: outer steps between checkpoints; None: at every validation.
         log_every: outer steps between lines of metrics; None: a hundred in the run.
         device: "cpu", "cuda" or "cuda:0".
-        precision: "float32" or "float64"; None: as the model is.
+        precision: "float32" or "float64"; None: as the model is. "bfloat16": the model's products and convolutions in
+            bfloat16, while its parameters, their updates, norm layers and losses stay float32. "tf32": as float32, with
+            products on the tensor cores of a GPU.
         strategy: how the engine runs many tasks: "auto" (measured), "looped", "vmapped", "per_task" or "compiled".
         chunk_size: tasks held in memory at once; None: all of a batch.
         recompute: compute inner steps again in the outer backward pass: memory hardly grows with their number, and a step
@@ -47,7 +51,7 @@ class TrainConfig:
     steps: int = 1000
     seed: int = 0
     num_tasks: int | None = None
-    outer_optimizer: Literal["adam", "sgd"] | None = None
+    outer_optimizer: OuterOptimizer | None = None
     outer_lr: float | None = None
     rule_lr: float | None = None
     schedule: Schedule | None = None
@@ -59,7 +63,7 @@ class TrainConfig:
     checkpoint_every: int | None = None
     log_every: int | None = None
     device: str = "cpu"
-    precision: Literal["float32", "float64"] | None = None
+    precision: Precision | None = None
     strategy: Strategy = "auto"
     chunk_size: int | None = None
     recompute: bool = False
@@ -80,6 +84,10 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
+        for name, choices in (("precision", Precision), ("schedule", Schedule), ("outer_optimizer", OuterOptimizer)):
+            value = getattr(self, name)
+            if value is not None and value not in get_args(choices):
+                raise ConfigError(f"{name} expected one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
         for name in ("outer_lr", "rule_lr", "clip_norm", "min_lr"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):

@@ -191,7 +191,10 @@ class _Run:
         """This process's part of each step's tasks."""
         if not self.part.count:
             return iter(())
-        return self.tasks.train.batches(self.part.count, self.config.seed, self.progress.step, first=self.part.first)
+        # Drawn where they are used, by index; a problem that cannot do that is drawn on the CPU and sent.
+        there = self.learner.device if self.tasks.train.on_device else None
+        step, part = self.progress.step, self.part
+        return self.tasks.train.batches(part.count, self.config.seed, step, first=part.first, device=there)
 
     def _plan(self) -> None:
         """Decide how steps are taken, or go on as an earlier sitting did."""

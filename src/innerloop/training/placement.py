@@ -18,7 +18,11 @@ def settle(learner: MetaLearner, config: TrainConfig) -> None:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    learner.to(device=device_of(config.device), dtype=getattr(torch, config.precision) if config.precision else None)
+    dtype = {None: None, "float64": torch.float64}.get(config.precision, torch.float32)
+    learner.to(device=device_of(config.device), dtype=dtype)
+    learner.low_precision = torch.bfloat16 if config.precision == "bfloat16" else None
+    if config.precision == "tf32":
+        torch.set_float32_matmul_precision("high")
     learner.strategy = config.strategy
     learner.chunk_size = config.chunk_size
     learner.recompute = config.recompute

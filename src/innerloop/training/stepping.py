@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from innerloop.core import Task
 from innerloop.engine import Plan
@@ -181,21 +182,24 @@ class Stepper:
         """
         if self._whole is None:
             return self._one(lambda: next(batches), first_step, rates[0], interrupted)
-        ready: list[Task] = []
+        fitting: list[list[Tensor]] = []
+        other: Task | None = None  # of another shape, or of another phase of the method
         trouble: InnerloopError | None = None
         try:
-            for i in range(min(self.at_once, len(rates))):
-                ready.append(self.learner.ready(next(batches), first_step + i))
-                if not self._whole.takes(ready[-1], first_step + i):
+            for step in range(first_step, first_step + min(self.at_once, len(rates))):
+                tasks = self.learner.ready(next(batches), step)
+                leaves = self._whole.leaves(tasks, step)
+                if leaves is None:
+                    other = tasks
                     break
+                fitting.append(leaves)
         except InnerloopError as error:  # what came before it has to be done first
             trouble = error
-        fitting = [b for i, b in enumerate(ready) if self._whole.takes(b, first_step + i)]
-        losses = self._whole.run(fitting, first_step, rates[: len(fitting)]) if fitting else []
+        done = len(fitting)
+        losses = self._whole.run(fitting, first_step, rates[:done]) if fitting else []
         asked = False
-        if len(fitting) < len(ready):  # of another shape, or of another phase of the method
-            other = len(fitting)
-            more, asked = self._one(lambda: ready[other], first_step + other, rates[other], interrupted)
+        if other is not None:
+            more, asked = self._one(lambda: other, first_step + done, rates[done], interrupted)
             losses += more
         if trouble is not None:
             raise trouble

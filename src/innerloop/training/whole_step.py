@@ -56,13 +56,14 @@ class WholeStep:
 
         with self.learner.engine.forced(PLAN):
             self.compiled = compile_function(whole, self._args(tasks), seconds, most_nodes)
-        self.shapes, self.phase = _shapes(tasks), meta_gradient.phase(outer_step)
+        self.shapes, self.phase = _shapes(*pytree.tree_flatten(tasks)), meta_gradient.phase(outer_step)
 
-    def takes(self, tasks: Task, outer_step: int) -> bool:
-        """Whether it was compiled for such tasks and this step."""
-        return self.compiled is not None and (
-            self.phase == self.learner.meta_gradient.phase(outer_step) and self.shapes == _shapes(tasks)
-        )
+    def leaves(self, tasks: Task, outer_step: int) -> list[Tensor] | None:
+        """The tensors of a batch as `run` takes them; None where it was not compiled for such tasks or this step."""
+        leaves, spec = pytree.tree_flatten(tasks)
+        if self.compiled is None or self.shapes != _shapes(leaves, spec):
+            return None
+        return leaves if self.phase == self.learner.meta_gradient.phase(outer_step) else None
 
     def seconds(self, tasks: Task, outer_step: int) -> float:
         """The time of one step, the least of some; nothing changes."""
@@ -71,11 +72,13 @@ class WholeStep:
         with torch.no_grad():
             return fastest(lambda: flat(*leaves))
 
-    def run(self, batches: Sequence[Task], first_step: int, rates: Sequence[Sequence[float]]) -> list[float]:
+    def run(
+        self, batches: Sequence[Sequence[Tensor]], first_step: int, rates: Sequence[Sequence[float]]
+    ) -> list[float]:
         """One outer step with each of these batches; the mean outer loss of each.
 
         Args:
-            batches: each as `takes` says, and as `MetaLearner.ready` gives it.
+            batches: for each step what `leaves` gives of a batch from `MetaLearner.ready`.
             first_step: number of the first of these steps.
             rates: for each step the rate of each of the optimizer's groups.
 
@@ -88,7 +91,7 @@ class WholeStep:
         judged: list[Tensor] = []
         with torch.no_grad():
             for batch, rate in zip(batches, every_rate, strict=True):
-                found = self.compiled.flat(*leaves, rate, *pytree.tree_leaves(batch))
+                found = self.compiled.flat(*leaves, rate, *batch)
                 leaves = list(found[:-2])
                 judged += found[-2:]
         self._take(pytree.tree_unflatten(leaves, spec))
@@ -192,8 +195,7 @@ def _norm(values: Iterable[Tensor]) -> Tensor:
     return torch.stack([value.square().sum() for value in values]).sum().sqrt()
 
 
-def _shapes(tasks: Task) -> Any:
-    leaves, spec = pytree.tree_flatten(tasks)
+def _shapes(leaves: Sequence[Tensor], spec: Any) -> Any:
     return spec, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
