@@ -20,9 +20,9 @@ from innerloop.errors import InnerloopError, OutOfMemory
 from innerloop.provenance import processor
 
 STRATEGIES = ("looped", "vmapped", "per_task", "compiled")
-# The rule's choice stays unless another takes less than this share of its time: two measurements of one thing differ by more
-# than a tenth on a busy machine, and equal seeds should stay equal runs even where no cache can be kept.
-_CLEARLY_FASTER = 0.8
+# The rule's choice stays unless another takes less than this share of its time: two measurements of one thing differ by about
+# a tenth, and equal seeds should stay equal runs even where no cache can be kept.
+_CLEARLY_FASTER = 0.9
 # A candidate whose first call takes this many times the best time so far is not measured again.
 _HOPELESS = 3.0
 _SECONDS = 10.0  # of measuring, after which the best so far is taken
