@@ -57,6 +57,8 @@ def assemble(
     torch.manual_seed(seed)
     net = build_model(model, family, model_options, advice.get("model", {}))
     _check_names(f"algorithm {algorithm}", make_learner, options)
+    if "outputs" in inspect.signature(make_learner).parameters:  # of networks that it puts behind the model
+        options.setdefault("outputs", family.train.output_size)
     return make_learner(net, **options), family
 
 
@@ -88,9 +90,14 @@ def build_model(
         name: a name of `innerloop.models.MODELS`.
         family: the problem.
         options: the model's arguments beside its inputs; "outputs" replaces the problem's output size.
-        advice: what the method recommends where ``options`` do not say; what the model does not know is left out.
+        advice: what the method recommends where ``options`` do not say; what the model does not know is left out. ``name``
+            is the model that it is for.
     """
     split = family.train
+    advice = dict(advice or {})
+    recommended = advice.pop("name", None)
+    if name is None and recommended is not None:
+        name = recommended
     if name is None:
         if options:
             raise ConfigError(f"expected a model's name beside its options, got options {sorted(options)} alone")

@@ -133,6 +133,7 @@ def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitt
         owner.engine.needs_loop = tuple(header["needs_loop"])
         owner.assume_mixing(bool(header["mixes_examples"]))
         support = _support(header["support"], tensors)
+        support = _as_long_as_adapted(support, header["support"], tensors)
         learner = owner.learner.in_evaluation()
         meta = owner.meta()
         names = header["classes"]
@@ -169,6 +170,15 @@ def _dtype(name: str) -> torch.dtype:
     if name not in known:
         raise KeyError(f"unknown dtype {name}")
     return known[name]
+
+
+def _as_long_as_adapted(support: Examples, described: dict[str, Any], tensors: dict[str, Tensor]) -> Examples:
+    """The support set with all its rows where what was adapted has one for each of them; repeated without any memory."""
+    rows = described["x"][0][0]
+    if len(support.x) == rows or not any(n.startswith("fast/") and rows in t.shape for n, t in tensors.items()):
+        return support
+    x, y = (v.expand(rows, *v.shape[1:]) for v in (support.x[:1], support.y[:1]))
+    return Examples(x, y, support.mask)
 
 
 def _support(described: dict[str, Any], tensors: dict[str, Tensor]) -> Examples:

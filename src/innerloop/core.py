@@ -225,6 +225,16 @@ class BaseLearner(ABC):
 
     inner_steps: int  # in meta-training
     eval_steps: int  # when adapting to a new task
+    any_ways: bool = False  # predictions have one column for each class of the task, however many
+
+    def admit(self, tasks: Task) -> Task:
+        """A batch as this learner takes it, completed where traced code could not; InputError where it cannot take it."""
+        return tasks
+
+    def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a prediction for as many examples as the model was given, whose output has shape ``of_model``."""
+        del tasks
+        return of_model
 
     def init_rule(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
         """Learned parameters beyond the model's own; they become `Meta.rule`."""

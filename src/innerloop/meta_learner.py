@@ -21,9 +21,9 @@ from innerloop.engine.compiling import CompileFailed
 from innerloop.engine.plan import fastest
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.fitted import Fitted, predict_alone
-from innerloop.functional import PureModel, convert
+from innerloop.functional import Parts, PureModel, convert
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners import MetricLearner, PooledLearner
+from innerloop.learners import PooledLearner
 from innerloop.learners.pooled import GLOBAL_HEAD, new_head
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.models import describe
@@ -46,7 +46,7 @@ class MetaLearner(nn.Module):
     Args:
         name: the method's registry name.
         options: the factory's arguments, JSON-able, to make it again.
-        model: any nn.Module.
+        model: any nn.Module; `Parts` where the method brings networks of its own.
         pair: makes the learner and the meta-gradient from the pure model and the engine.
         outer: the recommended outer loop.
         loss: the factory's ``loss=``.
@@ -74,8 +74,9 @@ class MetaLearner(nn.Module):
         self.outer = outer
         self.loss = loss
         self.inductive = inductive
-        self.model_spec = describe(model)
-        self.model_class = f"{type(model).__module__}.{type(model).__qualname__}"
+        given = model.model if isinstance(model, Parts) else model
+        self.model_spec = describe(given)
+        self.model_class = f"{type(given).__module__}.{type(given).__qualname__}"
         self.model, self.notes = convert(model, batch_norm, norm_rows)
         self.pure = PureModel(self.model, batch_norm)
         self.engine = Engine()
@@ -413,9 +414,7 @@ class MetaLearner(nn.Module):
 
     def _fitting(self, batch: Task) -> Task:
         """`check` without a look at the labels' values."""
-        batch = check_task(batch, self.dtype, self.device)
-        if isinstance(self.learner, MetricLearner):
-            batch = self.learner.admit(batch)
+        batch = self.learner.admit(check_task(batch, self.dtype, self.device))
         side = batch.support
         signature = (side.x.shape[2:], side.x.dtype, side.y.shape[2:], side.y.dtype, batch.objective, side.mask is None)
         if signature not in self._seen:

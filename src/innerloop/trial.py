@@ -11,7 +11,6 @@ from innerloop import losses
 from innerloop.core import Task
 from innerloop.errors import ConfigError, InnerloopError, ShapeError
 from innerloop.functional import probe
-from innerloop.learners.metric import MetricLearner, ways_of
 
 if TYPE_CHECKING:
     from innerloop.meta_learner import MetaLearner
@@ -49,10 +48,8 @@ def try_out(learner: MetaLearner, batch: Task) -> None:
     learner.assume_mixing(learner.mixes_examples or found.mixes_examples)
     if learner.mixes_examples and not learner.pure.mixes_by_norm and batch.support.mask is not None:
         raise ConfigError("the model mixes examples and the tasks are padded with masks; group tasks by size instead")
-    if isinstance(learner.learner, MetricLearner):  # its columns are the task's classes, not the model's outputs
-        shape = (*found.output_shape[:1], ways_of(batch))
-    else:
-        shape = found.output_shape
+    shape = learner.learner.prediction_shape(batch, found.output_shape)
+    if not learner.learner.any_ways:
         learner.output_size = shape[-1] if len(shape) > 1 else 1
     output = torch.zeros(shape, dtype=learner.dtype, device=learner.device)
     loss = losses.resolve(learner.loss or batch.objective, y)

@@ -78,15 +78,28 @@ def method(
     regression: Mapping[str, Any] | None = None,
     classification_tasks: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
+    regression_tasks: Mapping[str, Any] | None = None,
+    brings_networks: bool = False,
 ) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
-    """Make a function a method: its arguments are checked and recorded, and it carries recommended settings."""
+    """Make a function a method: its arguments are checked and recorded, and it carries recommended settings.
+
+    Args:
+        classification, regression: arguments of the method that suit such problems better than its defaults.
+        classification_tasks, regression_tasks: arguments of the problem, such as more training ways.
+        model: arguments of the model, such as no last layer; ``name`` for another one than the problem's.
+        brings_networks: the method has networks of its own, so that a model without parameters will do.
+    """
     recommended = {
         "classification": {
             "algorithm": dict(classification or {}),
             "tasks": dict(classification_tasks or {}),
             "model": dict(model or {}),
         },
-        "regression": {"algorithm": dict(regression or {}), "tasks": {}, "model": dict(model or {})},
+        "regression": {
+            "algorithm": dict(regression or {}),
+            "tasks": dict(regression_tasks or {}),
+            "model": dict(model or {}),
+        },
     }
 
     def decorate(factory: Callable[P, MetaLearner]) -> Callable[P, MetaLearner]:
@@ -107,7 +120,7 @@ def method(
                     f"{factory.__name__}: {error}; expected il.{factory.__name__}(model, option=value, ...)"
                 ) from None
             call.apply_defaults()
-            check_model(call.arguments["model"])
+            check_model(call.arguments["model"], needs_parameters=not brings_networks)
             options = {k: v for k, v in call.arguments.items() if k != "model"}
             check_options(options)
             if callable(options.get("loss")):

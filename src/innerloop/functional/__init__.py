@@ -2,7 +2,18 @@
 
 from innerloop.functional.convert import check_model, convert
 from innerloop.functional.derivatives import inner_gradient, transformed
+from innerloop.functional.parts import Parts, features_of
 from innerloop.functional.probe import Probe, probe
 from innerloop.functional.pure import PureModel
 
-__all__ = ["Probe", "PureModel", "check_model", "convert", "inner_gradient", "probe", "transformed"]
+__all__ = [
+    "Parts",
+    "Probe",
+    "PureModel",
+    "check_model",
+    "convert",
+    "features_of",
+    "inner_gradient",
+    "probe",
+    "transformed",
+]

@@ -17,7 +17,7 @@ from innerloop.functional.norms import BatchNorm, BatchNormPolicy, InstanceNorm,
 _CHANNEL_DROPOUT = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
-def check_model(module: object) -> None:
+def check_model(module: object, needs_parameters: bool = True) -> None:
     """Raise ConfigError for what cannot be adapted: no nn.Module, lazy layers that have not seen data, no parameters."""
     if not isinstance(module, nn.Module):
         raise ConfigError(f"expected a torch.nn.Module as the model, got {type(module).__name__}; wrap it in a module")
@@ -25,7 +25,7 @@ def check_model(module: object) -> None:
         raise ConfigError(
             "the model has lazy layers without shapes; run it once on an example input before handing it over"
         )
-    if not any(True for _ in module.parameters()):
+    if needs_parameters and not any(True for _ in module.parameters()):
         raise ConfigError(
             "the model has no parameters, so there is nothing to adapt; expected at least one nn.Parameter"
         )

@@ -61,27 +61,38 @@ class PureModel:
         self,
         params: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],
-        x: Tensor,
-        *,
+        *x: Tensor,
         mask: Tensor | None = None,
         step: int = 0,
         training: bool = False,
         noise: Tensor | None = None,
+        part: str | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The module's output for the examples ``x`` of one task, and its new running statistics."""
+        """The module's output for the examples ``x`` of one task, and its new running statistics.
+
+        Args:
+            params, buffers: of the whole module, by name.
+            x: what its ``forward`` takes.
+            mask: (examples,) booleans, False for padding.
+            step: the inner step, for statistics kept step by step.
+            training: whether statistics are recorded and noise is drawn.
+            noise: the key of that noise.
+            part: one network of a `Parts`; None: the model itself.
+        """
         with ExitStack() as stack:
             if self.plain_attention:
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if self.follow_training and self.module.training != training:
                 self.module.train(training)
             if self.low_precision is not None:
-                stack.enter_context(torch.autocast(x.device.type, self.low_precision))
+                stack.enter_context(torch.autocast(x[0].device.type, self.low_precision))
             call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
             if self._needs_context:
                 stack.enter_context(context.running(call))
-            output = torch.func.functional_call(self.module, {**params, **buffers}, (x,))
+            options = None if part is None else {"part": part}
+            output = torch.func.functional_call(self.module, {**params, **buffers}, x, options)
         # Losses and what comes after them are in full precision.
-        return (output if self.low_precision is None else output.to(x.dtype)), call.buffers
+        return (output if self.low_precision is None else output.to(x[0].dtype)), call.buffers
 
 
 def head_module(module: nn.Module) -> str:

@@ -26,6 +26,10 @@ class MetricLearner(BaseLearner):
 
     inner_steps = 1
     eval_steps = 1
+    any_ways = True
+
+    def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
+        return (*of_model[:1], ways_of(tasks))
 
     def admit(self, tasks: Task) -> Task:
         """A batch of tasks that says how many classes there are, in the shape of ``class_ids``.
