@@ -53,7 +53,7 @@ class Predictor(Holding):
             self.hold("support", fitted.support)
         self._fitted = [fitted]  # in a list: its module is not a part of this one
 
-    def forward(self, x: Shaped[Tensor, examples * inputs]) -> Float[Tensor, "examples outputs"]:
+    def forward(self, x: Shaped[Tensor, "*examples"]) -> Float[Tensor, "examples outputs"]:
         fitted, meta, fast = self._fitted[0], Meta(*self.held("meta")), self.held("fast")
         if self.alone:
             out = predict_alone(fitted.learner, meta, fast, self.held("support"), x, False)
@@ -78,9 +78,9 @@ class OneLook(Holding):
 
     def forward(
         self,
-        support_x: Shaped[Tensor, support * inputs],
+        support_x: Shaped[Tensor, "*support"],
         support_y: Int64[Tensor, " support"],
-        query_x: Shaped[Tensor, queries * inputs],
+        query_x: Shaped[Tensor, "*queries"],
     ) -> Float[Tensor, "queries ways"]:
         learner, meta = self._learner[0], Meta(*self.held("meta"))
         side = Examples(support_x, support_y)
