@@ -30,8 +30,16 @@ class Unreadable(InputError):
 @functools.cache
 def _formats() -> tuple[str, ...]:
     """Those of `_FORMATS` that pillow was built with, their readers loaded."""
-    from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin  # noqa: F401
-    from PIL import PpmImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+    from PIL import (  # noqa: F401
+        BmpImagePlugin,
+        GifImagePlugin,
+        Image,
+        JpegImagePlugin,
+        PngImagePlugin,
+        PpmImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
 
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 

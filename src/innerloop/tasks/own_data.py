@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from innerloop.data.check_result import CheckResult
 
 TABLES = (".csv", ".tsv", ".parquet", ".csv.gz", ".tsv.gz", ".csv.xz")
+IN_MEMORY = "arrays:"  # how the names of problems begin that no path or name makes again
 _SUFFIXES = (*TABLES, ".zip")
 _LOOKED_AT = 10_000  # names of files that decide what a folder holds
 
@@ -27,6 +28,17 @@ def looks_like_path(word: str) -> bool:
     separators = [os.sep, *([os.altsep] if os.altsep else [])]
     written = any(s in word for s in separators) or word[0] in ".~" or word.lower().endswith(_SUFFIXES)
     return written or Path(word).exists()
+
+
+def refuse_memory(name: str) -> None:
+    """Raise ConfigError for the name of a problem that was made from arrays: no command can make it again."""
+    from innerloop.errors import ConfigError
+
+    if name.startswith(IN_MEMORY):
+        raise ConfigError(
+            f"expected a problem by name or path, got {name!r}, arrays that a run does not hold; go on from Python, with the "
+            "problem that `from_arrays` made"
+        )
 
 
 def existing(word: str | Path) -> Path:
@@ -148,7 +160,8 @@ def from_path(path: str | Path, **options: Any) -> TaskFamily:
     for name in options:
         if name not in known:
             raise ConfigError(f"the problem {str(path)!r} has no option {name!r}: {nearest(name, known)}")
-    return factory(found, **options)
+    # The name is what was given: a run's record must lead back here.
+    return factory(found, **options)._replace(name=str(existing(path)))
 
 
 def check(path: str | Path, **options: Any) -> CheckResult:
