@@ -59,7 +59,7 @@ def _check_argv(argv: Sequence[str]) -> int:
     """The flags are the command's own and those of what the path holds."""
     words = program.dashed(argv)
     found, rest = program.split(words, _OWN, 1)
-    if not found or {"--help", "-h"} & set(words) and not Path(found[0]).exists():
+    if not found or ({"--help", "-h"} & set(words) and not Path(found[0]).exists()):
         if {"--help", "-h"} & set(words):
             return program.run(
                 "data check", _command(parts.parts({"tasks": None}, _OWN), None), ["--help"], usage=_USAGE

@@ -63,7 +63,7 @@ def task_sheet(tasks: TaskDistribution, *, num_tasks: int = 3, seed: int = 0) ->
 
 
 def _sheet(batch: Any, i: int, shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "rows columns 3"], list[int]]:
-    channels, height, width = shape
+    _channels, height, width = shape
     gap = max(1, round(_GAP * height))
     sides = []
     labels = sorted({int(v) for v in batch.support.y[i].tolist()})[:_WAYS]
