@@ -30,6 +30,10 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.protonet_method:protonet",
         "Nearest class mean in a learned embedding (Snell 2017).",
     ),
+    "mann": Entry(
+        "innerloop.algorithms.mann_method:mann",
+        "A controller with an external memory reads the task as a sequence (Santoro 2016).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",
