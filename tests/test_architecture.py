@@ -29,11 +29,11 @@ LEVELS = (
     {"meta_gradients"},
     {"boundary", "labels", "fitted", "meta_learner", "outer", "trial"},
     {"algorithms"},
-    {"training", "evaluation", "bundle"},
+    {"training", "evaluation", "bundle", "serving"},
     {"assemble"},
     {"doctor", "report"},
     {"recipes", "bench"},
-    {"demo"},
+    {"demo", "estimators"},
     {"cli", "__main__"},
 )
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

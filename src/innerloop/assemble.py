@@ -15,7 +15,7 @@ from innerloop import algorithms, models
 from innerloop import tasks as problems
 from innerloop.bundle import remake
 from innerloop.core import TaskFamily
-from innerloop.errors import ConfigError, nearest
+from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.registry import load
 from innerloop.training.run_config import read_run_config
 
@@ -35,7 +35,7 @@ def assemble(
 
     Args:
         algorithm: a name of `innerloop.algorithms.ALGORITHMS`.
-        tasks: a name of `innerloop.tasks.TASKS`.
+        tasks: a name of `innerloop.tasks.TASKS`, or a path (`innerloop.tasks.from_path`).
         model: a name of `innerloop.models.MODELS`; None: the problem's default model.
         algorithm_options: keyword arguments of the method's factory; they win over what is recommended.
         task_options: keyword arguments of the problem's factory.
@@ -66,16 +66,44 @@ def _with_advice(family: TaskFamily, tasks: str, given: Mapping[str, Any], advic
     """The problem again with what the method recommends for it (more training shots, say), where nobody said
     otherwise.
     """
-    known = inspect.signature(load("problem", problems.TASKS, tasks)).parameters
+    known = inspect.signature(_factory(tasks)).parameters
     more = {name: value for name, value in advice.items() if name in known and given.get(name) is None}
-    return problem(tasks, {**given, **more}) if more else family
+    if "train_ways" in more and family.train.num_classes is not None:
+        more["train_ways"] = min(more["train_ways"], family.train.num_classes)
+    if not more:
+        return family
+    try:
+        return problem(tasks, {**given, **more})
+    except InputError:
+        if tasks in problems.TASKS:
+            raise
+        return family  # somebody's own data may have too little for it
+
+
+def _factory(tasks: str) -> Callable[..., TaskFamily]:
+    """What makes the problem of this name or path."""
+    from innerloop.tasks import own_data
+
+    if tasks in problems.TASKS or not own_data.looks_like_path(tasks):
+        return load("problem", problems.TASKS, tasks)
+    return own_data.factory_of(tasks)
 
 
 def problem(tasks: str, options: Mapping[str, Any] | None = None) -> TaskFamily:
-    """The problem of this name with these options; an unknown name or option is a ConfigError."""
-    make_family = load("problem", problems.TASKS, tasks)
+    """The problem of this name or path with these options.
+
+    Raises:
+        ConfigError: an unknown name or option, or arrays, which live in the program that made them.
+        InputError: a path where there is nothing, or nothing that makes tasks.
+    """
+    from innerloop.tasks import own_data
+
+    own_data.refuse_memory(tasks)
+    make_family = _factory(tasks)
     _check_names(f"problem {tasks}", make_family, options or {})
-    return make_family(**(options or {}))
+    if tasks in problems.TASKS:
+        return make_family(**(options or {}))
+    return own_data.from_path(tasks, **(options or {}))
 
 
 def build_model(

@@ -72,7 +72,7 @@ class Fitted:
         out = self.outputs(x, transductive)
         if self.classes_ is None:
             return self._as_given(out, x)
-        chosen = self._probabilities(out).argmax(-1).cpu()
+        chosen = self.probabilities(out).argmax(-1).cpu()
         names = [self.classes_[i] for i in chosen.tolist()]
         if isinstance(x, Tensor) and not isinstance(names[0], str):
             return torch.tensor(names)
@@ -84,7 +84,7 @@ class Fitted:
         """Class probabilities (examples, classes); columns follow ``classes_``."""
         if self.classes_ is None:
             raise ConfigError("predict_proba expected a classification task, got regression; use predict")
-        return self._as_given(self._probabilities(self.outputs(x, transductive)), x)
+        return self._as_given(self.probabilities(self.outputs(x, transductive)), x)
 
     def score(self, x: Any, y: Any, transductive: bool = False) -> float:
         """Accuracy (a fraction), or mean squared error for regression."""
@@ -96,7 +96,7 @@ class Fitted:
         known = labels.number(y, self.classes_).to(out.device)
         if known.shape[0] != out.shape[0]:
             raise ShapeError(f"x and y expected equally many examples, got {out.shape[0]} and {known.shape[0]}")
-        return float((self._probabilities(out).argmax(-1) == known).to(torch.float64).mean())
+        return float((self.probabilities(out).argmax(-1) == known).to(torch.float64).mean())
 
     def save(self, path: str | Path) -> Path:
         """Write one self-contained file (safetensors and JSON, no pickle); `il.load` opens it."""
@@ -104,7 +104,7 @@ class Fitted:
 
         return save_fitted(self, Path(path))
 
-    def _probabilities(self, out: Tensor) -> Tensor:
+    def probabilities(self, out: Tensor) -> Tensor:
         """Over the classes that the support set had; a model may have more outputs than that."""
         assert self.classes_ is not None
         if out.ndim == 1 or out.shape[-1] == 1:

@@ -437,5 +437,9 @@ class MetaLearner(nn.Module):
 
 
 def _accumulate(p: nn.Parameter, grad: Tensor) -> None:
-    grad = grad.detach()
-    p.grad = grad.clone() if p.grad is None else p.grad + grad
+    if p.grad is None:
+        # In the parameter's own layout: fused optimizers read both as they lie in memory, and a compiled step lays
+        # gradients of convolutions out by channels.
+        p.grad = torch.empty_like(p).copy_(grad)
+    else:
+        p.grad = p.grad + grad.detach()

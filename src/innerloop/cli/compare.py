@@ -138,7 +138,7 @@ def _compare(
     config = TrainConfig(**training)
     if model is not None:
         parts.known("model", model)
-    out = places.folder(out or Path("runs") / f"compare-{problem_name}-seed{config.seed}")
+    out = places.folder(out or Path("runs") / f"compare-{parts.short(problem_name)}-seed{config.seed}")
     if (out / "compare.json").exists() and not force:
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
     from innerloop import compare as measure

@@ -35,7 +35,7 @@ Meta-train a method on a problem. The flags are the method's, the problem's and 
 see innerloop train ALGORITHM --help and innerloop train ALGORITHM TASKS --help.
 
 Algorithms: {algorithms}
-Tasks: {tasks}"""
+Tasks: {tasks}; or the path of your own: a folder of class folders, a .zip of it, a table"""
 
 
 def train(argv: Sequence[str]) -> int:
@@ -171,7 +171,7 @@ def _train(
     from innerloop.training.config import TrainConfig
 
     config = TrainConfig(**merged.get("training", {}))  # wrong numbers are told before any data is read
-    out = out or Path("runs") / f"{algorithm}-{tasks}-seed{config.seed}"
+    out = out or Path("runs") / f"{algorithm}-{parts.short(tasks)}-seed{config.seed}"
     if launch.size() == 1:
         _expect_new(out, force)  # told before torch is loaded
     from innerloop import fit

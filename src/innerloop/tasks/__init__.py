@@ -1,6 +1,7 @@
 """Problems: families of tasks, by name. ``innerloop.tasks.NAME(**options)`` returns a `TaskFamily`.
 
-One problem is one file and one line here; nothing is imported before it is asked for.
+One problem is one file and one line here; nothing is imported before it is asked for. Data of your own:
+``innerloop.tasks.from_path(path)`` and ``innerloop.tasks.from_arrays(x, y)``.
 """
 
 from __future__ import annotations
@@ -25,12 +26,20 @@ TASKS: dict[str, Entry] = {
     ),
 }
 
+# Problems that have no name of their own: what is in them is the user's.
+OWN: dict[str, Entry] = {
+    "from_path": Entry("innerloop.tasks.own_data:from_path", "pictures by class or tables, from a folder or file"),
+    "from_arrays": Entry("innerloop.tasks.own_arrays:from_arrays", "arrays, tensors or a data set in memory"),
+}
+
 
 def __getattr__(name: str) -> Any:
     if name in TASKS:
         return load("problem", TASKS, name)
+    if name in OWN:
+        return load("problem", OWN, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TASKS])
+    return sorted([*globals(), *TASKS, *OWN])
