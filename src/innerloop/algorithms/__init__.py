@@ -34,6 +34,10 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.mann_method:mann",
         "A controller with an external memory reads the task as a sequence (Santoro 2016).",
     ),
+    "metanet": Entry(
+        "innerloop.algorithms.metanet_method:metanet",
+        "Fast weights made from loss gradients, beside slow ones (Munkhdalai 2017).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",

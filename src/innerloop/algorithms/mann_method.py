@@ -35,6 +35,7 @@ def mann(
     heads: int = 4,
     usage_decay: float = 0.99,
     sharpen: bool = False,
+    whole_sequence: bool = True,
     input_shape: Sequence[int] | None = None,
     loss: LossArgument = None,
     batch_norm: BatchNormPolicy = "running",
@@ -56,6 +57,8 @@ def mann(
         heads: how many keys read and write at each example.
         usage_decay: what is left of a row's usage from one example to the next.
         sharpen: learn how sharply each head reads, instead of a softmax over plain cosines.
+        whole_sequence: the outer loss is the mean along a random sequence of support and query examples; False: of the queries
+            alone, each right after the support set, which is what evaluation asks for and is much shorter.
         input_shape: of one example; None: what the model was made for.
         loss: ``loss(prediction, y) -> scalar`` or a name; None: cross-entropy for labels, mean squared error for values.
         batch_norm: policy of BatchNorm layers in the model; "running": in meta-training the statistics of the whole sequence,
@@ -91,7 +94,7 @@ def mann(
     network = ExternalMemory(features + columns, columns, units, memory_rows, memory_columns, heads, usage_decay, sharpen)
 
     def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = MemoryLearner(pure, network, columns, loss)
+        learner = MemoryLearner(pure, network, columns, loss, whole_sequence)
         return learner, Backprop(learner, engine)
 
     return MetaLearner(

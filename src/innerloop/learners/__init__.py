@@ -2,6 +2,7 @@
 
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.memory import MemoryLearner
+from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner, PrototypeLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.pooled import PooledLearner
@@ -9,6 +10,7 @@ from innerloop.learners.pooled import PooledLearner
 __all__ = [
     "GradientLearner",
     "MemoryLearner",
+    "MetaNetLearner",
     "MetricLearner",
     "MultiStepLearner",
     "PooledLearner",

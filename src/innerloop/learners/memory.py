@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from innerloop import keys, losses
 from innerloop.core import BaseLearner, Examples, Meta, Task, record, static
@@ -16,6 +17,7 @@ from innerloop.functional import PureModel
 from innerloop.models.external_memory import ExternalMemory, MemoryState
 
 _TRAINING_PASS, _SUPPORT_ORDER, _QUERY_ORDER = 51, 52, 53
+T = TypeVar("T")
 _LAST = torch.iinfo(torch.int64).max
 
 
@@ -39,7 +41,7 @@ class MemoryLearner(BaseLearner):
     """Reads a task as a sequence in which each example comes together with the label of the one before it.
 
     Meta-training reads support and query examples as one sequence in random order, and its loss is the mean over the whole of it,
-    first presentations included. On a new task the support set is read first, as one inner step. Each query then continues
+    first presentations included; without ``whole_sequence`` it is that of the queries, each right after the support set. On a new task the support set is read first, as one inner step. Each query then continues
     a copy of that state by one moment, in which the last support label is shown: what is bound there is written before the
     memory is read, as at every moment of training, and queries do not see each other.
 
@@ -50,6 +52,7 @@ class MemoryLearner(BaseLearner):
         network: that part, for its sizes; its parameters are taken from ``meta``.
         outputs: of a prediction; as many as a label takes.
         loss: a loss function or name; None: the task's, else by the targets' dtype.
+        whole_sequence: which loss is the outer one.
         training: meta-training (statistics recorded, dropout on) or evaluation.
     """
 
@@ -57,6 +60,7 @@ class MemoryLearner(BaseLearner):
     network: ExternalMemory
     outputs: int
     loss: str | losses.Loss | None = None
+    whole_sequence: bool = True
     training: bool = True
 
     inner_steps = 1
@@ -106,18 +110,10 @@ class MemoryLearner(BaseLearner):
         if fast.step:
             return fast
         z, _ = self.embed(meta, batch.x, batch.mask)
-        labels = self.labels(batch.y, z)
-        _, state = self.read(meta, z, labels, fast.state, batch.mask)
-        last = labels[-1] if batch.mask is None else (labels * _last(batch.mask)[:, None].to(labels.dtype)).sum(0)
-        return MemoryFast(state, last, step=1)
+        return self.remember(meta, z, batch, fast.state)
 
     def predict(self, meta: Meta, fast: MemoryFast, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        z, _ = self.embed(meta, x, mask)
-        queries = z.shape[0]
-        state = MemoryState(*(_repeated(getattr(fast.state, f), queries) for f in MemoryState.__dataclass_fields__))
-        shown = torch.cat([z, _repeated(fast.label, queries)], -1)
-        prediction, _ = self._network(meta, shown[None], state)
-        return prediction[0]
+        return self.answer(meta, fast, self.embed(meta, x, mask)[0])
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step
@@ -125,16 +121,22 @@ class MemoryLearner(BaseLearner):
         mask = None
         if any(s.mask is not None for s in sides):
             mask = torch.cat([_all(s) if s.mask is None else s.mask for s in sides])
-        whole = Examples(torch.cat([s.x for s in sides]), torch.cat([s.y for s in sides]), mask)
-        whole = _ordered(whole, _order(task.noise, sides, (_SUPPORT_ORDER, _QUERY_ORDER)))
-        z, buffers = self.embed(meta, whole.x, whole.mask, task.noise)
-        state = self.network.empty(z)
-        prediction, _ = self.read(meta, z, self.labels(whole.y, z), state, whole.mask)
-        function = losses.resolve(self.loss or task.objective, whole.y)
-        loss = losses.objective(function, prediction, whole.y, whole.mask)
+        together = Examples(torch.cat([s.x for s in sides]), torch.cat([s.y for s in sides]), mask)
+        z, buffers = self.embed(meta, together.x, mask, task.noise)
+        if self.whole_sequence:
+            order = _order(task.noise, sides, (_SUPPORT_ORDER, _QUERY_ORDER))
+            z, judged = _ordered(z, order), _ordered(together, order)
+            prediction, _ = self.read(meta, z, self.labels(judged.y, z), self.network.empty(z), judged.mask)
+        else:
+            rows, judged = task.support.y.shape[0], task.query
+            order = _order(task.noise, sides[:1], (_SUPPORT_ORDER,))
+            fast = self.remember(meta, _ordered(z[:rows], order), _ordered(task.support, order), self.network.empty(z))
+            prediction = self.answer(meta, fast, z[rows:])
+        function = losses.resolve(self.loss or task.objective, judged.y)
+        loss = losses.objective(function, prediction, judged.y, judged.mask)
         metrics = {"loss": loss.detach()}
-        if losses.judges_labels(function, prediction, whole.y):
-            metrics["accuracy"] = losses.accuracy(prediction.detach(), whole.y, whole.mask)
+        if losses.judges_labels(function, prediction, judged.y):
+            metrics["accuracy"] = losses.accuracy(prediction.detach(), judged.y, judged.mask)
         return loss, {"metrics": metrics, "buffers": buffers}
 
     def embed(
@@ -151,6 +153,21 @@ class MemoryLearner(BaseLearner):
         """Predictions along a sequence of embedded examples, each shown with the label before it, and the state after it."""
         before = torch.cat([torch.zeros_like(labels[:1]), labels[:-1]])
         return self._network(meta, torch.cat([z, before], -1), state, mask)
+
+    def remember(self, meta: Meta, z: Tensor, support: Examples, state: MemoryState) -> MemoryFast:
+        """What is kept of embedded support examples, read in their order."""
+        labels = self.labels(support.y, z)
+        _, state = self.read(meta, z, labels, state, support.mask)
+        mask = support.mask
+        last = labels[-1] if mask is None else (labels * _last(mask)[:, None].to(labels.dtype)).sum(0)
+        return MemoryFast(state, last, step=1)
+
+    def answer(self, meta: Meta, fast: MemoryFast, z: Tensor) -> Float[Tensor, "queries outputs"]:
+        """Predictions for embedded queries, each the next example after the support set on a copy of the state."""
+        queries = z.shape[0]
+        state = tree_map(lambda value: _repeated(value, queries), fast.state)
+        shown = torch.cat([z, _repeated(fast.label, queries)], -1)
+        return self._network(meta, shown[None], state)[0][0]
 
     def labels(self, y: Tensor, like: Tensor) -> Float[Tensor, "examples outputs"]:
         """One-hot labels, or the target values themselves."""
@@ -179,10 +196,9 @@ def _order(
     return torch.argsort(torch.cat(drawn), stable=True)
 
 
-def _ordered(side: Examples, order: Tensor | None) -> Examples:
-    if order is None:
-        return side
-    return Examples(side.x[order], side.y[order], None if side.mask is None else side.mask[order])
+def _ordered(value: T, order: Tensor | None) -> T:
+    """A tensor or Examples with the rows in this order."""
+    return value if order is None else tree_map(lambda v: v[order], value)
 
 
 def _last(mask: Tensor) -> Tensor:

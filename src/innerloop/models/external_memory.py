@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from innerloop.core import record
 
+_SHARPNESS = 10.0
 _TINY = 1e-8  # under the roots of squared lengths: an empty row is similar to nothing
 
 
@@ -83,6 +84,9 @@ class ExternalMemory(nn.Module):
         for layer in (self.from_input, self.from_state):
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -bound, bound)
+        if sharpen:  # a softmax over cosines is nearly flat over so many rows; begin where the most similar row stands out
+            with torch.no_grad():
+                self.to_heads.bias[-heads:] = _SHARPNESS
 
     def empty(self, like: Tensor) -> MemoryState:
         """The state before the first example: nothing was written, read or used."""
