@@ -30,6 +30,7 @@ class Declared:
     regression: it takes targets that are no labels.
     any_ways: one learner takes tasks of any number of classes.
     equivariant: permuting the names of the labels permutes predictions exactly.
+    needs_parameters: the model must have parameters; where not, the method brings networks of its own.
     order_free: the order of the support examples does not matter.
     training: settings of `fit` for the learning test.
     options: the method's own arguments in the learning test, beyond its recommended ones.
@@ -43,6 +44,7 @@ class Declared:
     regression: bool = True
     any_ways: bool = False
     equivariant: bool = False
+    needs_parameters: bool = True
     order_free: bool = True
     training: dict[str, Any] = dataclasses.field(default_factory=lambda: {"steps": 80, "outer_lr": 0.01})
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -53,13 +55,41 @@ DECLARED: dict[str, Declared] = {
     "meta_sgd": Declared(adds_parameters=True, learned_rate=True),
     "mamlpp": Declared(adds_parameters=True, learned_rate=True),
     "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
+    "mann": Declared(
+        adds_parameters=True,
+        inner_loop=False,
+        needs_parameters=False,
+        order_free=False,
+        training={"steps": 200, "outer_lr": 3e-3},
+        options={"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "sharpen": True},
+    ),
+    "metanet": Declared(
+        adds_parameters=True,
+        inner_loop=False,
+        needs_parameters=False,
+        order_free=False,
+        training={"steps": 150, "outer_lr": 3e-3},
+        options={"base_hidden": 16, "generator_hidden": 8, "groups": 2},
+    ),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),
 }
 NAMES = sorted(algorithms.ALGORITHMS)
 CASES = ("regression", "classification", "batch_norm")
-_SMALL = {"inner_steps": 2, "eval_steps": 3, "inner_lr": 0.05, "inner_batch": 3}
+_SMALL = {
+    "inner_steps": 2,
+    "eval_steps": 3,
+    "inner_lr": 0.05,
+    "inner_batch": 3,
+    "units": 5,
+    "memory_rows": 20,
+    "memory_columns": 4,
+    "heads": 2,
+    "base_hidden": 4,
+    "generator_hidden": 3,
+    "groups": 2,
+}
 
 
 def declared(name: str) -> Declared:

@@ -30,6 +30,14 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.protonet_method:protonet",
         "Nearest class mean in a learned embedding (Snell 2017).",
     ),
+    "mann": Entry(
+        "innerloop.algorithms.mann_method:mann",
+        "A controller with an external memory reads the task as a sequence (Santoro 2016).",
+    ),
+    "metanet": Entry(
+        "innerloop.algorithms.metanet_method:metanet",
+        "Fast weights made from loss gradients, beside slow ones (Munkhdalai 2017).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",

@@ -1,8 +1,18 @@
 """Learners of one task."""
 
 from innerloop.learners.gradient import GradientLearner
+from innerloop.learners.memory import MemoryLearner
+from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner, PrototypeLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.pooled import PooledLearner
 
-__all__ = ["GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PrototypeLearner"]
+__all__ = [
+    "GradientLearner",
+    "MemoryLearner",
+    "MetaNetLearner",
+    "MetricLearner",
+    "MultiStepLearner",
+    "PooledLearner",
+    "PrototypeLearner",
+]
