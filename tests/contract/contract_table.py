@@ -53,13 +53,29 @@ DECLARED: dict[str, Declared] = {
     "meta_sgd": Declared(adds_parameters=True, learned_rate=True),
     "mamlpp": Declared(adds_parameters=True, learned_rate=True),
     "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
+    "snail": Declared(
+        adds_parameters=True,
+        inner_loop=False,
+        order_free=False,
+        training={"steps": 300, "outer_lr": 3e-3},
+        options={"filters": 16, "keys": (16, 16), "values": (16, 16)},
+    ),
+    "lstm_metalearner": Declared(adds_parameters=True),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),
 }
 NAMES = sorted(algorithms.ALGORITHMS)
 CASES = ("regression", "classification", "batch_norm")
-_SMALL = {"inner_steps": 2, "eval_steps": 3, "inner_lr": 0.05, "inner_batch": 3}
+_SMALL = {
+    "inner_steps": 2,
+    "eval_steps": 3,
+    "inner_lr": 0.05,
+    "inner_batch": 3,
+    "filters": 6,
+    "keys": (4, 4),
+    "values": (4, 4),
+}
 
 
 def declared(name: str) -> Declared:

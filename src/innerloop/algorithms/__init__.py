@@ -30,6 +30,14 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.protonet_method:protonet",
         "Nearest class mean in a learned embedding (Snell 2017).",
     ),
+    "snail": Entry(
+        "innerloop.algorithms.snail_method:snail",
+        "Causal convolutions and attention over the support set (Mishra 2018).",
+    ),
+    "lstm_metalearner": Entry(
+        "innerloop.algorithms.lstm_metalearner_method:lstm_metalearner",
+        "An LSTM cell is the update rule (Ravi 2017).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",
