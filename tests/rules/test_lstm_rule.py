@@ -43,10 +43,9 @@ def learner(seed: int = 3, **options) -> il.MetaLearner:
 def set_gates(made: il.MetaLearner, rate: float) -> None:
     with torch.no_grad():
         for name, p in made.rule_by_name().items():
-            if name.startswith(("forget", "input")):
+            if name.startswith("gates"):
                 p.zero_()
-        made.rule_by_name()["forget/bias"].fill_(LARGE)
-        made.rule_by_name()["input/bias"].fill_(math.log(rate / (1 - rate)))
+        made.rule_by_name()["gates/bias"].copy_(torch.tensor([LARGE, math.log(rate / (1 - rate))]))
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
@@ -72,7 +71,7 @@ def test_a_shut_input_gate_moves_nothing_and_a_shut_forget_gate_forgets():
     meta = {k: torch.zeros_like(v) for k, v in rule.init_meta(params, None).items()}
 
     def moved(forget: float, rate: float) -> torch.Tensor:
-        given = {**meta, "forget/bias": torch.tensor(forget), "input/bias": torch.tensor(rate)}
+        given = {**meta, "gates/bias": torch.tensor([forget, rate])}
         return rule.update(given, grads, rule.init(given, params), params, loss=torch.tensor(1.0), step=0)[0]["a"]
 
     assert torch.allclose(moved(LARGE, -LARGE), params["a"])
@@ -85,8 +84,9 @@ def by_torch(made: il.MetaLearner, batch: Task) -> tuple[dict[str, torch.Tensor]
     rule = {k: p.detach().clone().requires_grad_() for k, p in made.rule_by_name().items()}
     cell = nn.LSTMCell(4, 20)
     del cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
-    cell.weight_ih, cell.weight_hh = rule["lstm/weight"][:, :4], rule["lstm/weight"][:, 4:]
-    cell.bias_ih, cell.bias_hh = rule["lstm/bias"], torch.zeros(80)
+    order = [*range(40), *range(60, 80), *range(40, 60)]  # torch has the new value third, we have it last
+    weight, bias = rule["lstm/weight"][order], rule["lstm/bias"][order]
+    cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh = weight[:, :4], weight[:, 4:], bias, torch.zeros(80)
     total = torch.zeros(())
     for i in range(len(batch.support.x)):
         theta, states = dict(params), dict.fromkeys(params)
@@ -101,7 +101,7 @@ def by_torch(made: il.MetaLearner, batch: Task) -> tuple[dict[str, torch.Tensor]
                 rows = []
                 for value in g:
                     row = []
-                    for number in (float(value), float(loss.detach())):
+                    for number in (float(loss.detach()), float(value)):
                         if abs(number) >= math.exp(-10):
                             row += [math.log(abs(number)) / 10, math.copysign(1.0, number)]
                         else:
@@ -110,8 +110,8 @@ def by_torch(made: il.MetaLearner, batch: Task) -> tuple[dict[str, torch.Tensor]
                 states[k] = cell(torch.tensor(rows), states[k])
                 hidden = states[k][0]
                 f, r = gates[k]
-                f = torch.cat([hidden, old[:, None], f[:, None]], 1) @ rule["forget/weight"] + rule["forget/bias"]
-                r = torch.cat([hidden, old[:, None], r[:, None]], 1) @ rule["input/weight"] + rule["input/bias"]
+                f = torch.cat([hidden, old[:, None], f[:, None]], 1) @ rule["gates/weight"][0] + rule["gates/bias"][0]
+                r = torch.cat([hidden, old[:, None], r[:, None]], 1) @ rule["gates/weight"][1] + rule["gates/bias"][1]
                 gates[k] = (f.sigmoid(), r.sigmoid())
                 theta[k] = (gates[k][0] * old - gates[k][1] * g).reshape(theta[k].shape)
         prediction = torch.func.functional_call(made.model, theta, (batch.query.x[i],))
@@ -147,16 +147,16 @@ def test_it_starts_as_slow_gradient_descent():
     rule = LSTMRule()
     for seed in range(5):
         meta = rule.init_meta({"w": torch.zeros(3)}, torch.Generator().manual_seed(seed))
-        assert 4 <= meta["forget/bias"] <= 6 and -5 <= meta["input/bias"] <= -4
-        assert all(v.abs().max() <= 0.01 for k, v in meta.items() if not k.startswith(("forget/b", "input/b")))
-        assert meta["lstm/weight"].shape == (80, 24) and meta["input/weight"].shape == (22,)
+        assert 4 <= meta["gates/bias"][0] <= 6 and -5 <= meta["gates/bias"][1] <= -4
+        assert all(v.abs().max() <= 0.01 for k, v in meta.items() if k != "gates/bias")
+        assert meta["lstm/weight"].shape == (80, 24) and meta["gates/weight"].shape == (2, 22)
 
 
 def test_preprocessing_is_continuous_and_keeps_size_and_sign():
     edge = math.exp(-10)
     found = preprocess(torch.tensor([1.0, -math.e, edge, -edge, edge / 2, 0.0]), 10.0)
     expected = [[0, 1], [0.1, -1], [-1, 1], [-1, -1], [-1, 0.5], [-1, 0]]
-    assert torch.allclose(found, torch.tensor(expected), atol=1e-12)
+    assert torch.allclose(found.T, torch.tensor(expected), atol=1e-12)
 
 
 def test_hidden_has_to_be_a_size():

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from innerloop.core import UpdateRule
 
-_FEATURES = 4  # gradient and loss, each preprocessed to two numbers
-
 
 @dataclasses.dataclass(frozen=True)
 class LSTMRule(UpdateRule):
@@ -49,21 +47,19 @@ class LSTMRule(UpdateRule):
             return drawn(-self.spread, self.spread, *shape)
 
         return {
-            "lstm/weight": small(4 * self.hidden, _FEATURES + self.hidden),
+            "lstm/weight": small(4 * self.hidden, 4 + self.hidden),
             "lstm/bias": small(4 * self.hidden),
-            "forget/weight": small(self.hidden + 2),
-            "forget/bias": drawn(*self.forget_bias),
-            "input/weight": small(self.hidden + 2),
-            "input/bias": drawn(*self.input_bias),
+            "gates/weight": small(2, self.hidden + 2),
+            "gates/bias": torch.stack([drawn(*self.forget_bias), drawn(*self.input_bias)]),
         }
 
     def init(self, meta: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> dict[str, Tensor]:
         del meta
         like, count = next(iter(params.values())), sum(p.numel() for p in params.values())
         return {
-            "hidden": like.new_zeros(count, self.hidden),
-            "cell": like.new_zeros(count, self.hidden),
-            "gates": like.new_zeros(count, 2),
+            "hidden": like.new_zeros(self.hidden, count),
+            "cell": like.new_zeros(self.hidden, count),
+            "gates": like.new_zeros(2, count),
         }
 
     def update(
@@ -79,32 +75,25 @@ class LSTMRule(UpdateRule):
         del step
         theta = torch.cat([p.reshape(-1) for p in params.values()])
         grad = torch.cat([grads[name].reshape(-1) for name in params])
-        seen = preprocess(torch.cat([grad, loss.reshape(1)]), self.p)
-        inputs = torch.cat([seen[:-1], seen[-1:].expand(len(theta), -1), state["hidden"]], -1)
-        write, keep, value, read = torch.nn.functional.linear(inputs, meta["lstm/weight"], meta["lstm/bias"]).chunk(
-            4, -1
-        )
-        cell = torch.sigmoid(keep) * state["cell"] + torch.sigmoid(write) * torch.tanh(value)
-        hidden = torch.sigmoid(read) * torch.tanh(cell)
-        forget, rate = (
-            torch.sigmoid(
-                hidden @ meta[f"{gate}/weight"][:-2]
-                + theta * meta[f"{gate}/weight"][-2]
-                + state["gates"][:, i] * meta[f"{gate}/weight"][-1]
-                + meta[f"{gate}/bias"]
-            )
-            for i, gate in enumerate(("forget", "input"))
-        )
-        moved = forget * theta - rate * grad
+        # One column a number of the model, so that each gate is one piece of memory; the loss is the same for all of them.
+        of_loss, of_grad, of_hidden = meta["lstm/weight"].split([2, 2, self.hidden], -1)
+        same = meta["lstm/bias"] + of_loss @ preprocess(loss.reshape(1), self.p)[:, 0]
+        gates = of_grad @ preprocess(grad, self.p) + of_hidden @ state["hidden"] + same[:, None]
+        write, keep, read, value = gates.split(self.hidden)
+        cell = keep.sigmoid() * state["cell"] + write.sigmoid() * value.tanh()
+        hidden = read.sigmoid() * cell.tanh()
+        of_hidden, of_theta, of_gate = meta["gates/weight"].split([self.hidden, 1, 1], -1)
+        gates = of_hidden @ hidden + of_theta * theta + of_gate * state["gates"] + meta["gates/bias"][:, None]
+        gates = gates.sigmoid()  # (2, numbers): what is kept of a number, and the rate of its gradient
+        moved = gates[0] * theta - gates[1] * grad
         pieces = moved.split([p.numel() for p in params.values()])
         new = {name: piece.reshape(p.shape) for (name, p), piece in zip(params.items(), pieces, strict=True)}
-        return new, {"hidden": hidden, "cell": cell, "gates": torch.stack([forget, rate], -1)}
+        return new, {"hidden": hidden, "cell": cell, "gates": gates}
 
 
-def preprocess(value: Float[Tensor, " numbers"], p: float) -> Float[Tensor, "numbers 2"]:
+def preprocess(value: Float[Tensor, " numbers"], p: float) -> Float[Tensor, "2 numbers"]:
     """Size and sign of numbers of very different sizes: (log|x| / p, sign x), and (-1, e^p x) where |x| is below e^-p."""
-    size = value.abs()
-    smallest = math.exp(-p)
-    large = torch.stack([size.clamp(min=smallest).log() / p, value.sign()], -1)
-    small = torch.stack([-torch.ones_like(value), math.exp(p) * value], -1)
-    return torch.where((size >= smallest)[:, None], large, small)
+    size, smallest = value.abs(), math.exp(-p)
+    large = torch.stack([size.clamp(min=smallest).log() / p, value.sign()])
+    small = torch.stack([torch.full_like(value, -1.0), math.exp(p) * value])
+    return torch.where(size >= smallest, large, small)
