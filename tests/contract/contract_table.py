@@ -60,7 +60,9 @@ DECLARED: dict[str, Declared] = {
         training={"steps": 300, "outer_lr": 3e-3},
         options={"filters": 16, "keys": (16, 16), "values": (16, 16)},
     ),
-    "lstm_metalearner": Declared(adds_parameters=True, options={"inner_steps": 5}),
+    "lstm_metalearner": Declared(
+        adds_parameters=True, training={"steps": 50, "outer_lr": 0.01}, options={"inner_steps": 5}
+    ),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),

@@ -126,7 +126,8 @@ def recipes() -> list[Recipe]:
             training={
                 "steps": 20_000,
                 "num_tasks": 4,
-                "outer_lr": 3e-3,
+                "outer_lr": 1e-3,
+                "rule_lr": 1e-2,
                 "schedule": "cosine",
                 "clip_norm": 1.0,
                 "valid_tasks": 100,

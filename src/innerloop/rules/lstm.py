@@ -91,7 +91,7 @@ class LSTMRule(UpdateRule):
         return new, {"hidden": hidden, "cell": cell, "gates": gates}
 
 
-def preprocess(value: Float[Tensor, " numbers"], p: float) -> Float[Tensor, "2 numbers"]:
+def preprocess(value: Float[Tensor, " numbers"], p: float) -> Float[Tensor, "two numbers"]:
     """Size and sign of numbers of very different sizes: (log|x| / p, sign x), and (-1, e^p x) where |x| is below e^-p."""
     size, smallest = value.abs(), math.exp(-p)
     large = torch.stack([size.clamp(min=smallest).log() / p, value.sign()])
