@@ -70,6 +70,15 @@ DECLARED: dict[str, Declared] = {
         order_free=False,
         training={"steps": 150, "outer_lr": 3e-3},
         options={"base_hidden": 16, "generator_hidden": 8, "groups": 2},
+    "snail": Declared(
+        adds_parameters=True,
+        inner_loop=False,
+        order_free=False,
+        training={"steps": 300, "outer_lr": 3e-3},
+        options={"filters": 16, "keys": (16, 16), "values": (16, 16)},
+    ),
+    "lstm_metalearner": Declared(
+        adds_parameters=True, training={"steps": 50, "outer_lr": 0.01}, options={"inner_steps": 5}
     ),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
@@ -89,6 +98,9 @@ _SMALL = {
     "base_hidden": 4,
     "generator_hidden": 3,
     "groups": 2,
+    "filters": 6,
+    "keys": (4, 4),
+    "values": (4, 4),
 }
 
 

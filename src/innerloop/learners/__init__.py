@@ -6,6 +6,7 @@ from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner, PrototypeLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.pooled import PooledLearner
+from innerloop.learners.sequence import SequenceLearner
 
 __all__ = [
     "GradientLearner",
@@ -15,4 +16,5 @@ __all__ = [
     "MultiStepLearner",
     "PooledLearner",
     "PrototypeLearner",
+    "SequenceLearner",
 ]

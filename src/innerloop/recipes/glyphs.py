@@ -57,6 +57,19 @@ def recipes() -> list[Recipe]:
             {"train_ways": 20, "train_queries": 5},
             {"outputs": None, "downsample": "max_pool"},
         ),
+        _glyphs(
+            "snail",
+            {"max_examples": 5, "filters": 32, "keys": (32, 64, 64), "values": (32, 64, 64)},
+            {**_ADAM, "outer_lr": 1e-3, "steps": 1_200},
+            {"train_queries": 2},
+            {"outputs": None},
+        ),
+        _glyphs(
+            "lstm_metalearner",
+            {"inner_steps": 5},
+            {**_ADAM, "rule_lr": 2e-2, "clip_norm": 1.0, "num_tasks": 4, "steps": 180},
+            model={"filters": 16},
+        ),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),
         _glyphs(
             "multitask_average",

@@ -117,6 +117,26 @@ def recipes() -> list[Recipe]:
     found += _meta_sgd(20, "maml", ("1.29", "0.76", "0.48"))
     found += with_cpu(
         _sine(
+            "sine-lstm-metalearner",
+            "Sine of Finn et al., trained on 10 points and tested on 5, 5 steps of the LSTM meta-learner.",
+            "lstm_metalearner",
+            {"inner_steps": 5},
+            (Evaluation(steps=_ONE_FIVE_TEN),),
+            source="this project; the paper has no regression",
+            training={
+                "steps": 20_000,
+                "num_tasks": 4,
+                "outer_lr": 1e-3,
+                "rule_lr": 1e-2,
+                "schedule": "cosine",
+                "clip_norm": 1.0,
+                "valid_tasks": 100,
+            },
+        ),
+        steps=2_500,
+    )
+    found += with_cpu(
+        _sine(
             "sine-reptile",
             "Reptile's sine: 64-64 tanh net, 32 steps of SGD at 0.02 on 10 points; its result is a figure.",
             "reptile",
