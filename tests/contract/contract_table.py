@@ -30,6 +30,7 @@ class Declared:
     regression: it takes targets that are no labels.
     any_ways: one learner takes tasks of any number of classes.
     equivariant: permuting the names of the labels permutes predictions exactly.
+    needs_parameters: the model must have parameters; where not, the method brings networks of its own.
     order_free: the order of the support examples does not matter.
     training: settings of `fit` for the learning test.
     options: the method's own arguments in the learning test, beyond its recommended ones.
@@ -43,6 +44,7 @@ class Declared:
     regression: bool = True
     any_ways: bool = False
     equivariant: bool = False
+    needs_parameters: bool = True
     order_free: bool = True
     training: dict[str, Any] = dataclasses.field(default_factory=lambda: {"steps": 80, "outer_lr": 0.01})
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -53,6 +55,9 @@ DECLARED: dict[str, Declared] = {
     "meta_sgd": Declared(adds_parameters=True, learned_rate=True),
     "mamlpp": Declared(adds_parameters=True, learned_rate=True),
     "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
+    "cnp": Declared(
+        inner_loop=False, adds_parameters=True, needs_parameters=False, training={"steps": 150, "outer_lr": 0.003}
+    ),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),

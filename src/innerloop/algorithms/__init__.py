@@ -30,6 +30,10 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.protonet_method:protonet",
         "Nearest class mean in a learned embedding (Snell 2017).",
     ),
+    "cnp": Entry(
+        "innerloop.algorithms.cnp_method:cnp",
+        "The mean of the examples' codes, decoded to a normal distribution at each query (Garnelo 2018).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",

@@ -3,6 +3,7 @@
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.metric import MetricLearner, PrototypeLearner
 from innerloop.learners.multi_step import MultiStepLearner
+from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 
-__all__ = ["GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PrototypeLearner"]
+__all__ = ["ConditionalLearner", "GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PrototypeLearner"]
