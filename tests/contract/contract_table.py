@@ -56,7 +56,19 @@ DECLARED: dict[str, Declared] = {
     "mamlpp": Declared(adds_parameters=True, learned_rate=True),
     "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
     "cnp": Declared(
-        inner_loop=False, adds_parameters=True, needs_parameters=False, training={"steps": 150, "outer_lr": 0.003}
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        equivariant=True,
+        training={"steps": 100, "outer_lr": 0.003},
+        options={"width": 32},
+    ),
+    "anp": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        training={"steps": 150, "outer_lr": 0.003},
+        options={"width": 32, "heads": 4},
     ),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),

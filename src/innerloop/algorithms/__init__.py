@@ -34,6 +34,10 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.cnp_method:cnp",
         "The mean of the examples' codes, decoded to a normal distribution at each query (Garnelo 2018).",
     ),
+    "anp": Entry(
+        "innerloop.algorithms.anp_method:anp",
+        "A neural process whose queries attend to the support examples, with a latent variable (Kim 2019).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",

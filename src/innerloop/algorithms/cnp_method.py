@@ -21,7 +21,11 @@ from innerloop.models.cross_attention import layers
 from innerloop.outer import Outer
 
 
-@method(model={"name": "mlp", "hidden": (), "outputs": None}, brings_networks=True)
+@method(
+    classification={"score_support": False},
+    model={"name": "mlp", "hidden": (), "outputs": None},
+    brings_networks=True,
+)
 def cnp(
     model: nn.Module,
     *,
@@ -39,8 +43,9 @@ def cnp(
     """Conditional neural processes: ``y ~ N(mean, sd^2)``, both decoded from x and the mean code of the support set.
 
     ``r = mean of encoder(f(x), y)`` over the support examples, ``(mean, sd) = decoder(f(x), r)``. Trained by the likelihood of
-    the targets. Labels are given to the encoder as ones and zeros, and the decoder's first half is then the logits. There
-    is no inner loop and no rate: looking at the support set is one step.
+    the targets. With labels, codes are averaged class by class, and the decoder gives a class's logit from f(x) and that class's
+    mean (the paper's decoder reads all classes' means side by side). There is no inner loop and no rate: looking at the support
+    set is one step.
 
     Args:
         model: ``f``, any nn.Module; its output, flattened, is the embedding of x. ``il.models.mlp(1, None, hidden=())`` hands

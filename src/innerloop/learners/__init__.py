@@ -1,9 +1,10 @@
 """Learners of one task."""
 
+from innerloop.learners.attentive_process import AttentiveLearner
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.metric import MetricLearner, PrototypeLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 
-__all__ = ["ConditionalLearner", "GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PrototypeLearner"]
+__all__ = ["AttentiveLearner", "ConditionalLearner", "GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PrototypeLearner"]

@@ -56,7 +56,8 @@ class ConditionalFast:
     """What a conditional neural process knows of a task.
 
     Attributes:
-        r: (width,) the mean of the support examples' codes; zeros before the first step.
+        r: (1, width) the mean of the support examples' codes, or (classes, width) that of each class; zeros before the
+            first step, and for a class without support.
         step: how many steps came before.
         labels: whether targets are labels.
     """
@@ -70,6 +71,8 @@ class ConditionalFast:
 class ConditionalLearner(GaussianLearner):
     """``r = mean of encoder(z, y)`` over the support set; the decoder reads a query's z and r.
 
+    Labels are averaged class by class; the decoder reads z and one class's mean at a time, and gives the logit of that class.
+
     Args:
         width: of r.
         score_support: the loss is over the support examples too.
@@ -79,16 +82,26 @@ class ConditionalLearner(GaussianLearner):
     score_support: bool = True
 
     def init(self, meta: Meta, task: Task) -> ConditionalFast:
-        like = next(iter(meta.params.values()))
-        return ConditionalFast(like.new_zeros(self.width), 0, not task.support.y.is_floating_point())
+        labels = not task.support.y.is_floating_point()
+        like = next(p for p in meta.params.values() if p.is_floating_point())
+        return ConditionalFast(like.new_zeros(self.outputs if labels else 1, self.width), 0, labels)
 
     def look(self, meta: Meta, fast: ConditionalFast, z: Tensor, y: Tensor, counts: Tensor) -> ConditionalFast:
-        codes = self.net(meta, "encoder", torch.cat([z, y], -1))
-        return dataclasses.replace(fast, r=mean_over(codes, counts), step=1)
+        # A class's mean says which class it is by its place: its examples' codes need not.
+        codes = self.net(meta, "encoder", torch.cat([z, torch.zeros_like(y) if fast.labels else y], -1))
+        weight = (y if fast.labels else torch.ones_like(y[:, :1])) * counts[:, None]
+        r = weight.T @ codes / weight.sum(0).clamp(min=1.0)[:, None]
+        return dataclasses.replace(fast, r=r, step=1)
 
     def distribution(self, meta: Meta, fast: ConditionalFast, z: Tensor) -> Gaussians:
-        r = fast.r.expand(z.shape[0], -1)
-        return self.gaussians(self.net(meta, "decoder", torch.cat([z, r], -1))[None])
+        pairs = torch.cat(
+            [z[:, None].expand(-1, fast.r.shape[0], -1), fast.r.expand(z.shape[0], *fast.r.shape)], -1
+        )
+        raw = self.net(meta, "decoder", pairs.flatten(0, 1)).reshape(*pairs.shape[:2], -1)
+        if fast.labels:
+            logits = raw[None, ..., 0]
+            return Gaussians(logits, torch.ones_like(logits))
+        return self.gaussians(raw.transpose(0, 1))
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step

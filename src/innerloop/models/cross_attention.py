@@ -44,23 +44,23 @@ class CrossAttention(nn.Module):
         queries: Float[Tensor, "query width"],
         keys: Float[Tensor, "support width"],
         values: Float[Tensor, "support width"],
-        counts: Float[Tensor, " support"],
-    ) -> Float[Tensor, "query width"]:
-        """For each query the weighted mean of the values.
+        counts: Float[Tensor, "*groups support"],
+    ) -> Float[Tensor, "*groups query width"]:
+        """For each query the weighted mean of the values, once for each group of examples.
 
         Args:
             queries, keys: what is compared.
-            values: what is averaged.
-            counts: 1 for an example that counts, 0 for padding.
+            values: what is averaged; where no example of a group counts, zeros are.
+            counts: 1 for an example that counts, 0 for one that does not.
         """
 
         def heads(x: Tensor) -> Tensor:
             return x.reshape(x.shape[0], self.heads, -1).transpose(0, 1)
 
         q, k, v = heads(self.query(queries)), heads(self.key(keys)), heads(self.value(values))
-        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + (counts - 1) * _FAR
-        mixed = torch.softmax(scores, -1) @ v
-        return self.out(mixed.transpose(0, 1).reshape(queries.shape[0], -1))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + ((counts - 1) * _FAR)[..., None, None, :]
+        mixed = torch.softmax(scores, -1) @ v * counts.amax(-1)[..., None, None, None]
+        return self.out(mixed.transpose(-3, -2).flatten(-2))
 
 
 class AttentionBlock(nn.Module):
