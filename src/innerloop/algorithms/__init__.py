@@ -38,6 +38,10 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.anp_method:anp",
         "A neural process whose queries attend to the support examples, with a latent variable (Kim 2019).",
     ),
+    "pfn": Entry(
+        "innerloop.algorithms.pfn_method:pfn",
+        "A transformer trained on tasks from a prior, which reads the support set as its context (Mueller 2022).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",

@@ -22,7 +22,11 @@ from innerloop.models.cross_attention import AttentionBlock, CrossAttention, lay
 from innerloop.outer import Outer
 
 
-@method(model={"name": "mlp", "hidden": (), "outputs": None}, brings_networks=True)
+@method(
+    classification={"score_support": False, "latent": False},
+    model={"name": "mlp", "hidden": (), "outputs": None},
+    brings_networks=True,
+)
 def anp(
     model: nn.Module,
     *,
@@ -37,6 +41,7 @@ def anp(
     latent: bool = True,
     samples: int = 0,
     min_sd: float = 0.1,
+    score_support: bool = True,
     loss: LossArgument = None,
     batch_norm: BatchNormPolicy = "running",
     inductive: bool = False,
@@ -62,6 +67,7 @@ def anp(
         latent: False: no latent variable, so no bound and no noise: an attentive conditional neural process.
         samples: how many values of the latent variable a prediction averages over, drawn from the task's key; 0: its mean.
         min_sd: the least standard deviation; ``sd = min_sd + (1 - min_sd) softplus(.)`` as the authors' code. In units of y.
+        score_support: the targets are the support and the query examples, as in the paper; False: the queries alone.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits), or a name, in place of minus the log density; None: that, and
             cross-entropy for labels.
         batch_norm: policy of the model's BatchNorm layers; "running": in meta-training the statistics of the task's support
@@ -113,6 +119,7 @@ def anp(
             latent_size=size,
             samples=samples,
             self_attention=self_attention,
+            score_support=score_support,
         )
         return learner, Backprop(learner, engine)
 

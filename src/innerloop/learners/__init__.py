@@ -6,5 +6,6 @@ from innerloop.learners.metric import MetricLearner, PrototypeLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
+from innerloop.learners.prior_fitted import PriorFittedLearner
 
-__all__ = ["AttentiveLearner", "ConditionalLearner", "GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PrototypeLearner"]
+__all__ = ["AttentiveLearner", "ConditionalLearner", "GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PriorFittedLearner", "PrototypeLearner"]

@@ -65,12 +65,14 @@ class AttentiveLearner(GaussianLearner):
         latent_size: numbers in the latent variable; 0: there is none.
         samples: how many values of it a prediction averages over; 0: its mean alone.
         self_attention: self-attention blocks behind each encoder.
+        score_support: the support examples are targets too.
     """
 
     width: int = 128
     latent_size: int = 128
     samples: int = 0
     self_attention: int = 1
+    score_support: bool = True
 
     def init(self, meta: Meta, task: Task) -> AttentiveFast:
         like = next(p for p in meta.params.values() if p.is_floating_point())
@@ -129,7 +131,7 @@ class AttentiveLearner(GaussianLearner):
         return self.gaussians(raw[:, :, 0])
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
-        """Minus the evidence lower bound, a target: the targets are the support and the query examples."""
+        """Minus the evidence lower bound, divided by the number of targets."""
         del outer_step
         both, z, buffers = self.embed_both(meta, task)
         support, query, shots = task.support, task.query, task.support.y.shape[0]
@@ -144,9 +146,11 @@ class AttentiveLearner(GaussianLearner):
             fast = dataclasses.replace(fast, latent=after.mean + after.sd * fast.draws)
             gap = divergence(after, before)
             extra["kl"] = gap.detach()
-        found = self.distribution(meta, fast, z)
-        loss = self.score(found, task, both, counts)
+        found = self.distribution(meta, fast, z if self.score_support else z[shots:])
+        judged = both if self.score_support else query
+        number = counts_of(judged, z)
+        loss = self.score(found, task, judged, number)
         if gap is not None:
-            loss = loss + gap / counts.sum().clamp(min=1.0)
+            loss = loss + gap / number.sum().clamp(min=1.0)
         asked = Gaussians(*(part[:, -query.y.shape[0] :] for part in found))
         return loss, {"metrics": {**self.metrics(loss, asked, task), **extra}, "buffers": buffers}
