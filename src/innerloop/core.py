@@ -26,9 +26,7 @@ from innerloop import recompute
 from innerloop.errors import ConfigError
 
 T = TypeVar("T")
-_NO_DISTRIBUTION = (
-    "this method predicts values without a distribution; use one that predicts a standard deviation, such as a neural process"
-)
+_NO_DISTRIBUTION = "this method predicts values without a distribution; use one that predicts a standard deviation, such as a neural process"
 _BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
 
 

@@ -68,8 +68,8 @@ def anp(
         samples: how many values of the latent variable a prediction averages over, drawn from the task's key; 0: its mean.
         min_sd: the least standard deviation; ``sd = min_sd + (1 - min_sd) softplus(.)`` as the authors' code. In units of y.
         score_support: the targets are the support and the query examples, as in the paper; False: the queries alone.
-        loss: ``loss(prediction, y) -> scalar`` on means (or logits), or a name, in place of minus the log density; None: that, and
-            cross-entropy for labels.
+        loss: ``loss(prediction, y) -> scalar`` on means (or logits), or a name; None: minus the log density of floating targets
+            (also where the problem says "mse"), cross-entropy for labels.
         batch_norm: policy of the model's BatchNorm layers; "running": in meta-training the statistics of the task's support
             and query examples together, in evaluation their running mean.
         inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.

@@ -99,7 +99,9 @@ def cnp(
 def checked_outputs(outputs: int | None, features: int, min_sd: float = 0.0) -> int:
     """How many outputs there are; ConfigError for fewer than one, or for a least standard deviation that cannot be."""
     if not (math.isfinite(min_sd) and 0 <= min_sd < 1):
-        raise ConfigError(f"min_sd expected a number from 0 to below 1, got {min_sd}; scale the targets if they vary less")
+        raise ConfigError(
+            f"min_sd expected a number from 0 to below 1, got {min_sd}; scale the targets if they vary less"
+        )
     found = features if outputs is None else outputs
     if found < 1:
         raise ConfigError(f"outputs expected at least 1, got {found}; give the numbers in a target, or the classes")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.cnp_method import checked_outputs
@@ -33,16 +32,6 @@ class _Head(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return self.out(self.norm(h))
-
-
-class _Bars(_Head):
-    """The logits of the bars, and where the bars are."""
-
-    borders: Tensor
-
-    def __init__(self, width: int, outputs: int, borders: Sequence[float]) -> None:
-        super().__init__(width, outputs * (len(borders) - 1))
-        self.register_buffer("borders", torch.tensor(borders, dtype=torch.get_default_dtype()), persistent=False)
 
 
 @method(model={"name": "mlp", "hidden": (), "outputs": None}, brings_networks=True)
@@ -108,12 +97,12 @@ def pfn(
         "inputs": nn.Linear(features, width),
         "targets": nn.Linear(outputs, width),
         "blocks": nn.ModuleList(AttentionBlock(width, heads, expansion * width) for _ in range(depth)),
-        "bars": _Bars(width, outputs, places),
+        "bars": _Head(width, outputs * (len(places) - 1)),
         "classes": _Head(width, outputs),
     }
 
     def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = PriorFittedLearner(pure, outputs, loss, width=width, depth=depth)
+        learner = PriorFittedLearner(pure, outputs, loss, width=width, depth=depth, borders=places)
         return learner, Backprop(learner, engine)
 
     return MetaLearner(

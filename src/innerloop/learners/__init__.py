@@ -8,4 +8,13 @@ from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.prior_fitted import PriorFittedLearner
 
-__all__ = ["AttentiveLearner", "ConditionalLearner", "GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PriorFittedLearner", "PrototypeLearner"]
+__all__ = [
+    "AttentiveLearner",
+    "ConditionalLearner",
+    "GradientLearner",
+    "MetricLearner",
+    "MultiStepLearner",
+    "PooledLearner",
+    "PriorFittedLearner",
+    "PrototypeLearner",
+]

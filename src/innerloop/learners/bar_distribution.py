@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -41,9 +42,11 @@ def _with_ends(inner: Tensor, end: float) -> list[float]:
 def checked_borders(borders: Sequence[float]) -> tuple[float, ...]:
     """Borders as a tuple; ConfigError unless they are finite, ascending and at least four."""
     found = tuple(float(b) for b in borders)
-    ascending = all(a < b for a, b in zip(found[:-1], found[1:], strict=True))
+    ascending = all(a < b for a, b in itertools.pairwise(found))
     if len(found) < 4 or not ascending or not all(math.isfinite(b) for b in found):
-        raise ConfigError(f"borders expected at least 4 finite numbers that ascend, got {len(found)}; see fitted_borders")
+        raise ConfigError(
+            f"borders expected at least 4 finite numbers that ascend, got {len(found)}; see fitted_borders"
+        )
     return found
 
 
@@ -74,7 +77,9 @@ def bar_moments(
     widths = borders.diff()
     scale = widths[[0, -1]] * _HALF_NORMAL_SCALE
     reach = scale * math.sqrt(2 / math.pi)
-    means = torch.cat([(borders[1] - reach[0])[None], (borders[1:-2] + borders[2:-1]) / 2, (borders[-2] + reach[1])[None]])
+    means = torch.cat(
+        [(borders[1] - reach[0])[None], (borders[1:-2] + borders[2:-1]) / 2, (borders[-2] + reach[1])[None]]
+    )
     tails = scale.square() * (1 - 2 / math.pi)
     spreads = torch.cat([tails[:1], widths[1:-1].square() / 12, tails[1:]])
     chances = torch.softmax(logits, -1)

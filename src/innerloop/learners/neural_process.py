@@ -30,7 +30,9 @@ class GaussianLearner(PredictiveLearner):
 
     def gaussians(self, raw: Float[Tensor, "samples query both"]) -> Gaussians:
         """The decoder's output, taken apart."""
-        return Gaussians(raw[..., : self.outputs], self.min_sd + (1 - self.min_sd) * F.softplus(raw[..., self.outputs :]))
+        return Gaussians(
+            raw[..., : self.outputs], self.min_sd + (1 - self.min_sd) * F.softplus(raw[..., self.outputs :])
+        )
 
     def outputs_of(self, found: Gaussians, labels: bool) -> Tensor:
         if labels and found.mean.shape[0] > 1:
@@ -94,9 +96,7 @@ class ConditionalLearner(GaussianLearner):
         return dataclasses.replace(fast, r=r, step=1)
 
     def distribution(self, meta: Meta, fast: ConditionalFast, z: Tensor) -> Gaussians:
-        pairs = torch.cat(
-            [z[:, None].expand(-1, fast.r.shape[0], -1), fast.r.expand(z.shape[0], *fast.r.shape)], -1
-        )
+        pairs = torch.cat([z[:, None].expand(-1, fast.r.shape[0], -1), fast.r.expand(z.shape[0], *fast.r.shape)], -1)
         raw = self.net(meta, "decoder", pairs.flatten(0, 1)).reshape(*pairs.shape[:2], -1)
         if fast.labels:
             logits = raw[None, ..., 0]

@@ -86,7 +86,9 @@ class PredictiveLearner(BaseLearner):
         if fast.labels:
             raise ConfigError("predict_std expected a regression task, got classes; use predict_proba")
         if self.loss is not None:
-            raise ConfigError("this learner was trained with a loss of its own (loss=...), so its spread was not; leave it out")
+            raise ConfigError(
+                "this learner was trained with a loss of its own (loss=...), so its spread was not; leave it out"
+            )
         return self.std_of(self.distribution(meta, fast, self.embed(meta, x, mask)[0]))
 
     def log_density(self, meta: Meta, fast: Any, query: Examples) -> Tensor:
@@ -103,7 +105,7 @@ class PredictiveLearner(BaseLearner):
     def score(self, found: Any, task: Task, side: Examples, counts: Tensor) -> Tensor:
         """The loss on some examples: minus the mean log density, unless a loss was given that says otherwise."""
         given = self.loss or task.objective
-        if side.y.is_floating_point() and given not in (None, "mse", losses.mse) or self.loss is not None:
+        if (side.y.is_floating_point() and given not in (None, "mse", losses.mse)) or self.loss is not None:
             function = losses.resolve(given, side.y)
             return losses.objective(function, self.outputs_of(found, not side.y.is_floating_point()), side.y, side.mask)
         return -(self.judged(found, side.y) * counts).sum() / counts.sum().clamp(min=1.0)

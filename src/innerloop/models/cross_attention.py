@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -24,7 +25,7 @@ def layers(inputs: int, width: int, outputs: int, depth: int) -> nn.Sequential:
             raise ConfigError(f"{what} expected at least 1, got {value}; raise it")
     sizes = [inputs, *[width] * (depth - 1), outputs]
     made: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in itertools.pairwise(sizes):
         made += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*made[:-1])
 
