@@ -26,7 +26,10 @@ from innerloop import recompute
 from innerloop.errors import ConfigError
 
 T = TypeVar("T")
-_NO_DISTRIBUTION = "this method predicts values without a distribution; use one that predicts a standard deviation, such as a neural process"
+_NO_DISTRIBUTION = (
+    "expected a method that predicts a distribution, such as a neural process, got one that predicts values without a "
+    "distribution; use predict"
+)
 _BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
 
 

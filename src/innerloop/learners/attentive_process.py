@@ -89,14 +89,17 @@ class AttentiveLearner(GaussianLearner):
         return dataclasses.replace(blank, draws=draws, latent=belief.mean + belief.sd * draws)
 
     def look(self, meta: Meta, fast: AttentiveFast, z: Tensor, y: Tensor, counts: Tensor) -> AttentiveFast:
-        members = y.T * counts if fast.labels else counts[None]
-        told = self.told(y, fast.labels)
-        codes = self.encoded(meta, "encoder", z, told, counts)
-        seen = dataclasses.replace(fast, keys=self.net(meta, "keys", z), codes=codes, members=members, step=1)
+        seen = self.attended(meta, fast, z, y, counts)
         if fast.draws is None:
             return seen
-        belief = self.latent_of(meta, z, told, counts)
+        belief = self.latent_of(meta, z, self.told(y, fast.labels), counts)
         return dataclasses.replace(seen, latent=belief.mean + belief.sd * fast.draws)
+
+    def attended(self, meta: Meta, fast: AttentiveFast, z: Tensor, y: Tensor, counts: Tensor) -> AttentiveFast:
+        """The support set as attention reads it; the latent variable as it was."""
+        members = y.T * counts if fast.labels else counts[None]
+        codes = self.encoded(meta, "encoder", z, self.told(y, fast.labels), counts)
+        return dataclasses.replace(fast, keys=self.net(meta, "keys", z), codes=codes, members=members, step=1)
 
     def told(self, y: Tensor, labels: bool) -> Tensor:
         """Targets as the encoders read them: which class an example is of is said by where it counts, not here."""
@@ -136,7 +139,7 @@ class AttentiveLearner(GaussianLearner):
         both, z, buffers = self.embed_both(meta, task)
         support, query, shots = task.support, task.query, task.support.y.shape[0]
         y, counts = self.coded(both.y, z), counts_of(both, z)
-        fast = self.look(meta, self.init(meta, task), z[:shots], y[:shots], counts_of(support, z))
+        fast = self.attended(meta, self.init(meta, task), z[:shots], y[:shots], counts_of(support, z))
         extra: dict[str, Tensor] = {}
         gap: Tensor | None = None
         if fast.draws is not None:
