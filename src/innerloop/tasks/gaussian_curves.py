@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -112,6 +113,16 @@ class GaussianProcessTasks(TaskDistribution):
             mask = torch.arange(x.shape[1], device=x.device) < count[:, None]
             y = y * mask  # padding knows nothing of the curve
         return Examples(x.to(dtype)[..., None], y.to(dtype)[..., None], mask)
+
+    def posterior_curve(self, key: Int64[Tensor, " one"], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of a new noisy value at ``x`` (points,), exactly, for the one task of this key."""
+        from innerloop.tasks.gaussian_process_answers import posterior  # built on this module
+
+        task = self.from_keys(key)
+        grid = x.to(torch.float64).reshape(1, -1, 1)
+        asked = dataclasses.replace(task, query=Examples(grid, torch.zeros_like(grid)))
+        found = posterior(self.kernel, self.hyperparameters(key), self.noise, asked)
+        return found.mean[0], found.variance[0].sqrt()
 
     def default_model(self) -> nn.Module:
         """The sine's network, 1-40-40-1 with ReLU."""
