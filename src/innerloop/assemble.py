@@ -16,8 +16,11 @@ from innerloop import tasks as problems
 from innerloop.bundle import remake
 from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
+from innerloop.learners.bar_distribution import fitted_borders
 from innerloop.registry import load
 from innerloop.training.run_config import read_run_config
+
+_TASKS_FOR_BORDERS = 2_000
 
 
 def assemble(
@@ -59,7 +62,20 @@ def assemble(
     _check_names(f"algorithm {algorithm}", make_learner, options)
     if "outputs" in inspect.signature(make_learner).parameters:  # of networks that it puts behind the model
         options.setdefault("outputs", family.train.output_size)
+    _set_borders(make_learner, options, family)
     return make_learner(net, **options), family
+
+
+def _set_borders(make_learner: Callable[..., Any], options: dict[str, Any], family: TaskFamily) -> None:
+    """Give a method that predicts histograms borders that suit the targets of the problem's training tasks."""
+    parameters = inspect.signature(make_learner).parameters
+    if not {"borders", "buckets"} <= set(parameters) or options.get("borders") is not None:
+        return
+    if family.train.num_classes is None and family.train.at(0, 0, 1).support.y.is_floating_point():
+        support = family.train.at(0, 0, _TASKS_FOR_BORDERS).support
+        y = support.y if support.mask is None else support.y[support.mask]
+        buckets = options.get("buckets", parameters["buckets"].default)
+        options["borders"] = fitted_borders(y.flatten()[:1_000_000], buckets)
 
 
 def _with_advice(family: TaskFamily, tasks: str, given: Mapping[str, Any], advice: Mapping[str, Any]) -> TaskFamily:

@@ -390,7 +390,9 @@ class MetaLearner(nn.Module):
                     return
                 if alone:
                     seen.append(
-                        predict_alone(learner, meta, fast, task.support, task.query.x, not self.engine.needs_loop)
+                        predict_alone(
+                            learner.predict, meta, fast, task.support, task.query.x, not self.engine.needs_loop
+                        )
                     )
                 else:
                     seen.append(learner.predict(meta, fast, task.query.x, task.query.mask))

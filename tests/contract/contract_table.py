@@ -79,6 +79,28 @@ DECLARED: dict[str, Declared] = {
     ),
     "lstm_metalearner": Declared(
         adds_parameters=True, training={"steps": 50, "outer_lr": 0.01}, options={"inner_steps": 5}
+    "cnp": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        equivariant=True,
+        training={"steps": 100, "outer_lr": 0.003},
+        options={"width": 32},
+    ),
+    "anp": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        equivariant=True,
+        training={"steps": 200, "outer_lr": 0.003},
+        options={"width": 32, "heads": 4, "self_attention": 0},
+    ),
+    "pfn": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        training={"steps": 250, "outer_lr": 0.01},
+        options={"width": 32, "depth": 1},
     ),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),

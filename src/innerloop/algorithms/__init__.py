@@ -44,6 +44,17 @@ ALGORITHMS: dict[str, Entry] = {
     "lstm_metalearner": Entry(
         "innerloop.algorithms.lstm_metalearner_method:lstm_metalearner",
         "An LSTM cell is the update rule (Ravi 2017).",
+    "cnp": Entry(
+        "innerloop.algorithms.cnp_method:cnp",
+        "The mean of the examples' codes, decoded to a normal distribution at each query (Garnelo 2018).",
+    ),
+    "anp": Entry(
+        "innerloop.algorithms.anp_method:anp",
+        "A neural process whose queries attend to the support examples, with a latent variable (Kim 2019).",
+    ),
+    "pfn": Entry(
+        "innerloop.algorithms.pfn_method:pfn",
+        "A transformer trained on tasks from a prior, which reads the support set as its context (Mueller 2022).",
     ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",

@@ -1,10 +1,12 @@
 """Learners of one task."""
 
+from innerloop.learners.attentive_process import AttentiveLearner
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.memory import MemoryLearner
 from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner, PrototypeLearner
 from innerloop.learners.multi_step import MultiStepLearner
+from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.sequence import SequenceLearner
 
@@ -17,4 +19,15 @@ __all__ = [
     "PooledLearner",
     "PrototypeLearner",
     "SequenceLearner",
+from innerloop.learners.prior_fitted import PriorFittedLearner
+
+__all__ = [
+    "AttentiveLearner",
+    "ConditionalLearner",
+    "GradientLearner",
+    "MetricLearner",
+    "MultiStepLearner",
+    "PooledLearner",
+    "PriorFittedLearner",
+    "PrototypeLearner",
 ]

@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from innerloop.recipes import glyphs, lake, omniglot, omniglot_sequences, sine
+from innerloop.recipes import gaussian_processes, glyphs, lake, omniglot, omniglot_sequences, sine
 from innerloop.recipes.recipe import Recipe
 
+_FAMILIES = (
+    sine,
+    glyphs,
+    omniglot,
+    omniglot_sequences,
+    lake,
+    gaussian_processes,
+)
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for family in (sine, glyphs, omniglot, omniglot_sequences, lake) for recipe in family.recipes()
+    recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()
 }
 
 

@@ -92,6 +92,26 @@ def recipes() -> list[Recipe]:
             training={"steps": 20, "num_tasks": 25, "valid_tasks": 100},
         )
     )
+    found += with_cpu(
+        _sine(
+            "sine-anp",
+            "Sine of Finn et al., an attentive neural process, test error on 5 points beside MAML's.",
+            "anp",
+            {"min_sd": 0.01, "width": 64, "outputs": 1},
+            (Evaluation(), Evaluation(metric="log_likelihood")),
+            model_options={"hidden": (), "outputs": None},
+            training={
+                "steps": 70_000,
+                "num_tasks": 25,
+                "outer_lr": 1e-3,
+                "schedule": "cosine",
+                "valid_tasks": 100,
+                "strategy": "vmapped",
+            },
+            source="this project; no published number",
+        ),
+        steps=15_000,
+    )
     for algorithm, published in (("maml", "0.93"), ("mamlpp", "0.34")):
         options = {"inner_lr": 1e-3, "inner_steps": 5}
         found += with_cpu(

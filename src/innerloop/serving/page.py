@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import functools
 import io
 from collections.abc import Callable
@@ -20,9 +19,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclasses.dataclass
 class Shown:
-    """What one visitor has shown the learner; every browser tab has its own.
+    """What one visitor has shown the learner; every browser tab has its own. (Not a dataclass: gradio would take it apart.)
 
     Attributes:
         pictures: as the learner takes them.
@@ -31,10 +29,19 @@ class Shown:
         key: of the task that these adapt to; None before the first.
     """
 
-    pictures: list[np.ndarray] = dataclasses.field(default_factory=list)
-    names: list[str] = dataclasses.field(default_factory=list)
-    thumbnails: list[tuple[np.ndarray, str]] = dataclasses.field(default_factory=list)
-    key: str | None = None
+    def __init__(self) -> None:
+        self.pictures: list[np.ndarray] = []
+        self.names: list[str] = []
+        self.thumbnails: list[tuple[np.ndarray, str]] = []
+        self.key: str | None = None
+
+    def with_more(self, pictures: list[np.ndarray], name: str) -> Shown:
+        """A copy with these pictures of one class added, and no task yet."""
+        more = Shown()
+        more.pictures = [*self.pictures, *pictures]
+        more.names = [*self.names, *[name] * len(pictures)]
+        more.thumbnails = [*self.thumbnails, *((_thumbnail(picture), name) for picture in pictures)]
+        return more
 
 
 def page(service: Service) -> gr.Blocks:
@@ -64,7 +71,7 @@ def _told(function: Callable[P, R]) -> Callable[P, R]:
 
 # ---- pictures ------------------------------------------------------------------------------------------------------
 def _pictures(service: Service) -> None:
-    shown = gr.State(Shown)
+    shown = gr.State(Shown())
     with gr.Row():
         with gr.Column():
             gr.Markdown("### 1. Show it a few classes")
@@ -158,11 +165,9 @@ def _add(service: Service, shown: Shown, name: str, pictures: list[np.ndarray]) 
     name = (name or "").strip()
     if not name:
         raise InputError("expected a class name, got none; write one above")
-    names = [*shown.names, *[name] * len(pictures)]
-    everything = [*shown.pictures, *pictures]
-    key, fitted, seconds = service.adapt(np.stack(everything), names)
-    new = [(_thumbnail(picture), name) for picture in pictures]
-    found = Shown(everything, names, [*shown.thumbnails, *new], key)
+    found = shown.with_more(pictures, name)
+    names = found.names
+    found.key, fitted, seconds = service.adapt(np.stack(found.pictures), names)
     classes = len(fitted.classes_ or [])
     text = f"Adapted to {len(names)} picture{'s' * (len(names) > 1)} of {classes} class{'es' * (classes > 1)} in {seconds:.2f} s."
     if classes == 1:

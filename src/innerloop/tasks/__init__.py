@@ -20,6 +20,10 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.glyph_characters:glyphs",
         "printed characters of many scripts, drawn from fonts; built in",
     ),
+    "gaussian_process": Entry(
+        "innerloop.tasks.gaussian_curves:gaussian_process",
+        "regression on curves drawn from a Gaussian process, with exact answers",
+    ),
     "quadratics": Entry(
         "innerloop.tasks.quadratic:quadratics",
         "least squares with closed-form answers, to test methods against",
