@@ -70,6 +70,7 @@ DECLARED: dict[str, Declared] = {
         order_free=False,
         training={"steps": 150, "outer_lr": 3e-3},
         options={"base_hidden": 16, "generator_hidden": 8, "groups": 2},
+    ),
     "snail": Declared(
         adds_parameters=True,
         inner_loop=False,
@@ -79,6 +80,7 @@ DECLARED: dict[str, Declared] = {
     ),
     "lstm_metalearner": Declared(
         adds_parameters=True, training={"steps": 50, "outer_lr": 0.01}, options={"inner_steps": 5}
+    ),
     "cnp": Declared(
         inner_loop=False,
         adds_parameters=True,

@@ -37,6 +37,7 @@ ALGORITHMS: dict[str, Entry] = {
     "metanet": Entry(
         "innerloop.algorithms.metanet_method:metanet",
         "Fast weights made from loss gradients, beside slow ones (Munkhdalai 2017).",
+    ),
     "snail": Entry(
         "innerloop.algorithms.snail_method:snail",
         "Causal convolutions and attention over the support set (Mishra 2018).",
@@ -44,6 +45,7 @@ ALGORITHMS: dict[str, Entry] = {
     "lstm_metalearner": Entry(
         "innerloop.algorithms.lstm_metalearner_method:lstm_metalearner",
         "An LSTM cell is the update rule (Ravi 2017).",
+    ),
     "cnp": Entry(
         "innerloop.algorithms.cnp_method:cnp",
         "The mean of the examples' codes, decoded to a normal distribution at each query (Garnelo 2018).",

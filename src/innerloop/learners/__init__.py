@@ -8,26 +8,19 @@ from innerloop.learners.metric import MetricLearner, PrototypeLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
+from innerloop.learners.prior_fitted import PriorFittedLearner
 from innerloop.learners.sequence import SequenceLearner
 
 __all__ = [
+    "AttentiveLearner",
+    "ConditionalLearner",
     "GradientLearner",
     "MemoryLearner",
     "MetaNetLearner",
     "MetricLearner",
     "MultiStepLearner",
     "PooledLearner",
-    "PrototypeLearner",
-    "SequenceLearner",
-from innerloop.learners.prior_fitted import PriorFittedLearner
-
-__all__ = [
-    "AttentiveLearner",
-    "ConditionalLearner",
-    "GradientLearner",
-    "MetricLearner",
-    "MultiStepLearner",
-    "PooledLearner",
     "PriorFittedLearner",
     "PrototypeLearner",
+    "SequenceLearner",
 ]

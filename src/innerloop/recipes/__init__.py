@@ -16,9 +16,7 @@ _FAMILIES = (
     lake,
     gaussian_processes,
 )
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()
-}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 
 
 def run(
