@@ -21,7 +21,8 @@ def read_tables(
 ) -> tuple[list[Table], list[str]]:
     """(tables, what was left out), in the order of their paths; a table's name is its file's without the ending.
 
-    ``only`` names tables by patterns such as "monk*"; without it all are read. A file that cannot be read is left out of a folder and named; where it is the only one, that is an error.
+    ``only`` names tables by patterns such as "monk*"; without it all are read. A file that cannot be read is left out of a
+    folder and named; where it is the only one, that is an error.
 
     Raises:
         InputError: nothing there, no tables, or none that can be read.
@@ -35,12 +36,16 @@ def read_tables(
     if not files:
         raise InputError(f"{path} expected tables ({', '.join(SUFFIXES)}), got none; add some")
     if len(files) > MAX_FILES:
-        raise InputError(f"{path} expected at most {MAX_FILES} tables, got {len(files)}; put them into one with a task column")
+        raise InputError(
+            f"{path} expected at most {MAX_FILES} tables, got {len(files)}; put them into one with a task column"
+        )
     names = _short_names(files)
     if only:
         chosen = [(f, n) for f, n in zip(files, names, strict=True) if any(fnmatch.fnmatchcase(n, p) for p in only)]
         if not chosen:
-            raise InputError(f"{path} expected tables of names like {', '.join(only[:3])}, got none: {nearest(only[0], names)}")
+            raise InputError(
+                f"{path} expected tables of names like {', '.join(only[:3])}, got none: {nearest(only[0], names)}"
+            )
         files, names = ([pair[i] for pair in chosen] for i in (0, 1))
     archive = None if path.is_dir() else zipfile.ZipFile(path)
     try:
@@ -87,7 +92,9 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
         with archive.open(name) as file:
             data = file.read(MAX_BYTES + 1)
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
-        raise InputError(f"{name} expected a whole file in the zip, got a damaged one ({error}); pack it again") from None
+        raise InputError(
+            f"{name} expected a whole file in the zip, got a damaged one ({error}); pack it again"
+        ) from None
     if len(data) > MAX_BYTES:
         raise InputError(f"{name} expected at most {MAX_BYTES >> 20} MB, got more; cut the table into several")
     return data
@@ -117,7 +124,9 @@ def below_each_other(tables: Sequence[Table], name: str) -> tuple[Table, list[st
         numeric = all(t.is_number(column) for t in tables)
         columns[column] = np.concatenate([t.columns[column] for t in tables]) if numeric else texts[column]
         if not numeric and any(t.is_number(column) for t in tables):
-            notes.append(f"column {column!r} holds numbers in some tables and texts in others and is taken as categories")
+            notes.append(
+                f"column {column!r} holds numbers in some tables and texts in others and is taken as categories"
+            )
     files = np.concatenate([np.full(t.rows, t.name, dtype=object) for t in tables])
     columns[FILE_COLUMN] = texts[FILE_COLUMN] = files
     return Table(name, columns, texts, len(files)), notes

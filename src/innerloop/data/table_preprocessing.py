@@ -158,9 +158,13 @@ class TablePreprocessing:
         found = dict(given)
         kind, version = found.pop("kind", None), found.pop("version", None)
         if kind != KIND:
-            raise CheckpointError(f"expected a learner of tables, got one of {kind or 'plain numbers'}; give it its own inputs")
+            raise CheckpointError(
+                f"expected a learner of tables, got one of {kind or 'plain numbers'}; give it its own inputs"
+            )
         if not isinstance(version, int) or version > VERSION:
-            raise CheckpointError(f"expected table preprocessing of version {VERSION}, got {version!r}; upgrade innerloop")
+            raise CheckpointError(
+                f"expected table preprocessing of version {VERSION}, got {version!r}; upgrade innerloop"
+            )
         try:
             columns, own = found.pop("columns"), found.pop("support")
             made = cls(
@@ -259,7 +263,9 @@ def fit_columns(
             notes.append(f"column {name!r} is left out: it is constant ({str(names[0])[:40]!r})")
             continue
         if len(names) > max_levels and len(names) > 0.5 * present.sum():
-            notes.append(f"column {name!r} is left out: {len(names)} different texts in {int(present.sum())} rows name rows")
+            notes.append(
+                f"column {name!r} is left out: {len(names)} different texts in {int(present.sum())} rows name rows"
+            )
             continue
         if len(names) > max_levels:
             notes.append(f"column {name!r} has {len(names)} categories; the {max_levels} most frequent are used")

@@ -1,4 +1,4 @@
-"""Tables from files: CSV, TSV and Parquet, also gzipped, read by pandas into plain columns of numbers and texts.
+"""Tables from files: CSV, TSV and Parquet, also packed (.gz, .xz), read by pandas into plain columns of numbers and texts.
 
 Text is taken as text first, so that a label "01" stays one. What is odd but readable is noted; what cannot be read is one
 error that names the place. pandas (and pyarrow for Parquet) come with the extra ``tables`` and are imported when needed.
@@ -10,16 +10,17 @@ import csv
 import dataclasses
 import gzip
 import io
+import lzma
 import zlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from innerloop.errors import InputError, nearest
 
-SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".csv.gz", ".tsv.gz", ".tab.gz")
+SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".csv.gz", ".tsv.gz", ".tab.gz", ".csv.xz", ".tsv.xz")
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "#n/a", "?", "<na>", "none"))
 MAX_BYTES = 1 << 30  # of one table's text, after decompression
 MAX_COLUMNS = 20_000
@@ -91,7 +92,7 @@ def read_table(path: str | Path, *, separator: str | None = None, encoding: str 
     """The table in a file.
 
     Args:
-        path: a .csv, .tsv, .tab (each also .gz) or .parquet file; other names are read as CSV.
+        path: a .csv, .tsv, .tab (each also .gz or .xz) or .parquet file; other names are read as CSV.
         separator: between a text table's cells; None: found in the file (comma, tab, semicolon or bar).
         encoding: of a text table; None: UTF-8, or UTF-16 where the file begins so.
 
@@ -110,18 +111,20 @@ def read_table(path: str | Path, *, separator: str | None = None, encoding: str 
 def table_from_bytes(data: bytes, name: str, *, separator: str | None = None, encoding: str | None = None) -> Table:
     """The table in a file's bytes; ``name`` is for messages, and its ending says what kind of file it is."""
     if name.lower().endswith(".gz") or data[:2] == b"\x1f\x8b":
-        data = _unpacked(data, name)
+        data = _unpacked(gzip.GzipFile(fileobj=io.BytesIO(data)), name)
+    elif name.lower().endswith(".xz") or data[:6] == b"\xfd7zXZ\0":
+        data = _unpacked(lzma.LZMAFile(io.BytesIO(data)), name)  # noqa: SIM115 (closed there)
     if data[:4] == b"PAR1" or name.lower().endswith((".parquet", ".pq")):
         return _from_parquet(data, name)
     return _from_text(_decoded(data, name, encoding), name, separator)
 
 
-def _unpacked(data: bytes, name: str) -> bytes:
+def _unpacked(packed: IO[bytes], name: str) -> bytes:
     try:
-        with gzip.open(io.BytesIO(data)) as file:
+        with packed as file:
             text = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name} expected a whole gzip file, got a damaged one ({error}); get it again") from None
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{name} expected a whole packed file, got a damaged one ({error}); get it again") from None
     if len(text) > MAX_BYTES:
         raise InputError(f"{name} expected at most {MAX_BYTES >> 20} MB unpacked, got more; cut the table into several")
     return text
@@ -132,7 +135,9 @@ def _decoded(data: bytes, name: str, encoding: str | None) -> str:
     try:
         text = data.decode(found)
     except LookupError:
-        raise InputError(f"{name}: encoding expected a name that Python knows, such as latin-1, got {found!r}") from None
+        raise InputError(
+            f"{name}: encoding expected a name that Python knows, such as latin-1, got {found!r}"
+        ) from None
     except (UnicodeDecodeError, UnicodeError) as error:
         at = f", byte {data[error.start]:#04x} at {error.start}" if isinstance(error, UnicodeDecodeError) else ""
         raise InputError(
@@ -147,7 +152,11 @@ def _decoded(data: bytes, name: str, encoding: str | None) -> str:
 def _separator(lines: list[str], name: str) -> str:
     """What separates the cells: that which gives the most columns, as many in (nearly) every line."""
     best, most = ",", (0.0, 0)
-    preferred = ["\t", ",", ";", "|"] if name.lower().removesuffix(".gz").endswith((".tsv", ".tab")) else _SEPARATORS
+    preferred = (
+        ["\t", ",", ";", "|"]
+        if name.lower().removesuffix(".gz").removesuffix(".xz").endswith((".tsv", ".tab"))
+        else _SEPARATORS
+    )
     for candidate in preferred:
         try:
             counts = [len(row) for row in csv.reader(lines, delimiter=candidate) if row]
@@ -190,10 +199,10 @@ def _from_text(text: str, name: str, separator: str | None) -> Table:
     pandas = pandas_module()
     lines = text.splitlines()[:200]
     sep = separator or _separator(lines, name)
-    if len(sep) != 1 or sep in "\n\r\"":
+    if len(sep) != 1 or sep in '\n\r"':
         raise InputError(f"{name}: separator expected one character, got {sep!r}; give ',' or ';' or '|' or a tab")
     names, notes = _header(text, name, sep)
-    usual = "\t" if name.lower().removesuffix(".gz").endswith((".tsv", ".tab")) else ","
+    usual = "\t" if name.lower().removesuffix(".gz").removesuffix(".xz").endswith((".tsv", ".tab")) else ","
     if sep != usual and separator is None:
         notes.append(f"cells are separated by {_SEPARATORS[sep]}")
     try:
@@ -213,7 +222,9 @@ def _from_text(text: str, name: str, separator: str | None) -> Table:
             f"rows ({_first_line(error)}); mend them, or say what separates them (separator=';')"
         ) from None
     if not isinstance(frame.index, pandas.RangeIndex):
-        raise InputError(f"{name} expected {len(names)} cells in every row as in the header, got rows with more; mend it")
+        raise InputError(
+            f"{name} expected {len(names)} cells in every row as in the header, got rows with more; mend it"
+        )
     if not len(frame):
         raise InputError(f"{name} expected at least one row below its header, got none; add rows")
     short = frame.isna().any(axis=1).to_numpy()
@@ -294,7 +305,9 @@ def _from_parquet(data: bytes, name: str) -> Table:
             f"{name} expected pyarrow to read Parquet, got none installed; install it: pip install 'innerloop[tables]'"
         ) from None
     except Exception as error:  # pyarrow raises a dozen kinds for damaged files
-        raise InputError(f"{name} expected a Parquet table, got a damaged file ({_first_line(error)}); get it again") from None
+        raise InputError(
+            f"{name} expected a Parquet table, got a damaged file ({_first_line(error)}); get it again"
+        ) from None
     if not isinstance(frame.index, pandas.RangeIndex) and all(n is not None for n in frame.index.names):
         frame = frame.reset_index()
     return table_from_frame(frame, name)

@@ -22,7 +22,7 @@ _MOST_WAYS = 10  # of tasks whose number of ways nobody named
 def table_family(
     path: str | Path,
     *,
-    target: str | Sequence[str],
+    target: str | Sequence[str] | None = None,
     task_column: str | None = None,
     tasks_by: str | None = None,
     split_by: str | None = None,
@@ -84,6 +84,8 @@ def table_family(
         ConfigError: options that do not go together, or none that says what a task is.
     """
     given: dict[str, Any] = {key: value for key, value in locals().items() if key != "path"}
+    if target is None or not target:
+        raise ConfigError(f"{path} expected --target, the column to predict, got none; see innerloop data check {path}")
     names = {field.name for field in dataclasses.fields(TableOptions)}
     options = TableOptions(**{key: value for key, value in given.items() if key in names})
     return family_of(understand(path, options), path, given)
@@ -116,8 +118,8 @@ def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]
             by_table=found.by_table,
         )
 
-    kept = {"path": str(path), **{k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}}
-    return TaskFamily(NAME, distribution("train"), distribution("valid"), distribution("test"), kept)
+    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+    return TaskFamily(str(path), distribution("train"), distribution("valid"), distribution("test"), kept)
 
 
 def check(path: str | Path, **options: Any) -> CheckResult:

@@ -30,7 +30,9 @@ def rows_by_range(table: Table, rule: str) -> tuple[dict[str, np.ndarray], int]:
     words = rule.split(":")
     count = words[-1]
     if len(words) < 3 or not count.isdigit() or int(count) < 2:
-        raise ConfigError(f"tasks_by expected 'ranges:COLUMN:N' with N of at least 2, got {rule!r}; for example ranges:age:6")
+        raise ConfigError(
+            f"tasks_by expected 'ranges:COLUMN:N' with N of at least 2, got {rule!r}; for example ranges:age:6"
+        )
     column = ":".join(words[1:-1])
     table.expect(column)
     if not table.is_number(column):
@@ -139,5 +141,3 @@ def _value_of(table: Table, column: str, rows: Mapping[str, np.ndarray]) -> dict
             )
         found[name] = values.pop()
     return found
-
-

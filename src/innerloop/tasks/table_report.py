@@ -47,10 +47,14 @@ def described(path: str | Path, found: Understanding, family: TaskFamily, option
         numbers = [c.name for c in record.columns if c.levels is None]
         named = {c.name: len(c.levels) for c in record.columns if c.levels is not None}
         lacking = [c.name for c in record.columns if c.indicator]
-        lines.append(f"columns: {len(numbers)} of numbers, {len(named)} of categories; {record.width} inputs of the model")
+        lines.append(
+            f"columns: {len(numbers)} of numbers, {len(named)} of categories; {record.width} inputs of the model"
+        )
         facts |= {"numbers": numbers, "categories": named, "with_missing": lacking}
     else:
-        lines.append(f"columns: each table its own, padded to {record.width} inputs of the model and scaled by the support set")
+        lines.append(
+            f"columns: each table its own, padded to {record.width} inputs of the model and scaled by the support set"
+        )
     if record.classification:
         lines.append(_classes(every, family, facts))
     else:
@@ -95,7 +99,11 @@ def _too_small(sizes: list[int], every: list[TableGroup], family: TaskFamily) ->
     smallest = [min(map(len, g.classes.values())) if g.classes else s for g, s in zip(every, sizes, strict=True)]
     few = sum(s < need for s in smallest)
     what = "a class of fewer" if every[0].classes else "fewer"
-    return f"{few} of {len(every)} tasks have {what} than shots + queries = {need} rows: masks mark what they lack" if few else ""
+    return (
+        f"{few} of {len(every)} tasks have {what} than shots + queries = {need} rows: masks mark what they lack"
+        if few
+        else ""
+    )
 
 
 def _command(path: str | Path, classification: bool, options: Mapping[str, Any]) -> str:
@@ -103,7 +111,7 @@ def _command(path: str | Path, classification: bool, options: Mapping[str, Any])
     for key, value in options.items():
         if value is None or value is False or value == () or value == []:
             continue
-        flag = f"--{key.replace('_', '-')}"
+        flag = "--tasks-seed" if key == "seed" else f"--{key.replace('_', '-')}"  # --seed is training's
         words += [flag] if value is True else [flag, *map(str, value if isinstance(value, list | tuple) else [value])]
     return shlex.join(words)
 
@@ -114,7 +122,11 @@ def suggested(path: str | Path, options: Mapping[str, Any]) -> CheckResult:
     tables, left_out = read_tables(path, options.get("only") or (), **files)
     table = tables[0]
     several = len(tables) > 1
-    lines = [f"{len(tables)} tables, the first {table.name}" if several else f"{table.rows} rows, {len(table.columns)} columns"]
+    lines = [
+        f"{len(tables)} tables, the first {table.name}"
+        if several
+        else f"{table.rows} rows, {len(table.columns)} columns"
+    ]
     described_columns = {name: _column(table, name) for name in table.columns}
     shown = list(described_columns.items())
     lines += [f"{name}: {text}" for name, text in shown[:40]]
@@ -133,8 +145,8 @@ def suggested(path: str | Path, options: Mapping[str, Any]) -> CheckResult:
         lines.append(f"name the column to predict (--target); {target!r} is a guess")
         command = _command(path, classification, {**options, **guess})
     else:
-        lines.append("no column looks as if it told tasks apart; name one (--task-column), or ranges (--tasks-by ranges:COLUMN:N), "
-                     "or use the table as the support of one new task (innerloop adapt)")  # fmt: skip
+        lines.append("no column looks as if it told tasks apart; name one (--task-column), or ranges (--tasks-by "
+                     "ranges:COLUMN:N), or use the table as the support of one new task (innerloop adapt)")  # fmt: skip
         command = ""
     facts = {
         "path": str(path),

@@ -102,7 +102,9 @@ class TableTasks(TaskDistribution):
             if value < least:
                 raise InputError(f"{name} ({split}): {what} expected at least {least}, got {value}; raise {what}")
         if not groups:
-            raise InputError(f"{name} ({split}): expected at least one task, got none; give more tasks or another split")
+            raise InputError(
+                f"{name} ({split}): expected at least one task, got none; give more tasks or another split"
+            )
         if record.classification:
             self.objective, self.metrics, self.output_size = "cross_entropy", ("accuracy",), ways
         else:
@@ -190,9 +192,7 @@ class TableTasks(TaskDistribution):
             for x, y, m in ((sx, sy, support_mask), (qx, qy, query_mask))
         )
         ids = pools.numbers[chosen.clamp(min=0)] if self.record.classification else None
-        return Task(
-            support, query, self.objective, ids, self.num_classes, noise=random_keys.fold(keys, _NOISE)
-        )
+        return Task(support, query, self.objective, ids, self.num_classes, noise=random_keys.fold(keys, _NOISE))
 
     def _side(
         self, pools: _Pools, chosen: Tensor, drawn: Tensor, first: Tensor, number: Tensor, most: int

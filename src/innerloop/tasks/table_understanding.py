@@ -136,7 +136,9 @@ def is_classification(table: Table, targets: Sequence[str], kind: Kind) -> bool:
         few = len(np.unique(present)) <= min(_MOST_CLASSES, max(2, len(present) // 2))
         found.append(bool((present == np.round(present)).all()) and few)
     if len(set(found)) > 1:
-        raise InputError(f"{table.name}: targets expected all classes or all numbers, got both; train them apart, or say kind")
+        raise InputError(
+            f"{table.name}: targets expected all classes or all numbers, got both; train them apart, or say kind"
+        )
     return found[0]
 
 
@@ -149,7 +151,9 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
         return _class_pairs(table, options, classification, notes, left_out)
     if options.task_column is not None:
         rows, without = rows_by_value(table, options.task_column)
-        rule = "one task a file" if options.task_column == FILE_COLUMN else f"one task a value of {options.task_column!r}"
+        rule = (
+            "one task a file" if options.task_column == FILE_COLUMN else f"one task a value of {options.task_column!r}"
+        )
     elif options.tasks_by is not None:
         rows, without = rows_by_range(table, options.tasks_by)
         rule = f"one task a range of {options.tasks_by.split(':', 1)[1].rsplit(':', 1)[0]!r}"
@@ -206,7 +210,9 @@ def _pieces(
             gone += int((~there).sum())
             usable = own[there]
             if classification:
-                _, number, counts = np.unique(table.texts[target][usable].astype(str), return_inverse=True, return_counts=True)
+                _, number, counts = np.unique(
+                    table.texts[target][usable].astype(str), return_inverse=True, return_counts=True
+                )
                 usable = usable[counts[number] >= least] if len(usable) else usable
                 enough = int((counts >= least).sum()) >= 2
             else:
@@ -305,9 +311,7 @@ def _class_pairs(
         split: [_group(table, (split, options.targets[0], np.concatenate([rows[n] for n in names])), record)]
         for split, names in sides.items()
     }
-    return Understanding(
-        record, groups, "a draw of classes of the table", notes, left_out, table.rows, pairs=True
-    )
+    return Understanding(record, groups, "a draw of classes of the table", notes, left_out, table.rows, pairs=True)
 
 
 def _own_columns(
@@ -375,7 +379,9 @@ def _own_columns(
     )
     by_side = {split: [groups[name] for name in names] for split, names in sides.items()}
     rows = sum(table.rows for table in tables)
-    return Understanding(record, by_side, "one task a file, each with its own columns", notes, left_out, rows, by_table=True)
+    return Understanding(
+        record, by_side, "one task a file, each with its own columns", notes, left_out, rows, by_table=True
+    )
 
 
 def _own_group(table: Table, piece: _Piece, target: str, columns: Sequence[Column], classification: bool) -> TableGroup:
