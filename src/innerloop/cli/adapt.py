@@ -16,7 +16,8 @@ def adapt(argv: Sequence[str]) -> int:
 
 
 def predict(argv: Sequence[str]) -> int:
-    return program.run("predict", _predict, argv)
+    # The parser would take a bare dash for a flag.
+    return program.run("predict", _predict, ["./-" if word == "-" else word for word in argv])
 
 
 def _adapt(

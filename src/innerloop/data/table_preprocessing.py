@@ -106,7 +106,7 @@ class TablePreprocessing:
         assert self.columns is not None
         return raw(table, self.columns)
 
-    def finish(self, encoded: Rows) -> Rows:
+    def finish(self, encoded: np.ndarray) -> Rows:
         """Raw rows with the task's scales, missing numbers at the mean, padded or cut to the width."""
         x = encoded.astype(np.float64)
         own = self.support

@@ -205,6 +205,7 @@ def _from_text(text: str, name: str, separator: str | None) -> Table:
     usual = "\t" if name.lower().removesuffix(".gz").removesuffix(".xz").endswith((".tsv", ".tab")) else ","
     if sep != usual and separator is None:
         notes.append(f"cells are separated by {_SEPARATORS[sep]}")
+    _expect_whole_rows(text, name, sep, len(names))
     try:
         frame = pandas.read_csv(
             io.StringIO(text),
@@ -227,14 +228,24 @@ def _from_text(text: str, name: str, separator: str | None) -> Table:
         )
     if not len(frame):
         raise InputError(f"{name} expected at least one row below its header, got none; add rows")
-    short = frame.isna().any(axis=1).to_numpy()
-    if short.any():
-        row = int(short.argmax()) + 1
-        raise InputError(f"{name} row {row} expected {len(names)} cells, got fewer; mend that row")
     columns, texts = {}, {}
     for column in names:
         columns[column], texts[column] = _from_cells(frame[column], column, notes, comma=sep == ";")
     return Table(name, columns, texts, len(frame), tuple(notes))
+
+
+def _expect_whole_rows(text: str, name: str, separator: str, cells: int) -> None:
+    """pandas fills a short row up in silence."""
+    rows = (row for row in csv.reader(io.StringIO(text), delimiter=separator) if row)
+    try:
+        for number, row in enumerate(rows):
+            if len(row) != cells:
+                raise InputError(
+                    f"{name} row {number} expected {cells} cells separated by {_SEPARATORS.get(separator, repr(separator))} as "
+                    f"the header has, got {len(row)}; mend that row, or say what separates the cells (separator=';')"
+                )
+    except csv.Error as error:
+        raise InputError(f"{name} expected a table of text, got something else ({error}); export it again") from None
 
 
 def _first_line(error: BaseException) -> str:

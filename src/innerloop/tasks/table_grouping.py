@@ -94,7 +94,8 @@ def split_names(
     }
     sides: dict[str, list[str]] = {split: [] for split in SPLITS}
     for unit in ordered:
-        room = [s for s in ("test", "valid") if len(sides[s]) + len(units[unit]) <= wanted[s]]
+        # A unit larger than the share makes an empty side, where there is nothing smaller before it.
+        room = [s for s in ("test", "valid") if not sides[s] or len(sides[s]) + len(units[unit]) <= wanted[s]]
         sides[room[0] if room else "train"] += units[unit]
     short = [s for s in SPLITS if len(sides[s]) < least]
     if short:
