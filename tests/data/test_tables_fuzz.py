@@ -44,7 +44,9 @@ def load_whatever(key, value):
 
 
 def fuzz(examples):
-    return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+    return settings(
+        max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    )
 
 
 @fuzz(150)

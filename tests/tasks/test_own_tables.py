@@ -161,7 +161,9 @@ def test_a_column_may_say_the_split_or_keep_tasks_together(tmp_path):
 
 
 def test_tables_of_different_columns_are_scaled_by_their_support_and_padded(folder):
-    family = table_family(folder, target="target", ranked=True, max_columns=3, shots=8, queries=8, together=["table[12]"])
+    family = table_family(
+        folder, target="target", ranked=True, max_columns=3, shots=8, queries=8, together=["table[12]"]
+    )
     for side in (family.train, family.valid, family.test):
         assert len({"table1", "table2"} & set(side.task_names)) in (0, 2)
     tasks = family.train.at(0, 0, 40)

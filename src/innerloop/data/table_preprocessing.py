@@ -19,7 +19,7 @@ from innerloop.data.tables import Table
 from innerloop.errors import CheckpointError, InputError, nearest
 
 KIND, VERSION = "table", 1
-LIMIT = 10.0  # scaled numbers are cut there: one outlier must not decide a gradient
+LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
 _HUGE = 1e15
 Scaling = Literal["train", "support"]
 Rows = Float[np.ndarray, "rows width"]

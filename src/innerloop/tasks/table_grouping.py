@@ -65,7 +65,7 @@ def split_names(
         names: of tasks or classes.
         seed: other seeds give other splits.
         valid_share, test_share: of the names, rounded, at least ``least``.
-        together: patterns such as "monk*"; names that match the same one lie on one side.
+        together: patterns such as "monk*" or "chess|kr_vs_kp"; names that match the same one lie on one side.
         unit_of: name -> what it belongs to; names of one unit lie on one side.
         least: how many names each side needs.
         what: they are, for messages.
@@ -84,7 +84,7 @@ def split_names(
         )
     units: dict[str, list[str]] = {}
     for name in names:
-        pattern = next((p for p in together if fnmatch.fnmatchcase(name, p)), None)
+        pattern = next((p for p in together if any(fnmatch.fnmatchcase(name, one) for one in p.split("|"))), None)
         unit = unit_of[name] if unit_of is not None else name
         units.setdefault(f"pattern {pattern}" if pattern else f"unit {unit}", []).append(name)
     ordered = sorted(units, key=lambda unit: hashlib.blake2b(f"{seed}/{unit}".encode(), digest_size=8).digest())
