@@ -78,6 +78,8 @@ def remake(config: dict[str, Any], model: nn.Module | None, loss: LossArgument, 
     learner.task_objective = objective
     shape = config.get("input_shape")
     learner.input_shape = tuple(shape) if isinstance(shape, list) else None
+    found = config.get("preprocessing")
+    learner.preprocessing = found if isinstance(found, dict) else None
     return learner
 
 
@@ -100,6 +102,7 @@ def save_fitted(fitted: Fitted, path: Path) -> Path:
         "objective": owner.task_objective,
         "classes": fitted.classes_,
         "task_objective": fitted.objective if isinstance(fitted.objective, str) else None,
+        "preprocessing": fitted.preprocessing,
         "step": getattr(fitted.fast, "step", None),
         "mixes_examples": owner.mixes_examples,
         "needs_loop": list(owner.engine.needs_loop),
@@ -151,7 +154,7 @@ def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitt
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({error})") from None
     meta = type(meta)(*({n: v.detach().clone() for n, v in part.items()} for part in meta))
-    return Fitted(owner, learner, meta, fast, support, classes, task_objective)
+    return Fitted(owner, learner, meta, fast, support, classes, task_objective, owner.preprocessing)
 
 
 def _dtype(name: str) -> torch.dtype:

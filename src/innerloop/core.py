@@ -122,6 +122,7 @@ class TaskDistribution(ABC):
     input_shape: tuple[int, ...] = ()
     output_size: int = 0
     num_classes: int | None = None
+    preprocessing: Mapping[str, Any] | None = None  # how a user's files become inputs; JSON values, kept with the run
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @abstractmethod

@@ -30,6 +30,7 @@ class Fitted:
 
     Attributes:
         owner: the learner that was adapted.
+        preprocessing: how files become this task's inputs, as the learner's training data did; None: they are plain numbers.
         classes_: class names in the order of ``predict_proba``'s columns; None for regression.
     """
 
@@ -40,6 +41,7 @@ class Fitted:
     support: Examples
     classes_: list[Any] | None
     objective: str | None = None
+    preprocessing: dict[str, Any] | None = None
 
     def outputs(self, x: Any, transductive: bool = False) -> Tensor:
         """The model's raw outputs, (examples, outputs)."""

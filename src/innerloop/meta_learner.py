@@ -92,6 +92,7 @@ class MetaLearner(nn.Module):
             self.rule[key.replace(".", "|")] = nn.Parameter(value.detach().clone())
         self.task_objective: str | None = None  # of the family it was trained on, as far as known
         self.input_shape: tuple[int, ...] | None = None  # of one example, likewise
+        self.preprocessing: dict[str, Any] | None = None  # how a user's files become inputs, likewise
         self.outer_step = 0
         self.carry = self.meta_gradient.init(self.meta())
         self._recompute: bool | int = False
@@ -356,7 +357,7 @@ class MetaLearner(nn.Module):
                 f"adapting for {self.eval_steps if steps is None else steps} steps gave values that are not finite; "
                 "use fewer steps, or a learner with a lower inner rate"
             )
-        return Fitted(self, learner, meta, fast, one.support, classes, objective)
+        return Fitted(self, learner, meta, fast, one.support, classes, objective, self.preprocessing)
 
     def _as_logits(self, x: Tensor, y: Tensor) -> Tensor:
         """Labels 0/1 in the shape and dtype of the model's logits, (examples,) or (examples, 1), for a binary loss."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from innerloop.recipes import gaussian_processes, glyphs, lake, omniglot, omniglot_sequences, sine
+from innerloop.recipes import gaussian_processes, glyphs, lake, omniglot, omniglot_sequences, sine, tables
 from innerloop.recipes.recipe import Recipe
 
 _FAMILIES = (
@@ -15,6 +15,7 @@ _FAMILIES = (
     omniglot_sequences,
     lake,
     gaussian_processes,
+    tables,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 
