@@ -28,7 +28,13 @@ def classes(path, **options):
 
 
 def test_a_class_is_named_by_the_folders_above_its_highest_picture(tmp_path):
-    for name in ("faces/cat/a.png", "faces/cat/more/b.png", "faces/dog/c.png", "faces/dog/notes.txt", "faces/.hidden/x.png"):
+    for name in (
+        "faces/cat/a.png",
+        "faces/cat/more/b.png",
+        "faces/dog/c.png",
+        "faces/dog/notes.txt",
+        "faces/.hidden/x.png",
+    ):
         path = tmp_path / name
         saved(path) if path.suffix == ".png" else (path.parent.mkdir(parents=True, exist_ok=True), path.write_text("x"))
     assert classes(tmp_path) == {"cat": 2, "dog": 1}
@@ -80,7 +86,7 @@ def test_a_csv_names_files_beside_it(tmp_path):
     with pytest.raises(Unreadable, match="not there"):
         source.read("p/3.png")
     table.write_text("path,label\np/1.png,cat\np/1.png,dog\n")
-    with pytest.raises(InputError, match="one label a picture, got 'cat' and 'dog' for p/1.png"):
+    with pytest.raises(InputError, match=r"one label a picture, got 'cat' and 'dog' for p/1\.png"):
         picture_sources.open_source(table)
     table.write_text("age,label\n3,cat\n")
     assert not picture_sources.lists_pictures(table)
@@ -98,7 +104,9 @@ def test_unreadable_pictures_are_named_and_too_many_refused(tmp_path):
     again = own_classes.read_classes(picture_sources.open_source(tmp_path), (1, 8, 8))
     assert again.left_out == found.left_out, "the cache remembers what was left out"
     (tmp_path / "cat" / "7.png").write_text("text")
-    with pytest.raises(InputError, match=r"at most 10% .* got 2 of 14 \(cat/7.png: not a picture of a known format; dog/6.png"):
+    with pytest.raises(
+        InputError, match=r"at most 10% .* got 2 of 14 \(cat/7.png: not a picture of a known format; dog/6.png"
+    ):
         own_classes.read_classes(picture_sources.open_source(tmp_path), (1, 8, 8))
 
 

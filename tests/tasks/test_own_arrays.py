@@ -42,7 +42,9 @@ def test_bytes_are_pictures_with_channels_first_or_last():
 
 def test_a_torch_data_set_gives_the_same_tasks_as_its_arrays():
     data = torch.utils.data.TensorDataset(torch.as_tensor(EMBEDDINGS), torch.as_tensor(LABELS))
-    a, b = (family.train.at(0, 0, 3) for family in (il.tasks.from_arrays(data), il.tasks.from_arrays(EMBEDDINGS, LABELS)))
+    a, b = (
+        family.train.at(0, 0, 3) for family in (il.tasks.from_arrays(data), il.tasks.from_arrays(EMBEDDINGS, LABELS))
+    )
     assert a.query.x.equal(b.query.x) and a.query.y.equal(b.query.y)
 
 

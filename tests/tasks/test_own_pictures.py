@@ -22,7 +22,9 @@ def test_a_folder_makes_tasks_of_its_pictures(tmp_path):
     family = il.tasks.from_path(own_folders.alike(tmp_path / "mine"), shots=2)
     assert family.name == str((tmp_path / "mine").resolve()) and family.train.name == "mine"
     train = family.train
-    assert (train.ways, train.shots, train.queries) == (3, 2, 4), "as many as three validation classes of six pictures allow"
+    assert (train.ways, train.shots, train.queries) == (3, 2, 4), (
+        "as many as three validation classes of six pictures allow"
+    )
     task = train.at(0, 0, 5)
     assert task.support.x.shape == (5, 6, 1, 12, 12) and task.query.x.shape == (5, 12, 1, 12, 12)
     # Pictures of a class are nearer to each other than to any other class: labels belong to pictures.
@@ -114,7 +116,11 @@ def test_an_empty_class_is_left_out_and_said(tmp_path):
 
 def test_options_out_of_range_are_told(tmp_path):
     folder = own_folders.alike(tmp_path / "mine", 8, 3)
-    for options, said in (({"channels": 2}, "channels expected 1"), ({"size": 0}, "size expected"), ({"way": 3}, "did you mean 'ways'")):
+    for options, said in (
+        ({"channels": 2}, "channels expected 1"),
+        ({"size": 0}, "size expected"),
+        ({"way": 3}, "did you mean 'ways'"),
+    ):
         with pytest.raises(ConfigError, match=said):
             il.tasks.from_path(folder, **options)
 
@@ -144,7 +150,9 @@ def test_changes_are_functions_of_the_key_and_small(tmp_path):
     whole = changed.train.from_keys(keys)
     assert whole.query.x[2:4].equal(changed.train.from_keys(keys[2:4]).query.x)
     assert not whole.query.x.equal(plain.train.from_keys(keys).query.x)
-    assert changed.test.from_keys(keys).query.x.equal(plain.test.from_keys(keys).query.x), "tests see the pictures as they are"
+    assert changed.test.from_keys(keys).query.x.equal(plain.test.from_keys(keys).query.x), (
+        "tests see the pictures as they are"
+    )
     assert whole.support.x.min() >= 0 and whole.support.x.max() <= 1
 
 
