@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from innerloop.recipes import gaussian_processes, glyphs, lake, omniglot, omniglot_sequences, sine, tables
+from innerloop.recipes import faces, gaussian_processes, glyphs, lake, omniglot, omniglot_sequences, sine, tables
 from innerloop.recipes.recipe import Recipe
 
 _FAMILIES = (
@@ -16,6 +16,7 @@ _FAMILIES = (
     lake,
     gaussian_processes,
     tables,
+    faces,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 
