@@ -30,6 +30,18 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.protonet_method:protonet",
         "Nearest class mean in a learned embedding (Snell 2017).",
     ),
+    "siamese": Entry(
+        "innerloop.algorithms.siamese_method:siamese",
+        "Same class or not? Twin networks trained on pairs (Koch 2015).",
+    ),
+    "matching": Entry(
+        "innerloop.algorithms.matching_method:matching",
+        "Attention over the support examples by cosine (Vinyals 2016).",
+    ),
+    "relation": Entry(
+        "innerloop.algorithms.relation_method:relation",
+        "A learned network compares query and class (Sung 2018).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",

@@ -1,8 +1,21 @@
 """Learners of one task."""
 
 from innerloop.learners.gradient import GradientLearner
-from innerloop.learners.metric import MetricLearner, PrototypeLearner
+from innerloop.learners.matching import MatchingLearner
+from innerloop.learners.metric import MetricLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.pooled import PooledLearner
+from innerloop.learners.prototypes import PrototypeLearner
+from innerloop.learners.relation import RelationLearner
+from innerloop.learners.siamese import SiameseLearner
 
-__all__ = ["GradientLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PrototypeLearner"]
+__all__ = [
+    "GradientLearner",
+    "MatchingLearner",
+    "MetricLearner",
+    "MultiStepLearner",
+    "PooledLearner",
+    "PrototypeLearner",
+    "RelationLearner",
+    "SiameseLearner",
+]
