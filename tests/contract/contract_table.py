@@ -53,13 +53,9 @@ DECLARED: dict[str, Declared] = {
     "meta_sgd": Declared(adds_parameters=True, learned_rate=True),
     "mamlpp": Declared(adds_parameters=True, learned_rate=True),
     "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
-    "siamese": Declared(
-        inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True
-    ),
+    "siamese": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
     "matching": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
-    "relation": Declared(
-        inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True
-    ),
+    "relation": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),

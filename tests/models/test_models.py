@@ -190,7 +190,11 @@ def test_wrong_width(name):
         ("conv4", {"inputs": [28, 28], "outputs": 5}, r"\(channels, height, width\)"),
         ("conv4", {"inputs": [1, 15, 28], "outputs": 5, "downsample": "max_pool"}, "at least 16x16"),
         ("conv4", {"inputs": [1, 28, 28], "outputs": 5, "halvings": 5}, "halvings expected 0 to 4"),
-        ("conv4", {"inputs": [1, 28, 28], "outputs": 5, "spatial": "map"}, "no linear layer: expected outputs=None, got 5"),
+        (
+            "conv4",
+            {"inputs": [1, 28, 28], "outputs": 5, "spatial": "map"},
+            "no linear layer: expected outputs=None, got 5",
+        ),
         ("conv4", {"inputs": [1, 3, 9], "outputs": 5, "downsample": "max_pool", "halvings": 2}, "at least 4x4"),
         ("resnet12", {"inputs": [3, 8, 8], "outputs": 5}, "at least 16x16"),
         ("resnet12", {"inputs": [3, 8, 8], "outputs": 5, "widths": []}, "blocks expected"),

@@ -173,9 +173,7 @@ def expect_label_loss(loss: LossArgument) -> None:
 def expect_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise ConfigError when an argument is none of these words."""
     if value not in choices:
-        raise ConfigError(
-            f"{name} expected one of {', '.join(choices)}, got {value!r}: {nearest(str(value), choices)}"
-        )
+        raise ConfigError(f"{name} expected one of {', '.join(choices)}, got {value!r}: {nearest(str(value), choices)}")
 
 
 def expect_whole(name: str, value: object, low: int = 1) -> None:

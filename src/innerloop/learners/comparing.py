@@ -91,7 +91,9 @@ class ComparingLearner(MetricLearner):
         support = self.batch(task, 0)
         z_support, z_query, buffers = self.embed_both(meta, support, task.query, task.noise)
         fast = self.read(meta, z_support, support, ways_of(task))
-        logits, buffers = self.compare(meta._replace(buffers={**meta.buffers, **buffers}), fast, z_query, task.query.mask)
+        logits, buffers = self.compare(
+            meta._replace(buffers={**meta.buffers, **buffers}), fast, z_query, task.query.mask
+        )
         loss = self.query_loss(logits, fast, task)
         return loss, {"metrics": query_metrics(loss, logits, task, self.loss), "buffers": buffers}
 
@@ -120,9 +122,7 @@ class ComparingLearner(MetricLearner):
         return z[:shots], z[shots:], buffers
 
 
-def one_row_per_support(
-    one: Tensor, task: Task
-) -> tuple[Tensor, Bool[Tensor, "support ways"]]:
+def one_row_per_support(one: Tensor, task: Task) -> tuple[Tensor, Bool[Tensor, "support ways"]]:
     """Zeros for each support example in the shape of one embedding (1, ...), and members of no class."""
     rows = task.support.y.shape[0]
     return one.new_zeros(rows, *one.shape[1:]), one.new_zeros(rows, ways_of(task), dtype=torch.bool)

@@ -73,9 +73,7 @@ def _present(side: Examples, ways: int) -> Tensor:
     return (hits if side.mask is None else hits & side.mask[..., None]).any(1)
 
 
-def members_of(
-    y: Int64[Tensor, " examples"], ways: int, mask: Tensor | None = None
-) -> Bool[Tensor, "examples ways"]:
+def members_of(y: Int64[Tensor, " examples"], ways: int, mask: Tensor | None = None) -> Bool[Tensor, "examples ways"]:
     """Which example belongs to which class, padding to none.
 
     Args:

@@ -15,7 +15,7 @@ class Relation(nn.Module):
     """How well each query goes with each class: features of both side by side, through a small net, to one logit.
 
     Features are maps (channels, height, width), for two blocks of 3x3 convolution, batch norm, ReLU and, where there is room,
-    2x2 max-pooling; or vectors, for one linear layer with ReLU. Two linear layers with a ReLU between them follow.
+    2x2 max-pooling; or vectors, for one linear layer with ReLU. Two linear layers with a leaky ReLU between them follow.
 
     The first layer takes the two side by side, so it is a sum of one layer on the class and one on the query: these are computed
     once for each class and each query, not for each pair.
@@ -55,7 +55,8 @@ class Relation(nn.Module):
             layers += [*first, nn.Conv2d(filters, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU(), *second]
             layers.append(nn.Flatten())
             width = filters * size[0] * size[1]
-        self.rest = nn.Sequential(*layers, nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        # The paper has ReLU here. Eight of them are often all off at once, and then all classes tie (measured: every fifth query).
+        self.rest = nn.Sequential(*layers, nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, 1))
 
     def forward(
         self, classes: Float[Tensor, "ways *features"], queries: Float[Tensor, "queries *features"]

@@ -49,9 +49,7 @@ class SupportContext(nn.Module):
         self.forwards = LstmCell(features, features, features)
         self.backwards = LstmCell(features, features, features)
 
-    def forward(
-        self, z: Float[Tensor, "support features"], counts: Tensor
-    ) -> Float[Tensor, "support features"]:
+    def forward(self, z: Float[Tensor, "support features"], counts: Tensor) -> Float[Tensor, "support features"]:
         rows = range(z.shape[0])
         return z + self._read(self.forwards, z, counts, rows) + self._read(self.backwards, z, counts, rows[::-1])
 
