@@ -186,9 +186,16 @@ def test_wrong_width(name):
         ("mlp", {"inputs": [], "outputs": 1}, "at least 1, got 0"),
         ("mlp", {"inputs": 1, "outputs": 1, "hidden": [4, 0]}, r"hidden\[1\] expected"),
         ("mlp", {"inputs": 1, "outputs": 1, "activation": "rellu"}, "did you mean 'relu'"),
-        ("conv4", {"inputs": 1, "outputs": 5, "spatial": "men"}, "one of 'mean', 'flatten', got 'men'"),
+        ("conv4", {"inputs": 1, "outputs": 5, "spatial": "men"}, "one of 'mean', 'flatten', 'map', got 'men'"),
         ("conv4", {"inputs": [28, 28], "outputs": 5}, r"\(channels, height, width\)"),
         ("conv4", {"inputs": [1, 15, 28], "outputs": 5, "downsample": "max_pool"}, "at least 16x16"),
+        ("conv4", {"inputs": [1, 28, 28], "outputs": 5, "halvings": 5}, "halvings expected 0 to 4"),
+        (
+            "conv4",
+            {"inputs": [1, 28, 28], "outputs": 5, "spatial": "map"},
+            "no linear layer: expected outputs=None, got 5",
+        ),
+        ("conv4", {"inputs": [1, 3, 9], "outputs": 5, "downsample": "max_pool", "halvings": 2}, "at least 4x4"),
         ("resnet12", {"inputs": [3, 8, 8], "outputs": 5}, "at least 16x16"),
         ("resnet12", {"inputs": [3, 8, 8], "outputs": 5, "widths": []}, "blocks expected"),
         ("transformer", {"inputs": [4, 3], "outputs": 1, "width": 30}, "multiple of heads=4, got 30: use 32"),
@@ -291,3 +298,18 @@ def test_lstm_starts_like_torch():
     layer = models.lstm((5, 3), 2, hidden=50).body[0]
     largest = max(p.abs().max().item() for p in layer.parameters())
     assert 0.95 * bound < largest <= bound
+
+
+@pytest.mark.parametrize("downsample", ["stride", "max_pool"])
+@pytest.mark.parametrize(("halvings", "size"), [(4, (1, 1)), (2, (4, 5)), (0, (16, 22))])
+def test_conv4_halves_as_often_as_told_and_gives_maps(downsample, halvings, size):
+    torch.manual_seed(0)
+    x = torch.randn(2, 1, 16, 22)
+    maps = models.conv4((1, 16, 22), None, filters=3, downsample=downsample, halvings=halvings, spatial="map")
+    found = maps(x)
+    if downsample == "stride":
+        size = tuple(-(-n // 2**halvings) for n in (16, 22))
+    assert found.shape == (2, 3, *size)
+    flat = models.conv4((1, 16, 22), 4, filters=3, downsample=downsample, halvings=halvings, spatial="flatten")
+    flat.body.load_state_dict(maps.body.state_dict())
+    assert torch.allclose(flat(x), flat.head(found.flatten(1)), atol=1e-6)

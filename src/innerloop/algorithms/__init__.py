@@ -58,6 +58,18 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.pfn_method:pfn",
         "A transformer trained on tasks from a prior, which reads the support set as its context (Mueller 2022).",
     ),
+    "siamese": Entry(
+        "innerloop.algorithms.siamese_method:siamese",
+        "Same class or not? Twin networks trained on pairs (Koch 2015).",
+    ),
+    "matching": Entry(
+        "innerloop.algorithms.matching_method:matching",
+        "Attention over the support examples by cosine (Vinyals 2016).",
+    ),
+    "relation": Entry(
+        "innerloop.algorithms.relation_method:relation",
+        "A learned network compares query and class (Sung 2018).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",
