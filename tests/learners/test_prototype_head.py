@@ -42,7 +42,8 @@ def by_hand(model: nn.Sequential, task: Task, lr: float, steps: int, first_order
         w1, b1, w2, b2 = model.parameters()
         z = model(sx)
         means = torch.stack([z[sy == k].mean(0) for k in range(int(sy.max()) + 1)])
-        weights = [w1, b1, w2, b2, 2 * means, -means.square().sum(1)]
+        # Copies: an inner gradient takes the head as a parameter of its own, not as a function of the body.
+        weights = [w1 * 1, b1 * 1, w2 * 1, b2 * 1, 2 * means, -means.square().sum(1)]
 
         def logits(x, w):
             return (torch.tanh(x @ w[0].T + w[1]) @ w[2].T + w[3]) @ w[4].T + w[5]
