@@ -30,7 +30,9 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.protonet_method:protonet",
         "Nearest class mean in a learned embedding (Snell 2017).",
     ),
-    "r2d2": Entry("innerloop.algorithms.r2d2_method:r2d2", "Ridge regression on a learned embedding (Bertinetto 2019)."),
+    "r2d2": Entry(
+        "innerloop.algorithms.r2d2_method:r2d2", "Ridge regression on a learned embedding (Bertinetto 2019)."
+    ),
     "proto_maml": Entry(
         "innerloop.algorithms.proto_maml_method:proto_maml",
         "MAML from a head made of class means, any ways (Triantafillou 2020).",

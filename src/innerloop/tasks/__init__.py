@@ -1,6 +1,7 @@
 """Problems: families of tasks, by name. ``innerloop.tasks.NAME(**options)`` returns a `TaskFamily`.
 
-One problem is one file and one line here; nothing is imported before it is asked for.
+One problem is one file and one line here; nothing is imported before it is asked for. ``innerloop.tasks.shifted(tasks, kind,
+amount)`` moves their tasks away from those of training.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ TASKS: dict[str, Entry] = {
 def __getattr__(name: str) -> Any:
     if name in TASKS:
         return load("problem", TASKS, name)
+    if name == "shifted":
+        from innerloop.tasks.shift import shifted
+
+        return shifted
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TASKS])
+    return sorted([*globals(), *TASKS, "shifted"])
