@@ -140,7 +140,7 @@ def test_only_the_head_adapts_where_the_body_is_frozen():
 
 def test_bad_input():
     for loss in ("mse", nn.functional.mse_loss, "binary_cross_entropy"):
-        with pytest.raises(il.ConfigError, match="loss expected one for logits .*leave it out"):
+        with pytest.raises(il.ConfigError, match=r"loss expected one for logits .*leave it out"):
             il.proto_maml(net(), loss=loss)
     task = drawn(3, 2)
     unseen = dataclasses.replace(task, query=Examples(task.query.x, task.query.y + 1))

@@ -134,7 +134,7 @@ def test_mnists_digits_become_the_classes(tmp_path, monkeypatch, packed):
 
 def test_damaged_mnist_files(tmp_path, monkeypatch):
     monkeypatch.setenv("INNERLOOP_DATA", str(tmp_path))
-    with pytest.raises(il.InputError, match="expected MNIST's t10k-images-idx3-ubyte.gz in .*INNERLOOP_DATA"):
+    with pytest.raises(il.InputError, match=r"expected MNIST's t10k-images-idx3-ubyte\.gz in .*INNERLOOP_DATA"):
         load_mnist()
     drawn, labels = digits()
     path = tmp_path / "mnist" / f"{FILES[0]}.gz"
