@@ -90,7 +90,8 @@ def save_fitted(fitted: Fitted, path: Path) -> Path:
     tensors = {f"fast/{i:04d}": leaf for i, leaf in enumerate(leaves)}
     for part in ("params", "rule", "buffers"):
         tensors |= {f"meta/{part}/{name}": value for name, value in getattr(fitted.meta, part).items()}
-    tensors |= {f"module/{name}": b for name, b in owner.model.named_buffers() if name not in fitted.meta.buffers}
+    kept = owner.model.state_dict().keys() - fitted.meta.buffers.keys()  # a buffer that is not persistent is made again
+    tensors |= {f"module/{name}": b for name, b in owner.model.named_buffers() if name in kept}
     if owner.mixes_examples:  # predictions are made beside the support set
         tensors["support/x"] = fitted.support.x
         if fitted.support.mask is not None:

@@ -32,6 +32,7 @@ class Declared:
     equivariant: permuting the names of the labels permutes predictions exactly.
     needs_parameters: the model must have parameters; where not, the method brings networks of its own.
     order_free: the order of the support examples does not matter.
+    starts_adapted: what inner steps begin from has read the support set, so that 0 steps are no blind guess.
     training: settings of `fit` for the learning test.
     options: the method's own arguments in the learning test, beyond its recommended ones.
     """
@@ -46,6 +47,7 @@ class Declared:
     equivariant: bool = False
     needs_parameters: bool = True
     order_free: bool = True
+    starts_adapted: bool = False
     training: dict[str, Any] = dataclasses.field(default_factory=lambda: {"steps": 80, "outer_lr": 0.01})
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -107,6 +109,8 @@ DECLARED: dict[str, Declared] = {
     "siamese": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
     "matching": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
     "relation": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
+    "r2d2": Declared(adds_parameters=True, inner_loop=False, any_ways=True, equivariant=True),
+    "proto_maml": Declared(regression=False, any_ways=True, equivariant=True, starts_adapted=True),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),

@@ -70,6 +70,13 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.relation_method:relation",
         "A learned network compares query and class (Sung 2018).",
     ),
+    "r2d2": Entry(
+        "innerloop.algorithms.r2d2_method:r2d2", "Ridge regression on a learned embedding (Bertinetto 2019)."
+    ),
+    "proto_maml": Entry(
+        "innerloop.algorithms.proto_maml_method:proto_maml",
+        "MAML from a head made of class means, any ways (Triantafillou 2020).",
+    ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",
         "Baseline: transfer learning from all tasks pooled.",

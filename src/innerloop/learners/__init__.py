@@ -10,9 +10,11 @@ from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.prior_fitted import PriorFittedLearner
+from innerloop.learners.prototype_head import PrototypeHeadLearner
 from innerloop.learners.prototypes import PrototypeLearner
 from innerloop.learners.relation import RelationLearner
+from innerloop.learners.ridge import RidgeLearner
 from innerloop.learners.sequence import SequenceLearner
 from innerloop.learners.siamese import SiameseLearner
 
-__all__ = ["AttentiveLearner", "ConditionalLearner", "GradientLearner", "MatchingLearner", "MemoryLearner", "MetaNetLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PriorFittedLearner", "PrototypeLearner", "PrototypeLearner", "RelationLearner", "SequenceLearner", "SiameseLearner"]
+__all__ = ["AttentiveLearner", "ConditionalLearner", "GradientLearner", "MatchingLearner", "MemoryLearner", "MetaNetLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PriorFittedLearner", "PrototypeHeadLearner", "PrototypeLearner", "PrototypeLearner", "RelationLearner", "RidgeLearner", "SequenceLearner", "SiameseLearner"]

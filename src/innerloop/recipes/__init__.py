@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from innerloop.recipes import faces, gaussian_processes, glyphs, lake, omniglot, omniglot_sequences, sine, tables
+from innerloop.recipes import faces, gaussian_processes, glyphs, lake, omniglot, omniglot_heads, omniglot_sequences, sine, tables
 from innerloop.recipes.recipe import Recipe
 
 _FAMILIES = (
     sine,
     glyphs,
     omniglot,
+    omniglot_heads,
     omniglot_sequences,
     lake,
     gaussian_processes,

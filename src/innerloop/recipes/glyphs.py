@@ -69,6 +69,18 @@ def recipes() -> list[Recipe]:
             {"inner_steps": 5},
             {**_ADAM, "rule_lr": 2e-2, "clip_norm": 1.0, "num_tasks": 4, "steps": 180},
             model={"filters": 16},
+            "r2d2",
+            {},
+            {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 600},
+            {"train_ways": 20, "train_queries": 5},
+            {"outputs": None, "downsample": "max_pool"},
+        ),
+        _glyphs(
+            "proto_maml",
+            {"inner_lr": 0.02, "inner_steps": 1},
+            {**_ADAM, "outer_lr": 5e-3, "num_tasks": 4, "steps": 500},
+            {"train_queries": 3},
+            {"outputs": None, "downsample": "max_pool"},
         ),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),
         _glyphs(

@@ -1,7 +1,8 @@
 """Problems: families of tasks, by name. ``innerloop.tasks.NAME(**options)`` returns a `TaskFamily`.
 
 One problem is one file and one line here; nothing is imported before it is asked for. Data of your own:
-``innerloop.tasks.from_path(path)`` and ``innerloop.tasks.from_arrays(x, y)``.
+``innerloop.tasks.from_path(path)`` and ``innerloop.tasks.from_arrays(x, y)``. ``innerloop.tasks.shifted(tasks, kind, amount)``
+moves tasks away from those of training.
 """
 
 from __future__ import annotations
@@ -42,8 +43,12 @@ def __getattr__(name: str) -> Any:
         return load("problem", TASKS, name)
     if name in OWN:
         return load("problem", OWN, name)
+    if name == "shifted":
+        from innerloop.tasks.shift import shifted
+
+        return shifted
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TASKS, *OWN])
+    return sorted([*globals(), *TASKS, *OWN, "shifted"])
