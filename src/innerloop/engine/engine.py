@@ -192,6 +192,14 @@ class Engine:
 
         return run(self.plan(run, f"mean {function.__qualname__}", tasks), tasks)
 
+    def each(self, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
+        """As `map`, by a plan for this job."""
+
+        def run(plan: Plan, tasks: Task) -> Any:
+            return _map(plan, function, meta, tasks)
+
+        return run(self.plan(run, f"each {function.__qualname__}", tasks), tasks)
+
     def map(self, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
         """The function's results for all tasks, stacked along a leading tasks axis; no graph is kept."""
         return _map(self.rule(tasks), function, meta, tasks)
