@@ -83,7 +83,9 @@ class MetaLearner(nn.Module):
         self.learner, self.meta_gradient = pair(self.pure, self.engine)
         self.engine.convolutional = self._adapts_convolutions()
         self.engine.identity = f"{name} {sorted(self.options.items(), key=str)} {self.model}"
-        self.meta_gradient_spec: dict[str, Any] | None = None  # name and options of an estimator that is not the method's own
+        self.meta_gradient_spec: dict[str, Any] | None = (
+            None  # name and options of an estimator that is not the method's own
+        )
         self.compiled = CompiledGradients()
         self.meta_gradient.check(self.learner)
         rule = self.learner.init_rule(dict(self.model.named_parameters()), None)

@@ -192,7 +192,7 @@ class Engine:
 
         return run(self.plan(run, f"mean {function.__qualname__}", tasks), tasks)
 
-    def each(self, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
+    def each(self, function: Callable[[Meta, Any], Any], meta: Meta, tasks: Task) -> Any:
         """As `map`, by a plan for this job."""
 
         def run(plan: Plan, tasks: Task) -> Any:
@@ -206,7 +206,7 @@ class Engine:
 
 
 @torch.no_grad()
-def _map(plan: Plan, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
+def _map(plan: Plan, function: Callable[[Meta, Any], Any], meta: Meta, tasks: Task) -> Any:
     if plan.strategy == "looped":
         results = [function(meta, take(tasks, i)) for i in range(tasks.support.y.shape[0])]
         return pytree.tree_map(lambda *values: torch.stack(values), results[0], *results[1:])

@@ -11,7 +11,9 @@ _HERE = "innerloop.meta_gradients"
 
 META_GRADIENTS: dict[str, Entry] = {
     "backprop": Entry(f"{_HERE}.backprop:Backprop", "Backpropagation through the whole inner loop (Finn 2017)."),
-    "first_order": Entry(f"{_HERE}.backprop:first_order", "Backpropagation that stops at the inner gradients (Finn 2017)."),
+    "first_order": Entry(
+        f"{_HERE}.backprop:first_order", "Backpropagation that stops at the inner gradients (Finn 2017)."
+    ),
     "truncated": Entry(
         f"{_HERE}.truncated:Truncated", "Backpropagation through the last inner steps only (Shaban 2019)."
     ),

@@ -28,7 +28,9 @@ def trials(tasks: Task, num_pairs: int) -> Trial:
     """Every task ``num_pairs`` times, each time with a key of its own: a function of the task's."""
     assert tasks.noise is not None
     repeated = pytree.tree_map(lambda v: v.repeat_interleave(num_pairs, 0), tasks)
-    drawn = random_keys.fold(random_keys.fold(tasks.noise, _SALT)[:, None], torch.arange(num_pairs, device=tasks.noise.device))
+    drawn = random_keys.fold(
+        random_keys.fold(tasks.noise, _SALT)[:, None], torch.arange(num_pairs, device=tasks.noise.device)
+    )
     return Trial(
         repeated.support, repeated.query, tasks.objective, repeated.class_ids, tasks.num_classes, repeated.noise,
         drawn.reshape(-1),
@@ -71,7 +73,9 @@ def weighted_noise(weights: Tensor, key: Tensor, like: Mapping[str, Tensor]) -> 
 
 def like_meta(found: Mapping[str, Tensor], meta: Meta) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """(by params, by rule), zeros where nothing was found."""
-    both = ({name: found.get(name, torch.zeros_like(p)) for name, p in part.items()} for part in (meta.params, meta.rule))
+    both = (
+        {name: found.get(name, torch.zeros_like(p)) for name, p in part.items()} for part in (meta.params, meta.rule)
+    )
     params, rule = both
     return params, rule
 

@@ -91,22 +91,18 @@ class PES(MetaGradient):
         if first:
             tasks = _from_carry(carry, "task", tasks)
         like = perturbed(meta, self.learner)
-        if first and not self.learner.looks_back:  # where an inner loop began no longer matters: do not add noise for it
+        if (
+            first and not self.learner.looks_back
+        ):  # where an inner loop began no longer matters: do not add noise for it
             like = {name: p for name, p in like.items() if name not in self.learner.adapted}
         pairs = trials(tasks, self.num_pairs)
         assert pairs.key is not None
         drawn = random_keys.fold(pairs.key, first) if first else pairs.key
-        walk = Walk(
-            pairs.support, pairs.query, pairs.objective, pairs.class_ids, pairs.num_classes, pairs.noise, drawn
-        )
+        walk = Walk(pairs.support, pairs.query, pairs.objective, pairs.class_ids, pairs.num_classes, pairs.noise, drawn)
         if first:
             # Only the numbers differ from where an inner loop begins, and the count of steps.
-            begun = dataclasses.replace(
-                torch.vmap(lambda t: self.learner.init(meta, t))(pairs), step=first
-            )
-            walk = dataclasses.replace(
-                walk, up=_from_carry(carry, "up", begun), down=_from_carry(carry, "down", begun)
-            )
+            begun = dataclasses.replace(torch.vmap(lambda t: self.learner.init(meta, t))(pairs), step=first)
+            walk = dataclasses.replace(walk, up=_from_carry(carry, "up", begun), down=_from_carry(carry, "down", begun))
 
         def advance(meta: Meta, walk: Walk) -> tuple[Tensor, GradientFast, GradientFast, Any]:
             assert walk.key is not None
