@@ -13,6 +13,7 @@ import torch
 
 from innerloop import algorithms, models
 from innerloop import tasks as problems
+from innerloop.algorithms.other_meta_gradient import with_meta_gradient
 from innerloop.bundle import remake
 from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
@@ -31,6 +32,8 @@ def assemble(
     algorithm_options: Mapping[str, Any] | None = None,
     task_options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Any] | None = None,
+    meta_gradient: str | None = None,
+    meta_gradient_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     recommended: bool = True,
 ) -> tuple[Any, TaskFamily]:
@@ -43,6 +46,8 @@ def assemble(
         algorithm_options: keyword arguments of the method's factory; they win over what is recommended.
         task_options: keyword arguments of the problem's factory.
         model_options: keyword arguments of the model, beside its input shape and output size.
+        meta_gradient: a name of `innerloop.meta_gradients.META_GRADIENTS`; None: the method's own.
+        meta_gradient_options: its keyword arguments.
         seed: of the initial weights: equal seeds give equal weights.
         recommended: start from `innerloop.algorithms.settings` for this kind of problem, not from the paper's
             defaults.
@@ -63,7 +68,10 @@ def assemble(
     if "outputs" in inspect.signature(make_learner).parameters:  # of networks that it puts behind the model
         options.setdefault("outputs", family.train.output_size)
     _set_borders(make_learner, options, family)
-    return make_learner(net, **options), family
+    learner = make_learner(net, **options)
+    if meta_gradient is not None:
+        learner = with_meta_gradient(learner, meta_gradient, **(meta_gradient_options or {}))
+    return learner, family
 
 
 def _set_borders(make_learner: Callable[..., Any], options: dict[str, Any], family: TaskFamily) -> None:

@@ -26,6 +26,10 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.mamlpp_method:mamlpp",
         "MAML++: six stabilisers, each switchable (Antoniou 2019).",
     ),
+    "imaml": Entry(
+        "innerloop.algorithms.imaml_method:imaml",
+        "Implicit MAML: memory does not grow with inner steps (Rajeswaran 2019).",
+    ),
     "protonet": Entry(
         "innerloop.algorithms.protonet_method:protonet",
         "Nearest class mean in a learned embedding (Snell 2017).",

@@ -12,9 +12,10 @@ from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.prior_fitted import PriorFittedLearner
 from innerloop.learners.prototype_head import PrototypeHeadLearner
 from innerloop.learners.prototypes import PrototypeLearner
+from innerloop.learners.proximal import ProximalLearner
 from innerloop.learners.relation import RelationLearner
 from innerloop.learners.ridge import RidgeLearner
 from innerloop.learners.sequence import SequenceLearner
 from innerloop.learners.siamese import SiameseLearner
 
-__all__ = ["AttentiveLearner", "ConditionalLearner", "GradientLearner", "MatchingLearner", "MemoryLearner", "MetaNetLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PriorFittedLearner", "PrototypeHeadLearner", "PrototypeLearner", "PrototypeLearner", "RelationLearner", "RidgeLearner", "SequenceLearner", "SiameseLearner"]
+__all__ = ["AttentiveLearner", "ConditionalLearner", "GradientLearner", "MatchingLearner", "MemoryLearner", "MetaNetLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PriorFittedLearner", "PrototypeHeadLearner", "PrototypeLearner", "PrototypeLearner", "ProximalLearner", "RelationLearner", "RidgeLearner", "SequenceLearner", "SiameseLearner"]

@@ -1,9 +1,7 @@
-"""Estimators of the outer gradient."""
+"""Estimators of the outer gradient. META_GRADIENTS are those that a learner may be given instead of its own."""
 
-from innerloop.meta_gradients.average import AverageOfSolutions
-from innerloop.meta_gradients.backprop import Backprop
-from innerloop.meta_gradients.displacement import Displacement
-from innerloop.meta_gradients.none import NoGradient
-from innerloop.meta_gradients.pooled import Pooled
+from __future__ import annotations
+from innerloop.registry import Entry
+from typing import Any, TYPE_CHECKING
 
-__all__ = ["AverageOfSolutions", "Backprop", "Displacement", "NoGradient", "Pooled"]
+__all__ = ["Any", "Entry", "TYPE_CHECKING", "annotations"]

@@ -43,10 +43,6 @@ def __getattr__(name: str) -> Any:
         return load("problem", TASKS, name)
     if name in OWN:
         return load("problem", OWN, name)
-    if name == "shifted":
-        from innerloop.tasks.shift import shifted
-
-        return shifted
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
