@@ -18,4 +18,22 @@ from innerloop.learners.ridge import RidgeLearner
 from innerloop.learners.sequence import SequenceLearner
 from innerloop.learners.siamese import SiameseLearner
 
-__all__ = ["AttentiveLearner", "ConditionalLearner", "GradientLearner", "MatchingLearner", "MemoryLearner", "MetaNetLearner", "MetricLearner", "MultiStepLearner", "PooledLearner", "PriorFittedLearner", "PrototypeHeadLearner", "PrototypeLearner", "PrototypeLearner", "ProximalLearner", "RelationLearner", "RidgeLearner", "SequenceLearner", "SiameseLearner"]
+__all__ = [
+    "AttentiveLearner",
+    "ConditionalLearner",
+    "GradientLearner",
+    "MatchingLearner",
+    "MemoryLearner",
+    "MetaNetLearner",
+    "MetricLearner",
+    "MultiStepLearner",
+    "PooledLearner",
+    "PriorFittedLearner",
+    "PrototypeHeadLearner",
+    "PrototypeLearner",
+    "ProximalLearner",
+    "RelationLearner",
+    "RidgeLearner",
+    "SequenceLearner",
+    "SiameseLearner",
+]

@@ -86,7 +86,7 @@ class SiameseLearner(ComparingLearner):
 
     def similarity(
         self, meta: Meta, a: Float[Tensor, "... features"], b: Float[Tensor, "... features"]
-    ) -> Float[Tensor, "..."]:
+    ) -> Float[Tensor, ...]:
         """The logit of "the same class" for embeddings; leading axes broadcast."""
         return self.model.apply(meta.params, meta.buffers, (a - b).abs(), part="similarity")[0].squeeze(-1)
 

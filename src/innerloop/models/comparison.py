@@ -59,7 +59,7 @@ class Relation(nn.Module):
         self.rest = nn.Sequential(*layers, nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, 1))
 
     def forward(
-        self, classes: Float[Tensor, "ways *features"], queries: Float[Tensor, "queries *features"]
+        self, classes: Float[Tensor, ways *features], queries: Float[Tensor, queries *features]
     ) -> Float[Tensor, "pairs 1"]:
         """One logit a pair, pairs (query, class) in the order of queries, then of classes."""
         both = self.of_query(queries)[:, None] + self.of_class(classes)

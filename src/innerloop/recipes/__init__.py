@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from innerloop.recipes import faces, gaussian_processes, glyphs, lake, omniglot, omniglot_heads, omniglot_sequences, sine, tables
+from innerloop.recipes import (
+    faces,
+    gaussian_processes,
+    glyphs,
+    lake,
+    omniglot,
+    omniglot_heads,
+    omniglot_sequences,
+    sine,
+    tables,
+)
 from innerloop.recipes.recipe import Recipe
 
 _FAMILIES = (

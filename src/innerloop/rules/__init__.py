@@ -5,4 +5,4 @@ from innerloop.rules.learned_rates import PerLayerPerStepRates, PerParameterRate
 from innerloop.rules.lstm import LSTMRule
 from innerloop.rules.sgd import SGD
 
-__all__ = ["Adam", "LSTMRule", "PerLayerPerStepRates", "PerParameterRates", "SGD"]
+__all__ = ["SGD", "Adam", "LSTMRule", "PerLayerPerStepRates", "PerParameterRates"]

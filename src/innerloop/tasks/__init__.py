@@ -31,10 +31,11 @@ TASKS: dict[str, Entry] = {
     ),
 }
 
-# Problems that have no name of their own: what is in them is the user's.
+# Problems without a name of their own: the user's data, and problems moved away from training.
 OWN: dict[str, Entry] = {
     "from_path": Entry("innerloop.tasks.own_data:from_path", "pictures by class or tables, from a folder or file"),
     "from_arrays": Entry("innerloop.tasks.own_arrays:from_arrays", "arrays, tensors or a data set in memory"),
+    "shifted": Entry("innerloop.tasks.shift:shifted", "a problem's tasks, moved away from those of training"),
 }
 
 
@@ -47,4 +48,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TASKS, *OWN, "shifted"])
+    return sorted([*globals(), *TASKS, *OWN])
