@@ -59,7 +59,7 @@ class CausalAttention(nn.Module):
         super().__init__()
         self.channels, self.width, self.scale = channels, channels + values, 1 / math.sqrt(keys)
         self.question = nn.Linear(channels, keys)
-        self.key = nn.Linear(channels, keys)
+        self.key = nn.Linear(channels, keys, bias=False)  # a bias would add the same to all scores of a question
         self.value = nn.Linear(channels, values)
 
     def forward(self, h: Tensor) -> Tensor:
