@@ -38,10 +38,8 @@ def pair_logit(relation: nn.Module, class_features: torch.Tensor, query: torch.T
     weight = torch.cat([relation.of_query.weight, relation.of_class.weight], 1)
     x = torch.cat([query, class_features])[None]
     *rest, last = list(relation.rest)
-    if x.ndim == 2:
-        x = F.linear(x, weight, relation.of_class.bias)
-    else:
-        x = F.conv2d(x, weight, relation.of_class.bias, padding=1)
+    bias = relation.of_class.bias
+    x = F.linear(x, weight, bias) if x.ndim == 2 else F.conv2d(x, weight, bias, padding=1)
     for layer in rest:
         if hasattr(layer, "policy"):
             shape = (1, -1, 1, 1)

@@ -14,7 +14,7 @@ import lzma
 import zlib
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def read_table(path: str | Path, *, separator: str | None = None, encoding: str 
 def table_from_bytes(data: bytes, name: str, *, separator: str | None = None, encoding: str | None = None) -> Table:
     """The table in a file's bytes; ``name`` is for messages, and its ending says what kind of file it is."""
     if name.lower().endswith(".gz") or data[:2] == b"\x1f\x8b":
-        data = _unpacked(gzip.GzipFile(fileobj=io.BytesIO(data)), name)
+        data = _unpacked(cast(IO[bytes], gzip.GzipFile(fileobj=io.BytesIO(data))), name)
     elif name.lower().endswith(".xz") or data[:6] == b"\xfd7zXZ\0":
         data = _unpacked(lzma.LZMAFile(io.BytesIO(data)), name)  # noqa: SIM115 (closed there)
     if data[:4] == b"PAR1" or name.lower().endswith((".parquet", ".pq")):
@@ -272,7 +272,7 @@ def _from_cells(series: Any, column: str, notes: list[str], comma: bool) -> tupl
     is_number = np.array([number is not None for number in numbers], dtype=bool)
     is_stray = np.array([t is not None and n is None for t, n in zip(kinds, numbers, strict=True)], dtype=bool)
     missing = codes < 0  # pandas' own missing values, of a table that was not text
-    texts = np.where(missing, None, kinds[codes])
+    texts = np.where(missing, np.array(None, dtype=object), kinds[codes])
     number, stray = int(is_number[codes[~missing]].sum()), int(is_stray[codes[~missing]].sum())
     if stray and (not number or stray > _STRAY_SHARE * (number + stray)):
         if number:
@@ -356,4 +356,6 @@ def _as_cells(series: Any, missing: np.ndarray) -> Any:
 
 def _all_texts(series: Any, missing: np.ndarray) -> np.ndarray:
     codes, found = pandas_module().factorize(series)
-    return np.where(missing, None, np.array([_text(cell) for cell in found] or [None], dtype=object)[codes])
+    return np.where(
+        missing, np.array(None, dtype=object), np.array([_text(cell) for cell in found] or [None], dtype=object)[codes]
+    )

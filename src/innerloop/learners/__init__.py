@@ -5,7 +5,7 @@ from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.matching import MatchingLearner
 from innerloop.learners.memory import MemoryLearner
 from innerloop.learners.meta_networks import MetaNetLearner
-from innerloop.learners.metric import MetricLearner, PrototypeLearner
+from innerloop.learners.metric import MetricLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner

@@ -189,12 +189,10 @@ def _order(
     drawn = []
     for side, salt in zip(sides, salts, strict=True):
         count = side.y.shape[0]
-        if noise is None:
-            place = torch.arange(count, device=side.y.device)
-        else:
-            place = keys.bits(
-                keys.fold(noise, salt), (count,)
-            )  # number i of these does not depend on how many there are
+        # Number i of the drawn ones does not depend on how many there are.
+        place = (
+            torch.arange(count, device=side.y.device) if noise is None else keys.bits(keys.fold(noise, salt), (count,))
+        )
         drawn.append(place if side.mask is None else torch.where(side.mask, place, _LAST))
     return torch.argsort(torch.cat(drawn), stable=True)
 

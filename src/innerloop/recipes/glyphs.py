@@ -69,6 +69,8 @@ def recipes() -> list[Recipe]:
             {"inner_steps": 5},
             {**_ADAM, "rule_lr": 2e-2, "clip_norm": 1.0, "num_tasks": 4, "steps": 180},
             model={"filters": 16},
+        ),
+        _glyphs(
             "r2d2",
             {},
             {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 600},
