@@ -29,7 +29,7 @@ def test_evaluate_at_several_distances(run, capsys):
     assert main(["evaluate", str(run), "--num-tasks", "6", "--shift", "amplitude=20", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["mean"] == far["mean"]
     assert main(["evaluate", str(run), "--num-tasks", "6", "--shift", "phase=0.5"]) == 0
-    assert "shift of phase (radians)" in capsys.readouterr().out
+    assert "shift: phase (radians)" in capsys.readouterr().out
 
 
 def test_compare_at_several_distances(run, tmp_path, capsys):

@@ -10,6 +10,8 @@ from torch import nn
 
 import innerloop as il
 from innerloop.core import Examples, Task
+from innerloop.engine import take
+from innerloop.rules import SGD
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -119,6 +121,26 @@ def test_padding_and_a_class_without_examples_change_nothing():
         logits = learner.predict_queries(padded(*fills))[:, :6]
         assert torch.allclose(logits[..., :3], plain.predict_queries(task), rtol=1e-10, atol=1e-12)
         assert bool((logits[..., 3] == -torch.inf).all())
+
+
+def test_update_rules_are_told_a_finite_loss_where_padding_names_a_class_without_examples():
+    told = []
+
+    class Listening(SGD):
+        def update(self, *args, loss, **kwargs):
+            told.append(float(loss))
+            return super().update(*args, loss=loss, **kwargs)
+
+    task = drawn(3, 2)
+    side = task.support
+    x, y = torch.cat([side.x, side.x[:, :1]], 1), torch.cat([side.y, torch.full_like(side.y[:, :1], 3)], 1)
+    padded = Examples(x, y, (torch.arange(7) < 6).expand(2, -1))
+    learner = il.proto_maml(net())
+    listening = dataclasses.replace(learner.learner, rule=Listening(0.1))
+    for support in (side, padded):
+        one = take(dataclasses.replace(task, support=support, class_ids=torch.arange(4).expand(2, -1)), 0)
+        listening.adapt(learner.meta(), one, 1)
+    assert told[0] == pytest.approx(told[1], rel=1e-10)
 
 
 def test_one_learner_takes_tasks_of_any_number_of_classes():

@@ -58,5 +58,5 @@ def say(curves: ShiftCurves, found: Mapping[str, Any], as_json: bool) -> None:
         rows.append([amount if isinstance(amount, str) else f"{amount:g}", *cells])
     unit = f" ({curves.unit})" if curves.unit else ""
     print(f"{curves.metric} on {found['num_tasks']} {found['split']} tasks, seed {found['seed']}, 95 % interval")
-    print(output.table([f"shift of {curves.kind}{unit}", *labels], rows))
+    print(output.table([f"shift: {curves.kind}{unit}", *labels], rows))
     print(f"\nfiles: {found['card']}, {found['plot']}")

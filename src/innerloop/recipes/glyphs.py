@@ -79,8 +79,8 @@ def recipes() -> list[Recipe]:
         ),
         _glyphs(
             "proto_maml",
-            {"inner_lr": 0.02, "inner_steps": 1},
-            {**_ADAM, "outer_lr": 5e-3, "num_tasks": 4, "steps": 500},
+            {"inner_lr": 0.1, "inner_steps": 2},
+            {**_ADAM, "outer_lr": 5e-3, "num_tasks": 4, "steps": 450},
             {"train_queries": 3},
             {"outputs": None, "downsample": "max_pool"},
         ),

@@ -37,7 +37,7 @@ def recipes() -> list[Recipe]:
         source="Triantafillou et al. 2020, arXiv:1903.03096, who do not report this setting; budget of Finn et al. 2017",
         algorithm="proto_maml",
         tasks="omniglot",
-        algorithm_options={"inner_lr": 0.02, "inner_steps": 1},
+        algorithm_options={"inner_lr": 0.1, "inner_steps": 2},
         task_options={**_TASKS, "queries": 5, "train_ways": 5},
         model="conv4",
         model_options=_EMBEDDING,

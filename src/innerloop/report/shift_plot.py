@@ -58,6 +58,6 @@ def shift_figure(curves: ShiftCurves, styles: Mapping[str, style.LineStyle] | No
     metric = numbers.axis_label(curves.metric)
     if numbers.is_fraction(curves.metric):
         style.percent_axis(axes)
-    style.dress(axes, f"shift of {curves.kind}{unit}", metric, f"{first.num_tasks} {first.split} tasks, 95 % interval")
+    style.dress(axes, f"shift: {curves.kind}{unit}", metric, f"{first.num_tasks} {first.split} tasks, 95 % interval")
     style.legend_below(figure, handles, labels)
     return figure
