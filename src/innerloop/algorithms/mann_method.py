@@ -44,8 +44,8 @@ def mann(
     """Memory-augmented neural networks: read a task example by example, each with the label of the one before it.
 
     A long short-term memory controls an external memory: it writes to the rows that were used least or read last, and reads
-    by cosine similarity; a prediction is a linear function of its state and of what was read. The outer loss is taken along a whole
-    random sequence of support and query examples. Nothing is adapted by gradients: reading the support set is one step.
+    by cosine similarity; a prediction is a linear function of its state and of what was read. The outer loss is taken along a
+    whole random sequence of support and query examples. Nothing is adapted by gradients: reading the support set is one step.
 
     Args:
         model: any nn.Module whose output is what the controller sees of an input; ``il.models.mlp((1, 28, 28), None, hidden=())``
@@ -91,7 +91,9 @@ def mann(
         raise ConfigError(f"memory_rows expected at least {heads}, one for each head, got {memory_rows}")
     if not 0 <= usage_decay <= 1:
         raise ConfigError(f"usage_decay expected a number from 0 to 1, got {usage_decay!r}")
-    network = ExternalMemory(features + columns, columns, units, memory_rows, memory_columns, heads, usage_decay, sharpen)
+    network = ExternalMemory(
+        features + columns, columns, units, memory_rows, memory_columns, heads, usage_decay, sharpen
+    )
 
     def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
         learner = MemoryLearner(pure, network, columns, loss, whole_sequence)

@@ -56,8 +56,8 @@ def metanet(
         base_hidden: width of the base learner's hidden layer.
         generator_hidden: width of the networks that make weights from gradients.
         groups: into how many parts the support set is cut; each gives one gradient of the representation loss.
-        adapt, freeze: patterns of the weights of the model that have fast ones beside them; None: those of all linear and convolution
-            layers.
+        adapt, freeze: patterns of the weights of the model that have fast ones beside them; None: those of all linear and
+            convolution layers.
         input_shape: of one example; None: what the model was made for.
         loss: ``loss(prediction, y) -> scalar`` or a name; None: cross-entropy for labels, mean squared error for values.
         batch_norm: policy of BatchNorm layers in the model; "running": in meta-training the statistics of the task's support
@@ -92,7 +92,10 @@ def metanet(
         "of_base": Generator(generator_hidden),
         "base": AugmentedNet(features, base_hidden, columns),
     }
-    for part, wanted in (("of_linear", [d == 2 for d in dims.values()]), ("of_convolution", [d > 2 for d in dims.values()])):
+    for part, wanted in (
+        ("of_linear", [d == 2 for d in dims.values()]),
+        ("of_convolution", [d > 2 for d in dims.values()]),
+    ):
         if any(wanted):
             brought[part] = SequenceGenerator(generator_hidden)
     if not chosen:  # nothing asks for labels of the embedding itself
@@ -104,7 +107,9 @@ def metanet(
         prepare(own, chosen)
         meeting = _meeting(own, chosen, inputs_of(model, input_shape))
         if meeting == "sum":
-            notes.append("slow and fast weights are added before the nonlinearity: the model's layers do not follow one another")
+            notes.append(
+                "slow and fast weights are added before the nonlinearity: the model's layers do not follow one another"
+            )
         learner = MetaNetLearner(
             pure, tuple(f"model.{name}" for name in chosen), (features, base_hidden, columns), groups, meeting, loss
         )

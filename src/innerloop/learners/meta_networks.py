@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -50,11 +49,12 @@ class MetaNetFast:
 class MetaNetLearner(BaseLearner):
     """Meta Networks: gradients of the support loss are what fast weights are generated from; they are not descended.
 
-    1. The support set, in ``groups`` parts, gives as many gradients of the representation loss by the embedding's weights. An LSTM
-       reads them and makes the task's fast weights.
+    1. The support set, in ``groups`` parts, gives as many gradients of the representation loss by the embedding's weights. An
+       LSTM reads them and makes the task's fast weights.
     2. The support examples are embedded with slow and fast weights. Each gives a gradient of its loss in the base learner, and
        from that a network makes fast weights, which a memory keeps under the example's embedding.
-    3. A query's embedding looks up its own mixture by cosine similarity, and the base learner predicts with slow and fast weights.
+    3. A query's embedding looks up its own mixture by cosine similarity, and the base learner predicts with slow and fast
+       weights.
 
     Gradients count as numbers: the outer gradient does not go through them, as in the authors' code.
 
@@ -192,7 +192,10 @@ class MetaNetLearner(BaseLearner):
         """
         rows = support.y.shape[0]
         groups = min(self.groups, rows)
-        member = torch.arange(rows, device=support.y.device) % groups == torch.arange(groups, device=support.y.device)[:, None]
+        member = (
+            torch.arange(rows, device=support.y.device) % groups
+            == torch.arange(groups, device=support.y.device)[:, None]
+        )
         counts = None
         if support.mask is not None:
             member = member & support.mask
@@ -257,4 +260,6 @@ def soft_attention(
 
 
 def _counts(side: Examples) -> Bool[Tensor, " examples"]:
-    return torch.ones_like(side.y.reshape(side.y.shape[0], -1)[:, 0], dtype=torch.bool) if side.mask is None else side.mask
+    return (
+        torch.ones_like(side.y.reshape(side.y.shape[0], -1)[:, 0], dtype=torch.bool) if side.mask is None else side.mask
+    )

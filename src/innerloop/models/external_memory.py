@@ -84,7 +84,9 @@ class ExternalMemory(nn.Module):
         for layer in (self.from_input, self.from_state):
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -bound, bound)
-        if sharpen:  # a softmax over cosines is nearly flat over so many rows; begin where the most similar row stands out
+        if (
+            sharpen
+        ):  # a softmax over cosines is nearly flat over so many rows; begin where the most similar row stands out
             with torch.no_grad():
                 self.to_heads.bias[-heads:] = _SHARPNESS
 

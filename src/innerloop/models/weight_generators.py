@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 _PRECISION = 7.0  # the authors' p: gradients below exp(-p) go in by value, larger ones by logarithm and sign
-_SMALL = 0.1  # fast weights begin this much smaller than a fresh layer's outputs, so that they do not drown the slow ones
+_SMALL = (
+    0.1  # fast weights begin this much smaller than a fresh layer's outputs, so that they do not drown the slow ones
+)
 
 
 def log_and_sign(gradient: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 2"]:
