@@ -197,7 +197,9 @@ def _order(
         count = side.y.shape[0]
         place = torch.arange(count, device=side.y.device)
         if noise is not None:
-            place = keys.bits(keys.fold(noise, salt), (count,))  # number i of these does not depend on how many there are
+            place = keys.bits(
+                keys.fold(noise, salt), (count,)
+            )  # number i of these does not depend on how many there are
         drawn.append(place if side.mask is None else torch.where(side.mask, place, _LAST))
     return torch.argsort(torch.cat(drawn), stable=True)
 
