@@ -256,7 +256,7 @@ def test_what_does_not_fit():
     flat = Task(
         Examples(torch.randn(1, 4, 4), torch.randn(1, 4, 2)), Examples(torch.randn(1, 4, 4), torch.randn(1, 4, 2))
     )
-    with pytest.raises(il.ShapeError, match="targets expected 3 numbers an example.*give outputs=2"):
+    with pytest.raises(il.ShapeError, match=r"targets expected 3 numbers an example.*give outputs=2"):
         small().backward(flat)
     for options, message in (
         ({"base_hidden": 0}, "base_hidden expected an integer of at least 1, got 0"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from innerloop.recipes import glyphs, lake, omniglot, sine
+from innerloop.recipes import glyphs, lake, memory_methods, omniglot, sine
 from innerloop.recipes.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for family in (sine, glyphs, omniglot, lake) for recipe in family.recipes()
+    recipe.name: recipe for family in (sine, glyphs, omniglot, memory_methods, lake) for recipe in family.recipes()
 }
 
 

@@ -57,6 +57,20 @@ def recipes() -> list[Recipe]:
             {"train_ways": 20, "train_queries": 5},
             {"outputs": None, "downsample": "max_pool"},
         ),
+        _glyphs(
+            "mann",
+            {"sharpen": True, "memory_rows": 16, "units": 128, "whole_sequence": False},
+            {**_ADAM, "outer_lr": 2e-3, "num_tasks": 32, "steps": 700, "clip_norm": 10.0},
+            {"train_queries": 2},
+            {"outputs": None, "spatial": "flatten"},
+        ),
+        _glyphs(
+            "metanet",
+            {"groups": 1, "adapt": ["body.9.weight"]},
+            {**_ADAM, "outer_lr": 2e-3, "num_tasks": 4, "steps": 600, "clip_norm": 10.0},
+            {"train_queries": 3},
+            {"outputs": None, "downsample": "max_pool", "norm": "none"},
+        ),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),
         _glyphs(
             "multitask_average",
