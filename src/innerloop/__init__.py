@@ -37,6 +37,7 @@ _NAMES = {
     "fit": "innerloop.training.fit",
     "load": "innerloop.bundle",
     "sync_gradients": "innerloop.training.distributed",
+    "with_meta_gradient": "innerloop.algorithms.other_meta_gradient",
 }
 _MODULES = {"losses", "models", "tasks", "recipes", "report"}
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from innerloop import recipes as recipes
     from innerloop import report as report
     from innerloop import tasks as tasks
+    from innerloop.algorithms.other_meta_gradient import with_meta_gradient as with_meta_gradient
     from innerloop.bundle import load as load
     from innerloop.core import Examples as Examples
     from innerloop.core import Meta as Meta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ class Fitted:
 
     Attributes:
         owner: the learner that was adapted.
+        preprocessing: how files become this task's inputs, as the learner's training data did; None: they are plain numbers.
         classes_: class names in the order of ``predict_proba``'s columns; None for regression.
     """
 
@@ -39,9 +41,14 @@ class Fitted:
     support: Examples
     classes_: list[Any] | None
     objective: str | None = None
+    preprocessing: dict[str, Any] | None = None
 
     def outputs(self, x: Any, transductive: bool = False) -> Tensor:
         """The model's raw outputs, (examples, outputs)."""
+        return self._asked(self.learner.predict, x, transductive)
+
+    def _asked(self, question: Callable[..., Tensor], x: Any, transductive: bool) -> Tensor:
+        """The answer of `BaseLearner.predict` or `BaseLearner.predict_std` for inputs that were checked."""
         if is_path(x):
             x = read_inputs(x, self.support.x.shape[1:])
         tx = as_tensor(x, "x").to(self.owner.device)
@@ -59,9 +66,9 @@ class Fitted:
         owner = self.owner
         with torch.no_grad():
             if owner.mixes_examples and not transductive:
-                out = predict_alone(self.learner, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
+                out = predict_alone(question, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
             else:
-                out = self.learner.predict(self.meta, self.fast, tx)
+                out = question(self.meta, self.fast, tx)
         if not bool(torch.isfinite(out).all()):
             raise DivergedError("the prediction is not finite; adapt with fewer steps, or with a lower inner rate")
         return out
@@ -79,6 +86,14 @@ class Fitted:
         import numpy as np
 
         return np.asarray(names)
+
+    def predict_std(self, x: Any, transductive: bool = False) -> Any:
+        """Standard deviations of the predicted distributions, (examples, outputs), in the units of the targets.
+
+        Raises:
+            ConfigError: a method that predicts values alone, or a classification task.
+        """
+        return self._as_given(self._asked(self.learner.predict_std, x, transductive), x)
 
     def predict_proba(self, x: Any, transductive: bool = False) -> Any:
         """Class probabilities (examples, classes); columns follow ``classes_``."""
@@ -117,13 +132,16 @@ class Fitted:
         return value if isinstance(x, Tensor) else value.cpu().numpy()
 
 
-def predict_alone(learner: BaseLearner, meta: Meta, fast: Any, support: Examples, x: Tensor, vmapped: bool) -> Tensor:
-    """Predictions (queries, outputs), each query in a batch with the support set alone (Reptile's inductive protocol)."""
+def predict_alone(
+    question: Callable[..., Tensor], meta: Meta, fast: Any, support: Examples, x: Tensor, vmapped: bool
+) -> Tensor:
+    """Answers of a learner's ``predict`` (queries, outputs), each query in a batch with the support set alone (Reptile's
+    inductive protocol)."""
 
     def one(query: Tensor) -> Tensor:
         mask = None
         if support.mask is not None:
             mask = torch.cat([support.mask, torch.ones_like(support.mask[:1])])
-        return learner.predict(meta, fast, torch.cat([support.x, query[None]]), mask)[-1]
+        return question(meta, fast, torch.cat([support.x, query[None]]), mask)[-1]
 
     return torch.vmap(one)(x) if vmapped else torch.stack([one(query) for query in x])

@@ -12,7 +12,9 @@ from innerloop.cli.main import main
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("export")
-    line = "train protonet glyphs --steps 2 --train-ways 5 --valid-tasks 2 --num-tasks 1 --model conv4 --model-filters 4 --quiet --out"
+    line = (
+        "train protonet glyphs --steps 2 --train-ways 5 --valid-tasks 2 --model conv4 --model-filters 4 --quiet --out"
+    )
     assert main([*line.split(), str(path / "run")]) == 0
     learner = il.load(path / "run")
     learner.adapt(torch.rand(4, 1, 28, 28), ["a", "b", "a", "b"]).save(path / "task.il")

@@ -32,6 +32,7 @@ class Declared:
     equivariant: permuting the names of the labels permutes predictions exactly.
     needs_parameters: the model must have parameters; where not, the method brings networks of its own.
     order_free: the order of the support examples does not matter.
+    starts_adapted: what inner steps begin from has read the support set, so that 0 steps are no blind guess.
     training: settings of `fit` for the learning test.
     options: the method's own arguments in the learning test, beyond its recommended ones.
     """
@@ -46,6 +47,7 @@ class Declared:
     equivariant: bool = False
     needs_parameters: bool = True
     order_free: bool = True
+    starts_adapted: bool = False
     training: dict[str, Any] = dataclasses.field(default_factory=lambda: {"steps": 80, "outer_lr": 0.01})
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -61,7 +63,7 @@ DECLARED: dict[str, Declared] = {
         needs_parameters=False,
         order_free=False,
         training={"steps": 200, "outer_lr": 3e-3},
-        options={"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "sharpen": True},
+        options={"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "whole_sequence": False},
     ),
     "metanet": Declared(
         adds_parameters=True,
@@ -71,6 +73,44 @@ DECLARED: dict[str, Declared] = {
         training={"steps": 150, "outer_lr": 3e-3},
         options={"base_hidden": 16, "generator_hidden": 8, "groups": 2},
     ),
+    "snail": Declared(
+        adds_parameters=True,
+        inner_loop=False,
+        order_free=False,
+        training={"steps": 300, "outer_lr": 3e-3},
+        options={"filters": 16, "keys": (16, 16), "values": (16, 16)},
+    ),
+    "lstm_metalearner": Declared(
+        adds_parameters=True, training={"steps": 50, "outer_lr": 0.01}, options={"inner_steps": 5}
+    ),
+    "cnp": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        equivariant=True,
+        training={"steps": 100, "outer_lr": 0.003},
+        options={"width": 32},
+    ),
+    "anp": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        equivariant=True,
+        training={"steps": 200, "outer_lr": 0.003},
+        options={"width": 32, "heads": 4, "self_attention": 0},
+    ),
+    "pfn": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        training={"steps": 250, "outer_lr": 0.01},
+        options={"width": 32, "depth": 1},
+    ),
+    "siamese": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
+    "matching": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
+    "relation": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
+    "r2d2": Declared(adds_parameters=True, inner_loop=False, any_ways=True, equivariant=True),
+    "proto_maml": Declared(regression=False, any_ways=True, equivariant=True, starts_adapted=True),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),
@@ -89,6 +129,9 @@ _SMALL = {
     "base_hidden": 4,
     "generator_hidden": 3,
     "groups": 2,
+    "filters": 6,
+    "keys": (4, 4),
+    "values": (4, 4),
 }
 
 

@@ -14,9 +14,15 @@ from innerloop.cli.program import closest, split
 from innerloop.errors import ConfigError
 from innerloop.registry import load
 
-KIND = {"algorithm": "algorithms", "tasks": "tasks", "model": "models"}
-NOUN = {"algorithm": "algorithm", "tasks": "problem", "model": "model"}
-TITLE = {"algorithm": "Method", "tasks": "Problem", "model": "Model", "training": "Training"}
+KIND = {"algorithm": "algorithms", "tasks": "tasks", "model": "models", "meta_gradient": "meta-gradients"}
+NOUN = {"algorithm": "algorithm", "tasks": "problem", "model": "model", "meta_gradient": "meta-gradient"}
+TITLE = {
+    "algorithm": "Method",
+    "tasks": "Problem",
+    "model": "Model",
+    "meta_gradient": "Meta-gradient",
+    "training": "Training",
+}
 
 
 def known(part: str, name: str) -> str:

@@ -6,9 +6,9 @@ import hashlib
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from innerloop.data.picture_cache import cached_pictures
 from innerloop.data.picture_decoding import Unreadable, opened, pixels
 from innerloop.data.picture_sources import PictureSource
 from innerloop.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _VERSION = 1  # of decoding: another number, and what is in the cache is made again
 _SAMPLE = 48  # pictures that decide the defaults
@@ -51,13 +54,14 @@ class Look(NamedTuple):
 _looks: dict[tuple[Path, str], Look] = {}  # of this process: a command makes its problem more than once
 
 
-def _looked(source: PictureSource, names: Sequence[str]) -> Look:
+def look_at(pictures: Iterable[Image], where: str) -> Look:
+    """Sizes, colour and kind of these decoded pictures.
+
+    Raises:
+        InputError: there are none.
+    """
     sizes, colour, two_tone, light = [], 0, [], []
-    for name in names:
-        try:
-            picture = opened(source.read(name))
-        except Unreadable:
-            continue
+    for picture in pictures:
         sizes.append((picture.height, picture.width))
         small = pixels(picture, (3, *(min(64, side) for side in sizes[-1]))).astype(np.int16)
         colour += int((small.max(0) - small.min(0)).mean() > 2)
@@ -66,21 +70,28 @@ def _looked(source: PictureSource, names: Sequence[str]) -> Look:
         two_tone.append(float(((grey < 24) | (grey > 231)).mean()))
         light.append(float(grey.mean()))
     if not sizes:
-        raise InputError(f"{source.path} expected pictures that can be read, got none in {len(names)}; see the files")
+        raise InputError(f"{where} expected pictures that can be read, got none in the sample; see the files")
     height, width = (statistics.median_low([s[i] for s in sizes]) for i in (0, 1))
     drawings = statistics.median(two_tone) >= 0.97 and colour <= 0.05 * len(sizes)
     longest = max(height, width)
     by = max(1.0, longest / LONGEST_DRAWING) if drawings else float(math.ceil(longest / LONGEST_PHOTO))
-    size = (max(8, round(height / by)), max(8, round(width / by)))
     ordered = sorted(sizes, key=math.prod)
     return Look(
-        size,
+        (max(8, round(height / by)), max(8, round(width / by))),
         3 if colour > 0.05 * len(sizes) else 1,
         drawings,
         drawings and statistics.median(light) > 127,
         ordered[0],
         ordered[-1],
     )
+
+
+def _readable(source: PictureSource, names: Sequence[str]) -> Iterator[Image]:
+    for name in names:
+        try:
+            yield opened(source.read(name))
+        except Unreadable:
+            continue
 
 
 def look(source: PictureSource) -> Look:
@@ -93,7 +104,9 @@ def look(source: PictureSource) -> Look:
     step = max(1, len(names) // _SAMPLE)
     found = _looks.get((source.path, source.stamp))
     if found is None:
-        found = _looks[source.path, source.stamp] = _looked(source, names[::step][: _SAMPLE + 1])
+        found = _looks[source.path, source.stamp] = look_at(
+            _readable(source, names[::step][: _SAMPLE + 1]), str(source.path)
+        )
     return found
 
 

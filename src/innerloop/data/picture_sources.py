@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -108,23 +108,50 @@ def _folder(path: Path, levels: int | None) -> PictureSource:
 
 
 def _limited(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        found = opened.read(MOST_BYTES + 1)
+    try:
+        with file.open("rb") as opened:
+            found = opened.read(MOST_BYTES + 1)
+    except (FileNotFoundError, IsADirectoryError, ValueError) as error:  # ValueError: a name that no file can have
+        raise Unreadable("not there") from error
+    except OSError as error:
+        raise Unreadable(str(error.strerror or error)) from error
+    return _within(found)
+
+
+def _within(found: bytes) -> bytes:
     if len(found) > MOST_BYTES:
         raise Unreadable(f"more than {MOST_BYTES >> 20} MiB")
     return found
 
 
-def _zip(path: Path, levels: int | None) -> PictureSource:
+def members(path: Path) -> list[zipfile.ZipInfo]:
+    """What a zip's table of contents says is in it.
+
+    Raises:
+        InputError: it is no whole zip.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir()]
-            folders = [m.filename.rstrip("/") for m in archive.infolist() if m.is_dir()]
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+            return archive.infolist()
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        NotImplementedError,
+        struct.error,
+    ) as error:
+        reason = str(error) or type(error).__name__
         raise InputError(
-            f"{path} expected a complete zip file, got one that is damaged ({error}); pack it again"
+            f"{path} expected a complete zip file, got one that is damaged ({reason}); pack it again"
         ) from error
-    files = {m.filename: f"{m.file_size} {m.CRC}" for m in members}
+
+
+def _zip(path: Path, levels: int | None) -> PictureSource:
+    listed = members(path)
+    folders = [m.filename.rstrip("/") for m in listed if m.filename.endswith("/")]
+    files = {m.filename: f"{m.file_size} {m.CRC}" for m in listed if not m.filename.endswith("/")}
     archives: list[zipfile.ZipFile] = []
 
     def read(name: str) -> bytes:
@@ -133,11 +160,11 @@ def _zip(path: Path, levels: int | None) -> PictureSource:
         try:
             with archives[0].open(name) as file:
                 found = file.read(MOST_BYTES + 1)  # the table of contents may say less than there is
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # damage shows in many ways: checksums, lengths, names, methods of packing
             raise Unreadable(f"damaged in the zip ({str(error)[:60]})") from error
-        if len(found) > MOST_BYTES:
-            raise Unreadable(f"more than {MOST_BYTES >> 20} MiB")
-        return found
+        return _within(found)
 
     return _made(path, files, folders, levels, read)
 
@@ -270,10 +297,7 @@ def _listed(path: Path) -> PictureSource:
                 )
 
     def read(name: str) -> bytes:
-        try:
-            return _limited(path.parent / name)
-        except (FileNotFoundError, IsADirectoryError, ValueError) as error:
-            raise Unreadable("not there") from error
+        return _limited(path.parent / name)
 
     ordered = {label: sorted(classes[label]) for label in sorted(classes)}
     return PictureSource(path, ordered, splits, (), 0, digest.hexdigest(), read)

@@ -41,10 +41,10 @@ class MemoryLearner(BaseLearner):
     """Reads a task as a sequence in which each example comes together with the label of the one before it.
 
     Meta-training reads support and query examples as one sequence in random order, and its loss is the mean over the whole of it,
-    first presentations included; without ``whole_sequence`` it is that of the queries, each right after the support set. On a
-    new task the support set is read first, as one inner step. Each query then continues a copy of that state by one moment, in
-    which the last support label is shown: what is bound there is written before the memory is read, as at every moment of
-    training, and queries do not see each other.
+    first presentations included; without ``whole_sequence`` it is that of the queries, each right after the support
+    set. On a new task the support set is read first, as one inner step. Each query then continues a copy of that state by one
+    moment, in which the last support label is shown: what is bound there is written before the memory is read, as at every
+    moment of training, and queries do not see each other.
 
     Orders come from the task's key.
 
@@ -195,11 +195,10 @@ def _order(
     drawn = []
     for side, salt in zip(sides, salts, strict=True):
         count = side.y.shape[0]
-        place = torch.arange(count, device=side.y.device)
-        if noise is not None:
-            place = keys.bits(
-                keys.fold(noise, salt), (count,)
-            )  # number i of these does not depend on how many there are
+        # Number i of the drawn ones does not depend on how many there are.
+        place = (
+            torch.arange(count, device=side.y.device) if noise is None else keys.bits(keys.fold(noise, salt), (count,))
+        )
         drawn.append(place if side.mask is None else torch.where(side.mask, place, _LAST))
     return torch.argsort(torch.cat(drawn), stable=True)
 

@@ -209,7 +209,7 @@ class MetaNetLearner(BaseLearner):
             prediction = self._part(here, "label_head", torch.relu(z))
             return torch.vmap(lambda p, t: function(p[None], t[None]))(prediction, support.y)
 
-        values, backward = torch.func.vjp(each_loss, {name: slow[name] for name in self.adapted})
+        values, backward, *_ = torch.func.vjp(each_loss, {name: slow[name] for name in self.adapted})
         shares = member.to(values.dtype)
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1.0)
         gradients = torch.vmap(lambda share: backward(share)[0])(shares.detach())
@@ -220,9 +220,9 @@ class MetaNetLearner(BaseLearner):
     ) -> MetaNetFast:
         """The memory: fast weights of the base learner from each support example, under its embedding."""
         first, second = self.example_gradients(meta, r, support, objective)
-        made = [self._part(meta, "of_base", g) for g in (first, second)]
         counts = _counts(support)
-        return MetaNetFast(weights, r, *(m * counts[:, None, None] for m in made), counts, 1, objective)
+        hidden, output = (self._part(meta, "of_base", g) * counts[:, None, None] for g in (first, second))
+        return MetaNetFast(weights, r, hidden, output, counts, 1, objective)
 
     def example_gradients(self, meta: Meta, r: Tensor, support: Examples, objective: Any) -> list[Tensor]:
         """Gradients of each example's loss by the base learner's slow weights, (support, outputs, inputs) of both layers."""

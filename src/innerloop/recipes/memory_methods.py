@@ -13,9 +13,9 @@ _SANTORO = "Santoro et al. 2016, arXiv:1605.06065, table 1"
 _RAW = {"hidden": (), "outputs": None}
 _PAPER = {"steps": 100_000, "num_tasks": 16, "outer_lr": 1e-3, "valid_tasks": 300, "clip_norm": 10.0}
 _ONE_CORE = {"threads": 1, "schedule": "cosine", "valid_tasks": 100, "clip_norm": 10.0}
-# On one core: a convolutional embedding, a memory no larger than the sequence needs, and reading that starts out sharp.
+# On one core: inputs of equal size and mean, a memory no larger than the sequence needs, and reading that starts out sharp.
 _SHARP = {"sharpen": True, "memory_rows": 16, "units": 128}
-_CONV = {"outputs": None, "filters": 32, "spatial": "flatten"}
+_LEVEL = {"outputs": None, "hidden": (128,), "batch_norm": True, "activation": "tanh"}
 
 
 def _cpu(recipe: Recipe, training: Mapping[str, Any], **changes: Any) -> list[Recipe]:
@@ -66,18 +66,16 @@ def recipes() -> list[Recipe]:
     return [
         *_cpu(
             mann,
-            {"steps": 1_200, "num_tasks": 32, "outer_lr": 2e-3},
+            {"steps": 2_400, "num_tasks": 32, "outer_lr": 2e-3},
             algorithm_options={**_SHARP, "whole_sequence": False},
             task_options={**_OMNIGLOT, "shots": 1, "queries": 1, "train_queries": 2},
-            model="conv4",
-            model_options=_CONV,
+            model_options=_LEVEL,
         ),
         *_cpu(
             instances,
             {"steps": 1_000, "num_tasks": 16, "outer_lr": 2e-3},
             algorithm_options={**_SHARP, "memory_rows": 64},
-            model="conv4",
-            model_options=_CONV,
+            model_options=_LEVEL,
         ),
         *_cpu(
             metanet,

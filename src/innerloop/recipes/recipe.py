@@ -19,6 +19,7 @@ class Evaluation:
         statistic: "mean", or "median" over tasks (its interval is left empty).
         transductive: None: the method's protocol.
         instances: accuracy at these presentations of a class along a sequence, instead (`evaluation.instances`).
+        metric: of `evaluate`; None: the problem's first.
     """
 
     steps: tuple[int, ...] | None = None
@@ -28,6 +29,7 @@ class Evaluation:
     statistic: Literal["mean", "median"] = "mean"
     transductive: bool | None = None
     instances: tuple[int, ...] | None = None
+    metric: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class Recipe:
         algorithm, tasks, model: registry names; model None: the problem's default.
         training: fields of `training.config.TrainConfig`.
         runner: "module:function" for a recipe that trains nothing.
+        beside: "module:function" called with the trained learner and the problem's test split; its rows come after the others'.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Recipe:
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = (Evaluation(),)
     runner: str | None = None
+    beside: str | None = None
 
 
 def with_cpu(recipe: Recipe, **training: Any) -> list[Recipe]:

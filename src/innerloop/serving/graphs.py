@@ -56,7 +56,7 @@ class Predictor(Holding):
     def forward(self, x: Shaped[Tensor, "*examples"]) -> Float[Tensor, "examples outputs"]:
         fitted, meta, fast = self._fitted[0], Meta(*self.held("meta")), self.held("fast")
         if self.alone:
-            out = predict_alone(fitted.learner, meta, fast, self.held("support"), x, False)
+            out = predict_alone(fitted.learner.predict, meta, fast, self.held("support"), x, False)
         else:
             out = fitted.learner.predict(meta, fast, x)
         return out if fitted.classes_ is None else fitted.probabilities(out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,13 +66,9 @@ def holds(path: Path) -> str:
     if path.is_dir():
         kinds = _kinds(_names(path))
     elif name.endswith(".zip"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                kinds = _kinds(archive.namelist())
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-            raise InputError(
-                f"{path} expected a complete zip file, got one that is damaged ({error}); pack it again"
-            ) from error
+        from innerloop.data.picture_sources import members
+
+        kinds = _kinds(member.filename for member in members(path))
     else:
         raise InputError(
             f"{path} expected a folder, a .zip, or a table (.csv, .tsv, .parquet), got another kind of file; see "
