@@ -63,7 +63,7 @@ DECLARED: dict[str, Declared] = {
         needs_parameters=False,
         order_free=False,
         training={"steps": 200, "outer_lr": 3e-3},
-        options={"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "sharpen": True},
+        options={"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "whole_sequence": False},
     ),
     "metanet": Declared(
         adds_parameters=True,

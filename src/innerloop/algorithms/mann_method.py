@@ -21,6 +21,8 @@ from innerloop.outer import Outer
 
 
 @method(
+    classification={"sharpen": True},
+    regression={"sharpen": True},
     classification_tasks={"train_shots": 5, "train_queries": 5},
     model={"name": "mlp", "hidden": (), "outputs": None},
     brings_networks=True,

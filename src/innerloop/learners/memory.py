@@ -118,19 +118,13 @@ class MemoryLearner(BaseLearner):
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step
-        sides = (task.support, task.query)
-        mask = None
-        if any(s.mask is not None for s in sides):
-            mask = torch.cat([_all(s) if s.mask is None else s.mask for s in sides])
-        together = Examples(torch.cat([s.x for s in sides]), torch.cat([s.y for s in sides]), mask)
-        z, buffers = self.embed(meta, together.x, mask, task.noise)
         if self.whole_sequence:
-            order = _order(task.noise, sides, (_SUPPORT_ORDER, _QUERY_ORDER))
-            z, judged = _ordered(z, order), _ordered(together, order)
-            prediction, _ = self.read(meta, z, self.labels(judged.y, z), self.network.empty(z), judged.mask)
+            prediction, judged, buffers = self._along(meta, task)
         else:
-            rows, judged = task.support.y.shape[0], task.query
-            order = _order(task.noise, sides[:1], (_SUPPORT_ORDER,))
+            together, judged = _together(task), task.query
+            z, buffers = self.embed(meta, together.x, together.mask, task.noise)
+            rows = task.support.y.shape[0]
+            order = _order(task.noise, (task.support,), (_SUPPORT_ORDER,))
             fast = self.remember(meta, _ordered(z[:rows], order), _ordered(task.support, order), self.network.empty(z))
             prediction = self.answer(meta, fast, z[rows:])
         function = losses.resolve(self.loss or task.objective, judged.y)
@@ -139,6 +133,18 @@ class MemoryLearner(BaseLearner):
         if losses.judges_labels(function, prediction, judged.y):
             metrics["accuracy"] = losses.accuracy(prediction.detach(), judged.y, judged.mask)
         return loss, {"metrics": metrics, "buffers": buffers}
+
+    def along(self, meta: Meta, task: Task) -> tuple[Float[Tensor, "time outputs"], Examples]:
+        """Predictions along one random sequence of all examples of a task, each before its own label is shown; the sequence."""
+        prediction, sequence, _ = self._along(meta, task)
+        return prediction, sequence
+
+    def _along(self, meta: Meta, task: Task) -> tuple[Tensor, Examples, dict[str, Tensor]]:
+        order = _order(task.noise, (task.support, task.query), (_SUPPORT_ORDER, _QUERY_ORDER))
+        sequence = _ordered(_together(task), order)
+        z, buffers = self.embed(meta, sequence.x, sequence.mask, task.noise)
+        prediction, _ = self.read(meta, z, self.labels(sequence.y, z), self.network.empty(z), sequence.mask)
+        return prediction, sequence, buffers
 
     def embed(
         self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
@@ -195,6 +201,15 @@ def _order(
         )
         drawn.append(place if side.mask is None else torch.where(side.mask, place, _LAST))
     return torch.argsort(torch.cat(drawn), stable=True)
+
+
+def _together(task: Task) -> Examples:
+    """Support and query examples, one after the other."""
+    sides = (task.support, task.query)
+    mask = None
+    if any(side.mask is not None for side in sides):
+        mask = torch.cat([_all(side) if side.mask is None else side.mask for side in sides])
+    return Examples(torch.cat([side.x for side in sides]), torch.cat([side.y for side in sides]), mask)
 
 
 def _ordered(value: T, order: Tensor | None) -> T:

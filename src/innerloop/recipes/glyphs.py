@@ -18,6 +18,7 @@ def _glyphs(
     training: Mapping[str, Any],
     tasks: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
+    net: str = "conv4",
 ) -> Recipe:
     """One method, with as many outer steps as about two minutes on one core allow, validated four times."""
     return Recipe(
@@ -28,8 +29,8 @@ def _glyphs(
         tasks="glyphs",
         algorithm_options=options,
         task_options={**_TASKS, **(tasks or {})},
-        model="conv4",
-        model_options={"filters": 32, **(model or {})},
+        model=net,
+        model_options={**({"filters": 32} if net == "conv4" else {}), **(model or {})},
         training={"valid_tasks": 50, "validate_every": max(1, training["steps"] // 4), "threads": 1, **training},
         evaluations=(Evaluation(num_tasks=600),),
     )
@@ -56,6 +57,21 @@ def recipes() -> list[Recipe]:
             {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 700},
             {"train_ways": 20, "train_queries": 5},
             {"outputs": None, "downsample": "max_pool"},
+        ),
+        _glyphs(
+            "mann",
+            {"sharpen": True, "memory_rows": 16, "units": 128, "whole_sequence": False},
+            {**_ADAM, "outer_lr": 2e-3, "num_tasks": 32, "steps": 1_600, "clip_norm": 10.0},
+            {"train_queries": 2},
+            {"outputs": None, "hidden": (128,), "batch_norm": True, "activation": "tanh"},
+            "mlp",
+        ),
+        _glyphs(
+            "metanet",
+            {"groups": 1, "adapt": ["body.9.weight"]},
+            {**_ADAM, "outer_lr": 2e-3, "num_tasks": 4, "steps": 600, "clip_norm": 10.0},
+            {"train_queries": 3},
+            {"outputs": None, "downsample": "max_pool", "norm": "none"},
         ),
         _glyphs(
             "snail",

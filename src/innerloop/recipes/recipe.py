@@ -15,9 +15,10 @@ class Evaluation:
         steps: inner steps after which to report; None: the learner's ``eval_steps``.
         tasks: options of the problem that differ from training's family (other shots, say).
         num_tasks: how many test tasks.
-        published: the paper's numbers, one for each of ``steps``, as printed; "" where there is none.
+        published: the paper's numbers, one for each of ``steps`` (or ``instances``), as printed; "" where there is none.
         statistic: "mean", or "median" over tasks (its interval is left empty).
         transductive: None: the method's protocol.
+        instances: accuracy at these presentations of a class along a sequence, instead (`evaluation.instances`).
         metric: of `evaluate`; None: the problem's first.
     """
 
@@ -27,6 +28,7 @@ class Evaluation:
     published: tuple[str, ...] = ()
     statistic: Literal["mean", "median"] = "mean"
     transductive: bool | None = None
+    instances: tuple[int, ...] | None = None
     metric: str | None = None
 
 
