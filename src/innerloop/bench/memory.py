@@ -50,9 +50,7 @@ def _probe(name: str, axis: str, value: int, threads: int) -> dict[str, object]:
     own_pages = {"MALLOC_MMAP_THRESHOLD_": "65536"} if axis == LONG_LOOPS else {}
     environment = {**os.environ, **own_pages}
     try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=_LIMIT, check=False, env=environment
-        )
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_LIMIT, check=False, env=environment)
     except subprocess.TimeoutExpired:
         return {"note": f"failed: not done within {_LIMIT} s"}
     if done.returncode != 0:
