@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from innerloop.core import BaseLearner
+from innerloop.engine import Engine
 from innerloop.errors import ConfigError
 from innerloop.learners import GradientLearner
 from innerloop.meta_gradients.backprop import Backprop
@@ -26,6 +27,9 @@ class Truncated(Backprop):
         steps: how many of the last inner steps, at least 1.
     """
 
+    # Declared again, so that the types of all fields can be found from here.
+    learner: BaseLearner
+    engine: Engine
     steps: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
