@@ -72,6 +72,7 @@ def test_options_make_it_again_and_new_classes_move_nobody_into_the_test(tmp_pat
     own_folders.make(folder, {f"new{i}": 3 for i in range(15)})
     later = il.tasks.from_path(family.name, **dict(family.options))
     assert not trained & {later.test.images.names[c] for c in later.test.classes.tolist()}
+    assert len(later.test.classes) == len(family.test.classes) == 5 and len(later.train.classes) == 25
 
 
 def test_splits_are_of_names_and_seed_alone():
