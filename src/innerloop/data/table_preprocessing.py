@@ -302,8 +302,8 @@ def _column(given: Mapping[str, Any]) -> Column:
     return Column(
         _text(given["name"]),
         None if levels is None else tuple(_text(level) for level in levels),
-        *_numbers([given["mean"]]),
-        *_numbers([given["std"]], positive=True),
+        _numbers([given["mean"]])[0],
+        _numbers([given["std"]], positive=True)[0],
         bool(given["indicator"]),
     )
 

@@ -84,8 +84,8 @@ def _scales(
         order = () if s.order is None else tuple(s.order[0].tolist())
         found = SupportScales(tuple(s.mean[0].tolist()), tuple(s.std[0].tolist()), order)
     if own.center_target:
-        y = own.values(table)
-        spread = y.std(0) if record.columns is None else np.ones(y.shape[1])
+        targets = own.values(table)
+        spread = targets.std(0) if record.columns is None else np.ones(targets.shape[1])
         std = tuple(float(s) if s > 1e-6 else 1.0 for s in spread)
-        found = dataclasses.replace(found, target_mean=tuple(map(float, y.mean(0))), target_std=std)
+        found = dataclasses.replace(found, target_mean=tuple(map(float, targets.mean(0))), target_std=std)
     return None if found == SupportScales() else found

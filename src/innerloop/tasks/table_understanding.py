@@ -290,7 +290,7 @@ def _class_pairs(
         raise ConfigError(
             "tasks_by='class_pairs' expected one target of class names and no split_by, got something else; use task_column"
         )
-    rows, without = rows_by_value(table, options.targets[0])
+    rows, without = rows_by_value(table, next(iter(options.targets)))
     if without:
         left_out.append(f"{without} rows without a target")
     few = [name for name, own in rows.items() if len(own) < options.least_rows]
@@ -308,7 +308,7 @@ def _class_pairs(
     training = np.sort(np.concatenate([rows[name] for name in sides["train"]]))
     record = _record(table, training, [*options.targets, *options.ignore], options, True, notes)
     groups = {
-        split: [_group(table, (split, options.targets[0], np.concatenate([rows[n] for n in names])), record)]
+        split: [_group(table, (split, next(iter(options.targets)), np.concatenate([rows[n] for n in names])), record)]
         for split, names in sides.items()
     }
     return Understanding(record, groups, "a draw of classes of the table", notes, left_out, table.rows, pairs=True)
@@ -323,7 +323,7 @@ def _own_columns(
             "tables of different columns are one task each, expected no task_column, tasks_by, split_by, center_target or "
             "second target, got one; give columns='common' to put the tables below each other"
         )
-    target = options.targets[0]
+    target = next(iter(options.targets))
     usable = [table for table in tables if target in table.columns]
     lacking = [t.name for t in tables if target not in t.columns]
     if lacking:
