@@ -107,3 +107,22 @@ def test_without_pandas_the_error_names_the_line_to_type(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"pip install 'innerloop\[tables\]'"):
         read("a,b\n1,2\n")
+
+
+def test_a_parquet_columns_of_odd_kinds(tmp_path):
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(
+        {
+            "none": pandas.Series([None, None], dtype=object),
+            "when": pandas.to_datetime(["1970-01-02", None]),
+            "yes": [True, False],
+            "lists": [[1], [2, 3]],
+            "kind": pandas.Categorical(["a", None]),
+        }
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table.labels("none").tolist() == [None, None]
+    assert table.columns["when"][0] == 1 and np.isnan(table.columns["when"][1])
+    assert table.columns["yes"].tolist() == [1, 0] and table.labels("kind").tolist() == ["a", None]
+    assert not table.is_number("lists")

@@ -119,7 +119,7 @@ def table_from_bytes(data: bytes, name: str, *, separator: str | None = None, en
     return _from_text(_decoded(data, name, encoding), name, separator)
 
 
-def _unpacked(packed: IO[bytes], name: str) -> bytes:
+def _unpacked(packed: gzip.GzipFile | lzma.LZMAFile, name: str) -> bytes:
     try:
         with packed as file:
             text = file.read(MAX_BYTES + 1)
@@ -266,24 +266,23 @@ def _from_cells(series: Any, column: str, notes: list[str], comma: bool) -> tupl
     """(typed column, texts) of text cells: numbers where they are numbers, texts else; a few stray texts among numbers are
     missing, and said."""
     codes, found = pandas_module().factorize(series)  # each different cell is looked at once
-    kinds = np.array([_text(cell) for cell in found], dtype=object)
+    kinds = np.array([*map(_text, found), None], dtype=object)  # the code of what pandas takes for missing is -1
     numbers = [None if text is None else _parsed(text, comma) for text in kinds]
     values = np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
     is_number = np.array([number is not None for number in numbers], dtype=bool)
     is_stray = np.array([t is not None and n is None for t, n in zip(kinds, numbers, strict=True)], dtype=bool)
-    missing = codes < 0  # pandas' own missing values, of a table that was not text
-    texts = np.where(missing, np.array(None, dtype=object), kinds[codes])
-    number, stray = int(is_number[codes[~missing]].sum()), int(is_stray[codes[~missing]].sum())
+    texts = kinds[codes]
+    number, stray = int(is_number[codes].sum()), int(is_stray[codes].sum())
     if stray and (not number or stray > _STRAY_SHARE * (number + stray)):
         if number:
             notes.append(f"column {column!r} mixes {number} numbers with {stray} texts and is taken as categories")
         return texts, texts
     if stray:
-        row = int(np.flatnonzero(is_stray[codes] & ~missing)[0])
+        row = int(np.flatnonzero(is_stray[codes])[0])
         notes.append(
             f"column {column!r} has {stray} cells that are no numbers, taken as missing (row {row + 1}: {texts[row][:40]!r})"
         )
-    return _finite(np.where(missing, np.nan, values[codes]), column, notes), texts
+    return _finite(values[codes], column, notes), texts
 
 
 def _text(cell: Any) -> str | None:
@@ -340,10 +339,10 @@ def table_from_frame(frame: Any, name: str = "the data frame") -> Table:
         if kinds.is_datetime64_any_dtype(series.dtype):
             notes.append(f"column {column!r} holds dates, taken as days since 1970")
             days = series.to_numpy(dtype="datetime64[ns]").astype(np.float64) / 86_400e9
-            columns[column], texts[column] = np.where(missing, np.nan, days), _all_texts(series, missing)
+            columns[column], texts[column] = np.where(missing, np.nan, days), _all_texts(series)
         elif kinds.is_numeric_dtype(series.dtype) and not kinds.is_complex_dtype(series.dtype):
             values = series.astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
-            columns[column], texts[column] = _finite(values, column, notes), _all_texts(series, missing)
+            columns[column], texts[column] = _finite(values, column, notes), _all_texts(series)
         else:
             columns[column], texts[column] = _from_cells(_as_cells(series, missing), column, notes, comma=False)
     return Table(name, columns, texts, len(frame), tuple(notes))
@@ -354,8 +353,6 @@ def _as_cells(series: Any, missing: np.ndarray) -> Any:
     return series.where(missing, series.astype(str)) if series.dtype == object else series.astype("object")
 
 
-def _all_texts(series: Any, missing: np.ndarray) -> np.ndarray:
+def _all_texts(series: Any) -> np.ndarray:
     codes, found = pandas_module().factorize(series)
-    return np.where(
-        missing, np.array(None, dtype=object), np.array([_text(cell) for cell in found] or [None], dtype=object)[codes]
-    )
+    return np.array([*map(_text, found), None], dtype=object)[codes]

@@ -57,8 +57,8 @@ def table_family(
         tasks_by: another rule: "class_pairs" (a task tells two classes apart, ``ways`` for more; the sides of the split have
             different classes) or "ranges:COLUMN:N" (N ranges of a column of numbers, with equally many rows).
         split_by: a column that says train, valid or test for whole tasks, or whose values keep tasks together on one side.
-        together: patterns of task names, such as "monk*" or "chess|kr_vs_kp"; tasks that match the same one lie
-            on one side of the split.
+        together: patterns of task names, such as "monk*" or "chess|kr_vs_kp"; tasks that match the same one lie on one side
+            of the split.
         only: patterns of the tables' names; the others of the folder or zip are not read.
         ignore: columns that are no inputs.
         categories: columns of numbers that are categories.
