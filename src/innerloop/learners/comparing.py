@@ -104,7 +104,7 @@ class ComparingLearner(MetricLearner):
 
     def embed(
         self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
-    ) -> tuple[Float[Tensor, "examples *features"], dict[str, Tensor]]:
+    ) -> tuple[Float[Tensor, "examples ..."], dict[str, Tensor]]:
         """Embeddings of the examples, and the running statistics after this pass."""
         drawn = keys.fold(noise, _TRAINING_PASS) if self.model.draws_noise and noise is not None else None
         z, buffers = self.model.apply(meta.params, meta.buffers, x, mask=mask, training=self.training, noise=drawn)

@@ -41,7 +41,7 @@ class Relation(nn.Module):
             self.of_class = nn.Conv2d(features[0], filters, 3, padding=1)
             self.of_query = nn.Conv2d(features[0], filters, 3, padding=1, bias=False)
         else:
-            self.of_class, self.of_query = nn.Linear(*features, filters), nn.Linear(*features, filters, bias=False)
+            self.of_class, self.of_query = nn.Linear(features[0], filters), nn.Linear(features[0], filters, bias=False)
         with torch.no_grad():  # PyTorch's range for as many inputs as both together have
             for p in (*self.of_class.parameters(), *self.of_query.parameters()):
                 p.mul_(math.sqrt(0.5))
@@ -55,11 +55,11 @@ class Relation(nn.Module):
             layers += [*first, nn.Conv2d(filters, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU(), *second]
             layers.append(nn.Flatten())
             width = filters * size[0] * size[1]
-        # The paper has ReLU here. Eight of them are often all off at once, and then all classes tie (measured: every fifth query).
+        # The paper has ReLU here. Eight of them are often all off at once, and then classes tie (measured: one query in five).
         self.rest = nn.Sequential(*layers, nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, 1))
 
     def forward(
-        self, classes: Float[Tensor, "ways *features"], queries: Float[Tensor, "queries *features"]
+        self, classes: Float[Tensor, "ways ..."], queries: Float[Tensor, "queries ..."]
     ) -> Float[Tensor, "pairs 1"]:
         """One logit a pair, pairs (query, class) in the order of queries, then of classes."""
         both = self.of_query(queries)[:, None] + self.of_class(classes)

@@ -47,7 +47,7 @@ class Conv4(nn.Module):
         features = filters if spatial == "mean" else filters * height * width
         self.head = nn.Identity() if outputs is None else nn.Linear(features, outputs)
 
-    def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples *outputs"]:
+    def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples ..."]:
         check_input("conv4", x, self.shape)
         maps = self.body(x)
         if self.spatial == "map":
