@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import pytest
 import torch
@@ -39,8 +38,8 @@ def pair_logit(relation: nn.Module, class_features: torch.Tensor, query: torch.T
     weight = torch.cat([relation.of_query.weight, relation.of_class.weight], 1)
     x = torch.cat([query, class_features])[None]
     *rest, last = list(relation.rest)
-    side_by_side = F.linear if x.ndim == 2 else functools.partial(F.conv2d, padding=1)
-    x = side_by_side(x, weight, relation.of_class.bias)
+    bias = relation.of_class.bias
+    x = F.linear(x, weight, bias) if x.ndim == 2 else F.conv2d(x, weight, bias, padding=1)
     for layer in rest:
         if hasattr(layer, "policy"):
             shape = (1, -1, 1, 1)

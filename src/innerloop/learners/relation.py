@@ -72,7 +72,13 @@ class RelationLearner(ComparingLearner):
         shown = (fast.counts > 0).expand(queries, ways)
         pairs = shown if mask is None else mask[:, None] & shown  # those that count in batch norm's statistics
         logits, buffers = self.model.apply(
-            meta.params, meta.buffers, fast.features, z, mask=pairs.reshape(-1), training=self.training, part="comparison"
+            meta.params,
+            meta.buffers,
+            fast.features,
+            z,
+            mask=pairs.reshape(-1),
+            training=self.training,
+            part="comparison",
         )
         return only_shown(logits.reshape(queries, ways), fast.counts), {**meta.buffers, **buffers}
 

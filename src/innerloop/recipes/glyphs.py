@@ -37,6 +37,9 @@ def _glyphs(
 
 def recipes() -> list[Recipe]:
     one_step = {"inner_lr": 0.4, "inner_steps": 1}
+    one_task = {**_ADAM, "num_tasks": 1}
+    many_ways = {"train_ways": 20, "train_queries": 5}
+    embedding = {"outputs": None, "downsample": "max_pool"}
     return [
         _glyphs("maml", {**one_step, "eval_steps": 3}, {**_ADAM, "steps": 500}),
         _glyphs("fomaml", {**one_step, "eval_steps": 3}, {**_ADAM, "steps": 800}),
@@ -53,8 +56,44 @@ def recipes() -> list[Recipe]:
         _glyphs(
             "protonet",
             {},
-            {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 700},
+            {**one_task, "outer_lr": 1e-2, "steps": 700},
+            many_ways,
+            embedding,
+        ),
+        _glyphs("matching", {"scale": 10.0}, {**one_task, "outer_lr": 1e-2, "steps": 600}, many_ways, embedding),
+        _glyphs(
+            "relation",
+            {},
+            {**one_task, "steps": 400},
+            {"train_ways": 20, "train_queries": 2},
+            {**embedding, "halvings": 2, "spatial": "map"},
+        ),
+        _glyphs("siamese", {"pairs": 1_024}, {**one_task, "outer_lr": 1e-2, "steps": 600}, many_ways, embedding),
+        _glyphs(
+            "snail",
+            {"max_examples": 5, "filters": 32, "keys": (32, 64, 64), "values": (32, 64, 64)},
+            {**_ADAM, "outer_lr": 1e-3, "steps": 1_200},
+            {"train_queries": 2},
+            {"outputs": None},
+        ),
+        _glyphs(
+            "lstm_metalearner",
+            {"inner_steps": 5},
+            {**_ADAM, "rule_lr": 2e-2, "clip_norm": 1.0, "num_tasks": 4, "steps": 180},
+            model={"filters": 16},
+        ),
+        _glyphs(
+            "r2d2",
+            {},
+            {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 600},
             {"train_ways": 20, "train_queries": 5},
+            {"outputs": None, "downsample": "max_pool"},
+        ),
+        _glyphs(
+            "proto_maml",
+            {"inner_lr": 0.02, "inner_steps": 1},
+            {**_ADAM, "outer_lr": 5e-3, "num_tasks": 4, "steps": 500},
+            {"train_queries": 3},
             {"outputs": None, "downsample": "max_pool"},
         ),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),

@@ -85,6 +85,8 @@ def run_recipe(
         found = []
         for evaluation in recipe.evaluations:
             found += numbers(learner, recipe, evaluation, folder)
+        if recipe.beside is not None:
+            found += load("recipe", {name: Entry(recipe.beside, recipe.summary)}, name)(learner, family.test)
     shared = {
         "recipe": name,
         "seed": seed,
@@ -122,6 +124,7 @@ def numbers(learner: MetaLearner, recipe: Recipe, evaluation: Evaluation, folder
             steps=steps,
             transductive=evaluation.transductive,
             allow_diverged=True,
+            metric=evaluation.metric,
         )
         if i == len(wanted) - 1 and evaluation is recipe.evaluations[0]:
             card(report, folder)
