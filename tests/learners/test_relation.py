@@ -58,7 +58,7 @@ def test_scores_are_those_of_a_plain_loop_over_pairs(kind, combine):
     task = dataclasses.replace(task, support=Examples(task.support.x[:, 1:], task.support.y[:, 1:]))  # unequal shots
     learner = il.relation(model, combine=combine, filters=4)
     with torch.no_grad():
-        for p in learner.model.relation.parameters():
+        for p in learner.model.comparison.parameters():
             p.mul_(2.0)  # so that scores differ
     logits = learner.predict_queries(task)
     for t in range(len(logits)):
@@ -67,7 +67,7 @@ def test_scores_are_those_of_a_plain_loop_over_pairs(kind, combine):
             rows = [z[i] for i in range(len(z)) if int(task.support.y[t, i]) == k]
             features = sum(rows[1:], rows[0]) / (len(rows) if combine == "mean" else 1)
             for j in range(len(q)):
-                expected = pair_logit(learner.model.relation, features, q[j])
+                expected = pair_logit(learner.model.comparison, features, q[j])
                 assert torch.allclose(logits[t, j, k], expected, rtol=1e-9, atol=1e-11)
     assert float((logits[..., 0] - logits[..., 1]).abs().max()) > 1e-3
 
@@ -93,7 +93,7 @@ def test_batch_norm_of_the_comparison_takes_all_pairs_of_the_task():
     task, model = pictures(num_tasks=1), conv(norm="batch")
     learner = il.relation(model, filters=4)
     learner.backward(task)
-    relation = learner.model.relation
+    relation = learner.model.comparison
     z = model.train()(torch.cat([task.support.x[0], task.query.x[0]]))
     features = torch.stack([z[:6][task.support.y[0] == k].sum(0) for k in range(3)])
     maps = torch.stack([relation.of_query(q[None])[0] + relation.of_class(f[None])[0] for q in z[6:] for f in features])

@@ -57,8 +57,7 @@ def matching(
         batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
             examples together, in evaluation their running mean, so it is not transductive.
         inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
-        input_shape: of one example, where the model does not tell: with ``full_context`` the size of its embedding has to
-            be known.
+        input_shape: of one example, where the model does not tell: ``full_context`` has to know the size of its embedding.
 
     Returns:
         A MetaLearner for classification tasks.

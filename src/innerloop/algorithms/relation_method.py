@@ -81,7 +81,7 @@ def relation(
     return MetaLearner(
         "relation",
         {},
-        Parts(model, relation=Relation(features, filters, hidden)),
+        Parts(model, comparison=Relation(features, filters, hidden)),
         pair,
         outer=Outer(num_tasks=1),
         loss=loss,

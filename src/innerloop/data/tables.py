@@ -14,7 +14,7 @@ import lzma
 import zlib
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def read_table(path: str | Path, *, separator: str | None = None, encoding: str 
 def table_from_bytes(data: bytes, name: str, *, separator: str | None = None, encoding: str | None = None) -> Table:
     """The table in a file's bytes; ``name`` is for messages, and its ending says what kind of file it is."""
     if name.lower().endswith(".gz") or data[:2] == b"\x1f\x8b":
-        data = _unpacked(cast(IO[bytes], gzip.GzipFile(fileobj=io.BytesIO(data))), name)
+        data = _unpacked(gzip.GzipFile(fileobj=io.BytesIO(data)), name)
     elif name.lower().endswith(".xz") or data[:6] == b"\xfd7zXZ\0":
         data = _unpacked(lzma.LZMAFile(io.BytesIO(data)), name)  # noqa: SIM115 (closed there)
     if data[:4] == b"PAR1" or name.lower().endswith((".parquet", ".pq")):

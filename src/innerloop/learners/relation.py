@@ -33,7 +33,7 @@ class RelationFast:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RelationLearner(ComparingLearner):
-    """Logits are what the part "relation" makes of each query's features beside each class's.
+    """Logits are what the part "comparison" makes of each query's features beside each class's.
 
     In meta-training their sigmoids, the scores, are to be 1 for the query's class and 0 for the others, by squared error; with a
     ``loss`` the logits are judged by that.
@@ -72,7 +72,13 @@ class RelationLearner(ComparingLearner):
         shown = (fast.counts > 0).expand(queries, ways)
         pairs = shown if mask is None else mask[:, None] & shown  # those that count in batch norm's statistics
         logits, buffers = self.model.apply(
-            meta.params, meta.buffers, fast.features, z, mask=pairs.reshape(-1), training=self.training, part="relation"
+            meta.params,
+            meta.buffers,
+            fast.features,
+            z,
+            mask=pairs.reshape(-1),
+            training=self.training,
+            part="comparison",
         )
         return only_shown(logits.reshape(queries, ways), fast.counts), {**meta.buffers, **buffers}
 

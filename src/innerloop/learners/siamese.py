@@ -85,8 +85,8 @@ class SiameseLearner(ComparingLearner):
         return loss, {"metrics": query_metrics(loss, by_class, task, self.loss), "buffers": buffers}
 
     def similarity(
-        self, meta: Meta, a: Float[Tensor, "... features"], b: Float[Tensor, "... features"]
-    ) -> Float[Tensor, ...]:
+        self, meta: Meta, a: Float[Tensor, "*#leading features"], b: Float[Tensor, "*#leading features"]
+    ) -> Float[Tensor, "*found"]:
         """The logit of "the same class" for embeddings; leading axes broadcast."""
         return self.model.apply(meta.params, meta.buffers, (a - b).abs(), part="similarity")[0].squeeze(-1)
 

@@ -55,8 +55,7 @@ class Relation(nn.Module):
             layers += [*first, nn.Conv2d(filters, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU(), *second]
             layers.append(nn.Flatten())
             width = filters * size[0] * size[1]
-        # The paper has ReLU here. Eight of them are often all off at once, and then all classes tie (measured: every fifth
-        # query).
+        # The paper has ReLU here. Eight of them are often all off at once, and then classes tie (measured: one query in five).
         self.rest = nn.Sequential(*layers, nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, 1))
 
     def forward(

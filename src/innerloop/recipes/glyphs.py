@@ -38,6 +38,9 @@ def _glyphs(
 
 def recipes() -> list[Recipe]:
     one_step = {"inner_lr": 0.4, "inner_steps": 1}
+    one_task = {**_ADAM, "num_tasks": 1}
+    many_ways = {"train_ways": 20, "train_queries": 5}
+    embedding = {"outputs": None, "downsample": "max_pool"}
     return [
         _glyphs("maml", {**one_step, "eval_steps": 3}, {**_ADAM, "steps": 500}),
         _glyphs("fomaml", {**one_step, "eval_steps": 3}, {**_ADAM, "steps": 800}),
@@ -54,10 +57,19 @@ def recipes() -> list[Recipe]:
         _glyphs(
             "protonet",
             {},
-            {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 700},
-            {"train_ways": 20, "train_queries": 5},
-            {"outputs": None, "downsample": "max_pool"},
+            {**one_task, "outer_lr": 1e-2, "steps": 700},
+            many_ways,
+            embedding,
         ),
+        _glyphs("matching", {"scale": 10.0}, {**one_task, "outer_lr": 1e-2, "steps": 600}, many_ways, embedding),
+        _glyphs(
+            "relation",
+            {},
+            {**one_task, "steps": 400},
+            {"train_ways": 20, "train_queries": 2},
+            {**embedding, "halvings": 2, "spatial": "map"},
+        ),
+        _glyphs("siamese", {"pairs": 1_024}, {**one_task, "outer_lr": 1e-2, "steps": 600}, many_ways, embedding),
         _glyphs(
             "mann",
             {"sharpen": True, "memory_rows": 16, "units": 128, "whole_sequence": False},
