@@ -33,6 +33,7 @@ class Declared:
     needs_parameters: the model must have parameters; where not, the method brings networks of its own.
     order_free: the order of the support examples does not matter.
     starts_adapted: what inner steps begin from has read the support set, so that 0 steps are no blind guess.
+    nuisance: noise in the dimensions that say nothing, in the learning tests: how much embedding has to be learned there.
     training: settings of `fit` for the learning test.
     options: the method's own arguments in the learning test, beyond its recommended ones.
     """
@@ -48,6 +49,7 @@ class Declared:
     needs_parameters: bool = True
     order_free: bool = True
     starts_adapted: bool = False
+    nuisance: float = 2.0
     training: dict[str, Any] = dataclasses.field(default_factory=lambda: {"steps": 80, "outer_lr": 0.01})
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -62,7 +64,8 @@ DECLARED: dict[str, Declared] = {
         inner_loop=False,
         needs_parameters=False,
         order_free=False,
-        training={"steps": 200, "outer_lr": 3e-3},
+        nuisance=0.3,  # it has to learn to bind a label to an input before the embedding gets any signal
+        training={"steps": 300, "outer_lr": 1e-2, "clip_norm": 2.0},
         options={"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "whole_sequence": False},
     ),
     "metanet": Declared(

@@ -66,7 +66,7 @@ def test_resuming_is_exact(name, case, tmp_path):
 @functools.cache
 def trained(name: str, training: bool = True):
     """A learner for clusters with the method's recommended settings, meta-trained on a small budget."""
-    tasks = clusters(shots=2, queries=4, nuisance=2.0)
+    tasks = clusters(shots=2, queries=4, nuisance=declared(name).nuisance)
     recommended = getattr(algorithms, name).settings("classification")["algorithm"]
     options = with_known(name, {**recommended, **declared(name).options})
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def trained(name: str, training: bool = True):
 
 
 def test_it_learns(name):
-    tasks = clusters(shots=2, queries=4, nuisance=2.0)
+    tasks = clusters(shots=2, queries=4, nuisance=declared(name).nuisance)
     unadapted = il.evaluate(trained(name), tasks.test, num_tasks=60, steps=0)
     adapted = il.evaluate(trained(name), tasks.test, num_tasks=60)
     before = il.evaluate(trained(name, False), tasks.test, num_tasks=60)
@@ -93,14 +93,14 @@ def test_it_learns(name):
 
 
 def test_shuffled_query_labels_give_chance(name):
-    report = il.evaluate(trained(name), ShuffledQueryLabels("test", 3, 2, 4, 2.0), num_tasks=100)
+    report = il.evaluate(trained(name), ShuffledQueryLabels("test", 3, 2, 4, declared(name).nuisance), num_tasks=100)
     sd = (1 / 3 * 2 / 3 / (100 * 12)) ** 0.5
     assert abs(report.mean - 1 / 3) < 4 * sd
 
 
 def test_label_names_do_not_matter_on_average(name):
-    plain = il.evaluate(trained(name), Clusters("test", 3, 2, 4, 2.0), num_tasks=60)
-    moved = il.evaluate(trained(name), RotatedNames("test", 3, 2, 4, 2.0), num_tasks=60)
+    plain = il.evaluate(trained(name), Clusters("test", 3, 2, 4, declared(name).nuisance), num_tasks=60)
+    moved = il.evaluate(trained(name), RotatedNames("test", 3, 2, 4, declared(name).nuisance), num_tasks=60)
     _, width = mean_ci95([a - b for a, b in zip(plain.per_task, moved.per_task, strict=True)])
     assert abs(plain.mean - moved.mean) <= max(2 * width, 1e-12)
     if declared(name).equivariant:
