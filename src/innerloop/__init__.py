@@ -27,6 +27,8 @@ _NAMES = {
     "Task": "innerloop.core",
     "TaskDistribution": "innerloop.core",
     "TaskFamily": "innerloop.core",
+    "FewShotClassifier": "innerloop.estimators",
+    "FewShotRegressor": "innerloop.estimators",
     "Fitted": "innerloop.fitted",
     "MetaLearner": "innerloop.meta_learner",
     "check_meta_gradient": "innerloop.doctor",
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from innerloop.core import TaskDistribution as TaskDistribution
     from innerloop.core import TaskFamily as TaskFamily
     from innerloop.doctor import check_meta_gradient as check_meta_gradient
+    from innerloop.estimators import FewShotClassifier as FewShotClassifier
+    from innerloop.estimators import FewShotRegressor as FewShotRegressor
     from innerloop.evaluation.compare import compare as compare
     from innerloop.evaluation.evaluate import evaluate as evaluate
     from innerloop.fitted import Fitted as Fitted

@@ -1,8 +1,6 @@
 """``python -m innerloop``: the same as the ``innerloop`` command."""
 
-import sys
-
-from innerloop.cli.main import main
+from innerloop.cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -83,6 +83,8 @@ def remake(config: dict[str, Any], model: nn.Module | None, loss: LossArgument, 
     learner.task_objective = objective
     shape = config.get("input_shape")
     learner.input_shape = tuple(shape) if isinstance(shape, list) else None
+    found = config.get("preprocessing")
+    learner.preprocessing = found if isinstance(found, dict) else None
     return learner
 
 
@@ -93,7 +95,8 @@ def save_fitted(fitted: Fitted, path: Path) -> Path:
     tensors = {f"fast/{i:04d}": leaf for i, leaf in enumerate(leaves)}
     for part in ("params", "rule", "buffers"):
         tensors |= {f"meta/{part}/{name}": value for name, value in getattr(fitted.meta, part).items()}
-    tensors |= {f"module/{name}": b for name, b in owner.model.named_buffers() if name not in fitted.meta.buffers}
+    kept = owner.model.state_dict().keys() - fitted.meta.buffers.keys()  # a buffer that is not persistent is made again
+    tensors |= {f"module/{name}": b for name, b in owner.model.named_buffers() if name in kept}
     if owner.mixes_examples:  # predictions are made beside the support set
         tensors["support/x"] = fitted.support.x
         if fitted.support.mask is not None:
@@ -106,6 +109,7 @@ def save_fitted(fitted: Fitted, path: Path) -> Path:
         "objective": owner.task_objective,
         "classes": fitted.classes_,
         "task_objective": fitted.objective if isinstance(fitted.objective, str) else None,
+        "preprocessing": fitted.preprocessing,
         "step": getattr(fitted.fast, "step", None),
         "mixes_examples": owner.mixes_examples,
         "needs_loop": list(owner.engine.needs_loop),
@@ -157,7 +161,7 @@ def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitt
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({error})") from None
     meta = type(meta)(*({n: v.detach().clone() for n, v in part.items()} for part in meta))
-    return Fitted(owner, learner, meta, fast, support, classes, task_objective)
+    return Fitted(owner, learner, meta, fast, support, classes, task_objective, owner.preprocessing)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -23,8 +23,13 @@ from torch.utils import _pytree
 
 from innerloop import keys as random_keys
 from innerloop import recompute
+from innerloop.errors import ConfigError
 
 T = TypeVar("T")
+_NO_DISTRIBUTION = (
+    "expected a method that predicts a distribution, such as a neural process, got one that predicts values without a "
+    "distribution; use predict"
+)
 _BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
 
 
@@ -117,6 +122,7 @@ class TaskDistribution(ABC):
     input_shape: tuple[int, ...] = ()
     output_size: int = 0
     num_classes: int | None = None
+    preprocessing: Mapping[str, Any] | None = None  # how a user's files become inputs; JSON values, kept with the run
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @abstractmethod
@@ -226,6 +232,7 @@ class BaseLearner(ABC):
     inner_steps: int  # in meta-training
     eval_steps: int  # when adapting to a new task
     any_ways: bool = False  # predictions have one column for each class of the task, however many
+    predicts_distribution: bool = False  # `predict_std` and `log_density` have answers
 
     def admit(self, tasks: Task) -> Task:
         """A batch as this learner takes it, completed where traced code could not; InputError where it cannot take it."""
@@ -256,6 +263,14 @@ class BaseLearner(ABC):
     @abstractmethod
     def predict(self, meta: Meta, fast: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The adapted model's outputs, (examples, output_size)."""
+
+    def predict_std(self, meta: Meta, fast: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Standard deviations of the predicted distributions of floating targets, in the shape of `predict`."""
+        raise ConfigError(_NO_DISTRIBUTION)
+
+    def log_density(self, meta: Meta, fast: Any, query: Examples) -> Tensor:
+        """The log density (labels: log probability) of each query's target under its prediction, (queries,), in nats."""
+        raise ConfigError(_NO_DISTRIBUTION)
 
     @abstractmethod
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:

@@ -95,6 +95,7 @@ class MetaLearner(nn.Module):
             self.rule[key.replace(".", "|")] = nn.Parameter(value.detach().clone())
         self.task_objective: str | None = None  # of the family it was trained on, as far as known
         self.input_shape: tuple[int, ...] | None = None  # of one example, likewise
+        self.preprocessing: dict[str, Any] | None = None  # how a user's files become inputs, likewise
         self.outer_step = 0
         self.carry = self.meta_gradient.init(self.meta())
         self._recompute: bool | int = False
@@ -359,7 +360,7 @@ class MetaLearner(nn.Module):
                 f"adapting for {self.eval_steps if steps is None else steps} steps gave values that are not finite; "
                 "use fewer steps, or a learner with a lower inner rate"
             )
-        return Fitted(self, learner, meta, fast, one.support, classes, objective)
+        return Fitted(self, learner, meta, fast, one.support, classes, objective, self.preprocessing)
 
     def _as_logits(self, x: Tensor, y: Tensor) -> Tensor:
         """Labels 0/1 in the shape and dtype of the model's logits, (examples,) or (examples, 1), for a binary loss."""
@@ -393,7 +394,9 @@ class MetaLearner(nn.Module):
                     return
                 if alone:
                     seen.append(
-                        predict_alone(learner, meta, fast, task.support, task.query.x, not self.engine.needs_loop)
+                        predict_alone(
+                            learner.predict, meta, fast, task.support, task.query.x, not self.engine.needs_loop
+                        )
                     )
                 else:
                     seen.append(learner.predict(meta, fast, task.query.x, task.query.mask))
@@ -440,5 +443,9 @@ class MetaLearner(nn.Module):
 
 
 def _accumulate(p: nn.Parameter, grad: Tensor) -> None:
-    grad = grad.detach()
-    p.grad = grad.clone() if p.grad is None else p.grad + grad
+    if p.grad is None:
+        # In the parameter's own layout: fused optimizers read both as they lie in memory, and a compiled step lays
+        # gradients of convolutions out by channels.
+        p.grad = torch.empty_like(p).copy_(grad)
+    else:
+        p.grad = p.grad + grad.detach()

@@ -215,3 +215,4 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     sys.path.insert(0, sys.argv[2])
     main(Path(sys.argv[1]))
+    os._exit(0)  # as the command does: torch.distributed's threads can outlive its group

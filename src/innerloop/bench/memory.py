@@ -25,6 +25,7 @@ _LEAST = 1.0  # MiB; what the allocator keeps and gives back is as much
 
 def run(settings: Settings) -> Iterator[list[Row]]:
     """Every point of `scaling.AXES`, and long inner loops; ``ratio_to_ours`` is of memory here."""
+    grid: dict[str, tuple[tuple[int, ...], tuple[str, ...]]]
     grid = {axis: (values, CONTENDERS) for axis, values in AXES.items()}
     grid[LONG_LOOPS] = (LONG_LOOP_STEPS, LONG_LOOP_CONTENDERS)
     if settings.tiny:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import places, program
+from innerloop.cli import places, program, table_task
 from innerloop.errors import ConfigError, InputError, ShapeError
 
 
@@ -16,7 +16,8 @@ def adapt(argv: Sequence[str]) -> int:
 
 
 def predict(argv: Sequence[str]) -> int:
-    return program.run("predict", _predict, argv)
+    # The parser would take a bare dash for a flag.
+    return program.run("predict", _predict, ["./-" if word == "-" else word for word in argv])
 
 
 def _adapt(
@@ -34,9 +35,10 @@ def _adapt(
 
     Args:
         run: a run directory of `innerloop train`.
-        support: a folder with one subfolder of pictures a class, or a CSV table with a target column.
+        support: a folder with one subfolder of pictures a class, or a table with a target column (CSV; for a run that was
+            trained on tables also TSV and Parquet).
         out: the task file to write, such as task.il.
-        target: the CSV table's column to learn; the others must be numbers.
+        target: the table's column to learn; left out: the one of the training tables.
         steps: inner steps; left out: the method's.
         invert: take dark for ink (for black drawings on white, where the learner was trained on Omniglot or
             glyphs).
@@ -50,6 +52,14 @@ def _adapt(
             f"expected a folder of classes or a CSV table, got nothing at {str(support)!r}; check the path"
         )
     places.new_file(out, force)
+    from innerloop.training.run_config import read_run_config
+
+    record = read_run_config(run)
+    if table_task.is_for_tables(record.get("preprocessing")):
+        from innerloop import load
+
+        fitted, x, y = table_task.adapted(load(run), support, target, steps)
+        return _written(fitted, x, y, out)
     table = None if support.is_dir() else support_files.read_table(support)
     if table is not None and target is None:
         last = table.columns[-1]
@@ -58,9 +68,7 @@ def _adapt(
         support_files.column(table, target)
     from innerloop import load
     from innerloop.assemble import problem
-    from innerloop.training.run_config import read_run_config
 
-    record = read_run_config(run)
     split = problem(record["tasks"]["name"], record["tasks"].get("options")).train
     learner: Any = load(run)
     if table is None:
@@ -73,7 +81,11 @@ def _adapt(
             raise ShapeError(
                 f"{support} expected features of shape {width}, got {x.shape[1]} columns beside {target!r}"
             )
-    fitted = learner.adapt(x, y, steps=steps)
+    return _written(learner.adapt(x, y, steps=steps), x, y, out)
+
+
+def _written(fitted: Any, x: Any, y: Any, out: Path) -> int:
+    """Write the task file and say what is in it."""
     with places.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         fitted.save(out)
@@ -102,25 +114,27 @@ def _predict(
 
     Args:
         task: a task file of `innerloop adapt`.
-        inputs: a picture, a folder of pictures (with all its subfolders), or a CSV table of numbers.
+        inputs: a picture, a folder of pictures (with all its subfolders), or a table; - for a CSV table on standard
+            input.
         out: the CSV file to write.
         target: a column of the CSV table to leave out.
         invert: take dark for ink; give it where `adapt` had it.
         force: overwrite an existing CSV file.
     """
-    from innerloop.data import support_files
-
     if not task.is_file():
         raise InputError(f"expected a task file of `innerloop adapt`, got no file at {str(task)!r}; check the path")
-    if not inputs.exists():
+    if inputs != table_task.STANDARD_INPUT and not inputs.exists():
         raise InputError(f"expected a picture, a folder or a CSV table, got nothing at {str(inputs)!r}; check the path")
     places.new_file(out, force)
-    table = None
-    if inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES:
-        table = support_files.read_table(inputs)
-        if target is not None:
-            support_files.column(table, target)
+    if inputs == table_task.STANDARD_INPUT:
+        with table_task.standard_input() as copied:
+            return _predicted(task, copied, out, target, invert)
+    return _predicted(task, inputs, out, target, invert)
+
+
+def _predicted(task: Path, inputs: Path, out: Path, target: str | None, invert: bool) -> int:
     from innerloop import load
+    from innerloop.data import support_files
     from innerloop.fitted import Fitted
 
     fitted = load(task)
@@ -128,6 +142,16 @@ def _predict(
         raise InputError(
             f"expected a task file of `innerloop adapt`, got a run directory at {str(task)!r}; adapt it first"
         )
+    if table_task.is_for_tables(fitted.preprocessing):
+        header, rows = table_task.predictions(fitted, inputs)
+        _write(out, header, rows)
+        print(f"{len(rows)} predictions: {out}")
+        return 0
+    table = None
+    if inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES:
+        table = support_files.read_table(inputs)
+        if target is not None:
+            support_files.column(table, target)
     shape = tuple(fitted.support.x.shape[1:])
     if table is not None:
         names = [str(i + 1) for i in range(len(table.rows))]

@@ -8,14 +8,17 @@ they take.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from innerloop.cli.boundary import guarded
 from innerloop.cli.program import closest
 from innerloop.cli.turns import in_turn, one_process
 from innerloop.errors import ConfigError
 from innerloop.registry import Entry, load
+from innerloop.training import launch
 
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("innerloop.cli.show:demo", "the main job on built-in data: train, adapt to unseen tasks, report"),
@@ -26,6 +29,8 @@ COMMANDS: dict[str, Entry] = {
     "compare": Entry("innerloop.cli.compare:compare", "several methods on the same tasks, with paired intervals"),
     "adapt": Entry("innerloop.cli.adapt:adapt", "adapt a run to one new task: a folder of pictures or a table"),
     "predict": Entry("innerloop.cli.adapt:predict", "an adapted task's predictions for new inputs, as CSV"),
+    "export": Entry("innerloop.cli.export:export", "an adapted task as ONNX or torch.export, without innerloop"),
+    "serve": Entry("innerloop.cli.serve:serve", "a page: show it a few examples, see it recognise new ones; and HTTP"),
     "report": Entry("innerloop.cli.show:report", "one HTML file about one or more runs, with plots"),
     "doctor": Entry("innerloop.cli.doctor:doctor", "is the meta-gradient right, on this very model?"),
     "bench": Entry("innerloop.cli.bench:bench", "our speed and memory beside the other libraries'"),
@@ -83,3 +88,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: in_turn(lambda: dispatch(arguments)))
+
+
+def run() -> NoReturn:
+    """`main` as a process of its own, which ends with its exit code."""
+    code = main()
+    if launch.size() > 1:
+        # torch.distributed's threads can outlive its process group, and the interpreter then aborts on its way out, with
+        # everything done and written (seen once in some hundred runs on a busy machine).
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

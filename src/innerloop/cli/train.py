@@ -36,7 +36,7 @@ Meta-train a method on a problem. The flags are the method's, the problem's and 
 see innerloop train ALGORITHM --help and innerloop train ALGORITHM TASKS --help.
 
 Algorithms: {algorithms}
-Tasks: {tasks}"""
+Tasks: {tasks}; or the path of your own: a folder of class folders, a .zip of it, a table"""
 
 
 def train(argv: Sequence[str]) -> int:
@@ -191,7 +191,7 @@ def _train(
 
     config = TrainConfig(**merged.get("training", {}))  # wrong numbers are told before any data is read
     method = algorithm if other is None else f"{algorithm}-{other}"
-    out = out or Path("runs") / f"{method}-{tasks}-seed{config.seed}"
+    out = out or Path("runs") / f"{method}-{parts.short(tasks)}-seed{config.seed}"
     if launch.size() == 1:
         _expect_new(out, force)  # told before torch is loaded
     from innerloop import fit

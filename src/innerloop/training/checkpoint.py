@@ -200,6 +200,7 @@ def describe(learner: MetaLearner, tasks: TaskFamily, config: TrainConfig) -> di
         "training": config.as_dict(),
         "objective": tasks.train.objective,
         "input_shape": list(tasks.train.input_shape),
+        **({} if tasks.train.preprocessing is None else {"preprocessing": dict(tasks.train.preprocessing)}),
     }
 
 

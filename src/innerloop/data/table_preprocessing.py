@@ -1,0 +1,318 @@
+"""From the columns of a table to the numbers that a model reads, learned on training tasks and written down as JSON.
+
+The record travels in a run's config.json and in a task file, so that a new table is encoded as the training tables were:
+columns are matched by name, numbers scaled with the training tasks' mean and deviation, categories one-hot with the
+training tasks' levels. Where a task has scales of its own (`scaling="support"`), its support set's are added on adapting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from innerloop.data.tables import Table
+from innerloop.errors import CheckpointError, InputError, nearest
+
+KIND, VERSION = "table", 1
+LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
+_HUGE = 1e15
+Scaling = Literal["train", "support"]
+Rows = Float[np.ndarray, "rows width"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """How one column becomes numbers.
+
+    Attributes:
+        name: in the table.
+        levels: the categories, one number each; None for a column of numbers.
+        mean, std: of a column of numbers, on the training tasks' rows.
+        indicator: a second number says whether the cell was missing.
+    """
+
+    name: str
+    levels: tuple[str, ...] | None = None
+    mean: float = 0.0
+    std: float = 1.0
+    indicator: bool = False
+
+    @property
+    def width(self) -> int:
+        return len(self.levels) if self.levels is not None else 1 + self.indicator
+
+
+@dataclasses.dataclass(frozen=True)
+class SupportScales:
+    """What a task's own support set says: per encoded number its mean and deviation, which to keep, and the targets' mean.
+
+    Attributes:
+        mean, std: one for each encoded number.
+        order: which encoded numbers the model sees, in this order.
+        target_mean, target_std: of the targets, in units of the training tasks' deviation; empty where they stay as they are.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    order: tuple[int, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TablePreprocessing:
+    """The record.
+
+    Attributes:
+        columns: how each column becomes numbers; None: fitted to each task's own table (tables of different columns).
+        targets: names of the target columns; empty where every table has another and the user names it.
+        classification: targets are class names; else numbers.
+        target_mean, target_std: of the targets on the training tasks' rows; what the model predicts is scaled by them.
+        scaling: "train": by the training tasks alone; "support": by the task's own support set too.
+        center_target: the support set's mean is taken off a task's targets (where tables have columns of their own, they
+            are divided by its deviation too).
+        ranked: the numbers that a task's support set finds most telling come first.
+        width: how many numbers the model reads; fewer are padded with zeros, more are cut.
+        support: a task's own scales, on a task file.
+    """
+
+    columns: tuple[Column, ...] | None
+    targets: tuple[str, ...]
+    classification: bool
+    width: int
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+    scaling: Scaling = "train"
+    center_target: bool = False
+    ranked: bool = False
+    support: SupportScales | None = None
+
+    # ---- numbers ---------------------------------------------------------------------------------------------------
+    def encode(self, table: Table) -> Rows:
+        """Rows as the model reads them; a task's own scales are applied where the record has them.
+
+        Raises:
+            InputError: a column is not there, or holds texts where numbers were.
+        """
+        return self.finish(self.raw(table))
+
+    def raw(self, table: Table) -> Rows:
+        """Rows before a task's own scales: NaN where a number is missing, nothing padded or cut."""
+        assert self.columns is not None
+        return raw(table, self.columns)
+
+    def finish(self, encoded: np.ndarray) -> Rows:
+        """Raw rows with the task's scales, missing numbers at the mean, padded or cut to the width."""
+        x = encoded.astype(np.float64)
+        own = self.support
+        if own is not None and own.mean:
+            x = (x - np.array(own.mean)) / np.array(own.std)
+        x = np.clip(np.nan_to_num(x, nan=0.0), -LIMIT, LIMIT)
+        if own is not None and own.order:
+            x = x[:, list(own.order)]
+        return _padded(x, self.width).astype(np.float32)
+
+    def values(self, table: Table) -> Rows:
+        """Regression targets as the model learns them, (rows, targets)."""
+        table.expect(*self.targets)
+        found = []
+        for name in self.targets:
+            if not table.is_number(name):
+                raise InputError(f"{table.name}: the target {name!r} expected numbers, got texts; it is no regression")
+            bad = np.isnan(table.columns[name])
+            if bad.any():
+                row = int(bad.argmax()) + 1
+                raise InputError(f"{table.name} row {row}: the target {name!r} expected a number, got a missing cell")
+            found.append(table.columns[name])
+        y = (np.stack(found, 1) - np.array(self.target_mean)) / np.array(self.target_std)
+        if self.support is not None and self.support.target_mean:
+            y = (y - np.array(self.support.target_mean)) / np.array(self.support.target_std)
+        return y.astype(np.float32)
+
+    def original(self, prediction: np.ndarray) -> np.ndarray:
+        """Predictions (rows, targets) in the table's own units."""
+        if self.classification:
+            return prediction
+        y = prediction.astype(np.float64)
+        if self.support is not None and self.support.target_mean:
+            y = y * np.array(self.support.target_std) + np.array(self.support.target_mean)
+        return y * np.array(self.target_std) + np.array(self.target_mean)
+
+    # ---- files -----------------------------------------------------------------------------------------------------
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; `from_dict` makes the record again."""
+        return {"kind": KIND, "version": VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> TablePreprocessing:
+        """The record that a file holds.
+
+        Raises:
+            CheckpointError: another kind of preprocessing, a newer version, or values that cannot be right.
+        """
+        found = dict(given)
+        kind, version = found.pop("kind", None), found.pop("version", None)
+        if kind != KIND:
+            raise CheckpointError(
+                f"expected a learner of tables, got one of {kind or 'plain numbers'}; give it its own inputs"
+            )
+        if not isinstance(version, int) or version > VERSION:
+            raise CheckpointError(
+                f"expected table preprocessing of version {VERSION}, got {version!r}; upgrade innerloop"
+            )
+        try:
+            columns, own = found.pop("columns"), found.pop("support")
+            made = cls(
+                columns=None if columns is None else tuple(_column(c) for c in columns),
+                support=None if own is None else _scales(own),
+                targets=tuple(_text(name) for name in found.pop("targets")),
+                target_mean=_numbers(found.pop("target_mean")),
+                target_std=_numbers(found.pop("target_std"), positive=True),
+                width=_count(found.pop("width")),
+                **found,
+            )
+            if made.scaling not in ("train", "support"):
+                raise ValueError(f"scaling {made.scaling!r}")
+            encoded = None if made.columns is None else sum(c.width for c in made.columns)
+            if own is not None and made.support is not None:
+                s = made.support
+                wrong = len(s.mean) != len(s.std) or (s.mean and len(s.mean) != encoded)
+                if wrong or encoded is None or any(not 0 <= i < encoded for i in s.order):
+                    raise ValueError("scales of another table")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"the table preprocessing is damaged ({error}); use another file") from None
+        return made
+
+
+def raw(table: Table, columns: Sequence[Column]) -> Rows:
+    """Encoded rows of these columns: scaled numbers (NaN where missing), their indicators, one-hot categories."""
+    lacking = [c.name for c in columns if c.name not in table.columns]
+    if lacking:
+        near = f" ({nearest(lacking[0], table.columns)})" if len(lacking) == 1 else ""
+        shown = ", ".join(map(repr, lacking[:5])) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        raise InputError(
+            f"{table.name} expected the columns that the learner was made with, got none named {shown}{near}; "
+            "add or rename columns"
+        )
+    parts = []
+    for column in columns:
+        if column.levels is not None:
+            cells = table.texts[column.name]
+            parts += [np.array([cell == level for cell in cells], np.float32) for level in column.levels]
+            continue
+        values = table.columns[column.name]
+        if not table.is_number(column.name):
+            cell = next(c for c in table.texts[column.name] if c is not None)
+            raise InputError(
+                f"{table.name}: column {column.name!r} expected numbers as in training, got {cell[:40]!r}; mend the column"
+            )
+        scaled = (values - column.mean) / column.std
+        parts.append(np.clip(scaled, -_HUGE, _HUGE).astype(np.float32))  # its square is a float32 too
+        if column.indicator:
+            parts.append(np.isnan(values).astype(np.float32))
+    return np.stack(parts, 1) if parts else np.zeros((table.rows, 0), np.float32)
+
+
+def fit_columns(
+    table: Table,
+    leave_out: Sequence[str] = (),
+    *,
+    max_levels: int = 20,
+    categories: Sequence[str] = (),
+) -> tuple[tuple[Column, ...], list[str]]:
+    """(columns, notes): how the columns of these (training) rows become numbers; what carries nothing is left out.
+
+    Args:
+        table: the training rows.
+        leave_out: columns that are no inputs: targets, the task column.
+        max_levels: the most frequent categories that get a number of their own; the rest are all zeros.
+        categories: columns of numbers that are to be taken as categories.
+    """
+    columns, notes = [], []
+    for name in table.columns:
+        if name in leave_out:
+            continue
+        texts = table.texts[name]
+        present = np.array([cell is not None for cell in texts], dtype=bool)
+        as_number = table.is_number(name) and name not in categories
+        if as_number:
+            present = ~np.isnan(table.columns[name])
+        share = float(present.mean())
+        if not present.any():
+            notes.append(f"column {name!r} is left out: all its cells are missing")
+            continue
+        if share < 1:
+            notes.append(f"column {name!r} lacks {100 * (1 - share):.3g} % of its cells")
+        if as_number:
+            values = table.columns[name][present]
+            constant = bool((values == values[0]).all())
+            if constant and share == 1:
+                notes.append(f"column {name!r} is left out: it is constant ({values[0]:.6g})")
+                continue
+            std = float(values.std())
+            mean = float(values.mean())
+            columns.append(Column(name, None, mean, std if std > 1e-12 * abs(mean) else 1.0, share < 1))
+            continue
+        names, counts = np.unique(texts[present].astype(str), return_counts=True)
+        if len(names) == 1 and share == 1:
+            notes.append(f"column {name!r} is left out: it is constant ({str(names[0])[:40]!r})")
+            continue
+        if len(names) > max_levels and len(names) > 0.5 * present.sum():
+            notes.append(
+                f"column {name!r} is left out: {len(names)} different texts in {int(present.sum())} rows name rows"
+            )
+            continue
+        if len(names) > max_levels:
+            notes.append(f"column {name!r} has {len(names)} categories; the {max_levels} most frequent are used")
+        most = sorted(np.argsort(-counts, kind="stable")[:max_levels])
+        columns.append(Column(name, tuple(str(names[i]) for i in most)))
+    return tuple(columns), notes
+
+
+def _padded(x: np.ndarray, width: int) -> np.ndarray:
+    return x[:, :width] if x.shape[1] >= width else np.pad(x, ((0, 0), (0, width - x.shape[1])))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a name expected, got {value!r}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 1 << 20:
+        raise ValueError(f"a width expected, got {value!r}")
+    return value
+
+
+def _numbers(values: Any, positive: bool = False) -> tuple[float, ...]:
+    found = tuple(float(v) for v in values)
+    if not all(math.isfinite(v) and (v > 0 or not positive) for v in found):
+        raise ValueError("a number that is not finite, or a deviation of zero")
+    return found
+
+
+def _column(given: Mapping[str, Any]) -> Column:
+    levels = given["levels"]
+    return Column(
+        _text(given["name"]),
+        None if levels is None else tuple(_text(level) for level in levels),
+        _numbers([given["mean"]])[0],
+        _numbers([given["std"]], positive=True)[0],
+        bool(given["indicator"]),
+    )
+
+
+def _scales(given: Mapping[str, Any]) -> SupportScales:
+    return SupportScales(
+        _numbers(given["mean"]),
+        _numbers(given["std"], positive=True),
+        tuple(int(i) for i in given["order"]),
+        _numbers(given["target_mean"]),
+        _numbers(given["target_std"], positive=True),
+    )

@@ -1,0 +1,91 @@
+"""A table as the support set of one new task, encoded as the learner's training tables were."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from innerloop.data.table_preprocessing import Rows, SupportScales, TablePreprocessing, fit_columns, raw
+from innerloop.data.table_scaling import support_scales
+from innerloop.data.tables import Table
+from innerloop.errors import ConfigError, InputError
+
+
+def support_of(
+    record: TablePreprocessing, table: Table, target: str | None = None
+) -> tuple[Rows, list[str] | Float[np.ndarray, "rows targets"], TablePreprocessing]:
+    """(inputs, class names or targets, the record of this task) of a support table.
+
+    Args:
+        record: of the learner (`TaskDistribution.preprocessing`).
+        table: the support rows.
+        target: its target column; None: the training tables'.
+
+    Raises:
+        ConfigError: no target, where the learner does not know it.
+        InputError: other columns than in training, a row without a target, or fewer than two classes.
+    """
+    targets = (target,) if target is not None else record.targets
+    if (record.classification and len(targets) > 1) or not targets:
+        known = ", ".join(record.targets) or list(table.columns)[-1]
+        raise ConfigError(f"expected --target, the column to learn, got none; it may be {known!r}")
+    if not record.classification and len(targets) != len(record.target_mean):
+        raise ConfigError(
+            f"expected the targets {', '.join(record.targets)} of the training tables, got {target!r}; leave it out"
+        )
+    table.expect(*targets)
+    own = dataclasses.replace(record, targets=targets)
+    if record.columns is None:
+        columns, notes = fit_columns(table, targets)
+        if not columns:
+            raise InputError(
+                f"{table.name}: expected columns that differ from row to row, got none ({'; '.join(notes[:3])})"
+            )
+        own = dataclasses.replace(own, columns=columns)
+    labels: list[str] | None = None
+    if own.classification:
+        cells = table.labels(targets[0])
+        gone = [i + 1 for i, cell in enumerate(cells) if cell is None]
+        if gone:
+            raise InputError(
+                f"{table.name} row {gone[0]}: the target {targets[0]!r} expected a class, got a missing cell"
+            )
+        labels = [str(cell) for cell in cells]
+        if len(set(labels)) < 2:
+            raise InputError(
+                f"{table.name}: expected at least two classes in {targets[0]!r}, got {labels[0]!r} alone; add rows"
+            )
+    elif own.columns is not None and record.columns is None:
+        values = table.columns[targets[0]]
+        if table.is_number(targets[0]) and not np.isnan(values).any():
+            own = dataclasses.replace(
+                own, target_mean=(float(values.mean()),), target_std=(float(values.std()) or 1.0,)
+            )
+    own = dataclasses.replace(own, support=_scales(own, record, table, labels))
+    return own.encode(table), labels if labels is not None else own.values(table), own
+
+
+def _scales(
+    own: TablePreprocessing, record: TablePreprocessing, table: Table, labels: list[str] | None
+) -> SupportScales | None:
+    """What the support set says about its task, as training tasks were treated."""
+    found = SupportScales()
+    if own.scaling == "support":
+        assert own.columns is not None
+        x = torch.as_tensor(raw(table, own.columns))[None]
+        y: torch.Tensor | None = None
+        if own.ranked:
+            values = np.unique(labels, return_inverse=True)[1] if labels is not None else own.values(table)
+            y = torch.as_tensor(values)[None]
+        s = support_scales(x, torch.ones(x.shape[:2], dtype=torch.bool), y, own.width)
+        order = () if s.order is None else tuple(s.order[0].tolist())
+        found = SupportScales(tuple(s.mean[0].tolist()), tuple(s.std[0].tolist()), order)
+    if own.center_target:
+        targets = own.values(table)
+        spread = targets.std(0) if record.columns is None else np.ones(targets.shape[1])
+        std = tuple(float(s) if s > 1e-6 else 1.0 for s in spread)
+        found = dataclasses.replace(found, target_mean=tuple(map(float, targets.mean(0))), target_std=std)
+    return None if found == SupportScales() else found
