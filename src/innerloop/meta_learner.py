@@ -33,7 +33,6 @@ from innerloop.trial import try_out
 
 _log = logging.getLogger("innerloop")
 
-
 Pairing = Callable[[PureModel, Engine], tuple[BaseLearner, MetaGradient]]
 
 
