@@ -17,7 +17,10 @@ from innerloop.meta_learner import MetaLearner
 from innerloop.outer import Outer
 
 
-@method(classification={"eval_strength": 0.0}, regression={"inner_lr": 0.01, "strength": 0.5})
+@method(
+    classification={"eval_strength": 0.0},
+    regression={"inner_lr": 0.01, "inner_steps": 8, "strength": 0.1, "damping": 0.0},
+)
 def imaml(
     model: nn.Module,
     *,

@@ -8,6 +8,7 @@ from typing import Any
 
 from innerloop.errors import ConfigError, nearest
 from innerloop.meta_gradients import META_GRADIENTS
+from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner import MetaLearner
 from innerloop.registry import load
 
@@ -49,5 +50,10 @@ def with_meta_gradient(learner: MetaLearner, name: str, **options: Any) -> MetaL
     made = copy.deepcopy(learner)
     made.zero_grad(set_to_none=True)
     settings = {**known, **options}
-    made.pair_with(make(made.learner, made.engine, **settings), {"name": name, "options": settings})
+    meta_gradient = make(made.learner, made.engine, **settings)
+    meta_gradient.check(made.learner)
+    made.meta_gradient, made.meta_gradient_spec = meta_gradient, {"name": name, "options": settings}
+    made.engine.identity += f" {name} {sorted(settings.items())}"  # plans and compiled steps are of what is computed
+    made.compiled = CompiledGradients()
+    made.carry = meta_gradient.init(made.meta())
     return made

@@ -65,6 +65,9 @@ class CompiledGradients:
         most_nodes: int = 4000,
     ) -> Compiled | None:
         """The function for tasks like these, compiled now where it is not yet; None where it cannot be."""
+        if not meta_gradient.compilable:
+            self.trouble = "its meta-gradient is not the same computation at every step"
+            return None
         if by_task(meta_gradient, engine):
             tasks = take(tasks, slice(0, 1))
         args = (carry, meta, tasks)

@@ -55,6 +55,11 @@ def recipes() -> list[Recipe]:
             _MANY_SHOTS,
         ),
         _glyphs(
+            "imaml",
+            {"inner_lr": 0.3, "inner_steps": 5, "cg_steps": 3, "strength": 0.5, "eval_strength": 0.0},
+            {**_ADAM, "num_tasks": 4, "steps": 250},
+        ),
+        _glyphs(
             "protonet",
             {},
             {**one_task, "outer_lr": 1e-2, "steps": 700},
