@@ -13,11 +13,12 @@ NEW_ENOUGH := import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types format bench clean
+.PHONY: help demo test fuzz lint types format bench clean
 
 help:
 	@echo "make demo    install, then meta-train, adapt to unseen tasks and write a report ($(DEMO_OUT)/)"
 	@echo "make test    install with the test extras, then run all tests"
+	@echo "make fuzz    ten thousand damaged inputs for every reader"
 	@echo "make lint    ruff: rules and formatting"
 	@echo "make types   pyright"
 	@echo "make format  let ruff rewrite the files"
@@ -30,6 +31,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+
+fuzz: $(VENV)/.installed-dev
+	$(ONE_THREAD) INNERLOOP_FUZZ=10000 $(BIN)/python -m pytest -n 2 --timeout 3600 tests -k fuzzed
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

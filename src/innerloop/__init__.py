@@ -27,6 +27,8 @@ _NAMES = {
     "Task": "innerloop.core",
     "TaskDistribution": "innerloop.core",
     "TaskFamily": "innerloop.core",
+    "FewShotClassifier": "innerloop.estimators",
+    "FewShotRegressor": "innerloop.estimators",
     "Fitted": "innerloop.fitted",
     "MetaLearner": "innerloop.meta_learner",
     "check_meta_gradient": "innerloop.doctor",
@@ -35,6 +37,7 @@ _NAMES = {
     "fit": "innerloop.training.fit",
     "load": "innerloop.bundle",
     "sync_gradients": "innerloop.training.distributed",
+    "with_meta_gradient": "innerloop.algorithms.other_meta_gradient",
 }
 _MODULES = {"losses", "models", "tasks", "recipes", "report"}
 
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from innerloop import recipes as recipes
     from innerloop import report as report
     from innerloop import tasks as tasks
+    from innerloop.algorithms.other_meta_gradient import with_meta_gradient as with_meta_gradient
     from innerloop.bundle import load as load
     from innerloop.core import Examples as Examples
     from innerloop.core import Meta as Meta
@@ -52,6 +56,8 @@ if TYPE_CHECKING:
     from innerloop.core import TaskDistribution as TaskDistribution
     from innerloop.core import TaskFamily as TaskFamily
     from innerloop.doctor import check_meta_gradient as check_meta_gradient
+    from innerloop.estimators import FewShotClassifier as FewShotClassifier
+    from innerloop.estimators import FewShotRegressor as FewShotRegressor
     from innerloop.evaluation.compare import compare as compare
     from innerloop.evaluation.evaluate import evaluate as evaluate
     from innerloop.fitted import Fitted as Fitted

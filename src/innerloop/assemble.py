@@ -13,11 +13,15 @@ import torch
 
 from innerloop import algorithms, models
 from innerloop import tasks as problems
+from innerloop.algorithms.other_meta_gradient import with_meta_gradient
 from innerloop.bundle import remake
 from innerloop.core import TaskFamily
-from innerloop.errors import ConfigError, nearest
+from innerloop.errors import ConfigError, InputError, nearest
+from innerloop.learners.bar_distribution import fitted_borders
 from innerloop.registry import load
 from innerloop.training.run_config import read_run_config
+
+_TASKS_FOR_BORDERS = 2_000
 
 
 def assemble(
@@ -28,6 +32,8 @@ def assemble(
     algorithm_options: Mapping[str, Any] | None = None,
     task_options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Any] | None = None,
+    meta_gradient: str | None = None,
+    meta_gradient_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     recommended: bool = True,
 ) -> tuple[Any, TaskFamily]:
@@ -35,11 +41,13 @@ def assemble(
 
     Args:
         algorithm: a name of `innerloop.algorithms.ALGORITHMS`.
-        tasks: a name of `innerloop.tasks.TASKS`.
+        tasks: a name of `innerloop.tasks.TASKS`, or a path (`innerloop.tasks.from_path`).
         model: a name of `innerloop.models.MODELS`; None: the problem's default model.
         algorithm_options: keyword arguments of the method's factory; they win over what is recommended.
         task_options: keyword arguments of the problem's factory.
         model_options: keyword arguments of the model, beside its input shape and output size.
+        meta_gradient: a name of `innerloop.meta_gradients.META_GRADIENTS`; None: the method's own.
+        meta_gradient_options: its keyword arguments.
         seed: of the initial weights: equal seeds give equal weights.
         recommended: start from `innerloop.algorithms.settings` for this kind of problem, not from the paper's
             defaults.
@@ -59,23 +67,67 @@ def assemble(
     _check_names(f"algorithm {algorithm}", make_learner, options)
     if "outputs" in inspect.signature(make_learner).parameters:  # of networks that it puts behind the model
         options.setdefault("outputs", family.train.output_size)
-    return make_learner(net, **options), family
+    _set_borders(make_learner, options, family)
+    learner = make_learner(net, **options)
+    if meta_gradient is not None:
+        learner = with_meta_gradient(learner, meta_gradient, **(meta_gradient_options or {}))
+    return learner, family
+
+
+def _set_borders(make_learner: Callable[..., Any], options: dict[str, Any], family: TaskFamily) -> None:
+    """Give a method that predicts histograms borders that suit the targets of the problem's training tasks."""
+    parameters = inspect.signature(make_learner).parameters
+    if not {"borders", "buckets"} <= set(parameters) or options.get("borders") is not None:
+        return
+    if family.train.num_classes is None and family.train.at(0, 0, 1).support.y.is_floating_point():
+        support = family.train.at(0, 0, _TASKS_FOR_BORDERS).support
+        y = support.y if support.mask is None else support.y[support.mask]
+        buckets = options.get("buckets", parameters["buckets"].default)
+        options["borders"] = fitted_borders(y.flatten()[:1_000_000], buckets)
 
 
 def _with_advice(family: TaskFamily, tasks: str, given: Mapping[str, Any], advice: Mapping[str, Any]) -> TaskFamily:
     """The problem again with what the method recommends for it (more training shots, say), where nobody said
     otherwise.
     """
-    known = inspect.signature(load("problem", problems.TASKS, tasks)).parameters
+    known = inspect.signature(_factory(tasks)).parameters
     more = {name: value for name, value in advice.items() if name in known and given.get(name) is None}
-    return problem(tasks, {**given, **more}) if more else family
+    if "train_ways" in more and family.train.num_classes is not None:
+        more["train_ways"] = min(more["train_ways"], family.train.num_classes)
+    if not more:
+        return family
+    try:
+        return problem(tasks, {**given, **more})
+    except InputError:
+        if tasks in problems.TASKS:
+            raise
+        return family  # somebody's own data may have too little for it
+
+
+def _factory(tasks: str) -> Callable[..., TaskFamily]:
+    """What makes the problem of this name or path."""
+    from innerloop.tasks import own_data
+
+    if tasks in problems.TASKS or not own_data.looks_like_path(tasks):
+        return load("problem", problems.TASKS, tasks)
+    return own_data.factory_of(tasks)
 
 
 def problem(tasks: str, options: Mapping[str, Any] | None = None) -> TaskFamily:
-    """The problem of this name with these options; an unknown name or option is a ConfigError."""
-    make_family = load("problem", problems.TASKS, tasks)
+    """The problem of this name or path with these options.
+
+    Raises:
+        ConfigError: an unknown name or option, or arrays, which live in the program that made them.
+        InputError: a path where there is nothing, or nothing that makes tasks.
+    """
+    from innerloop.tasks import own_data
+
+    own_data.refuse_memory(tasks)
+    make_family = _factory(tasks)
     _check_names(f"problem {tasks}", make_family, options or {})
-    return make_family(**(options or {}))
+    if tasks in problems.TASKS:
+        return make_family(**(options or {}))
+    return own_data.from_path(tasks, **(options or {}))
 
 
 def build_model(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop import algorithms, models
+from innerloop.algorithms.other_meta_gradient import with_meta_gradient
 from innerloop.algorithms.pairing import LossArgument
 from innerloop.core import Examples, Task
 from innerloop.errors import CheckpointError, ConfigError
@@ -59,6 +60,8 @@ def remake(config: dict[str, Any], model: nn.Module | None, loss: LossArgument, 
     try:
         name, options = config["algorithm"]["name"], dict(config["algorithm"]["options"])
         described, objective = config["model"], config.get("objective")
+        paired = config.get("meta_gradient")
+        paired = None if paired is None else {"name": paired["name"], "options": dict(paired["options"])}
     except (KeyError, TypeError):
         raise CheckpointError(
             f"{path} expected entries 'algorithm' and 'model' in its configuration; it is damaged"
@@ -73,6 +76,8 @@ def remake(config: dict[str, Any], model: nn.Module | None, loss: LossArgument, 
         model = models.build(described["name"], described["arguments"])
     try:
         learner = load_named("algorithm", algorithms.ALGORITHMS, name)(model, **options)
+        if paired is not None:
+            learner = with_meta_gradient(learner, paired["name"], **paired["options"])
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
     learner.task_objective = objective
@@ -90,7 +95,8 @@ def save_fitted(fitted: Fitted, path: Path) -> Path:
     tensors = {f"fast/{i:04d}": leaf for i, leaf in enumerate(leaves)}
     for part in ("params", "rule", "buffers"):
         tensors |= {f"meta/{part}/{name}": value for name, value in getattr(fitted.meta, part).items()}
-    tensors |= {f"module/{name}": b for name, b in owner.model.named_buffers() if name not in fitted.meta.buffers}
+    kept = owner.model.state_dict().keys() - fitted.meta.buffers.keys()  # a buffer that is not persistent is made again
+    tensors |= {f"module/{name}": b for name, b in owner.model.named_buffers() if name in kept}
     if owner.mixes_examples:  # predictions are made beside the support set
         tensors["support/x"] = fitted.support.x
         if fitted.support.mask is not None:
@@ -98,6 +104,7 @@ def save_fitted(fitted: Fitted, path: Path) -> Path:
     support = fitted.support
     header = {
         "algorithm": {"name": owner.name, "options": owner.options},
+        **({"meta_gradient": owner.meta_gradient_spec} if owner.meta_gradient_spec else {}),
         "model": owner.model_spec or {"custom": owner.model_class},
         "objective": owner.task_objective,
         "classes": fitted.classes_,

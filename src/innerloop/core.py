@@ -23,8 +23,13 @@ from torch.utils import _pytree
 
 from innerloop import keys as random_keys
 from innerloop import recompute
+from innerloop.errors import ConfigError
 
 T = TypeVar("T")
+_NO_DISTRIBUTION = (
+    "expected a method that predicts a distribution, such as a neural process, got one that predicts values without a "
+    "distribution; use predict"
+)
 _BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
 
 
@@ -227,6 +232,7 @@ class BaseLearner(ABC):
     inner_steps: int  # in meta-training
     eval_steps: int  # when adapting to a new task
     any_ways: bool = False  # predictions have one column for each class of the task, however many
+    predicts_distribution: bool = False  # `predict_std` and `log_density` have answers
 
     def admit(self, tasks: Task) -> Task:
         """A batch as this learner takes it, completed where traced code could not; InputError where it cannot take it."""
@@ -257,6 +263,14 @@ class BaseLearner(ABC):
     @abstractmethod
     def predict(self, meta: Meta, fast: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The adapted model's outputs, (examples, output_size)."""
+
+    def predict_std(self, meta: Meta, fast: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Standard deviations of the predicted distributions of floating targets, in the shape of `predict`."""
+        raise ConfigError(_NO_DISTRIBUTION)
+
+    def log_density(self, meta: Meta, fast: Any, query: Examples) -> Tensor:
+        """The log density (labels: log probability) of each query's target under its prediction, (queries,), in nats."""
+        raise ConfigError(_NO_DISTRIBUTION)
 
     @abstractmethod
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
@@ -294,10 +308,14 @@ class OuterGradient(NamedTuple):
 class MetaGradient(ABC):
     """How the outer gradient is estimated: backprop through the inner loop, first order, displacement, ..."""
 
-    order: str  # "second", "first" or "none": what `innerloop doctor` reports
+    order: str  # "second", "first", "truncated", "implicit", "zeroth" or "none": what `innerloop doctor` reports
     # Whether the result for a batch is the mean of the results for its parts, weighted by their numbers of tasks, and the
     # carry the same whatever the tasks: then processes may share the tasks out. Where not, one process takes them all.
     shardable: bool = True
+    # Whether it estimates the gradient of the learner's mean outer loss, so that another estimate of it may take its place.
+    of_outer_loss: bool = True
+    # Whether its steps are one and the same computation, tensors in and tensors out, so that a compiler may have them.
+    compilable: bool = True
 
     def init(self, meta: Meta) -> dict[str, Tensor]:
         """The carry: what outlives an outer step (truncated states, running means). Empty by default."""

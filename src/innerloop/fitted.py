@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,10 @@ class Fitted:
 
     def outputs(self, x: Any, transductive: bool = False) -> Tensor:
         """The model's raw outputs, (examples, outputs)."""
+        return self._asked(self.learner.predict, x, transductive)
+
+    def _asked(self, question: Callable[..., Tensor], x: Any, transductive: bool) -> Tensor:
+        """The answer of `BaseLearner.predict` or `BaseLearner.predict_std` for inputs that were checked."""
         if is_path(x):
             x = read_inputs(x, self.support.x.shape[1:])
         tx = as_tensor(x, "x").to(self.owner.device)
@@ -61,9 +66,9 @@ class Fitted:
         owner = self.owner
         with torch.no_grad():
             if owner.mixes_examples and not transductive:
-                out = predict_alone(self.learner, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
+                out = predict_alone(question, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
             else:
-                out = self.learner.predict(self.meta, self.fast, tx)
+                out = question(self.meta, self.fast, tx)
         if not bool(torch.isfinite(out).all()):
             raise DivergedError("the prediction is not finite; adapt with fewer steps, or with a lower inner rate")
         return out
@@ -74,7 +79,7 @@ class Fitted:
         out = self.outputs(x, transductive)
         if self.classes_ is None:
             return self._as_given(out, x)
-        chosen = self._probabilities(out).argmax(-1).cpu()
+        chosen = self.probabilities(out).argmax(-1).cpu()
         names = [self.classes_[i] for i in chosen.tolist()]
         if isinstance(x, Tensor) and not isinstance(names[0], str):
             return torch.tensor(names)
@@ -82,11 +87,19 @@ class Fitted:
 
         return np.asarray(names)
 
+    def predict_std(self, x: Any, transductive: bool = False) -> Any:
+        """Standard deviations of the predicted distributions, (examples, outputs), in the units of the targets.
+
+        Raises:
+            ConfigError: a method that predicts values alone, or a classification task.
+        """
+        return self._as_given(self._asked(self.learner.predict_std, x, transductive), x)
+
     def predict_proba(self, x: Any, transductive: bool = False) -> Any:
         """Class probabilities (examples, classes); columns follow ``classes_``."""
         if self.classes_ is None:
             raise ConfigError("predict_proba expected a classification task, got regression; use predict")
-        return self._as_given(self._probabilities(self.outputs(x, transductive)), x)
+        return self._as_given(self.probabilities(self.outputs(x, transductive)), x)
 
     def score(self, x: Any, y: Any, transductive: bool = False) -> float:
         """Accuracy (a fraction), or mean squared error for regression."""
@@ -98,7 +111,7 @@ class Fitted:
         known = labels.number(y, self.classes_).to(out.device)
         if known.shape[0] != out.shape[0]:
             raise ShapeError(f"x and y expected equally many examples, got {out.shape[0]} and {known.shape[0]}")
-        return float((self._probabilities(out).argmax(-1) == known).to(torch.float64).mean())
+        return float((self.probabilities(out).argmax(-1) == known).to(torch.float64).mean())
 
     def save(self, path: str | Path) -> Path:
         """Write one self-contained file (safetensors and JSON, no pickle); `il.load` opens it."""
@@ -106,7 +119,7 @@ class Fitted:
 
         return save_fitted(self, Path(path))
 
-    def _probabilities(self, out: Tensor) -> Tensor:
+    def probabilities(self, out: Tensor) -> Tensor:
         """Over the classes that the support set had; a model may have more outputs than that."""
         assert self.classes_ is not None
         if out.ndim == 1 or out.shape[-1] == 1:
@@ -119,13 +132,16 @@ class Fitted:
         return value if isinstance(x, Tensor) else value.cpu().numpy()
 
 
-def predict_alone(learner: BaseLearner, meta: Meta, fast: Any, support: Examples, x: Tensor, vmapped: bool) -> Tensor:
-    """Predictions (queries, outputs), each query in a batch with the support set alone (Reptile's inductive protocol)."""
+def predict_alone(
+    question: Callable[..., Tensor], meta: Meta, fast: Any, support: Examples, x: Tensor, vmapped: bool
+) -> Tensor:
+    """Answers of a learner's ``predict`` (queries, outputs), each query in a batch with the support set alone (Reptile's
+    inductive protocol)."""
 
     def one(query: Tensor) -> Tensor:
         mask = None
         if support.mask is not None:
             mask = torch.cat([support.mask, torch.ones_like(support.mask[:1])])
-        return learner.predict(meta, fast, torch.cat([support.x, query[None]]), mask)[-1]
+        return question(meta, fast, torch.cat([support.x, query[None]]), mask)[-1]
 
     return torch.vmap(one)(x) if vmapped else torch.stack([one(query) for query in x])

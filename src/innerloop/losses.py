@@ -136,7 +136,9 @@ METRICS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "accuracy": accuracy,
     "mse": mean_squared_error,
 }
-HIGHER_IS_BETTER = {"accuracy": True, "mse": False}
+# Metrics of the predicted distribution, not of the outputs: the learner judges its queries itself (`BaseLearner.log_density`).
+DISTRIBUTION_METRICS = ("log_likelihood",)
+HIGHER_IS_BETTER = {"accuracy": True, "mse": False, "log_likelihood": True}
 
 
 def judges_labels(loss: str | Loss, prediction: Tensor, y: Tensor) -> bool:

@@ -83,6 +83,9 @@ class MetaLearner(nn.Module):
         self.learner, self.meta_gradient = pair(self.pure, self.engine)
         self.engine.convolutional = self._adapts_convolutions()
         self.engine.identity = f"{name} {sorted(self.options.items(), key=str)} {self.model}"
+        self.meta_gradient_spec: dict[str, Any] | None = (
+            None  # name and options of an estimator that is not the method's own
+        )
         self.compiled = CompiledGradients()
         self.meta_gradient.check(self.learner)
         rule = self.learner.init_rule(dict(self.model.named_parameters()), None)
@@ -107,6 +110,23 @@ class MetaLearner(nn.Module):
         rule = {name: p.detach() for name, p in self.rule_by_name().items()}
         buffers = {name: b for name, b in self.model.named_buffers() if name in self._running_names()}
         return Meta(params, rule, buffers)
+
+    def pair_with(self, meta_gradient: MetaGradient, spec: Mapping[str, Any]) -> None:
+        """Take another estimator of the meta-gradient, made for this learner and engine; its carry begins anew.
+
+        Args:
+            meta_gradient: the estimator.
+            spec: its registry name and options, JSON-able, to make it again.
+
+        Raises:
+            ConfigError: the two cannot be paired.
+        """
+        meta_gradient.check(self.learner)
+        self.meta_gradient, self.meta_gradient_spec = meta_gradient, dict(spec)
+        self.engine.identity += f" {sorted(spec.items(), key=str)}"
+        self.engine.plans.clear()
+        self.compiled = CompiledGradients()
+        self.carry = meta_gradient.init(self.meta())
 
     def rule_by_name(self) -> dict[str, nn.Parameter]:
         """What the method learns besides the model's parameters, by the names of `Meta.rule`."""
@@ -234,7 +254,7 @@ class MetaLearner(nn.Module):
     def _outer_gradient(self, batch: Task, step: int) -> OuterGradient:
         """The meta-gradient; nothing of this learner changes."""
         # A compiler would see that a segment is computed twice, and keep it.
-        if self.recompute or not self.engine.compiles():
+        if self.recompute or not self.engine.compiles() or not self.meta_gradient.compilable:
             with recomputing(self.recompute):
                 return self.meta_gradient(self.carry, self.meta(), batch, step, None)
         found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step)
@@ -248,6 +268,8 @@ class MetaLearner(nn.Module):
         Raises:
             CompileFailed: see `engine.compiling.compile_function`.
         """
+        if not self.meta_gradient.compilable:
+            raise CompileFailed("its meta-gradient keeps tasks from step to step")
         args = (self.meta_gradient, self.engine, self.carry, self.meta(), self.ready(batch, outer_step), outer_step)
         if self.compiled.ready(*args, most_nodes) is None:
             raise CompileFailed(self.compiled.trouble)
@@ -391,7 +413,9 @@ class MetaLearner(nn.Module):
                     return
                 if alone:
                     seen.append(
-                        predict_alone(learner, meta, fast, task.support, task.query.x, not self.engine.needs_loop)
+                        predict_alone(
+                            learner.predict, meta, fast, task.support, task.query.x, not self.engine.needs_loop
+                        )
                     )
                 else:
                     seen.append(learner.predict(meta, fast, task.query.x, task.query.mask))
@@ -434,7 +458,8 @@ class MetaLearner(nn.Module):
             _log.info(text)
 
     def extra_repr(self) -> str:
-        return f"{self.name}, inner_steps={self.inner_steps}, strategy={self.strategy!r}"
+        other = f", meta_gradient={self.meta_gradient_spec['name']!r}" if self.meta_gradient_spec else ""
+        return f"{self.name}, inner_steps={self.inner_steps}, strategy={self.strategy!r}{other}"
 
 
 def _accumulate(p: nn.Parameter, grad: Tensor) -> None:

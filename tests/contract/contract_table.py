@@ -30,7 +30,9 @@ class Declared:
     regression: it takes targets that are no labels.
     any_ways: one learner takes tasks of any number of classes.
     equivariant: permuting the names of the labels permutes predictions exactly.
+    needs_parameters: the model must have parameters; where not, the method brings networks of its own.
     order_free: the order of the support examples does not matter.
+    starts_adapted: what inner steps begin from has read the support set, so that 0 steps are no blind guess.
     training: settings of `fit` for the learning test.
     options: the method's own arguments in the learning test, beyond its recommended ones.
     """
@@ -43,7 +45,9 @@ class Declared:
     regression: bool = True
     any_ways: bool = False
     equivariant: bool = False
+    needs_parameters: bool = True
     order_free: bool = True
+    starts_adapted: bool = False
     training: dict[str, Any] = dataclasses.field(default_factory=lambda: {"steps": 80, "outer_lr": 0.01})
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -53,13 +57,82 @@ DECLARED: dict[str, Declared] = {
     "meta_sgd": Declared(adds_parameters=True, learned_rate=True),
     "mamlpp": Declared(adds_parameters=True, learned_rate=True),
     "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
+    "mann": Declared(
+        adds_parameters=True,
+        inner_loop=False,
+        needs_parameters=False,
+        order_free=False,
+        training={"steps": 200, "outer_lr": 3e-3},
+        options={"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "whole_sequence": False},
+    ),
+    "metanet": Declared(
+        adds_parameters=True,
+        inner_loop=False,
+        needs_parameters=False,
+        order_free=False,
+        training={"steps": 150, "outer_lr": 3e-3},
+        options={"base_hidden": 16, "generator_hidden": 8, "groups": 2},
+    ),
+    "snail": Declared(
+        adds_parameters=True,
+        inner_loop=False,
+        order_free=False,
+        training={"steps": 300, "outer_lr": 3e-3},
+        options={"filters": 16, "keys": (16, 16), "values": (16, 16)},
+    ),
+    "lstm_metalearner": Declared(
+        adds_parameters=True, training={"steps": 50, "outer_lr": 0.01}, options={"inner_steps": 5}
+    ),
+    "cnp": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        equivariant=True,
+        training={"steps": 100, "outer_lr": 0.003},
+        options={"width": 32},
+    ),
+    "anp": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        equivariant=True,
+        training={"steps": 200, "outer_lr": 0.003},
+        options={"width": 32, "heads": 4, "self_attention": 0},
+    ),
+    "pfn": Declared(
+        inner_loop=False,
+        adds_parameters=True,
+        needs_parameters=False,
+        training={"steps": 250, "outer_lr": 0.01},
+        options={"width": 32, "depth": 1},
+    ),
+    "siamese": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
+    "matching": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
+    "relation": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
+    "r2d2": Declared(adds_parameters=True, inner_loop=False, any_ways=True, equivariant=True),
+    "proto_maml": Declared(regression=False, any_ways=True, equivariant=True, starts_adapted=True),
     "pretrained": Declared(adds_parameters=True, equivariant=True),
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),
 }
 NAMES = sorted(algorithms.ALGORITHMS)
 CASES = ("regression", "classification", "batch_norm")
-_SMALL = {"inner_steps": 2, "eval_steps": 3, "inner_lr": 0.05, "inner_batch": 3}
+_SMALL = {
+    "inner_steps": 2,
+    "eval_steps": 3,
+    "inner_lr": 0.05,
+    "inner_batch": 3,
+    "units": 5,
+    "memory_rows": 20,
+    "memory_columns": 4,
+    "heads": 2,
+    "base_hidden": 4,
+    "generator_hidden": 3,
+    "groups": 2,
+    "filters": 6,
+    "keys": (4, 4),
+    "values": (4, 4),
+}
 
 
 def declared(name: str) -> Declared:

@@ -28,6 +28,7 @@ from innerloop import algorithms
 from innerloop.engine import Plan
 from innerloop.engine.engine import chunks
 from innerloop.engine.tracing import trace
+from innerloop.functional import Parts
 
 pytestmark = [pytest.mark.usefixtures("double"), pytest.mark.parametrize("name", NAMES)]
 
@@ -183,7 +184,8 @@ def test_parameters_begin_with_the_models_own(name, case):
         model = model_for(case)
     learner = getattr(algorithms, name)(model)
     theirs, ours = list(model.named_parameters()), list(learner.named_parameters())
-    assert [f"model.{key}" for key, _ in theirs] == [key for key, _ in ours[: len(theirs)]]
+    prefix = "model.model." if isinstance(learner.model, Parts) else "model."
+    assert [f"{prefix}{key}" for key, _ in theirs] == [key for key, _ in ours[: len(theirs)]]
     for (_, a), (_, b) in zip(theirs, ours, strict=False):
         assert torch.equal(a, b) and b.is_leaf and b.requires_grad
     assert (len(ours) > len(theirs)) == declared(name).adds_parameters

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.usefixtures("double"), pytest.mark.parametrize("name",
 SMALL = {
     "conv4": ((1, 16, 16), {"filters": 2}),
     "resnet12": ((1, 8, 8), {"widths": (2, 3)}),
+    "vit": ((1, 4, 6), {"patch": 2, "width": 4, "heads": 2, "depth": 1}),
     "transformer": ((3, 4), {"width": 4, "heads": 2, "depth": 1}),
     "lstm": ((3, 4), {"hidden": 3}),
 }

@@ -22,6 +22,10 @@ SMALL: dict[str, tuple[dict, dict]] = {
     "mlp": ({"inputs": 3, "outputs": 2, "hidden": [5, 4], "activation": "tanh"}, {}),
     "conv4": ({"inputs": [1, 16, 16], "outputs": 2, "filters": 3}, {"norm": "none"}),
     "resnet12": ({"inputs": [2, 8, 8], "outputs": 2, "widths": [2, 3]}, {"norm": "none"}),
+    "vit": (
+        {"inputs": [2, 4, 6], "outputs": 2, "patch": 2, "width": 4, "heads": 2, "depth": 1},
+        {"norm": "none"},
+    ),
     "transformer": (
         {"inputs": [4, 3], "outputs": 2, "width": 4, "heads": 2, "depth": 1},
         {"norm": "none"},
@@ -32,6 +36,7 @@ NORMED = {
     "mlp": {"batch_norm": True},
     "conv4": {"norm": "batch"},
     "resnet12": {"norm": "batch"},
+    "vit": {"norm": "layer", "pooling": "class", "positions": "learned"},
     "transformer": {"norm": "layer"},
 }
 VARIANTS = [
@@ -41,6 +46,7 @@ VARIANTS = [
     ("mlp", {"inputs": 2, "outputs": 1, "activation": "sigmoid", "init": "finn"}),
     ("conv4", {"inputs": [1, 16, 16], "outputs": 2, "filters": 3, "downsample": "max_pool"}),
     ("conv4", {"inputs": [1, 20, 16], "outputs": 2, "filters": 3, "spatial": "flatten"}),
+    ("vit", {"inputs": [1, 4, 4], "outputs": 2, "patch": 2, "width": 6, "heads": 2, "positions": "learned"}),
 ]
 
 
@@ -186,14 +192,25 @@ def test_wrong_width(name):
         ("mlp", {"inputs": [], "outputs": 1}, "at least 1, got 0"),
         ("mlp", {"inputs": 1, "outputs": 1, "hidden": [4, 0]}, r"hidden\[1\] expected"),
         ("mlp", {"inputs": 1, "outputs": 1, "activation": "rellu"}, "did you mean 'relu'"),
-        ("conv4", {"inputs": 1, "outputs": 5, "spatial": "men"}, "one of 'mean', 'flatten', got 'men'"),
+        ("conv4", {"inputs": 1, "outputs": 5, "spatial": "men"}, "one of 'mean', 'flatten', 'map', got 'men'"),
         ("conv4", {"inputs": [28, 28], "outputs": 5}, r"\(channels, height, width\)"),
         ("conv4", {"inputs": [1, 15, 28], "outputs": 5, "downsample": "max_pool"}, "at least 16x16"),
+        ("conv4", {"inputs": [1, 28, 28], "outputs": 5, "halvings": 5}, "halvings expected 0 to 4"),
+        (
+            "conv4",
+            {"inputs": [1, 28, 28], "outputs": 5, "spatial": "map"},
+            "no linear layer: expected outputs=None, got 5",
+        ),
+        ("conv4", {"inputs": [1, 3, 9], "outputs": 5, "downsample": "max_pool", "halvings": 2}, "at least 4x4"),
         ("resnet12", {"inputs": [3, 8, 8], "outputs": 5}, "at least 16x16"),
         ("resnet12", {"inputs": [3, 8, 8], "outputs": 5, "widths": []}, "blocks expected"),
         ("transformer", {"inputs": [4, 3], "outputs": 1, "width": 30}, "multiple of heads=4, got 30: use 32"),
         ("transformer", {"inputs": 4, "outputs": 1}, r"\(time, features\)"),
         ("lstm", {"inputs": [4, 3], "outputs": 1, "hidden": 0}, "hidden expected an integer"),
+        ("vit", {"inputs": 1, "outputs": 5, "patch": 8}, "divisor of height and width 28x28, got 8: use 7"),
+        ("vit", {"inputs": 1, "outputs": 5, "width": 6, "heads": 2}, "multiple of 4 for heads=2 .* got 6: use 8"),
+        ("vit", {"inputs": 1, "outputs": 5, "pooling": "max"}, "one of 'mean', 'class', got 'max'"),
+        ("vit", {"inputs": [28, 28], "outputs": 5}, r"\(channels, height, width\)"),
     ],
 )
 def test_arguments_that_cannot_work(name, arguments, message):
@@ -236,6 +253,7 @@ def test_sizes_of_the_papers():
     assert models.mlp(3, None, hidden=(5, 7))(torch.randn(2, 3)).shape == (2, 7)
     assert models.lstm((4, 3), None, hidden=6)(torch.randn(2, 4, 3)).shape == (2, 6)
     assert models.transformer((4, 3), None, width=8)(torch.randn(2, 4, 3)).shape == (2, 8)
+    assert models.vit(1, None, width=8)(torch.randn(2, 1, 28, 28)).shape == (2, 8)
     twelve = models.resnet12((3, 16, 16), 5)
     assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in twelve.modules()) == 12
     assert twelve.head.in_features == 640
@@ -274,6 +292,42 @@ def test_positions_and_time_matter():
         assert not torch.allclose(model(x), model(x.flip(1)))
 
 
+def test_patches_are_squares_of_the_picture_row_by_row():
+    model = models.vit((2, 4, 6), 2, patch=2, width=4, heads=2)
+    x = torch.arange(2 * 48.0).reshape(2, 2, 4, 6)
+    cut = model.patches(x)
+    assert cut.shape == (2, 6, 8)
+    for place in range(6):
+        row, column = 2 * (place // 3), 2 * (place % 3)
+        square = x[:, :, row : row + 2, column : column + 2]
+        assert torch.equal(cut[:, place], square.reshape(2, -1))
+
+
+def test_fixed_positions_are_sines_of_row_and_column():
+    from innerloop.models.vision_transformer import sin_cos_positions
+
+    found = sin_cos_positions(2, 3, 8)
+    row, column, rate = 1, 2, 0.01
+    by_hand = [f(place * r) for place in (row, column) for f in (math.sin, math.cos) for r in (1.0, rate)]
+    torch.testing.assert_close(found[3 * row + column], torch.tensor(by_hand))
+    assert len(torch.unique(found, dim=0)) == 6
+
+
+@pytest.mark.parametrize("positions", ["learned", "sin_cos"])
+@pytest.mark.parametrize("pooling", ["mean", "class"])
+def test_the_places_of_patches_matter(positions, pooling):
+    """Without positions neither attention nor a mean over patches could tell an order."""
+    torch.manual_seed(0)
+    model = models.vit((1, 4, 4), 2, patch=2, width=8, heads=2, positions=positions, pooling=pooling).double()
+    x = torch.randn(3, 1, 4, 4, dtype=torch.float64)
+    moved = x.roll(2, -1)  # the patches change places, each staying as it is
+    assert (model(x) - model(moved)).abs().max() > 1e-4
+    if positions == "learned":
+        with torch.no_grad():
+            model.position.zero_()
+        torch.testing.assert_close(model(x), model(moved))
+
+
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_outputs_are_not_cut_off(name):
     """A ReLU or sigmoid on the logits is a mistake of tutorial code; both signs must come out."""
@@ -291,3 +345,18 @@ def test_lstm_starts_like_torch():
     layer = models.lstm((5, 3), 2, hidden=50).body[0]
     largest = max(p.abs().max().item() for p in layer.parameters())
     assert 0.95 * bound < largest <= bound
+
+
+@pytest.mark.parametrize("downsample", ["stride", "max_pool"])
+@pytest.mark.parametrize(("halvings", "size"), [(4, (1, 1)), (2, (4, 5)), (0, (16, 22))])
+def test_conv4_halves_as_often_as_told_and_gives_maps(downsample, halvings, size):
+    torch.manual_seed(0)
+    x = torch.randn(2, 1, 16, 22)
+    maps = models.conv4((1, 16, 22), None, filters=3, downsample=downsample, halvings=halvings, spatial="map")
+    found = maps(x)
+    if downsample == "stride":
+        size = tuple(-(-n // 2**halvings) for n in (16, 22))
+    assert found.shape == (2, 3, *size)
+    flat = models.conv4((1, 16, 22), 4, filters=3, downsample=downsample, halvings=halvings, spatial="flatten")
+    flat.body.load_state_dict(maps.body.state_dict())
+    assert torch.allclose(flat(x), flat.head(found.flatten(1)), atol=1e-6)

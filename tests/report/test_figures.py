@@ -11,6 +11,8 @@ import torch
 from fake_learner import LabelLearner, LineLearner
 from PIL import Image
 
+import innerloop as il
+from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution
 from innerloop.errors import InputError, ShapeError
 from innerloop.report import curves, image_tasks, sine_plots, style
@@ -289,3 +291,30 @@ def test_styles_stay_with_their_label() -> None:
     assert style.pick(looks, ["c", "new"])["c"] == looks["c"]
     assert style.pick(looks, ["c", "new"])["new"] not in looks.values()
     assert len({look.colour for look in style.assign(map(str, range(8))).values()}) == 8
+
+
+def test_a_band_of_two_standard_deviations_and_the_exact_posterior():
+    """Padding is not drawn, the band is what the learner predicts, and the exact posterior is the problem's own."""
+    learner = il.cnp(il.models.mlp(1, None, hidden=()), outputs=1, width=8)
+    tasks = il.tasks.gaussian_process().test
+    picture = sine_plots.task_picture({"a learner": learner}, tasks, steps=(0, 1), index=3, points=30)
+    panel = picture.figure.axes[0]
+    task = tasks.at(0, 0, 4)
+    points = next(line for line in panel.lines if line.get_linestyle() == "None")
+    count = int(task.support.mask[3].sum())
+    assert len(points.get_xdata()) == count < task.support.x.shape[1]
+    rows = task.support.mask[3]
+    fitted = learner.adapt(task.support.x[3][rows], task.support.y[3][rows])
+    (band,) = panel.collections
+    edges = band.get_paths()[0].vertices
+    x = np.unique(edges[:, 0])
+    grid = x[:, None].astype(np.float32)
+    mean, sd = fitted.predict(grid)[:, 0], fitted.predict_std(grid)[:, 0]
+    for at, low, high in zip(x, mean - 2 * sd, mean + 2 * sd, strict=True):
+        found = edges[edges[:, 0] == at, 1]
+        assert found.min() == pytest.approx(low, abs=1e-5) and found.max() == pytest.approx(high, abs=1e-5)
+    dotted = [line.get_ydata() for line in panel.lines if line.get_linestyle() == ":" and len(line.get_ydata()) == 30]
+    lower, upper = tasks.posterior_curve(random_keys.task_keys(0, "test", 0, 3, 1), torch.as_tensor(x))
+    assert any(np.allclose(line, lower.numpy(), atol=1e-6) for line in dotted)
+    assert any(np.allclose(line, (lower + 2 * upper).numpy(), atol=1e-6) for line in dotted)
+    assert "95 %" in picture.caption and "exact posterior" in picture.caption

@@ -26,9 +26,60 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.algorithms.mamlpp_method:mamlpp",
         "MAML++: six stabilisers, each switchable (Antoniou 2019).",
     ),
+    "imaml": Entry(
+        "innerloop.algorithms.imaml_method:imaml",
+        "Implicit MAML: memory does not grow with inner steps (Rajeswaran 2019).",
+    ),
     "protonet": Entry(
         "innerloop.algorithms.protonet_method:protonet",
         "Nearest class mean in a learned embedding (Snell 2017).",
+    ),
+    "mann": Entry(
+        "innerloop.algorithms.mann_method:mann",
+        "A controller with an external memory reads the task as a sequence (Santoro 2016).",
+    ),
+    "metanet": Entry(
+        "innerloop.algorithms.metanet_method:metanet",
+        "Fast weights made from loss gradients, beside slow ones (Munkhdalai 2017).",
+    ),
+    "snail": Entry(
+        "innerloop.algorithms.snail_method:snail",
+        "Causal convolutions and attention over the support set (Mishra 2018).",
+    ),
+    "lstm_metalearner": Entry(
+        "innerloop.algorithms.lstm_metalearner_method:lstm_metalearner",
+        "An LSTM cell is the update rule (Ravi 2017).",
+    ),
+    "cnp": Entry(
+        "innerloop.algorithms.cnp_method:cnp",
+        "The mean of the examples' codes, decoded to a normal distribution at each query (Garnelo 2018).",
+    ),
+    "anp": Entry(
+        "innerloop.algorithms.anp_method:anp",
+        "A neural process whose queries attend to the support examples, with a latent variable (Kim 2019).",
+    ),
+    "pfn": Entry(
+        "innerloop.algorithms.pfn_method:pfn",
+        "A transformer trained on tasks from a prior, which reads the support set as its context (Mueller 2022).",
+    ),
+    "siamese": Entry(
+        "innerloop.algorithms.siamese_method:siamese",
+        "Same class or not? Twin networks trained on pairs (Koch 2015).",
+    ),
+    "matching": Entry(
+        "innerloop.algorithms.matching_method:matching",
+        "Attention over the support examples by cosine (Vinyals 2016).",
+    ),
+    "relation": Entry(
+        "innerloop.algorithms.relation_method:relation",
+        "A learned network compares query and class (Sung 2018).",
+    ),
+    "r2d2": Entry(
+        "innerloop.algorithms.r2d2_method:r2d2", "Ridge regression on a learned embedding (Bertinetto 2019)."
+    ),
+    "proto_maml": Entry(
+        "innerloop.algorithms.proto_maml_method:proto_maml",
+        "MAML from a head made of class means, any ways (Triantafillou 2020).",
     ),
     "pretrained": Entry(
         "innerloop.algorithms.pretrained_method:pretrained",

@@ -146,24 +146,40 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name == "inner_lr" and not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
             raise ConfigError(f"inner_lr expected a finite number of at least 0, got {value!r}")
         low = {"inner_steps": 0, "eval_steps": 0, "inner_batch": 1, "eval_batch": 1}.get(name)
-        if (
-            low is not None
-            and value is not None
-            and (isinstance(value, bool) or not isinstance(value, int) or value < low)
-        ):
-            raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
+        if low is not None and value is not None:
+            expect_whole(name, value, low)
         choices = {
             "inner_optimizer": ("sgd", "momentum", "adam"),
             "batch_norm": ("batch", "per_step", "running", "frozen", "none"),
         }.get(name)
-        if choices and value not in choices:
-            raise ConfigError(
-                f"{name} expected one of {', '.join(choices)}, got {value!r}: {nearest(str(value), choices)}"
-            )
+        if choices:
+            expect_choice(name, value, choices)
         if name in ("adapt", "freeze", "head") and isinstance(value, str) and value not in ("all", "head"):
             raise ConfigError(f"{name} expected a list of name patterns, got the string {value!r}; write [{value!r}]")
         if name == "loss" and not (value is None or isinstance(value, str) or callable(value)):
             raise ConfigError(f"loss expected a function loss(prediction, y) or a name, got {type(value).__name__}")
+
+
+def expect_label_loss(loss: LossArgument) -> None:
+    """Raise ConfigError for a loss that is known not to be one of logits (queries, ways) and integer labels."""
+    if loss in ("mse", losses.mse, F.mse_loss) or losses.is_binary(loss):
+        name = loss if isinstance(loss, str) else getattr(loss, "__name__", repr(loss))
+        raise ConfigError(
+            f"loss expected one for logits (queries, ways) and integer labels, such as 'cross_entropy', got {name!r}; "
+            "leave it out"
+        )
+
+
+def expect_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ConfigError when an argument is none of these words."""
+    if value not in choices:
+        raise ConfigError(f"{name} expected one of {', '.join(choices)}, got {value!r}: {nearest(str(value), choices)}")
+
+
+def expect_whole(name: str, value: object, low: int = 1) -> None:
+    """Raise ConfigError when an argument is no integer of at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
 
 
 def inner_rule(name: InnerOptimizer, lr: float, beta1: float = 0.9) -> UpdateRule:

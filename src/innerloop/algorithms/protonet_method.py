@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import nn
 
-from innerloop import losses
-from innerloop.algorithms.pairing import LossArgument, method
+from innerloop.algorithms.pairing import LossArgument, expect_label_loss, method
 from innerloop.core import BaseLearner, MetaGradient
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError
 from innerloop.functional import PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners import PrototypeLearner
@@ -56,12 +53,7 @@ def protonet(
 
     Reference: Snell, Swersky and Zemel 2017, "Prototypical networks for few-shot learning", arXiv:1703.05175.
     """
-    if loss in ("mse", losses.mse, F.mse_loss) or losses.is_binary(loss):
-        name = loss if isinstance(loss, str) else getattr(loss, "__name__", repr(loss))
-        raise ConfigError(
-            f"loss expected one for logits (queries, ways) and integer labels, such as 'cross_entropy', got {name!r}; "
-            "leave it out"
-        )
+    expect_label_loss(loss)
 
     def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
         learner = PrototypeLearner(pure, loss)

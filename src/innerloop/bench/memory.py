@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,20 +12,28 @@ from collections.abc import Iterator
 from innerloop.bench import memory_probe
 from innerloop.bench.harness import blank, with_ratios
 from innerloop.bench.rows import Row
-from innerloop.bench.scaling import AXES
+from innerloop.bench.scaling import AXES, LONG_LOOPS
 from innerloop.bench.settings import Settings
 
 CONTENDERS = ("ours", "ours_recompute", "plain_loop", "higher")
+# Backpropagation keeps every inner step, implicit differentiation the last one.
+LONG_LOOP_STEPS = (10, 50, 200)
+LONG_LOOP_CONTENDERS = ("ours_implicit", "ours_vmapped", "ours_recompute")
 _LIMIT = 600  # seconds for one process
 _LEAST = 1.0  # MiB; what the allocator keeps and gives back is as much
 
 
 def run(settings: Settings) -> Iterator[list[Row]]:
-    """Every point of `scaling.AXES`; ``ratio_to_ours`` is of memory here."""
-    for axis, values in {"parameters": (10**6,)}.items() if settings.tiny else AXES.items():
+    """Every point of `scaling.AXES`, and long inner loops; ``ratio_to_ours`` is of memory here."""
+    grid: dict[str, tuple[tuple[int, ...], tuple[str, ...]]]
+    grid = {axis: (values, CONTENDERS) for axis, values in AXES.items()}
+    grid[LONG_LOOPS] = (LONG_LOOP_STEPS, LONG_LOOP_CONTENDERS)
+    if settings.tiny:
+        grid = {"parameters": ((10**6,), CONTENDERS), LONG_LOOPS: (LONG_LOOP_STEPS[:1], LONG_LOOP_CONTENDERS[:2])}
+    for axis, (values, contenders) in grid.items():
         for value in values:
             rows = []
-            for name in settings.chosen(CONTENDERS):
+            for name in settings.chosen(contenders):
                 settings.say(f"memory, {axis} {value}: {name}")
                 found = _probe(name, axis, value, settings.threads)
                 row = blank("memory", f"{axis} {value}", name, settings.threads)
@@ -38,8 +47,11 @@ def _probe(name: str, axis: str, value: int, threads: int) -> dict[str, object]:
     if reason:
         return {"note": reason}
     words = [sys.executable, "-m", "innerloop.bench.memory_probe", name, axis, str(value), str(threads)]
+    # Beside what implicit differentiation takes, the holes in glibc's heap are large: there each tensor has pages of its own.
+    own_pages = {"MALLOC_MMAP_THRESHOLD_": "65536"} if axis == LONG_LOOPS else {}
+    environment = {**os.environ, **own_pages}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_LIMIT, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_LIMIT, check=False, env=environment)
     except subprocess.TimeoutExpired:
         return {"note": f"failed: not done within {_LIMIT} s"}
     if done.returncode != 0:

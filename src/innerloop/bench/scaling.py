@@ -15,6 +15,7 @@ AXES = {
     "inner steps": (1, 2, 5, 10, 20, 50, 100),
     "parameters": (10**3, 10**4, 10**5, 10**6, 10**7),
 }
+LONG_LOOPS = "long inner loops, steps"  # for the memory benchmark: a net whose copies are seen beside what Python takes
 _CONTENDERS = ("ours", "plain_loop")
 
 
@@ -31,6 +32,8 @@ def problem(axis: str, value: int) -> Problem:
         return sine_problem(value, 5, case=case)
     if axis == "inner steps":
         return sine_problem(25, value, case=case)
+    if axis == LONG_LOOPS:
+        return sine_problem(25, value, (100, 100), case=case)
     return sine_problem(4, 1, _hidden(value), case=case)
 
 

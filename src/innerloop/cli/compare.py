@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from innerloop.cli import output, parts, places
+from innerloop.cli import output, parts, places, shifts
 from innerloop.cli.evaluate import at_least_one
 from innerloop.cli.listing import registry_of
 from innerloop.cli.program import dashed, run, split
@@ -23,6 +23,7 @@ OWN = (
             "--steps",
             "--num-tasks",
             "--seed",
+            "--shift",
             "--out",
             "--model",
             "--device",
@@ -84,6 +85,11 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None) -> Any:
         "steps": (int, default["steps"], "Outer steps of each method that is trained here."),
         "num_tasks": (int, 600, "Test tasks, the same for all."),
         "seed": (int, 0, "Of initial weights, training tasks and test tasks."),
+        "shift": (
+            str | None,
+            None,
+            "Move the test tasks away from training's: KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1), and plot the metric against it.",
+        ),
         "model": (str | None, None, "A name of `innerloop list models`; left out: the problem's own."),
         "out": (
             Path | None,
@@ -126,6 +132,7 @@ def _compare(
     *,
     training: dict[str, Any],
     num_tasks: int,
+    shift: str | None,
     model: str | None,
     out: Path | None,
     force: bool,
@@ -138,18 +145,24 @@ def _compare(
     config = TrainConfig(**training)
     if model is not None:
         parts.known("model", model)
-    out = places.folder(out or Path("runs") / f"compare-{problem_name}-seed{config.seed}")
+    out = places.folder(out or Path("runs") / f"compare-{parts.short(problem_name)}-seed{config.seed}")
     if (out / "compare.json").exists() and not force:
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
     from innerloop import compare as measure
     from innerloop.assemble import check_device, problem
 
     check_device(config.device)
+    if shift is not None:
+        shifts.check(problem(problem_name, task_options).test, shift)  # before the first method is trained
     learners = {}
     for label in labels:
         learner = _learner(label, problem_name, model, task_options, training, out, force, quiet or json)
         learners[Path(label).name if Path(label).is_dir() else label] = learner
     test = problem(problem_name, task_options).test
+    if shift is not None:
+        curves = shifts.measure(learners, test, shift, num_tasks, config.seed)
+        shifts.say(curves, {**shifts.write(curves, out, "compare"), "out": str(out)}, json)
+        return 0
     comparison = measure(learners, test, num_tasks=num_tasks, seed=config.seed)
     out.mkdir(parents=True, exist_ok=True)
     found = _summary(comparison)

@@ -18,6 +18,7 @@ from innerloop.cli.options import Section
 from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
 
+_NAMED = {"model": "a model's", "meta_gradient": "a meta-gradient's"}  # parts whose name may stand in the file
 _MODEL_SHAPE = ("inputs", "outputs")  # in a run's record; here they follow from the problem
 
 Key = tuple[str, ...]
@@ -107,6 +108,16 @@ def model_name(file: File) -> str | None:
     return model
 
 
+def meta_gradient_name(file: File) -> str | None:
+    """The estimator of the meta-gradient that the file asks for."""
+    found = file.content.get("meta_gradient")
+    if isinstance(found, Mapping):
+        found = found.get("name")
+    if found is not None and not isinstance(found, str):
+        raise ConfigError(f"{file.place(('meta_gradient',))}: expected a meta-gradient's name, got {found!r}")
+    return found
+
+
 def settings(file: File, sections: Sequence[Section], names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Part -> setting -> value, checked against what the parts have.
 
@@ -124,23 +135,23 @@ def settings(file: File, sections: Sequence[Section], names: Mapping[str, str]) 
     record = file.content.get("format") == "innerloop-run"
     result: dict[str, dict[str, Any]] = {key: {} for key in known}
     for key, value in file.content.items():
-        if record and key not in (*known, "model"):
+        if record and key not in (*known, *_NAMED):
             continue  # a run's record holds more than settings
-        if key == "model" and isinstance(value, str):
+        if key in _NAMED and isinstance(value, str):
             continue
-        if key in (*known, "model"):
+        if key in (*known, *_NAMED):
             table, where = _unwrapped(file, key, value, names.get(key))
-            if key == "model" and "model" not in known:
-                known_model = ", ".join(table) or "nothing"
-                raise ConfigError(
-                    f"{file.place(where)}: expected a model's name beside its settings, got {known_model}"
-                )
+            if key in _NAMED and key not in known:
+                if key in names and not table:
+                    continue  # a part without settings
+                given = ", ".join(table) or "nothing"
+                raise ConfigError(f"{file.place(where)}: expected {_NAMED[key]} name beside its settings, got {given}")
             for name, setting in table.items():
                 result[key][str(name)] = _checked(file, (*where, str(name)), known[key], setting)
             continue
-        owners = [section for section in sections if section.key != "model" and key in section.options]
+        owners = [section for section in sections if section.key not in _NAMED and key in section.options]
         if not owners:
-            every = [*known, "model", *(o for s in sections if s.key != "model" for o in s.options)]
+            every = [*known, *_NAMED, *(o for s in sections if s.key not in _NAMED for o in s.options)]
             raise ConfigError(f"{file.place((key,))}: unknown key {key!r}: {_hint(key, every)}")
         if len(owners) > 1:
             parts = " and ".join(f"{s.key}.{key}" for s in owners)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from innerloop.cli import output, program
+from innerloop.cli import output, parts, places, program
 from innerloop.errors import ConfigError, InputError
+from innerloop.tasks import own_data
+
+_OWN = {"--out": 1, "--force": 0, "--json": 0, "--no-json": 0, "--help": 0}
+_USAGE = "data check PATH [OPTIONS]"
 
 _HELP = """Usage: innerloop data fetch NAME     download a data set to INNERLOOP_DATA, checked
        innerloop data check PATH     what a folder of classes, a table or a data set's zip holds
@@ -24,10 +29,12 @@ def data(argv: Sequence[str]) -> int:
     if argv[0] in ("--help", "-h"):
         print(_HELP.format(names=", ".join(DATASETS)))
         return 0
-    actions = {"fetch": _fetch, "check": _check}
+    if argv[0] == "check":
+        return _check_argv(argv[1:])
+    actions = {"fetch": _fetch}
     if argv[0] not in actions:
         raise ConfigError(
-            f"unknown action {argv[0]!r}: {program.closest(argv[0], actions, 'see innerloop data --help')}"
+            f"unknown action {argv[0]!r}: {program.closest(argv[0], [*actions, 'check'], 'see innerloop data --help')}"
         )
     return program.run(f"data {argv[0]}", actions[argv[0]], list(argv[1:]))
 
@@ -48,28 +55,93 @@ def _fetch(name: str, /) -> int:
     return 0
 
 
-def _check(path: Path, /, *, json: bool = False) -> int:
-    """Say what a folder of classes, a table or a data set's zip holds; exit code 2 where something is wrong
-    with it.
+def _check_argv(argv: Sequence[str]) -> int:
+    """The flags are the command's own and those of what the path holds."""
+    words = program.dashed(argv)
+    found, rest = program.split(words, _OWN, 1)
+    if not found or ({"--help", "-h"} & set(words) and not Path(found[0]).exists()):
+        if {"--help", "-h"} & set(words):
+            return program.run(
+                "data check", _command(parts.parts({"tasks": None}, _OWN), None), ["--help"], usage=_USAGE
+            )
+        raise ConfigError(
+            "expected PATH, a folder or a file, got nothing; for example: innerloop data check my-pictures"
+        )
+    path = own_data.existing(found[0])
+    official = None if {"--help", "-h"} & set(words) else _official(path)
+    made = parts.parts({"tasks": None if official is not None else str(path)}, _OWN)
+    found, rest = program.split(words, {**made.arity(), **_OWN}, 1)
+    return program.run("data check", _command(made, path, official), rest, usage=_USAGE)
 
-    Args:
-        path: the folder or file.
-        json: print one JSON object and nothing else.
-    """
-    found = _described(path)
-    if json:
-        output.print_json(found)
-    else:
-        for key, value in found.items():
-            print(f"{key}: {value}")
+
+def _command(made: parts.Parts, path: Path | None, official: dict[str, object] | None = None) -> Any:
+    from cyclopts import Parameter
+
+    def command(*, out: Any = None, force: Any = False, json: Any = False, **records: Any) -> int:
+        if path is None:
+            raise ConfigError("expected PATH, a folder or a file, got nothing; see innerloop data --help")
+        if official is not None:
+            return _told_official(official, json)
+        return _check(path, made.merged(records).get("tasks", {}), out, force, json)
+
+    own: dict[str, tuple[Any, str, str]] = {
+        "out": (Path | None, "--out", "A PNG file to draw sample tasks to, where the tasks are of pictures."),
+        "force": (bool, "--force", "Overwrite it."),
+        "json": (bool, "--json", "Print one JSON object and nothing else."),
+    }
+    kind = inspect.Parameter.KEYWORD_ONLY
+    annotations: dict[str, Any] = {
+        key: Annotated[hint, Parameter(name=spelled, help=text, negative=())]
+        for key, (hint, spelled, text) in own.items()
+    }
+    annotations.update(made.annotations())
+    defaults = {key: False if hint is bool else None for key, (hint, _, _) in own.items()}
+    signature = [inspect.Parameter(k, kind, default=defaults.get(k), annotation=a) for k, a in annotations.items()]
+    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    command.__annotations__ = annotations
+    command.__doc__ = (
+        "Say what a folder of classes, a zip, a table or a data set's file holds.\n\nHow many classes, examples and tasks, which "
+        "ways and shots are possible, what is there twice, what was left out and why, and the command to train on it. Flags "
+        "of the problem are tried out as train would take them. Exit code 2 where it cannot be used."
+    )
+    return command
+
+
+def _check(path: Path, options: dict[str, Any], out: Path | None, force: bool, as_json: bool) -> int:
+    if out is not None:
+        places.new_file(out, force)
+    result = own_data.check(path, **options)
+    if out is not None:
+        _draw(result.family, out)
+    if as_json:
+        more = {} if out is None else {"picture": str(out)}
+        output.print_json({**result.facts, "command": result.command, **more})
+        return 0
+    for line in result.lines:
+        print(line)
+    if out is not None:
+        print(f"picture of sample tasks: {out}")
+    if result.command:
+        print(f"next: {result.command}")
     return 0
 
 
-def _described(path: Path) -> dict[str, object]:
-    from innerloop.data import downloads, support_files
+def _draw(family: Any, out: Path) -> None:
+    from innerloop.report import style
+    from innerloop.report.task_sheet import task_sheet
 
-    if not path.exists():
-        raise InputError(f"expected a folder or a file, got nothing at {str(path)!r}; check the path")
+    if family is None:
+        raise InputError("--out expected tasks of pictures, got data that makes none; leave out --out")
+    drawn = style.png(task_sheet(family.train))
+    with places.writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(drawn)
+
+
+def _official(path: Path) -> dict[str, object] | None:
+    """What is known of a file or folder of a data set that `data fetch` brings; None for anything else."""
+    from innerloop.data import downloads
+
     official = {file.name: file for dataset in downloads.DATASETS.values() for file in dataset.files}
     if path.is_file() and path.name in official:
         downloads._content_check(official[path.name])(path)
@@ -79,36 +151,13 @@ def _described(path: Path) -> dict[str, object]:
         for name in present:
             downloads._content_check(official[name])(path / name)
         return {"path": str(path), "kind": "data set folder", "complete": ", ".join(present)}
-    if path.is_dir():
-        pictures, names = support_files.read_classes(path, (1, 8, 8))  # small: it is the reading that is tried
-        count = Counter(names)
-        least, most = min(count.values()), max(count.values())
-        return {
-            "path": str(path),
-            "kind": "folder of classes",
-            "classes": len(count),
-            "pictures": len(pictures),
-            "fewest in a class": least,
-            "most in a class": most,
-        }
-    table = support_files.read_table(path)
-    numeric = [name for name in table.columns if _is_numeric(table, name)]
-    other = [name for name in table.columns if name not in numeric]
-    return {
-        "path": str(path),
-        "kind": "table",
-        "rows": len(table.rows),
-        "numeric columns": ", ".join(numeric) or "-",
-        "other columns": ", ".join(other) or "-",
-    }
+    return None
 
 
-def _is_numeric(table: object, name: str) -> bool:
-    from innerloop.data import support_files
-
-    assert isinstance(table, support_files.Table)
-    try:
-        support_files.features(table, leave_out=[column for column in table.columns if column != name])
-    except InputError:
-        return False
-    return True
+def _told_official(found: dict[str, object], as_json: bool) -> int:
+    if as_json:
+        output.print_json(found)
+    else:
+        for key, value in found.items():
+            print(f"{key}: {value}")
+    return 0

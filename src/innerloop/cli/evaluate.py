@@ -7,11 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from innerloop.cli import output, parts
+from innerloop.cli import output, parts, shifts
 from innerloop.cli.program import dashed, existing_folder, run, split
 from innerloop.errors import ConfigError
 
-OWN = {"--num-tasks": 1, "--seed": 1, "--split": 1, "--steps": 1, "--json": 0, "--no-json": 0, "--help": 0}
+OWN = {
+    "--num-tasks": 1,
+    "--seed": 1,
+    "--split": 1,
+    "--steps": 1,
+    "--metric": 1,
+    "--shift": 1,
+    "--json": 0,
+    "--no-json": 0,
+    "--help": 0,
+}
 
 _USAGE = "evaluate RUN [OPTIONS]"
 
@@ -44,19 +54,28 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
         seed: int = 0,
         which: str = "test",
         steps: int | None = None,
+        metric: str | None = None,
+        shift: str | None = None,
         json: bool = False,
         **records: Any,
     ) -> int:
         if path is None:
             raise ConfigError("expected RUN, a run directory, got nothing; see innerloop evaluate --help")
         overrides = made.merged(records).get("tasks", {})
-        return _evaluate(path, overrides, num_tasks, seed, which, steps, json)
+        return _evaluate(path, overrides, num_tasks, seed, which, steps, metric, shift, json)
 
     texts: dict[str, tuple[Any, Any, str, str]] = {
         "num_tasks": (int, 600, "--num-tasks", "How many tasks."),
         "seed": (int, 0, "--seed", "Which tasks: equal seeds give equal tasks."),
         "which": (Literal["train", "valid", "test"], "test", "--split", "Which split of the problem."),
         "steps": (int | None, None, "--steps", "Inner steps; left out: the method's."),
+        "metric": (str | None, None, "--metric", "accuracy, mse or log_likelihood; left out: the problem's first."),
+        "shift": (
+            str | None,
+            None,
+            "--shift",
+            "Move the tasks away from training's: KIND=AMOUNT or KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1).",
+        ),
         "json": (bool, False, "--json", "Print one JSON object and nothing else."),
     }
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -84,6 +103,8 @@ def _evaluate(
     seed: int,
     which: str,
     steps: int | None,
+    metric: str | None,
+    shift: str | None,
     as_json: bool,
 ) -> int:
     from innerloop import evaluate as measure
@@ -95,7 +116,14 @@ def _evaluate(
     record = read_run_config(path)
     family = problem(record["tasks"]["name"], {**record["tasks"].get("options", {}), **overrides})
     learner: Any = load(path)
-    report = measure(learner, getattr(family, which), num_tasks=num_tasks, seed=seed, steps=steps)
+    if shift is not None:
+        curves = shifts.measure({path.name: learner}, getattr(family, which), shift, num_tasks, seed, steps)
+        found = {**shifts.write(curves, path, f"shift-{curves.kind}"), "run": str(path)}
+        if len(found["results"]) == 1:  # as without a shift
+            found |= {key: found["results"][0][key] for key in ("mean", "ci95", "transductive")}
+        shifts.say(curves, found, as_json)
+        return 0
+    report = measure(learner, getattr(family, which), num_tasks=num_tasks, seed=seed, steps=steps, metric=metric)
     file = path / ("evaluation.json" if which == "test" else f"evaluation-{which}.json")
     output.write_json(file, report)
     if as_json:

@@ -16,9 +16,10 @@ KINDS = {
     "tasks": "innerloop.tasks:TASKS",
     "models": "innerloop.models:MODELS",
     "recipes": "innerloop.recipes:RECIPES",
+    "meta-gradients": "innerloop.meta_gradients:META_GRADIENTS",
 }
 
-_HELP = """Usage: innerloop list [algorithms|tasks|models|recipes] [--json]
+_HELP = """Usage: innerloop list [algorithms|tasks|models|recipes|meta-gradients] [--json]
 
 The names that the other commands take, with a line about each.
 

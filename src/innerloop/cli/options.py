@@ -2,7 +2,7 @@
 
 Which flag means what, where two parts have a setting of one name: a plain ``--name`` belongs to the first of
 training, method, problem that has it; the others are spelled ``--algorithm-name`` and ``--tasks-name``. A
-model's own settings are always ``--model-name``.
+model's own settings are always ``--model-name``, those of another meta-gradient ``--meta-gradient-name``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class _Unset:
 
 
 UNSET = _Unset()
+_ALWAYS_LONG = ("model", "meta_gradient")
 
 
 class Option(NamedTuple):
@@ -80,7 +81,7 @@ def flag(name: str) -> str:
 class Section:
     """The settings of one part, and the flag of each."""
 
-    key: str  # "training", "algorithm", "tasks" or "model": its name in a config file
+    key: str  # "training", "algorithm", "tasks", "model" or "meta_gradient": its name in a config file
     title: str  # shown in the help
     options: Mapping[str, Option]
     flags: Mapping[str, str]  # option name -> flag
@@ -95,7 +96,7 @@ def sections(parts: Iterable[tuple[str, str, Iterable[Option]]], reserved: Itera
         flags = {}
         for option in options:
             plain = flag(option.name)
-            spelled = f"--{key}-{plain[2:]}" if key == "model" or plain in owner else plain
+            spelled = f"{flag(key)}-{plain[2:]}" if key in _ALWAYS_LONG or plain in owner else plain
             negative = "--no-" + spelled[2:]
             assert spelled not in owner and negative not in owner, (
                 f"{spelled} is a flag of {key} and of {owner.get(spelled)}"

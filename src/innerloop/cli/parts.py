@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from innerloop.cli.config_file import File, settings
@@ -12,23 +14,44 @@ from innerloop.cli.program import closest, split
 from innerloop.errors import ConfigError
 from innerloop.registry import load
 
-KIND = {"algorithm": "algorithms", "tasks": "tasks", "model": "models"}
-NOUN = {"algorithm": "algorithm", "tasks": "problem", "model": "model"}
-TITLE = {"algorithm": "Method", "tasks": "Problem", "model": "Model", "training": "Training"}
+KIND = {"algorithm": "algorithms", "tasks": "tasks", "model": "models", "meta_gradient": "meta-gradients"}
+NOUN = {"algorithm": "algorithm", "tasks": "problem", "model": "model", "meta_gradient": "meta-gradient"}
+TITLE = {
+    "algorithm": "Method",
+    "tasks": "Problem",
+    "model": "Model",
+    "meta_gradient": "Meta-gradient",
+    "training": "Training",
+}
 
 
 def known(part: str, name: str) -> str:
-    """``name``, when the registry of this part has it; else a ConfigError with the nearest."""
-    registry = registry_of(KIND[part])
-    if name not in registry:
-        from pathlib import Path
+    """``name``, when the registry of this part has it; of a problem also a path, made absolute.
 
-        note = ""
-        if part == "tasks" and Path(name).exists():
-            note = " (a file or folder of your own: use `innerloop adapt`, or il.tasks from Python)"
-        otherwise = f"see innerloop list {KIND[part]}"
-        raise ConfigError(f"unknown {NOUN[part]} {name!r}{note}: {closest(name, registry, otherwise)}")
-    return name
+    Raises:
+        ConfigError: an unknown name; the message has the nearest.
+        InputError: a path where there is nothing.
+    """
+    registry = registry_of(KIND[part])
+    if name in registry:
+        return name
+    if part == "tasks":
+        from innerloop.tasks import own_data
+
+        own_data.refuse_memory(name)
+        if own_data.looks_like_path(name):
+            return str(own_data.existing(name))
+    otherwise = f"see innerloop list {KIND[part]}"
+    if part == "tasks":
+        otherwise += ", or give the path of a folder or file"
+    raise ConfigError(f"unknown {NOUN[part]} {name!r}: {closest(name, registry, otherwise)}")
+
+
+def short(tasks: str) -> str:
+    """A problem's name as part of a file's name: of a path, what is last in it."""
+    from innerloop.tasks import TASKS
+
+    return tasks if tasks in TASKS else re.sub(r"[^\w.-]+", "-", Path(tasks).stem).strip("-.") or "tasks"
 
 
 def part_options(part: str, name: str | None) -> list[Option]:
@@ -39,7 +62,12 @@ def part_options(part: str, name: str | None) -> list[Option]:
         return options_of(TrainConfig)
     if name is None:
         return []
-    return options_of(load(NOUN[part], registry_of(KIND[part]), known(part, name)), leave_out=("model",))
+    name = known(part, name)
+    if part == "tasks" and name not in registry_of("tasks"):
+        from innerloop.tasks import own_data
+
+        return options_of(own_data.factory_of(name))
+    return options_of(load(NOUN[part], registry_of(KIND[part]), name), leave_out=("model",))
 
 
 class Parts(NamedTuple):
@@ -73,7 +101,7 @@ def parts(names: dict[str, str | None], reserved: Iterable[str]) -> Parts:
 
     listed = []
     for key, name in names.items():
-        title = TITLE[key] + (f" ({name})" if key != "training" else "")
+        title = TITLE[key] + (f" ({short(name) if key == 'tasks' and name else name})" if key != "training" else "")
         listed.append((key, title, part_options(key, name)))
     made = sections(listed, reserved)
     made = [section for section in made if section.options]

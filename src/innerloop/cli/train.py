@@ -19,6 +19,7 @@ from innerloop.training import launch
 # Flags of the command itself: name -> words that follow.
 OWN = {
     "--model": 1,
+    "--meta-gradient": 1,
     "--out": 1,
     "--config": 1,
     "--resume": 1,
@@ -35,7 +36,7 @@ Meta-train a method on a problem. The flags are the method's, the problem's and 
 see innerloop train ALGORITHM --help and innerloop train ALGORITHM TASKS --help.
 
 Algorithms: {algorithms}
-Tasks: {tasks}"""
+Tasks: {tasks}; or the path of your own: a folder of class folders, a .zip of it, a table"""
 
 
 def train(argv: Sequence[str]) -> int:
@@ -54,15 +55,17 @@ def train(argv: Sequence[str]) -> int:
     algorithm = parts.known("algorithm", names[0])
     if words[0] == algorithm and len(words) > 1 and not words[1].startswith("-"):
         parts.known("tasks", words[1])  # the usual order: a wrong name is told before torch is loaded
-    file, model = _prescan(words)
-    method = parts.parts({"training": "", "algorithm": algorithm, "model": model}, OWN)
+    file, model, other = _prescan(words)
+    method = parts.parts({"training": "", "algorithm": algorithm, "model": model, "meta_gradient": other}, OWN)
     names, rest = split(words, {**method.arity(), **OWN}, 2, [algorithm, *tasks])
     if len(names) < 2 and not {"--help", "-h"} & set(words):
         usage = f"for example: innerloop train {algorithm} sinusoid"
         raise ConfigError(f"expected TASKS after {algorithm}, got nothing; {usage}")
     problem = parts.known("tasks", names[1]) if len(names) > 1 else None
-    made = parts.parts({"training": "", "algorithm": algorithm, "tasks": problem, "model": model}, OWN)
-    command = _command(made, file, algorithm, problem, model, shlex.join(["innerloop", "train", *argv]))
+    made = parts.parts(
+        {"training": "", "algorithm": algorithm, "tasks": problem, "model": model, "meta_gradient": other}, OWN
+    )
+    command = _command(made, file, algorithm, problem, model, other, shlex.join(["innerloop", "train", *argv]))
     return run(" ".join(["train", algorithm, problem or "TASKS"]), command, rest)
 
 
@@ -86,14 +89,21 @@ def _training_arity() -> dict[str, int | None]:
     return arity(flags)
 
 
-def _prescan(words: Sequence[str]) -> tuple[config_file.File | None, str | None]:
-    """The config file and the model, which decide what other flags there are."""
+def _prescan(words: Sequence[str]) -> tuple[config_file.File | None, str | None, str | None]:
+    """The config file, the model and the meta-gradient, which decide what other flags there are."""
     path = parts.value_of(words, "--config")
     file = config_file.read(Path(path)) if path is not None else None
     model = parts.value_of(words, "--model")
     if model is None and file is not None:
         model = config_file.model_name(file)
-    return file, None if model is None else parts.known("model", model)
+    other = parts.value_of(words, "--meta-gradient")
+    if other is None and file is not None:
+        other = config_file.meta_gradient_name(file)
+    return (
+        file,
+        None if model is None else parts.known("model", model),
+        None if other is None else parts.known("meta_gradient", other),
+    )
 
 
 def _command(
@@ -102,6 +112,7 @@ def _command(
     algorithm: str,
     tasks: str | None,
     model: str | None,
+    other: str | None,
     typed: str,
 ) -> Any:
     """The function that cyclopts calls: its signature is the command line."""
@@ -118,17 +129,24 @@ def _command(
     ) -> int:
         del config  # read before: it may name the model
         records.pop("model_name", None)
+        records.pop("meta_gradient_name", None)
         if tasks is None:
             raise ConfigError(f"expected TASKS after {algorithm}, got nothing; see innerloop list tasks")
         names = {"algorithm": algorithm, "tasks": tasks} | ({"model": model} if model else {})
+        names |= {"meta_gradient": other} if other else {}
         merged = made.merged(records, file, names)
-        return _train(algorithm, tasks, model, merged, out, force, quiet, json, typed)
+        return _train(algorithm, tasks, model, other, merged, out, force, quiet, json, typed)
 
     own = {
         "model_name": (
             str | None,
             "--model",
             "A name of `innerloop list models`; left out: the problem's own.",
+        ),
+        "meta_gradient_name": (
+            str | None,
+            "--meta-gradient",
+            "Another estimator of the meta-gradient, a name of `innerloop list meta-gradients`; left out: the method's own.",
         ),
         "out": (Path | None, "--out", "The run directory; left out: runs/ALGORITHM-TASKS-seedN."),
         "config": (
@@ -161,6 +179,7 @@ def _train(
     algorithm: str,
     tasks: str,
     model: str | None,
+    other: str | None,
     merged: dict[str, dict[str, Any]],
     out: Path | None,
     force: bool,
@@ -171,7 +190,8 @@ def _train(
     from innerloop.training.config import TrainConfig
 
     config = TrainConfig(**merged.get("training", {}))  # wrong numbers are told before any data is read
-    out = out or Path("runs") / f"{algorithm}-{tasks}-seed{config.seed}"
+    method = algorithm if other is None else f"{algorithm}-{other}"
+    out = out or Path("runs") / f"{method}-{parts.short(tasks)}-seed{config.seed}"
     if launch.size() == 1:
         _expect_new(out, force)  # told before torch is loaded
     from innerloop import fit
@@ -191,6 +211,8 @@ def _train(
                 algorithm_options=merged.get("algorithm"),
                 task_options=merged.get("tasks"),
                 model_options=merged.get("model"),
+                meta_gradient=other,
+                meta_gradient_options=merged.get("meta_gradient"),
                 seed=config.seed,
             )
         result = fit(learner, family, out=out, force=force, quiet=quiet or as_json, command=typed, **settings)

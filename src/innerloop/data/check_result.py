@@ -14,7 +14,7 @@ class CheckResult:
         lines: sentences for people, in the order in which they are printed.
         facts: the same as plain values (numbers, texts, lists and dicts of them), for ``--json``.
         command: the train command that suits the data; "" where nothing can be trained on it.
-        family: the problem that the path makes, for a picture of sample tasks; None where it makes none.
+        family: the problem that the path makes (a TaskFamily), for a picture of sample tasks; None where it makes none.
     """
 
     lines: list[str]

@@ -56,7 +56,14 @@ def _read(path: Path) -> ClassImages | None:
             if header.get("format") != _FORMAT:
                 return None
             pictures = file.get_tensor("images")
-        found = ClassImages(pictures, tuple(json.loads(header["names"])), tuple(json.loads(header["groups"])))
+        counts = json.loads(header.get("counts", "null"))
+        found = ClassImages(
+            pictures,
+            tuple(json.loads(header["names"])),
+            tuple(json.loads(header["groups"])),
+            None if counts is None else tuple(map(int, counts)),
+            tuple((str(name), str(why)) for name, why in json.loads(header.get("left_out", "[]"))),
+        )
         # Its time says that nobody wrote to it or copied it since; else every byte is looked at, once.
         if os.stat(path).st_mtime_ns != int(header["written"]) * 10**9:
             if _checksum(pictures) != int(header["checksum"]):
@@ -80,6 +87,8 @@ def _write(path: Path, images: ClassImages) -> bool:
         "format": _FORMAT,
         "names": json.dumps(images.names),
         "groups": json.dumps(images.groups),
+        "counts": json.dumps(images.counts),
+        "left_out": json.dumps(images.left_out),
         "checksum": str(_checksum(pictures)),
         "written": str(written),
     }

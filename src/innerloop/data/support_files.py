@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from innerloop.data.picture_decoding import SUFFIXES
 from innerloop.errors import InputError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+PICTURES = SUFFIXES
 Images = Float[np.ndarray, "examples channels height width"]
 Rows = Float[np.ndarray, "examples features"]
 
@@ -47,7 +48,7 @@ def read_picture(path: Path, shape: Sequence[int], invert: bool = False) -> Floa
     Raises:
         InputError: a shape that no picture has, or a file that is no whole picture.
     """
-    from PIL import Image, UnidentifiedImageError
+    from innerloop.data import picture_decoding
 
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise InputError(
@@ -55,23 +56,12 @@ def read_picture(path: Path, shape: Sequence[int], invert: bool = False) -> Floa
             f"{tuple(shape)}; "
             "give it a CSV table"
         )
-    channels, height, width = shape
     try:
-        with Image.open(path) as picture:
-            if "A" in picture.getbands() or "transparency" in picture.info:
-                paper = (0, 0, 0, 255) if not invert else (255, 255, 255, 255)  # what is see-through is no ink
-                layer = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", layer.size, paper), layer)
-            mode = "L" if channels == 1 else "RGB"
-            pixels = np.asarray(picture.convert(mode).resize((width, height), Image.Resampling.BOX), np.float32) / 255
-    except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} expected a picture, got something that is none; remove or replace it") from error
-    except OSError as error:
-        if error.filename is not None and error.errno is not None:
-            raise
-        raise InputError(f"{path} expected a whole picture, got a damaged one; remove or replace it") from error
-    pixels = 1 - pixels if invert else pixels
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        with path.open("rb") as file:
+            picture = picture_decoding.opened(file)
+    except picture_decoding.Unreadable as error:
+        raise InputError(f"{path} expected a picture, got a file that is {error}; remove or replace it") from error
+    return picture_decoding.as_floats(picture_decoding.pixels(picture, shape, invert))
 
 
 def read_pictures(paths: Sequence[Path], shape: Sequence[int], invert: bool = False) -> Images:

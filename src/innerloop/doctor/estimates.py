@@ -10,11 +10,22 @@ import torch
 from torch import Tensor
 
 from innerloop.core import BaseLearner, Meta, Task, UpdateRule
+from innerloop.doctor.other_estimates import first_part, from_the_solution, perturbed_losses, truncated_loss
 from innerloop.engine import gradient, take
 from innerloop.engine.engine import weighted_mean
 from innerloop.learners import GradientLearner, MetricLearner
 from innerloop.learners.pooled import flatten
-from innerloop.meta_gradients import AverageOfSolutions, Backprop, Displacement, NoGradient, Pooled
+from innerloop.meta_gradients import (
+    ES,
+    PES,
+    AverageOfSolutions,
+    Backprop,
+    Displacement,
+    Implicit,
+    NoGradient,
+    Pooled,
+    Truncated,
+)
 from innerloop.meta_learner import MetaLearner
 
 Values = dict[str, Tensor]
@@ -125,6 +136,34 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
             return Claim("none", text, "meta - mean of the solutions from the first weights", vector=moved)
         text = "first: where the inner loop went, seen from where it began; no gradient of the outer loss"
         return Claim("first", text, "meta - mean of fast", vector=moved)
+    if isinstance(estimator, Truncated) and estimator.order == "truncated" and isinstance(inner, GradientLearner):
+        steps = estimator.steps
+        text = f"truncated: through the last {steps} of {inner.inner_steps} inner steps; no gradient of the outer loss"
+        definition = "the outer loss with what the earlier inner steps changed held constant"
+        return Claim("truncated", text, definition, truncated_loss(inner, steps, learner.meta(), mean_loss))
+    if isinstance(estimator, Implicit):
+        exact = "" if estimator.damping == 0 else f", damped by {estimator.damping:g}"
+        text = (
+            f"implicit: by {estimator.cg_steps} steps of conjugate gradients{exact}; the gradient of the outer loss only where "
+            "the inner problem is solved, without damping and with enough steps"
+        )
+        definition = "((1 + damping) I + H / strength) x = grad L_query solved by so many steps"
+        return Claim("implicit", text, definition, vector=lambda: from_the_solution(estimator, learner.meta(), tasks))
+    if isinstance(estimator, ES | PES):
+        smoothed = f"the outer loss smoothed by noise of {estimator.sigma:g}"
+        kind = "zeroth, random: from losses alone"
+        if isinstance(estimator, ES):
+            text = f"{kind}; its mean over noise is the gradient of {smoothed}, one estimate may be far from it"
+            definition = "the differences of perturbed losses times this noise"
+            return Claim(
+                "zeroth", text, definition, vector=lambda: perturbed_losses(estimator, learner.meta(), tasks, step)
+            )
+        part = f"the mean query loss at the end of every {estimator.truncation} inner steps, smoothed by {estimator.sigma:g}"
+        text = f"{kind}; its mean over noise and over an inner loop's parts is the gradient of {part}"
+        if learner.carry:  # in the middle of an inner loop: the first part is what can be checked
+            return Claim("zeroth", text)
+        definition = "in an inner loop's first part, the differences of perturbed losses times this noise"
+        return Claim("zeroth", text, definition, vector=lambda: first_part(estimator, learner.meta(), tasks, step))
     if isinstance(estimator, Backprop) and isinstance(inner, GradientLearner):
         until = estimator.first_order_until
         if estimator.first_order or step < until:

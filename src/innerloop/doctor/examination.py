@@ -106,7 +106,7 @@ class Examination:
         if finite and claimed.loss is not None:
             compared = self.differences(looped)
             differences_error, wrong, tried = self.against_differences(compared, looped, directions)
-        if finite and claimed.order == "first":
+        if finite and claimed.order in ("first", "truncated", "implicit", "zeroth"):
             exact = loop_gradient(self.learner, self.tasks, first_order=False)
             if exact is not None and length > 0 and float(norm(exact)) > 0:
                 cosine = float(sum((exact[n] * looped[n]).sum() for n in exact)) / length / float(norm(exact))

@@ -28,19 +28,21 @@ class Diagnosis:
         method: the method's name.
         num_tasks: how many tasks of the batch were used.
         inner_steps: inner steps in meta-training.
-        order: "second", "first" or "none": what the estimator is at this point of training.
+        order: "second", "first", "truncated", "implicit", "zeroth" (from losses alone) or "none": what the estimator is at this
+            point of training.
         estimate: what the estimator computes, in words.
         loop_against_vmap: largest relative difference of one parameter's meta-gradient; None when not compared.
         loop_against_vmap_worst: that parameter's name.
         vmap_skipped: why vmap was not compared; empty when it was.
-        definition_error: first order: largest relative difference from the estimator's own definition; None elsewhere.
+        definition_error: where the estimate is no loss's gradient: largest relative difference of one parameter's estimate from
+            the estimator's own definition; None elsewhere.
         definition: that definition, in words.
         differences_error: worst relative disagreement with finite differences over all directions; None when there is nothing
             to differentiate.
         directions: how many directions were tried.
         tolerance: the disagreement that is allowed.
         wrong_parameters: tensors along which finite differences contradict the meta-gradient.
-        cosine_to_exact: first order: cosine with the exact meta-gradient; 1 is the same direction. None elsewhere.
+        cosine_to_exact: orders but second and none: cosine with the exact meta-gradient; 1 is the same direction. None elsewhere.
         second_order_part: second order: length of what the first-order estimate misses, relative to the whole.
         no_gradient: reason (a key of `REASONS`) -> names of parameters that get none.
         parameters: parameter tensors, and numbers in them, of the whole learner.

@@ -192,13 +192,21 @@ class Engine:
 
         return run(self.plan(run, f"mean {function.__qualname__}", tasks), tasks)
 
+    def each(self, function: Callable[[Meta, Any], Any], meta: Meta, tasks: Task) -> Any:
+        """As `map`, by a plan for this job."""
+
+        def run(plan: Plan, tasks: Task) -> Any:
+            return _map(plan, function, meta, tasks)
+
+        return run(self.plan(run, f"each {function.__qualname__}", tasks), tasks)
+
     def map(self, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
         """The function's results for all tasks, stacked along a leading tasks axis; no graph is kept."""
         return _map(self.rule(tasks), function, meta, tasks)
 
 
 @torch.no_grad()
-def _map(plan: Plan, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
+def _map(plan: Plan, function: Callable[[Meta, Any], Any], meta: Meta, tasks: Task) -> Any:
     if plan.strategy == "looped":
         results = [function(meta, take(tasks, i)) for i in range(tasks.support.y.shape[0])]
         return pytree.tree_map(lambda *values: torch.stack(values), results[0], *results[1:])

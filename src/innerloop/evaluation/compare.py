@@ -51,6 +51,7 @@ def compare(
     num_tasks: int = 600,
     seed: int = 0,
     curve_steps: int | None = None,
+    metric: str | None = None,
 ) -> Comparison:
     """Evaluate every learner on the same tasks.
 
@@ -59,6 +60,7 @@ def compare(
         tasks: one split of a problem.
         num_tasks, seed: as for `evaluate`.
         curve_steps: adaptation curves too.
+        metric: as for `evaluate`; None: the problem's first.
 
     Raises:
         ConfigError: no learner given.
@@ -70,7 +72,7 @@ def compare(
     if not learners:
         raise ConfigError("compare expected at least one learner, got none")
     found = {
-        label: evaluate(learner, tasks, num_tasks=num_tasks, seed=seed, curve_steps=curve_steps)
+        label: evaluate(learner, tasks, num_tasks=num_tasks, seed=seed, curve_steps=curve_steps, metric=metric)
         for label, learner in learners.items()
     }
     return paired(found)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from innerloop import losses
 from innerloop.core import Report, Task, TaskDistribution
-from innerloop.errors import ConfigError, DivergedError, InputError
+from innerloop.errors import ConfigError, DivergedError, InputError, nearest
 from innerloop.evaluation.intervals import mean_ci95
+from innerloop.evaluation.likelihood import log_likelihoods
 from innerloop.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group
@@ -35,8 +36,9 @@ def evaluate(
     transductive: bool | None = None,
     allow_diverged: bool = False,
     group: Group | None = None,
+    metric: str | None = None,
 ) -> Report:
-    """Mean and 95 % interval of the problem's first metric over ``num_tasks`` fixed tasks.
+    """Mean and 95 % interval of a metric over ``num_tasks`` fixed tasks.
 
     Args:
         learner: any MetaLearner; nothing in it changes.
@@ -50,9 +52,11 @@ def evaluate(
         allow_diverged: give the mean as it comes, infinite or NaN, where some tasks diverged.
         group: processes that share the tasks out; each has to call this, and each gets the whole report. None: this process
             takes all tasks.
+        metric: a name of `losses.METRICS`, or "log_likelihood" (nats a query) for a learner that predicts a distribution; None:
+            the problem's first.
 
     Raises:
-        ConfigError: ``num_tasks`` below 1.
+        ConfigError: ``num_tasks`` below 1, an unknown metric, or one that the method has no answer to.
         DivergedError: adapting gave values that are not finite on some tasks.
         InputError, ShapeError: tasks that the learner's model cannot take.
     """
@@ -63,7 +67,9 @@ def evaluate(
     for name, value in (("steps", steps), ("curve_steps", curve_steps)):
         if value is not None and value < 0:
             raise ConfigError(f"{name} expected at least 0, got {value}")
-    metric = tasks.metrics[0]
+    metric = tasks.metrics[0] if metric is None else metric
+    if metric not in (*losses.METRICS, *losses.DISTRIBUTION_METRICS):
+        raise ConfigError(f"unknown metric {metric!r}: {nearest(metric, losses.HIGHER_IS_BETTER)}")
     inductive = learner.inductive if transductive is None else not transductive
     started = time.perf_counter()
     main = learner.eval_steps if steps is None else steps
@@ -74,6 +80,8 @@ def evaluate(
     def values(start: int) -> Tensor:
         """The metric of some tasks, (steps, tasks): after ``main`` steps alone, or after 0, 1, ... ``longest``."""
         batch = tasks.at(seed, 0, min(_AT_ONCE, part.first + part.count - start), start)
+        if metric in losses.DISTRIBUTION_METRICS:
+            return log_likelihoods(learner, batch, main if longest is None else longest, path=longest is not None)
         if longest is None:
             return task_metric(metric, learner.predict_queries(batch, main, inductive), batch)[None]
         trajectory = learner.trajectory(batch, longest, inductive)
@@ -106,6 +114,7 @@ def evaluate(
         curve_ci95=tuple(c for _, c in curve),
         config={
             "algorithm": {"name": learner.name, "options": learner.options},
+            **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
             "model": learner.model_spec or {"custom": learner.model_class},
             "tasks": {"name": tasks.name},
             "steps": main,

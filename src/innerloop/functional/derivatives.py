@@ -65,3 +65,51 @@ def inner_gradient(
             loss, list(here.values()), create_graph=create, allow_unused=True, materialize_grads=True
         )
     return dict(zip(here, found, strict=True)), aux
+
+
+Products = Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
+
+
+def gradient_products(
+    function: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor],
+    params: Mapping[str, Tensor],
+    others: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], Products]:
+    """The gradient of ``function(params, others)`` by params, and a function that multiplies its derivatives by a vector.
+
+    ``products(v)`` is (H v, C'v): H the second derivatives by params, C' those by others and params. By reverse mode twice,
+    over a graph that is built once: fewer operations have a batching rule for forward mode.
+
+    Args:
+        function: pure, to a scalar.
+        params, others: where the derivatives are taken.
+    """
+    if transformed():
+
+        def slope(here: dict[str, Tensor], there: dict[str, Tensor]) -> dict[str, Tensor]:
+            return torch.func.grad(lambda p: function(p, there))(here)
+
+        grads, pullback = torch.func.vjp(slope, dict(params), dict(others))[:2]
+        return grads, pullback
+    with torch.enable_grad():
+        here, there = ({n: p.detach().requires_grad_() for n, p in part.items()} for part in (params, others))
+        loss = function(here, there)
+        found = [torch.zeros_like(p) for p in here.values()]
+        if loss.requires_grad:
+            found = torch.autograd.grad(
+                loss, list(here.values()), create_graph=True, allow_unused=True, materialize_grads=True
+            )
+    slopes = dict(zip(here, found, strict=True))
+    leaves = [*here.values(), *there.values()]
+
+    def products(v: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        curved = [(g, v[name]) for name, g in slopes.items() if g.requires_grad]
+        result: Any = [torch.zeros_like(p) for p in leaves]
+        if curved:
+            outputs, weights = zip(*curved, strict=True)
+            result = torch.autograd.grad(
+                outputs, leaves, weights, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+        return dict(zip(here, result, strict=False)), dict(zip(there, result[len(here) :], strict=True))
+
+    return {name: g.detach() for name, g in slopes.items()}, products

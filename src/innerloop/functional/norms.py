@@ -93,9 +93,12 @@ class BatchNorm(nn.Module):
             return x if bias is None else x + bias
         call = context.current()
         if self.policy == "batch" or (self.policy in ("per_step", "running") and call.training):
-            if call.mask is None and not transformed():
+            mask = call.mask
+            if mask is None and not transformed():
                 return self._fused(x, call)
-            mean, centred, variance, count = _moments(x, call.mask, (0, *range(2, x.ndim)))
+            if mask is not None and mask.shape[0] != x.shape[0]:  # slow and fast examples, see `two_streams`
+                mask = mask.repeat(x.shape[0] // mask.shape[0])
+            mean, centred, variance, count = _moments(x, mask, (0, *range(2, x.ndim)))
             if self.policy != "batch":
                 self._record(call, mean.detach(), variance.detach(), count)
         else:

@@ -43,12 +43,7 @@ def features_of(model: nn.Module, input_shape: Sequence[int] | None = None) -> t
     Raises:
         ConfigError: the input shape is not known, or the model cannot take such inputs.
     """
-    shape = tuple(input_shape) if input_shape is not None else _declared_inputs(model)
-    if shape is None:
-        raise ConfigError(
-            f"the input shape of {type(model).__name__} is not known, and layers are built on its output; "
-            "give it: input_shape=(1, 28, 28), say"
-        )
+    shape = inputs_of(model, input_shape)
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     was_training = [m for m in model.modules() if m.training]
     try:
@@ -64,6 +59,17 @@ def features_of(model: nn.Module, input_shape: Sequence[int] | None = None) -> t
     if not isinstance(output, Tensor) or output.shape[:1] != (2,):
         raise ConfigError("the model expected to return one output for each example, a tensor (examples, ...)")
     return tuple(output.shape[1:])
+
+
+def inputs_of(model: nn.Module, input_shape: Sequence[int] | None = None) -> tuple[int, ...]:
+    """The shape of one example: the given one, or what the model was made for; ConfigError where neither is known."""
+    shape = tuple(input_shape) if input_shape is not None else _declared_inputs(model)
+    if shape is None:
+        raise ConfigError(
+            f"the input shape of {type(model).__name__} is not known, and layers are built on its output; "
+            "give it: input_shape=(1, 28, 28), say"
+        )
+    return shape
 
 
 def _declared_inputs(model: nn.Module) -> tuple[int, ...] | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
 
 from innerloop.errors import ConfigError
 from innerloop.functional import context
@@ -61,13 +63,13 @@ class PureModel:
         self,
         params: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],
-        *x: Tensor,
+        *x: Any,
         mask: Tensor | None = None,
         step: int = 0,
         training: bool = False,
         noise: Tensor | None = None,
         part: str | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Any, dict[str, Tensor]]:
         """The module's output for the examples ``x`` of one task, and its new running statistics.
 
         Args:
@@ -92,7 +94,9 @@ class PureModel:
             options = None if part is None else {"part": part}
             output = torch.func.functional_call(self.module, {**params, **buffers}, x, options)
         # Losses and what comes after them are in full precision.
-        return (output if self.low_precision is None else output.to(x[0].dtype)), call.buffers
+        if self.low_precision is not None:
+            output = tree_map(lambda v: v.to(x[0].dtype) if v.is_floating_point() else v, output)
+        return output, call.buffers
 
 
 def head_module(module: nn.Module) -> str:

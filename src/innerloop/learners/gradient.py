@@ -50,6 +50,8 @@ class GradientLearner(BaseLearner):
         first_order: stop the outer gradient at the inner gradient.
         inner_batch: examples in an inner step, drawn without replacement pass by pass from the support set; None: all.
         eval_batch: the same on a new task; None: ``inner_batch``.
+        backprop_steps: of the ``inner_steps`` updates, how many of the last ones the outer gradient goes back through; what the
+            earlier ones changed is held constant. None: all.
         per_step: names of norm parameters that have values of their own after each inner step (MAML++).
         training: meta-training (statistics recorded, dropout on) or evaluation.
     """
@@ -65,6 +67,9 @@ class GradientLearner(BaseLearner):
     eval_batch: int | None = None
     per_step: tuple[str, ...] = ()
     training: bool = True
+    backprop_steps: int | None = None
+
+    looks_back = False  # inner steps depend on the initial parameters in other ways than through where they have led
 
     def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
         found = self.rule.init_meta({name: params[name] for name in self.adapted}, generator)
@@ -98,14 +103,28 @@ class GradientLearner(BaseLearner):
         return Examples(side.x[rows], side.y[rows], None if side.mask is None else side.mask[rows])
 
     def step(self, meta: Meta, fast: GradientFast, batch: Examples, i: int) -> GradientFast:
-        loss_function = losses.resolve(self.loss or fast.objective, batch.y)
+        if self.backprop_steps is None or i >= self.inner_steps - self.backprop_steps:
+            return self._step(meta, fast, batch, i)
+        with torch.no_grad():
+            found = self._step(meta, fast, batch, i)
+        # Held constant is where the steps went, not where they are: else the initial parameters would get no gradient.
+        params = {name: meta.params[name] + (p - meta.params[name]).detach() for name, p in found.params.items()}
+        return dataclasses.replace(found, params=params)
 
-        def support_loss(adapted: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
-            prediction, buffers = self.forward(meta, fast, adapted, batch.x, batch.mask, _SUPPORT_PASS)
-            value = losses.objective(loss_function, prediction, batch.y, batch.mask)
+    def support_loss(
+        self, meta: Meta, fast: GradientFast, adapted: dict[str, Tensor], batch: Examples
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What an inner step descends, at these adapted parameters, and the running statistics after this pass."""
+        prediction, buffers = self.forward(meta, fast, adapted, batch.x, batch.mask, _SUPPORT_PASS)
+        loss_function = losses.resolve(self.loss or fast.objective, batch.y)
+        return losses.objective(loss_function, prediction, batch.y, batch.mask), buffers
+
+    def _step(self, meta: Meta, fast: GradientFast, batch: Examples, i: int) -> GradientFast:
+        def inner_loss(adapted: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+            value, buffers = self.support_loss(meta, fast, adapted, batch)
             return value, (value, buffers)
 
-        grads, (value, buffers) = inner_gradient(support_loss, fast.params, self.first_order)
+        grads, (value, buffers) = inner_gradient(inner_loss, fast.params, self.first_order)
         params, state = self.rule.update(meta.rule, grads, fast.state, fast.params, loss=value.detach(), step=i)
         return dataclasses.replace(fast, params=params, state=state, buffers=buffers, step=fast.step + 1)
 

@@ -1,21 +1,15 @@
-"""Learners that compare embeddings: tasks of any number of classes fit the same model, and nothing of it is adapted."""
+"""What learners for tasks of any number of classes share: how many there are, who belongs to them, which have support."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from innerloop import keys, losses
-from innerloop.core import BaseLearner, Examples, Meta, Task, record, static
+from innerloop.core import BaseLearner, Examples, Task
 from innerloop.errors import InputError
-from innerloop.functional import PureModel
-from innerloop.learners.gradient import query_metrics
-
-_TRAINING_PASS = 31  # keeps the noise of the one pass in training apart from what else draws from a task's key
 
 
 class MetricLearner(BaseLearner):
@@ -79,84 +73,33 @@ def _present(side: Examples, ways: int) -> Tensor:
     return (hits if side.mask is None else hits & side.mask[..., None]).any(1)
 
 
-@record
-class PrototypeFast:
-    """What a prototype learner knows of a task.
-
-    Attributes:
-        prototypes: (ways, features) means of each class's embeddings; zeros before the first step, and without support.
-        counts: (ways,) how many support examples each class has.
-        step: how many steps came before.
-    """
-
-    prototypes: Tensor
-    counts: Tensor
-    step: int = static(0)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PrototypeLearner(MetricLearner):
-    """Logits are minus the squared Euclidean distances to the mean embedding of each class's support examples.
-
-    In meta-training support and query set go through the network together, as in the authors' code, so batch norm takes its
-    statistics over both.
+def members_of(y: Int64[Tensor, " examples"], ways: int, mask: Tensor | None = None) -> Bool[Tensor, "examples ways"]:
+    """Which example belongs to which class, padding to none.
 
     Args:
-        model: the pure model; its output is the embedding, flattened to (examples, features).
-        loss: a loss function or name; None: the task's, else cross-entropy.
-        training: meta-training (statistics recorded, dropout on) or evaluation.
+        y: labels from 0 to ``ways - 1``.
+        ways: how many classes.
+        mask: (examples,) booleans, False for rows that do not count; None: all do.
     """
+    members = y[:, None] == torch.arange(ways, device=y.device)
+    return members if mask is None else members & mask[:, None]
 
-    model: PureModel
-    loss: str | losses.Loss | None = None
-    training: bool = True
 
-    def init_buffers(self) -> dict[str, Tensor]:
-        return self.model.running_buffers()
+def only_shown(
+    logits: Float[Tensor, "queries ways"], counts: Float[Tensor, " ways"] | Int64[Tensor, " ways"]
+) -> Float[Tensor, "queries ways"]:
+    """-inf for a class without support; zeros, all classes alike, where no class has any."""
+    found = counts > 0
+    otherwise = torch.where(found.any(), logits.new_full((), -torch.inf), logits.new_zeros(()))
+    return torch.where(found, logits, otherwise)
 
-    def in_evaluation(self) -> PrototypeLearner:
-        return dataclasses.replace(self, training=False)
 
-    def init(self, meta: Meta, task: Task) -> PrototypeFast:
-        one, _ = self.embed(meta, task.support.x[:1])  # only the model knows how long its embeddings are
-        return PrototypeFast(one.new_zeros(ways_of(task), one.shape[-1]), one.new_zeros(ways_of(task)))
+def shown_labels(query: Examples, counts: Tensor) -> Tensor:
+    """The queries' labels, those of padding replaced by one of a class that has support.
 
-    def step(self, meta: Meta, fast: PrototypeFast, batch: Examples, i: int) -> PrototypeFast:
-        if fast.step:
-            return fast
-        z, _ = self.embed(meta, batch.x, batch.mask)
-        return PrototypeFast(*class_means(z, batch.y, fast.counts.shape[-1], batch.mask), step=1)
-
-    def predict(self, meta: Meta, fast: PrototypeFast, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        z, _ = self.embed(meta, x, mask)
-        return distance_logits(z, fast.prototypes, fast.counts)
-
-    def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
-        del outer_step
-        support, query = task.support, task.query
-        sides, mask = (support, query), None
-        if support.mask is not None or query.mask is not None:
-            masks = [torch.ones_like(s.y, dtype=torch.bool) if s.mask is None else s.mask for s in sides]
-            mask = torch.cat(masks)
-        z, buffers = self.embed(meta, torch.cat([s.x for s in sides]), mask, task.noise)
-        shots = support.y.shape[0]
-        prototypes, counts = class_means(z[:shots], support.y, ways_of(task), support.mask)
-        logits = distance_logits(z[shots:], prototypes, counts)
-        y = query.y
-        if query.mask is not None:
-            # The loss of padding is multiplied by zero; were its label a class without support, that would be 0 * inf.
-            y = torch.where(query.mask, y, counts.argmax())
-        function = losses.resolve(self.loss or task.objective, y)
-        loss = losses.objective(function, logits, y, query.mask)
-        return loss, {"metrics": query_metrics(loss, logits, task, self.loss), "buffers": buffers}
-
-    def embed(
-        self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
-    ) -> tuple[Float[Tensor, "examples features"], dict[str, Tensor]]:
-        """Embeddings of the examples, and the running statistics after this pass."""
-        drawn = keys.fold(noise, _TRAINING_PASS) if self.model.draws_noise and noise is not None else None
-        z, buffers = self.model.apply(meta.params, meta.buffers, x, mask=mask, training=self.training, noise=drawn)
-        return z.reshape(z.shape[0], -1), buffers
+    The loss of padding is multiplied by zero; were its label a class without support, that would be 0 * inf.
+    """
+    return query.y if query.mask is None else torch.where(query.mask, query.y, counts.argmax())
 
 
 def class_means(
@@ -170,18 +113,13 @@ def class_means(
         ways: how many classes.
         mask: (examples,) booleans, False for rows that do not count; None: all do.
     """
-    members = y[:, None] == torch.arange(ways, device=y.device)
-    weight = (members if mask is None else members & mask[:, None]).to(z.dtype)
-    counts = weight.sum(0)
-    return weight.T @ z / counts.clamp(min=1.0)[:, None], counts
+    sums, counts = class_sums(z, y, ways, mask)
+    return sums / counts.clamp(min=1.0)[:, None], counts
 
 
-def distance_logits(
-    z: Float[Tensor, "examples features"],
-    prototypes: Float[Tensor, "ways features"],
-    counts: Float[Tensor, " ways"],
-) -> Float[Tensor, "examples ways"]:
-    """Minus the squared distances; -inf for a class without support, unless no class has any."""
-    distances = (z[:, None] - prototypes).square().sum(-1)
-    found = counts > 0
-    return torch.where(found | ~found.any(), -distances, -torch.inf)
+def class_sums(
+    z: Float[Tensor, "examples features"], y: Int64[Tensor, " examples"], ways: int, mask: Tensor | None = None
+) -> tuple[Float[Tensor, "ways features"], Float[Tensor, " ways"]]:
+    """The sum of each class's rows, and how many rows each class has; arguments as for `class_means`."""
+    weight = members_of(y, ways, mask).to(z.dtype)
+    return weight.T @ z, weight.sum(0)

@@ -23,6 +23,7 @@ class AverageOfSolutions(MetaGradient):
 
     learner: GradientLearner
     engine: Engine
+    of_outer_loss = False
     order: str = "none"
 
     def init(self, meta: Meta) -> dict[str, Tensor]:

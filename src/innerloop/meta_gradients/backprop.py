@@ -58,3 +58,8 @@ class Backprop(MetaGradient):
         learner = self._cheap if self.first_order or outer_step < self.first_order_until else self.learner
         params, rule, aux = self.engine.mean_gradient(learner, meta, tasks, outer_step)
         return OuterGradient(params, rule, aux.get("buffers", {}), carry, aux["metrics"])
+
+
+def first_order(learner: BaseLearner, engine: Engine) -> Backprop:
+    """Backpropagation that stops at the inner gradients; see `Backprop`."""
+    return Backprop(learner, engine, first_order=True)

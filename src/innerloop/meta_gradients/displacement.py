@@ -23,6 +23,7 @@ class Displacement(MetaGradient):
 
     learner: GradientLearner
     engine: Engine
+    of_outer_loss = False
     order: str = "first"
 
     def __call__(

@@ -19,6 +19,7 @@ class NoGradient(MetaGradient):
 
     learner: GradientLearner
     engine: Engine
+    of_outer_loss = False
     order: str = "none"
 
     def __call__(

@@ -21,6 +21,7 @@ class Pooled(MetaGradient):
 
     learner: PooledLearner
     engine: Engine
+    of_outer_loss = False
     order: str = "none"
     shardable: bool = False
 

@@ -20,6 +20,7 @@ MODELS: dict[str, Entry] = {
     "mlp": Entry("innerloop.models.perceptron:mlp", "Fully connected net, by default the 40-40 ReLU net of the sine."),
     "conv4": Entry("innerloop.models.convolutional:conv4", "Four 3x3 convolutions, the usual few-shot image net."),
     "resnet12": Entry("innerloop.models.residual:resnet12", "Twelve-layer residual net for larger images."),
+    "vit": Entry("innerloop.models.vision_transformer:vit", "Small vision transformer on patches of a picture."),
     "transformer": Entry("innerloop.models.attention:transformer", "Small pre-norm encoder for sequences."),
     "lstm": Entry("innerloop.models.recurrent:lstm", "Long short-term memory for sequences."),
 }

@@ -13,7 +13,7 @@ from innerloop.models.description import check_input, described, input_shape, po
 
 
 class Conv4(nn.Module):
-    """Four convolutions, each halving height and width: (examples, *inputs) to (examples, outputs)."""
+    """Four convolutions, the first ``halvings`` of them halving height and width: (examples, *inputs) to (examples, outputs)."""
 
     def __init__(
         self,
@@ -23,21 +23,23 @@ class Conv4(nn.Module):
         downsample: str,
         norm: str,
         spatial: str,
+        halvings: int,
     ) -> None:
         super().__init__()
         self.shape = shape
         channels, height, width = shape
         layers: list[nn.Module] = []
-        for _ in range(4):
-            stride = 2 if downsample == "stride" else 1
+        for block in range(4):
+            halves = block < halvings
+            stride = 2 if halves and downsample == "stride" else 1
             layers.append(nn.Conv2d(channels, filters, 3, stride=stride, padding=1))
             if norm == "batch":
                 layers.append(nn.BatchNorm2d(filters))
             layers.append(nn.ReLU())
-            if downsample == "max_pool":
+            if halves and downsample == "max_pool":
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
-            else:
+            elif halves:
                 height, width = (height + 1) // 2, (width + 1) // 2
             channels = filters
         self.body = nn.Sequential(*layers)
@@ -45,9 +47,11 @@ class Conv4(nn.Module):
         features = filters if spatial == "mean" else filters * height * width
         self.head = nn.Identity() if outputs is None else nn.Linear(features, outputs)
 
-    def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
+    def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples ..."]:
         check_input("conv4", x, self.shape)
         maps = self.body(x)
+        if self.spatial == "map":
+            return maps
         return self.head(maps.mean((-2, -1)) if self.spatial == "mean" else maps.flatten(1))
 
 
@@ -59,7 +63,8 @@ def conv4(
     filters: int = 64,
     downsample: Literal["stride", "max_pool"] = "stride",
     norm: Literal["batch", "none"] = "batch",
-    spatial: Literal["mean", "flatten"] | None = None,
+    spatial: Literal["mean", "flatten", "map"] | None = None,
+    halvings: int = 4,
 ) -> Conv4:
     """Four blocks of 3x3 convolution, batch norm and ReLU, then a linear layer.
 
@@ -75,23 +80,30 @@ def conv4(
         downsample: how each block halves the picture: "stride" or "max_pool".
         norm: "batch" or "none".
         spatial: "mean" or "flatten", how a map becomes a vector; None: "mean" for strides, "flatten" for
-            pooling.
+            pooling. "map": it stays a map, for a method that compares maps; with ``outputs=None``.
+        halvings: how many of the blocks, from the first on, halve the picture; 2 for the net of Sung et al. 2018
+            (1711.06025).
 
-    Shapes: (examples, channels, height, width) to (examples, outputs).
+    Shapes: (examples, channels, height, width) to (examples, outputs), or to (examples, filters, height, width) for a map.
 
     Differs from the authors' TensorFlow code: symmetric padding for strides, PyTorch's initialisation, and
     batch norm has a learned scale.
 
     Raises:
-        ConfigError: a size below 1, a picture too small for four poolings, or an unknown option.
+        ConfigError: a size below 1, a picture too small for its poolings, a map with outputs, or an unknown option.
         ShapeError: from the model, when pictures of another shape come in.
     """
     shape = input_shape((inputs, 28, 28) if isinstance(inputs, int) else inputs, ("channels", "height", "width"))
     positive(filters=filters, outputs=1 if outputs is None else outputs)
     spatial = spatial or ("mean" if downsample == "stride" else "flatten")
-    if downsample == "max_pool" and min(shape[1:]) < 16:
+    if isinstance(halvings, bool) or not isinstance(halvings, int) or not 0 <= halvings <= 4:
+        raise ConfigError(f"halvings expected 0 to 4, one for each block at most, got {halvings!r}")
+    if spatial == "map" and outputs is not None:
+        raise ConfigError(f'conv4 with spatial="map" has no linear layer: expected outputs=None, got {outputs}')
+    least = 2**halvings
+    if downsample == "max_pool" and min(shape[1:]) < least:
         raise ConfigError(
-            f"conv4 with max-pooling expected pictures of at least 16x16, got {shape[1]}x{shape[2]}: "
+            f"conv4 with max-pooling expected pictures of at least {least}x{least}, got {shape[1]}x{shape[2]}: "
             'enlarge them or use downsample="stride"'
         )
-    return Conv4(shape, outputs, filters, downsample, norm, spatial)
+    return Conv4(shape, outputs, filters, downsample, norm, spatial, halvings)

@@ -5,12 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from innerloop.recipes import glyphs, lake, omniglot, sine, tables
+from innerloop.recipes import (
+    faces,
+    gaussian_processes,
+    glyphs,
+    lake,
+    memory_methods,
+    omniglot,
+    omniglot_heads,
+    omniglot_metric,
+    omniglot_sequences,
+    sine,
+    tables,
+)
 from innerloop.recipes.recipe import Recipe
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for family in (sine, glyphs, omniglot, lake, tables) for recipe in family.recipes()
-}
+_FAMILIES = (
+    sine,
+    glyphs,
+    omniglot,
+    omniglot_heads,
+    omniglot_metric,
+    omniglot_sequences,
+    memory_methods,
+    lake,
+    gaussian_processes,
+    tables,
+    faces,
+)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 
 
 def run(

@@ -14,5 +14,5 @@ def sklearn_module(name: str) -> Any:
         return importlib.import_module(f"sklearn.{name}")
     except ImportError:
         raise InputError(
-            "this recipe's baselines expected scikit-learn, got none installed; install it: pip install 'innerloop[baselines]'"
+            "this recipe's baselines expected scikit-learn, got none installed; install it: pip install 'innerloop[sklearn]'"
         ) from None

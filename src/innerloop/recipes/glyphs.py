@@ -18,6 +18,7 @@ def _glyphs(
     training: Mapping[str, Any],
     tasks: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
+    net: str = "conv4",
 ) -> Recipe:
     """One method, with as many outer steps as about two minutes on one core allow, validated four times."""
     return Recipe(
@@ -28,8 +29,8 @@ def _glyphs(
         tasks="glyphs",
         algorithm_options=options,
         task_options={**_TASKS, **(tasks or {})},
-        model="conv4",
-        model_options={"filters": 32, **(model or {})},
+        model=net,
+        model_options={**({"filters": 32} if net == "conv4" else {}), **(model or {})},
         training={"valid_tasks": 50, "validate_every": max(1, training["steps"] // 4), "threads": 1, **training},
         evaluations=(Evaluation(num_tasks=600),),
     )
@@ -37,6 +38,9 @@ def _glyphs(
 
 def recipes() -> list[Recipe]:
     one_step = {"inner_lr": 0.4, "inner_steps": 1}
+    one_task = {**_ADAM, "num_tasks": 1}
+    many_ways = {"train_ways": 20, "train_queries": 5}
+    embedding = {"outputs": None, "downsample": "max_pool"}
     return [
         _glyphs("maml", {**one_step, "eval_steps": 3}, {**_ADAM, "steps": 500}),
         _glyphs("fomaml", {**one_step, "eval_steps": 3}, {**_ADAM, "steps": 800}),
@@ -53,8 +57,59 @@ def recipes() -> list[Recipe]:
         _glyphs(
             "protonet",
             {},
-            {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 700},
+            {**one_task, "outer_lr": 1e-2, "steps": 700},
+            many_ways,
+            embedding,
+        ),
+        _glyphs("matching", {"scale": 10.0}, {**one_task, "outer_lr": 1e-2, "steps": 600}, many_ways, embedding),
+        _glyphs(
+            "relation",
+            {},
+            {**one_task, "steps": 400},
+            {"train_ways": 20, "train_queries": 2},
+            {**embedding, "halvings": 2, "spatial": "map"},
+        ),
+        _glyphs("siamese", {"pairs": 1_024}, {**one_task, "outer_lr": 1e-2, "steps": 600}, many_ways, embedding),
+        _glyphs(
+            "mann",
+            {"sharpen": True, "memory_rows": 16, "units": 128, "whole_sequence": False},
+            {**_ADAM, "outer_lr": 2e-3, "num_tasks": 32, "steps": 1_600, "clip_norm": 10.0},
+            {"train_queries": 2},
+            {"outputs": None, "hidden": (128,), "batch_norm": True, "activation": "tanh"},
+            "mlp",
+        ),
+        _glyphs(
+            "metanet",
+            {"groups": 1, "adapt": ["body.9.weight"]},
+            {**_ADAM, "outer_lr": 2e-3, "num_tasks": 4, "steps": 600, "clip_norm": 10.0},
+            {"train_queries": 3},
+            {"outputs": None, "downsample": "max_pool", "norm": "none"},
+        ),
+        _glyphs(
+            "snail",
+            {"max_examples": 5, "filters": 32, "keys": (32, 64, 64), "values": (32, 64, 64)},
+            {**_ADAM, "outer_lr": 1e-3, "steps": 1_200},
+            {"train_queries": 2},
+            {"outputs": None},
+        ),
+        _glyphs(
+            "lstm_metalearner",
+            {"inner_steps": 5},
+            {**_ADAM, "rule_lr": 2e-2, "clip_norm": 1.0, "num_tasks": 4, "steps": 180},
+            model={"filters": 16},
+        ),
+        _glyphs(
+            "r2d2",
+            {},
+            {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 600},
             {"train_ways": 20, "train_queries": 5},
+            {"outputs": None, "downsample": "max_pool"},
+        ),
+        _glyphs(
+            "proto_maml",
+            {"inner_lr": 0.1, "inner_steps": 2},
+            {**_ADAM, "outer_lr": 5e-3, "num_tasks": 4, "steps": 450},
+            {"train_queries": 3},
             {"outputs": None, "downsample": "max_pool"},
         ),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),

@@ -15,9 +15,11 @@ class Evaluation:
         steps: inner steps after which to report; None: the learner's ``eval_steps``.
         tasks: options of the problem that differ from training's family (other shots, say).
         num_tasks: how many test tasks.
-        published: the paper's numbers, one for each of ``steps``, as printed; "" where there is none.
+        published: the paper's numbers, one for each of ``steps`` (or ``instances``), as printed; "" where there is none.
         statistic: "mean", or "median" over tasks (its interval is left empty).
         transductive: None: the method's protocol.
+        instances: accuracy at these presentations of a class along a sequence, instead (`evaluation.instances`).
+        metric: of `evaluate`; None: the problem's first.
     """
 
     steps: tuple[int, ...] | None = None
@@ -26,6 +28,8 @@ class Evaluation:
     published: tuple[str, ...] = ()
     statistic: Literal["mean", "median"] = "mean"
     transductive: bool | None = None
+    instances: tuple[int, ...] | None = None
+    metric: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class Recipe:
         algorithm, tasks, model: registry names; model None: the problem's default.
         training: fields of `training.config.TrainConfig`.
         runner: "module:function" for a recipe that trains nothing.
+        beside: "module:function" called with the trained learner and the problem's test split; its rows come after the others'.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Recipe:
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = (Evaluation(),)
     runner: str | None = None
+    beside: str | None = None
 
 
 def with_cpu(recipe: Recipe, **training: Any) -> list[Recipe]:

@@ -13,6 +13,7 @@ from innerloop.assemble import assemble, problem
 from innerloop.core import Report
 from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.evaluation.evaluate import card, evaluate
+from innerloop.evaluation.instances import InstanceReport, by_instance
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
@@ -85,6 +86,8 @@ def run_recipe(
         found = []
         for evaluation in recipe.evaluations:
             found += numbers(learner, recipe, evaluation, folder)
+        if recipe.beside is not None:
+            found += load("recipe", {name: Entry(recipe.beside, recipe.summary)}, name)(learner, family.test)
     shared = {
         "recipe": name,
         "seed": seed,
@@ -111,6 +114,13 @@ def run_recipe(
 def numbers(learner: MetaLearner, recipe: Recipe, evaluation: Evaluation, folder: Path) -> list[dict[str, Any]]:
     """The rows of one evaluation; the first mean becomes the run's evaluation card."""
     tasks = problem(recipe.tasks, {**recipe.task_options, **evaluation.tasks}).test
+    if evaluation.instances is not None:
+        return _instances(
+            by_instance(
+                learner, tasks, instances=evaluation.instances, num_tasks=evaluation.num_tasks, seed=_TEST_SEED
+            ),
+            evaluation,
+        )
     wanted = evaluation.steps or (learner.eval_steps,)
     rows = []
     for i, steps in enumerate(wanted):
@@ -122,11 +132,26 @@ def numbers(learner: MetaLearner, recipe: Recipe, evaluation: Evaluation, folder
             steps=steps,
             transductive=evaluation.transductive,
             allow_diverged=True,
+            metric=evaluation.metric,
         )
         if i == len(wanted) - 1 and evaluation is recipe.evaluations[0]:
             card(report, folder)
         rows.append(_row(report, steps, evaluation, i, getattr(tasks, "shots", None)))
     return rows
+
+
+def _instances(report: InstanceReport, evaluation: Evaluation) -> list[dict[str, Any]]:
+    return [
+        {
+            "metric": f"accuracy % at instance {number}",
+            "value": round(100 * report.mean[i], 4),
+            "ci95": round(100 * report.ci95[i], 4),
+            "published": evaluation.published[i] if evaluation.published else "",
+            "num_tasks": report.num_tasks,
+            "transductive": False,
+        }
+        for i, number in enumerate(report.instances)
+    ]
 
 
 def _row(report: Report, steps: int, evaluation: Evaluation, index: int, shots: int | None) -> dict[str, Any]:

@@ -92,6 +92,26 @@ def recipes() -> list[Recipe]:
             training={"steps": 20, "num_tasks": 25, "valid_tasks": 100},
         )
     )
+    found += with_cpu(
+        _sine(
+            "sine-anp",
+            "Sine of Finn et al., an attentive neural process, test error on 5 points beside MAML's.",
+            "anp",
+            {"min_sd": 0.01, "width": 64, "outputs": 1},
+            (Evaluation(), Evaluation(metric="log_likelihood")),
+            model_options={"hidden": (), "outputs": None},
+            training={
+                "steps": 70_000,
+                "num_tasks": 25,
+                "outer_lr": 1e-3,
+                "schedule": "cosine",
+                "valid_tasks": 100,
+                "strategy": "vmapped",
+            },
+            source="this project; no published number",
+        ),
+        steps=15_000,
+    )
     for algorithm, published in (("maml", "0.93"), ("mamlpp", "0.34")):
         options = {"inner_lr": 1e-3, "inner_steps": 5}
         found += with_cpu(
@@ -115,6 +135,26 @@ def recipes() -> list[Recipe]:
     found += _meta_sgd(10, "maml", ("1.17", "0.77", "0.56"))
     found += _meta_sgd(20, "meta_sgd", ("1.01", "0.54", "0.31"))
     found += _meta_sgd(20, "maml", ("1.29", "0.76", "0.48"))
+    found += with_cpu(
+        _sine(
+            "sine-lstm-metalearner",
+            "Sine of Finn et al., trained on 10 points and tested on 5, 5 steps of the LSTM meta-learner.",
+            "lstm_metalearner",
+            {"inner_steps": 5},
+            (Evaluation(steps=_ONE_FIVE_TEN),),
+            source="this project; the paper has no regression",
+            training={
+                "steps": 20_000,
+                "num_tasks": 4,
+                "outer_lr": 1e-3,
+                "rule_lr": 1e-2,
+                "schedule": "cosine",
+                "clip_norm": 1.0,
+                "valid_tasks": 100,
+            },
+        ),
+        steps=2_500,
+    )
     found += with_cpu(
         _sine(
             "sine-reptile",

@@ -119,6 +119,8 @@ def flat(config: Mapping[str, Any]) -> dict[str, str]:
 
     algorithm, model, tasks = (_mapping(config.get(name)) for name in ("algorithm", "model", "tasks"))
     add("method", {"name": algorithm.get("name"), **_mapping(algorithm.get("options"))})
+    other = _mapping(config.get("meta_gradient"))
+    add("meta-gradient", {"name": other.get("name"), **_mapping(other.get("options"))})
     add("model", {"name": model.get("name") or model.get("custom"), **_mapping(model.get("arguments"))})
     add("tasks", {"name": tasks.get("name"), **_mapping(tasks.get("options"))})
     add("training", _mapping(config.get("training")))

@@ -139,12 +139,11 @@ def _distribution(runs: Sequence[Run]) -> tuple[TaskDistribution | None, str]:
 
     They are validation tasks: the test split is for `evaluate` alone.
     """
-    from innerloop import registry
-    from innerloop.tasks import TASKS
+    from innerloop.assemble import problem
 
     tasks = runs[0].config.get("tasks") or {}
     try:
-        made: TaskFamily = registry.load("tasks", TASKS, str(tasks.get("name")))(**(tasks.get("options") or {}))
+        made: TaskFamily = problem(str(tasks.get("name")), tasks.get("options"))
         return made.valid, ""
     except (InnerloopError, TypeError) as error:
         return None, f"The tasks cannot be made again, so there are no pictures of them ({error})."

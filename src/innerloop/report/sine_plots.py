@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -57,6 +57,33 @@ class KnowsCurves(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsPosterior(Protocol):
+    """A distribution that can tell what a task's support set says of its curve, exactly."""
+
+    def posterior_curve(
+        self, key: Int64[Tensor, " one"], x: Float[Tensor, " points"]
+    ) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
+        """Mean and standard deviation of a new value at ``x``, for the task of this key."""
+        ...
+
+
+class Exact(NamedTuple):
+    """The exact posterior of a task: mean and standard deviation, (points,) each."""
+
+    mean: Line
+    sd: Line
+
+
+def counted(side: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets of all examples that count, flat."""
+    x, y = (np.asarray(v.double()).reshape(-1) for v in (side.x, side.y))
+    if side.mask is None:
+        return x, y
+    kept = np.asarray(side.mask).reshape(-1)
+    return x[kept], y[kept]
+
+
 def average_curve(distribution: TaskDistribution, x: Curve, *, num_tasks: int = 4000, seed: int = 0) -> Curve:
     """The average of the tasks' true curves at ``x``, (points,), over drawn tasks.
 
@@ -69,8 +96,7 @@ def average_curve(distribution: TaskDistribution, x: Curve, *, num_tasks: int = 
         drawn = random_keys.task_keys(seed, distribution.split, 0, 0, num_tasks)
         return distribution.curve(drawn, torch.as_tensor(x)[None]).double().mean(0).numpy()
     task, bins = distribution.at(seed, 0, num_tasks), 60
-    xs = np.concatenate([np.asarray(side.x.double()).reshape(-1) for side in (task.support, task.query)])
-    ys = np.concatenate([np.asarray(side.y.double()).reshape(-1) for side in (task.support, task.query)])
+    xs, ys = (np.concatenate(parts) for parts in zip(counted(task.support), counted(task.query), strict=True))
     edges = np.linspace(xs.min(), xs.max(), bins + 1)
     place = np.clip(np.digitize(xs, edges) - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
@@ -122,12 +148,32 @@ def predicted_curves(
     return found
 
 
+def predicted_spreads(learners: Mapping[str, Any], task: Task, x: Curve) -> dict[str, Curve]:
+    """The standard deviation at ``x`` that each learner predicts after its own steps, where it predicts one.
+
+    Args:
+        learners, task, x: as for `predicted_curves`.
+    """
+    import torch
+
+    rows = slice(None) if task.support.mask is None else task.support.mask[0]
+    grid = torch.as_tensor(x, dtype=task.support.x.dtype).reshape(-1, 1)
+    found = {}
+    for label, learner in learners.items():
+        if getattr(getattr(learner, "learner", None), "predicts_distribution", False):
+            fitted = learner.adapt(task.support.x[0][rows], task.support.y[0][rows])
+            found[label] = fitted.predict_std(grid)[:, 0].cpu().double().numpy()
+    return found
+
+
 def sine_figure(
     x: Curve,
     truth: Line | None,
     support: tuple[Points, Points],
     predictions: Mapping[str, Mapping[int, Line]],
     average: Line | None = None,
+    spreads: Mapping[str, Line] | None = None,
+    exact: Exact | None = None,
 ) -> Figure:
     """One panel a learner, side by side, all on the same task and the same axes.
 
@@ -137,6 +183,8 @@ def sine_figure(
         support: inputs and targets of the support points, (support,) each.
         predictions: label to {inner steps: (points,)}; 0 is the prediction before adapting.
         average: (points,) the average of all tasks; None: not drawn.
+        spreads: label to (points,) standard deviations: a band of two of them to either side of the last prediction.
+        exact: the posterior that no learner can better, with its band; None: not drawn.
 
     Raises:
         InputError: no learner, or more than four of them.
@@ -145,6 +193,7 @@ def sine_figure(
     if not 1 <= len(predictions) <= 4:
         raise InputError(f"the picture expected 1 to 4 learners, got {len(predictions)}; make several pictures")
     shown = [truth, average, *(curve for fits in predictions.values() for curve in fits.values())]
+    shown += [*(spreads or {}).values(), *(exact or ())]
     for curve in shown:
         if curve is not None and np.shape(curve) != np.shape(x):
             raise ShapeError(f"every curve expected the shape of x, {np.shape(x)}, got {np.shape(curve)}")
@@ -165,6 +214,15 @@ def sine_figure(
             # Above the predictions: of a model that has learned just this, it would be hidden below them.
             (legend["average of all tasks"],) = panel.plot(
                 x, average, color=_AVERAGE, linewidth=2.6, linestyle=":", zorder=4
+            )
+        if exact is not None:
+            (legend["exact posterior, ±2 sd"],) = panel.plot(x, exact.mean, color=_TRUTH, linewidth=1.6, linestyle=":")
+            for edge in (exact.mean - 2 * exact.sd, exact.mean + 2 * exact.sd):
+                panel.plot(x, edge, color=_TRUTH, linewidth=1.0, linestyle=":")
+        if label in (spreads or {}) and later:
+            middle, sd = fits[later[-1]], (spreads or {})[label]
+            legend["predicted ±2 sd"] = panel.fill_between(
+                x, middle - 2 * sd, middle + 2 * sd, color=_HUES[0], alpha=0.35, linewidth=0
             )
         for step in sorted(fits):
             name = "before adapting" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
@@ -216,6 +274,8 @@ def sine_picture(
     predictions: Mapping[str, Mapping[int, Line]],
     average: Line | None = None,
     *,
+    spreads: Mapping[str, Line] | None = None,
+    exact: Exact | None = None,
     name: str = "curves",
 ) -> Picture:
     """`sine_figure` with a caption that says what transfer learning learns."""
@@ -229,7 +289,13 @@ def sine_picture(
             "(dotted) and starts every new task from there. A meta-learner is trained to start from weights that "
             "a few inner steps bend into the task."
         )
-    figure = sine_figure(x, truth, support, predictions, average)
+    if spreads:
+        caption += (
+            " The band is two predicted standard deviations to either side: about 95 % of new values should lie in it."
+        )
+    if exact is not None:
+        caption += " The exact posterior knows the task's own hyperparameters; no learner can be better on average."
+    figure = sine_figure(x, truth, support, predictions, average, spreads, exact)
     return Picture(name, figure, caption, wide=len(predictions) > 1)
 
 
@@ -264,6 +330,17 @@ def task_picture(
     truth = None
     if isinstance(distribution, KnowsCurves):
         truth = distribution.curve(key, torch.as_tensor(x)[None])[0].double().numpy()
-    support = (task.support.x[0, :, 0].double().numpy(), task.support.y[0, :, 0].double().numpy())
-    predictions = predicted_curves(learners, task, x, steps)
-    return sine_picture(x, truth, support, predictions, average_curve(distribution, x, seed=seed), name=name)
+    exact = None
+    if isinstance(distribution, KnowsPosterior):
+        mean, sd = distribution.posterior_curve(key, torch.as_tensor(x))
+        exact = Exact(mean.double().numpy(), sd.double().numpy())
+    return sine_picture(
+        x,
+        truth,
+        counted(task.support),
+        predicted_curves(learners, task, x, steps),
+        average_curve(distribution, x, seed=seed),
+        spreads=predicted_spreads(learners, task, x),
+        exact=exact,
+        name=name,
+    )

@@ -1,6 +1,8 @@
 """Problems: families of tasks, by name. ``innerloop.tasks.NAME(**options)`` returns a `TaskFamily`.
 
-One problem is one file and one line here; nothing is imported before it is asked for.
+One problem is one file and one line here; nothing is imported before it is asked for. Data of your own:
+``innerloop.tasks.from_path(path)`` and ``innerloop.tasks.from_arrays(x, y)``. ``innerloop.tasks.shifted(tasks, kind, amount)``
+moves tasks away from those of training.
 """
 
 from __future__ import annotations
@@ -19,18 +21,31 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.glyph_characters:glyphs",
         "printed characters of many scripts, drawn from fonts; built in",
     ),
+    "gaussian_process": Entry(
+        "innerloop.tasks.gaussian_curves:gaussian_process",
+        "regression on curves drawn from a Gaussian process, with exact answers",
+    ),
     "quadratics": Entry(
         "innerloop.tasks.quadratic:quadratics",
         "least squares with closed-form answers, to test methods against",
     ),
 }
 
+# Problems without a name of their own: the user's data, and problems moved away from training.
+OWN: dict[str, Entry] = {
+    "from_path": Entry("innerloop.tasks.own_data:from_path", "pictures by class or tables, from a folder or file"),
+    "from_arrays": Entry("innerloop.tasks.own_arrays:from_arrays", "arrays, tensors or a data set in memory"),
+    "shifted": Entry("innerloop.tasks.shift:shifted", "a problem's tasks, moved away from those of training"),
+}
+
 
 def __getattr__(name: str) -> Any:
     if name in TASKS:
         return load("problem", TASKS, name)
+    if name in OWN:
+        return load("problem", OWN, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TASKS])
+    return sorted([*globals(), *TASKS, *OWN])

@@ -44,12 +44,16 @@ class _Tables(NamedTuple):
         members: positions in the split, (groups, largest), padded with -1, of the groups with ``ways`` classes or more.
         sizes: how many of each group's positions are no padding.
         turned: `pixel_sources`, where there are turns.
+        starts: row of the first drawing of every class of `ClassImages`.
+        counts: drawings of every class of `ClassImages`.
     """
 
     classes: Tensor
     members: Tensor
     sizes: Tensor
     turned: Tensor
+    starts: Tensor
+    counts: Tensor
 
 
 def draw_without_replacement(key: Tensor, n: int, count: int, salt: int) -> Int64[Tensor, "*keys count"]:
@@ -113,10 +117,13 @@ class FewShotImages(TaskDistribution):
         self.num_classes = len(self.classes) * self.turns
         self.input_shape = images.example_shape
         self.output_size = ways
+        self.most = max((images.sizes[c] for c in self.classes.tolist() if 0 <= c < images.num_classes), default=0)
         self._check()
         members, sizes = self._groups_large_enough() if within_group else (torch.empty(0, 0), torch.empty(0))
         turned = pixel_sources(self.input_shape[-1]) if rotations else torch.empty(0, 0)
-        self._tables = {self.classes.device: _Tables(self.classes, members, sizes, turned)}
+        counts = torch.tensor(images.sizes, dtype=torch.int64)
+        starts = counts.cumsum(0) - counts
+        self._tables = {self.classes.device: _Tables(self.classes, members, sizes, turned, starts, counts)}
 
     def _check(self) -> None:
         where = f"{self.name} ({self.split})"
@@ -127,7 +134,7 @@ class FewShotImages(TaskDistribution):
         ):
             if value < least:
                 raise InputError(f"{where}: {what} expected at least {least}, got {value}; raise {what}")
-        num, drawings = len(self.classes), self.images.num_drawings
+        num = len(self.classes)
         for number in self.classes.tolist():
             if not 0 <= number < self.images.num_classes:
                 raise InputError(
@@ -141,9 +148,12 @@ class FewShotImages(TaskDistribution):
                 f"{where}: ways expected at most {num * self.turns}, the classes of this split, "
                 f"got {self.ways}; use fewer ways or a split with more classes"
             )
-        if self.shots + self.queries > drawings:
+        sizes = self.images.sizes
+        fewest = min(self.classes.tolist(), key=sizes.__getitem__)
+        if self.shots + self.queries > sizes[fewest]:
+            whose = "of each class" if self.images.counts is None else f"of class {self.images.names[fewest]!r}"
             raise InputError(
-                f"{where}: shots + queries expected at most {drawings}, the drawings of each class, "
+                f"{where}: shots + queries expected at most {sizes[fewest]}, the drawings {whose}, "
                 f"got {self.shots} + {self.queries}; use fewer shots or queries"
             )
         if self.rotations and self.input_shape[1] != self.input_shape[2]:
@@ -195,12 +205,18 @@ class FewShotImages(TaskDistribution):
             positions, rotations = ids // self.turns, ids % self.turns
         each_class = random_keys.fold(keys[:, None], torch.arange(self.ways, device=keys.device))
         count = self.shots + self.queries
-        drawings = draw_without_replacement(each_class, self.images.num_drawings, count, _DRAWINGS)
-        return TaskIndex(tables.classes[positions], rotations, positions * self.turns + rotations, drawings)
+        classes = tables.classes[positions]
+        if self.images.counts is None:
+            drawings = draw_without_replacement(each_class, self.images.num_drawings, count, _DRAWINGS)
+        else:
+            order = random_keys.bits(each_class, (self.most,), _DRAWINGS)
+            absent = torch.arange(self.most, device=keys.device) >= tables.counts[classes][..., None]
+            drawings = order.masked_fill(absent, _LAST).topk(count, dim=-1, largest=False, sorted=True).indices
+        return TaskIndex(classes, rotations, positions * self.turns + rotations, drawings)
 
     def pictures(self, index: TaskIndex) -> Float[Tensor, "tasks ways examples channels height width"]:
         """The drawings of an index, values in [0, 1]."""
-        rows = index.classes[..., None] * self.images.num_drawings + index.drawings
+        rows = self._on(index.classes.device).starts[index.classes][..., None] + index.drawings
         turns = index.rotations[..., None].expand(rows.shape)
         return self._decoded(rows.reshape(-1), turns.reshape(-1)).reshape(*rows.shape, *self.input_shape)
 
@@ -247,7 +263,7 @@ class FewShotImages(TaskDistribution):
         """Rows in `ClassImages.rows` and local labels of one side: of each class the drawings in this part of the index."""
         drawings = index.drawings[..., part]
         tasks, ways, each = drawings.shape
-        rows = (index.classes[..., None] * self.images.num_drawings + drawings).reshape(tasks, -1)
+        rows = (self._on(keys.device).starts[index.classes][..., None] + drawings).reshape(tasks, -1)
         y = torch.arange(ways, device=keys.device).repeat_interleave(each).repeat(tasks, 1)
         if self.shuffled:
             order = random_keys.permutation(keys, ways * each, salt)

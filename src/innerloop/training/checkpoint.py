@@ -132,6 +132,8 @@ class RunDirectory:
                 tensors[f"optimizer/{index}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
         tensors["rng/torch"] = torch.get_rng_state()
         header = {**dataclasses.asdict(progress), "outer_step": learner.outer_step, "method": learner.name}
+        if learner.meta_gradient_spec:
+            header["meta_gradient"] = learner.meta_gradient_spec
         save_tensors(self.checkpoint_file, CHECKPOINT, VERSION, tensors, header)
 
     def read_checkpoint(self) -> Checkpoint:
@@ -152,6 +154,12 @@ class RunDirectory:
         if header.get("method") != learner.name:
             raise CheckpointError(
                 f"{self.checkpoint_file} expected a run of {learner.name}, got one of {header.get('method')}"
+            )
+        paired = header.get("meta_gradient")
+        if paired != learner.meta_gradient_spec:
+            raise CheckpointError(
+                f"{self.checkpoint_file} expected the meta-gradient {_said(paired)}, got {_said(learner.meta_gradient_spec)}; "
+                "make the learner as it was: il.with_meta_gradient, or il.load(run)"
             )
         load_weights(learner, tensors, self.checkpoint_file)
         learner.carry = {n[6:]: v.to(learner.device) for n, v in tensors.items() if n.startswith("carry/")}
@@ -186,6 +194,7 @@ def describe(learner: MetaLearner, tasks: TaskFamily, config: TrainConfig) -> di
     """What decides a run's result: method, model, problem and settings, as JSON values."""
     return {
         "algorithm": {"name": learner.name, "options": learner.options},
+        **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
         "model": learner.model_spec or {"custom": learner.model_class},
         "tasks": {"name": tasks.name, "options": dict(tasks.options)},
         "training": config.as_dict(),
@@ -193,6 +202,13 @@ def describe(learner: MetaLearner, tasks: TaskFamily, config: TrainConfig) -> di
         "input_shape": list(tasks.train.input_shape),
         **({} if tasks.train.preprocessing is None else {"preprocessing": dict(tasks.train.preprocessing)}),
     }
+
+
+def _said(paired: dict[str, Any] | None) -> str:
+    """An estimator as a sentence names it."""
+    if paired is None:
+        return "of the method itself"
+    return f"{paired['name']} ({', '.join(f'{name}={value}' for name, value in paired['options'].items())})"
 
 
 def weights(learner: MetaLearner) -> dict[str, Tensor]:

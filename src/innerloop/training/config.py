@@ -34,6 +34,7 @@ class TrainConfig:
         clip_norm: largest norm of the meta-gradient; None: no clipping.
         validate_every: outer steps between validations; None: twenty in the run; 0: never.
         valid_tasks: how many fixed validation tasks.
+        valid_metric: what they are judged by: a metric of `evaluate`; None: the problem's first.
         patience: stop after this many validations without a new best; None: never.
         checkpoint_every: outer steps between checkpoints; None: at every validation.
         log_every: outer steps between lines of metrics; None: a hundred in the run.
@@ -59,6 +60,7 @@ class TrainConfig:
     clip_norm: float | None = None
     validate_every: int | None = None
     valid_tasks: int = 100
+    valid_metric: str | None = None
     patience: int | None = None
     checkpoint_every: int | None = None
     log_every: int | None = None
@@ -88,6 +90,13 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value not in get_args(choices):
                 raise ConfigError(f"{name} expected one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+        if self.valid_metric is not None:
+            from innerloop.losses import HIGHER_IS_BETTER  # with torch, which `--help` does not wait for
+
+            if self.valid_metric not in HIGHER_IS_BETTER:
+                raise ConfigError(
+                    f"unknown valid_metric {self.valid_metric!r}: {nearest(str(self.valid_metric), HIGHER_IS_BETTER)}"
+                )
         for name in ("outer_lr", "rule_lr", "clip_norm", "min_lr"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):

@@ -115,7 +115,9 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)  # what is left from before is not of this run
         self.part = own_part(group, learner, config.num_tasks or outer.num_tasks)
         self.stepper = Stepper(learner, self.optimizer, config.clip_norm, group, self.part)
-        self.metric = tasks.valid.metrics[0]
+        self.metric = config.valid_metric or tasks.valid.metrics[0]
+        if self.metric in losses.DISTRIBUTION_METRICS and not learner.learner.predicts_distribution:
+            raise ConfigError(f"valid_metric expected one that {learner.name} has an answer to, got {self.metric!r}")
         self.directory: RunDirectory | None = None  # of the process that leads, where anything is written
         self.log = MetricsLog(None, 0)
         self.progress = Progress()
@@ -266,6 +268,7 @@ class _Run:
             seed=_VALIDATION_SEED,
             allow_diverged=True,
             group=self.group,
+            metric=self.metric,
         )
         sign = 1.0 if losses.HIGHER_IS_BETTER[self.metric] else -1.0
         progress.validations_since_best += 1

@@ -120,7 +120,7 @@ class Stepper:
         """Whether compiling the whole step may be worth its time."""
         if self.learner.recompute:
             return False  # a compiler would see that a segment is computed twice, and keep it
-        if self.learner.engine.needs_loop or self.group.size > 1:
+        if self.learner.engine.needs_loop or self.group.size > 1 or not self.learner.meta_gradient.compilable:
             return False
         if self.learner.strategy == "compiled":
             return True

@@ -19,6 +19,9 @@ CONTENDERS: dict[str, Entry] = {
     "ours_per_task": Entry(f"{_HERE}.ours:PerTask", "innerloop, all tasks at once but for convolutions"),
     "ours_compiled": Entry(f"{_HERE}.ours:Compiled", "innerloop, all tasks at once, compiled"),
     "ours_recompute": Entry(f"{_HERE}.ours:Recompute", "innerloop, inner steps recomputed to save memory"),
+    "ours_implicit": Entry(
+        f"{_HERE}.ours:Implicit", "innerloop, implicit MAML: another meta-gradient, of the end alone"
+    ),
     "plain_loop": Entry(f"{_HERE}.plain_loop:PlainLoop", "PyTorch by hand: a loop over tasks, torch.autograd.grad"),
     "torch_func": Entry(f"{_HERE}.torch_func:TorchFunc", "PyTorch by hand: torch.func.vmap and grad"),
     "higher": Entry(f"{_HERE}.higher_peer:Higher", "higher"),

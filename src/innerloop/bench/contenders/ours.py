@@ -106,3 +106,14 @@ class Recompute(Ours):
 
     name = "ours_recompute"
     recompute = True
+
+
+class Implicit(Vmapped):
+    """Implicit MAML with its usual 5 steps of conjugate gradients. Its meta-gradient is another one than the others'."""
+
+    name = "ours_implicit"
+
+    def _learner(self) -> MetaLearner:
+        problem = self.problem
+        model = problem.load(problem.net.ours())
+        return algorithms.imaml(model, inner_lr=problem.inner_lr, inner_steps=problem.inner_steps)

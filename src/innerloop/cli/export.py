@@ -1,0 +1,62 @@
+"""`innerloop export`: an adapted learner, or a metric method with its adapting, for places without innerloop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from innerloop.cli import places, program
+from innerloop.errors import ConfigError, InputError
+
+
+def export(argv: Sequence[str]) -> int:
+    return program.run("export", _export, argv)
+
+
+def _export(
+    task: Path,
+    /,
+    *,
+    out: Path,
+    format: Literal["onnx", "torch-export"] = "onnx",
+    ways: int | None = None,
+    force: bool = False,
+) -> int:
+    """Write an adapted learner as a file that runs without innerloop, checked against PyTorch on random inputs.
+
+    Args:
+        task: a task file of `innerloop adapt`; or the run directory of a metric method, whose adapting is exported
+            with it: (support_x, support_y, query_x) to class probabilities.
+        out: the file to write, such as task.onnx or task.pt2.
+        format: onnx, or torch-export, whose archive holds pickled parts by torch's design: open it only where you
+            trust its source.
+        ways: classes of a task, for a run directory; left out: 5.
+        force: overwrite an existing file.
+    """
+    if not task.exists():
+        raise InputError(f"expected a task file or a run directory, got nothing at {str(task)!r}; check the path")
+    places.new_file(out, force)
+    if ways is not None and (task.is_file() or ways < 1):
+        raise ConfigError(
+            f"--ways expected a run directory and at least 1, got {ways} with {str(task)!r}; leave it out"
+        )
+    from innerloop import load
+    from innerloop.fitted import Fitted
+    from innerloop.serving.export import export_fitted, export_learner
+
+    found = load(task)
+    with places.writing(out):
+        if isinstance(found, Fitted):
+            off = export_fitted(found, out, format)
+            alone = found.owner.mixes_examples  # beside the support set
+            shape = ", ".join(["1" if alone else "examples", *map(str, found.support.x.shape[1:])])
+            columns = ", ".join(map(str, found.classes_ or ["prediction"]))
+            text = f"x ({shape}); gives {columns}"
+        else:
+            off = export_learner(found, out, format, ways or 5)
+            text = f"support_x, support_y and query_x, any numbers of them; gives {ways or 5} probabilities a query"
+    print(f"{format}: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    print(f"takes {text}")
+    print(f"agrees with PyTorch on random inputs to {off:.1g} of the largest value")
+    return 0

@@ -1,0 +1,97 @@
+"""`innerloop serve`: a page and an HTTP interface around a trained learner, on this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from innerloop.cli import program
+from innerloop.errors import ConfigError, InputError
+
+
+def serve(argv: Sequence[str]) -> int:
+    return program.run("serve", _serve, argv)
+
+
+def _serve(
+    run: Path,
+    /,
+    *,
+    port: int = 7860,
+    host: str = "127.0.0.1",
+    max_megabytes: float = 20.0,
+    max_examples: int = 500,
+    max_tasks: int = 200,
+    max_seconds: float = 30.0,
+) -> int:
+    """A page on which anybody shows the learner a few examples and sees it recognise new ones; and the same over HTTP.
+
+    Args:
+        run: a run directory of `innerloop train`, or a task file of `innerloop adapt`.
+        port: where to listen.
+        host: 127.0.0.1: only this machine; 0.0.0.0: everybody who can reach it.
+        max_megabytes: the largest request.
+        max_examples: the most examples of a task.
+        max_tasks: tasks kept at once; the one longest unused goes first.
+        max_seconds: how long a request waits for its turn.
+    """
+    if not run.exists():
+        raise InputError(f"expected a run directory or a task file, got nothing at {str(run)!r}; check the path")
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"--port expected 1 to 65535, got {port}")
+    for name, value in (
+        ("--max-megabytes", max_megabytes),
+        ("--max-examples", max_examples),
+        ("--max-tasks", max_tasks),
+    ):
+        if value <= 0:
+            raise ConfigError(f"{name} expected more than 0, got {value}")
+    listener = _listen(host, port)  # before anything slow: a busy port is said at once
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        listener.close()
+        raise ConfigError(
+            "expected gradio for the page, got none; install it: pip install 'innerloop[serve]'"
+        ) from None
+    import uvicorn
+
+    from innerloop import load
+    from innerloop.serving.application import application
+    from innerloop.serving.service import Limits, Service
+
+    limits = Limits(megabytes=max_megabytes, examples=max_examples, tasks=max_tasks, seconds=max_seconds)
+    service = Service(load(run), limits)
+    app = application(service)
+    shown = "localhost" if host == "127.0.0.1" else host
+    address = f"http://{shown}:{port}"
+    print(f"{service.learner.name} at {address} (page) and {address}/docs (HTTP); stop with Ctrl-C", flush=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_keep_alive=5))
+    server.run(sockets=[listener])
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        InputError: a port in use, or an address that is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(f"expected a free port, got {port}, which is in use; give another --port") from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise InputError(f"expected a port that this user may open, got {port}; give one above 1023") from None
+        raise InputError(f"--host expected an address of this machine, got {host!r}; 127.0.0.1 or 0.0.0.0") from None
+    return listener

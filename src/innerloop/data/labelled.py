@@ -1,0 +1,192 @@
+"""Examples with labels from what a program has in memory: arrays, tensors, data sets of torch or Hugging Face, by their shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innerloop.data.class_arrays import ClassArrays
+from innerloop.data.class_images import ClassImages
+from innerloop.errors import InputError
+
+IMAGE_COLUMNS = ("image", "img", "picture", "embedding", "features", "x")
+LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "y")
+
+
+class Labelled(NamedTuple):
+    """Examples and the name of each one's class."""
+
+    x: Tensor  # uint8 pictures (examples, channels, height, width), or floats (examples, *shape)
+    y: list[str]
+
+
+def from_pair(x: Any, y: Any) -> Labelled:
+    """Arrays or tensors of inputs and labels.
+
+    Raises:
+        InputError: no examples, another number of labels, labels with more than one axis, or values that are no numbers.
+    """
+    values = _tensor(x, "x")
+    labels = _labels(y)
+    if values.ndim < 2:
+        raise InputError(f"x expected (examples, *shape), got shape {tuple(values.shape)}; give one row an example")
+    if len(values) != len(labels):
+        raise InputError(f"y expected one label an example, got {len(labels)} for {len(values)}; give one each")
+    if not len(values):
+        raise InputError("x expected at least one example, got none")
+    return Labelled(_pictures(values) if values.dtype == torch.uint8 else _floats(values), labels)
+
+
+def from_dataset(data: Any, size: int | Sequence[int] | None = None, channels: int | None = None) -> Labelled:
+    """All examples of a data set: one of torch's (items are pairs of input and label) or of Hugging Face's (columns).
+
+    Args:
+        data: has a length and gives an item, or has the columns image (or embedding) and label.
+        size, channels: of pictures that come as PIL images; None: from the first ones.
+
+    Raises:
+        InputError: no length, no such columns, items that are no pairs, or inputs of differing shapes.
+    """
+    splits = getattr(data, "keys", None)
+    if isinstance(data, dict) or (callable(splits) and not hasattr(data, "column_names") and hasattr(data, "values")):
+        raise InputError(
+            f"expected one data set, got one for each of {', '.join(map(str, data))}; give one, such as data['train']"
+        )
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise InputError(
+            f"expected arrays x and y, or a data set with a length and labelled items, got {type(data).__name__}; for a stream "
+            "collect its items first"
+        )
+    inputs, labels = [], []
+    names = _class_names(data)
+    for item_x, item_y in _items(data):
+        inputs.append(item_x)
+        value = item_y.item() if hasattr(item_y, "item") and getattr(item_y, "ndim", 0) == 0 else item_y
+        labels.append(
+            names[value] if names is not None and isinstance(value, int) and 0 <= value < len(names) else value
+        )
+    if not inputs:
+        raise InputError("expected a data set with items, got an empty one")
+    if hasattr(inputs[0], "convert") and hasattr(inputs[0], "getbands"):
+        return Labelled(_decoded(inputs, size, channels), _labels(labels))
+    shapes = {tuple(np.shape(x)) for x in inputs}
+    if len(shapes) > 1:
+        first, second, *_ = sorted(shapes)
+        raise InputError(
+            f"inputs expected to have one shape, got {first} and {second}; resize them in the data set's transform"
+        )
+    stacked = torch.stack([_tensor(x, "an item's input") for x in inputs])
+    return from_pair(stacked[:, None] if stacked.ndim == 1 else stacked, labels)
+
+
+def _items(data: Any) -> Iterator[tuple[Any, Any]]:
+    columns = getattr(data, "column_names", None)
+    if columns is not None:
+        image, label = (
+            _column(columns, known, what) for known, what in ((IMAGE_COLUMNS, "image"), (LABEL_COLUMNS, "label"))
+        )
+        for i in range(len(data)):
+            row = data[i]
+            yield row[image], row[label]
+        return
+    for i in range(len(data)):
+        item = data[i]
+        if isinstance(item, dict):
+            keys = list(item)
+            yield item[_column(keys, IMAGE_COLUMNS, "image")], item[_column(keys, LABEL_COLUMNS, "label")]
+        elif isinstance(item, tuple | list) and len(item) >= 2:
+            yield item[0], item[1]
+        else:
+            raise InputError(
+                f"item {i} expected a pair of input and label, got {type(item).__name__}; give a labelled data set"
+            )
+
+
+def _column(columns: Sequence[str], known: Sequence[str], what: str) -> str:
+    for name in known:
+        if name in columns:
+            return name
+    raise InputError(f"expected a column {what}, got {', '.join(map(str, columns))}; rename one (rename_column)")
+
+
+def _class_names(data: Any) -> list[str] | None:
+    """The names behind numbered labels, where the data set knows them."""
+    features = getattr(data, "features", None)
+    if isinstance(features, dict):
+        for name in LABEL_COLUMNS:
+            if name in features and getattr(features[name], "names", None):
+                return [str(n) for n in features[name].names]
+    classes = getattr(data, "classes", None)  # as torch's image data sets have
+    return [str(n) for n in classes] if isinstance(classes, list | tuple) else None
+
+
+def _tensor(value: Any, what: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    found = np.asarray(value)
+    if found.dtype.kind not in "fiub":
+        raise InputError(
+            f"{what} expected numbers, got {found.dtype}; convert it to numbers (embeddings, pixels) first"
+        )
+    return torch.from_numpy(
+        np.ascontiguousarray(found.astype(np.int64) if found.dtype.kind == "u" and found.itemsize > 1 else found)
+    )
+
+
+def _floats(values: Tensor) -> Tensor:
+    return values if values.is_floating_point() else values.to(torch.get_default_dtype())
+
+
+def _pictures(values: Tensor) -> Tensor:
+    """Bytes as pictures with the channels first; other bytes as numbers."""
+    if values.ndim == 3:
+        return values[:, None]
+    if values.ndim == 4:
+        if values.shape[1] not in (1, 3) and values.shape[-1] in (1, 3):
+            return values.movedim(-1, 1).contiguous()
+        if values.shape[1] in (1, 3):
+            return values
+    return _floats(values)
+
+
+def _decoded(pictures: Sequence[Any], size: int | Sequence[int] | None, channels: int | None) -> Tensor:
+    from innerloop.data.own_classes import look_at
+    from innerloop.data.picture_decoding import pixels
+
+    seen = look_at(pictures[:: max(1, len(pictures) // 48)][:49], "the data set")
+    sides = seen.size if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    shape = (seen.channels if channels is None else channels, int(sides[0]), int(sides[1]))
+    return torch.from_numpy(np.stack([pixels(p, shape, seen.dark_ink) for p in pictures]))
+
+
+def _labels(y: Any) -> list[str]:
+    if isinstance(y, Tensor):
+        y = y.detach().cpu().numpy()
+    found = np.asarray(y)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != 1:
+        raise InputError(f"y expected one label an example, got shape {found.shape}; for one-hot rows give y.argmax(1)")
+    if found.dtype.kind == "f":
+        if not np.isfinite(found).all() or (found != np.round(found)).any():
+            raise InputError(
+                "y expected class labels (integers or texts), got fractions; few-shot tasks are of classes"
+            )
+        found = found.astype(np.int64)
+    return [str(v) for v in found.tolist()]
+
+
+def by_class(data: Labelled) -> ClassImages:
+    """Sorted by class: numbers in their order, else texts in theirs; one class after the other, each in the order it came in."""
+    numbers = all(label.lstrip("-").isdigit() for label in data.y)
+    names = sorted(set(data.y), key=(lambda n: (int(n), n)) if numbers else (lambda n: (0, n)))
+    place = {name: i for i, name in enumerate(names)}
+    of = torch.tensor([place[label] for label in data.y])
+    order = torch.argsort(of, stable=True)
+    counts = tuple(torch.bincount(of, minlength=len(names)).tolist())
+    kind = ClassImages if data.x.dtype == torch.uint8 and data.x.ndim == 4 else ClassArrays
+    return kind(data.x[order].contiguous(), tuple(names), ("",) * len(names), counts)

@@ -1,0 +1,88 @@
+"""Random directions around meta as functions of keys, and sums of them: what evolution strategies share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from innerloop import keys as random_keys
+from innerloop.core import BaseLearner, Meta, Task, record
+from innerloop.errors import ConfigError
+
+_SALT = 21
+_NUMBERS = 1 << 22  # of noise, drawn at once
+
+
+@record
+class Trial(Task):
+    """One pair of opposite perturbations on one task; ``key`` says which. A batch has one a task and pair."""
+
+    key: Tensor | None = None
+
+
+def trials(tasks: Task, num_pairs: int) -> Trial:
+    """Every task ``num_pairs`` times, each time with a key of its own: a function of the task's."""
+    assert tasks.noise is not None
+    repeated = pytree.tree_map(lambda v: v.repeat_interleave(num_pairs, 0), tasks)
+    drawn = random_keys.fold(
+        random_keys.fold(tasks.noise, _SALT)[:, None], torch.arange(num_pairs, device=tasks.noise.device)
+    )
+    return Trial(
+        repeated.support, repeated.query, tasks.objective, repeated.class_ids, tasks.num_classes, repeated.noise,
+        drawn.reshape(-1),
+    )  # fmt: skip
+
+
+def perturbed(meta: Meta, learner: BaseLearner) -> dict[str, Tensor]:
+    """The outer parameters that are moved, by name: all but frozen ones."""
+    module = getattr(getattr(learner, "model", None), "module", None)
+    frozen = set() if module is None else {name for name, p in module.named_parameters() if not p.requires_grad}
+    return {name: p for name, p in {**meta.params, **meta.rule}.items() if name not in frozen}
+
+
+def noise(key: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Standard normal numbers in these shapes, for one key () or for many (trials,)."""
+    return {name: random_keys.normal(key, p.shape, i, p.dtype) for i, (name, p) in enumerate(like.items())}
+
+
+def moved(meta: Meta, direction: Mapping[str, Tensor], by: float) -> Meta:
+    """Meta at ``by`` times this direction."""
+
+    def there(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: p + by * direction[name] if name in direction else p for name, p in values.items()}
+
+    return Meta(there(meta.params), there(meta.rule), meta.buffers)
+
+
+def weighted_noise(weights: Tensor, key: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mean over trials of weight times `noise`, some trials at a time."""
+    found = {}
+    for i, (name, p) in enumerate(like.items()):
+        at_once = max(1, _NUMBERS // max(p.numel(), 1))
+        total = torch.zeros_like(p)
+        for a in range(0, len(weights), at_once):
+            drawn = random_keys.normal(key[a : a + at_once], p.shape, i, p.dtype)
+            total = total + torch.tensordot(weights[a : a + at_once], drawn, 1)
+        found[name] = total / len(weights)
+    return found
+
+
+def like_meta(found: Mapping[str, Tensor], meta: Meta) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(by params, by rule), zeros where nothing was found."""
+    both = (
+        {name: found.get(name, torch.zeros_like(p)) for name, p in part.items()} for part in (meta.params, meta.rule)
+    )
+    params, rule = both
+    return params, rule
+
+
+def check_settings(sigma: float, num_pairs: int) -> None:
+    """ConfigError where they are out of range."""
+    if isinstance(sigma, bool) or not (isinstance(sigma, int | float) and math.isfinite(sigma) and sigma > 0):
+        raise ConfigError(f"sigma expected a finite number above 0, got {sigma!r}")
+    if isinstance(num_pairs, bool) or not isinstance(num_pairs, int) or num_pairs < 1:
+        raise ConfigError(f"num_pairs expected an integer of at least 1, got {num_pairs!r}")

@@ -1,0 +1,50 @@
+"""Backpropagation through the last inner steps only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from innerloop.core import BaseLearner
+from innerloop.engine import Engine
+from innerloop.errors import ConfigError
+from innerloop.learners import GradientLearner
+from innerloop.meta_gradients.backprop import Backprop
+
+
+@dataclasses.dataclass(eq=False)
+class Truncated(Backprop):
+    """Backpropagation through the last ``steps`` inner steps; where the earlier ones went is held constant.
+
+    The derivative of the earlier steps' end by the initial parameters becomes the identity: cut altogether, an initialisation
+    would get no gradient at all. Learned inner rates get theirs from the last steps alone. Memory grows with ``steps``, not
+    with inner steps. As many steps as there are inner steps, or more, are full backpropagation, to the last bit; none would
+    be the first-order estimate. Shaban et al. 2019, "Truncated back-propagation for bilevel optimization", arXiv:1810.10667,
+    for hyperparameters; the identity is ours.
+
+    Args:
+        learner: a `GradientLearner`.
+        engine: runs the one-task loss over many tasks.
+        steps: how many of the last inner steps, at least 1.
+    """
+
+    # Declared again, so that the types of all fields can be found from here.
+    learner: BaseLearner
+    engine: Engine
+    steps: int = dataclasses.field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ConfigError(f"steps expected an integer of at least 1, got {self.steps!r}")
+        self.check(self.learner)
+        assert isinstance(self.learner, GradientLearner)
+        whole = self.steps >= self.learner.inner_steps
+        self.learner = dataclasses.replace(self.learner, backprop_steps=None if whole else self.steps)
+        super().__post_init__()
+        self.order = "second" if whole else "truncated"
+
+    def check(self, learner: BaseLearner) -> None:
+        if not isinstance(learner, GradientLearner) or type(learner).step is not GradientLearner.step:
+            raise ConfigError(
+                f"truncated backpropagation expected a learner that adapts by gradient steps, got {type(learner).__name__}; "
+                "use backprop"
+            )

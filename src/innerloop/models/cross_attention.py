@@ -1,0 +1,84 @@
+"""Pieces that methods put behind a model: plain layers, and attention over examples that heeds which of them count."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from innerloop.errors import ConfigError
+
+_FAR = 1e9  # taken off the scores of examples that do not count: their weight is exactly 0
+
+
+def layers(inputs: int, width: int, outputs: int, depth: int) -> nn.Sequential:
+    """``depth`` linear layers with ReLU between them, the inner ones ``width`` wide.
+
+    Raises:
+        ConfigError: a depth or a size below 1.
+    """
+    for what, value in (("layers", depth), ("width", width), ("outputs", outputs), ("features", inputs)):
+        if value < 1:
+            raise ConfigError(f"{what} expected at least 1, got {value}; raise it")
+    sizes = [inputs, *[width] * (depth - 1), outputs]
+    made: list[nn.Module] = []
+    for before, after in itertools.pairwise(sizes):
+        made += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*made[:-1])
+
+
+class CrossAttention(nn.Module):
+    """Multi-head softmax attention in plain matrix products, which have second derivatives everywhere."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width < 1 or heads < 1 or width % heads:
+            raise ConfigError(f"width expected a multiple of heads, got width={width} and heads={heads}; change one")
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(
+        self,
+        queries: Float[Tensor, "query width"],
+        keys: Float[Tensor, "support width"],
+        values: Float[Tensor, "support width"],
+        counts: Float[Tensor, "*groups support"],
+    ) -> Float[Tensor, "*groups query width"]:
+        """For each query the weighted mean of the values, once for each group of examples.
+
+        Args:
+            queries, keys: what is compared.
+            values: what is averaged; where no example of a group counts, zeros are.
+            counts: 1 for an example that counts, 0 for one that does not.
+        """
+
+        def heads(x: Tensor) -> Tensor:
+            return x.reshape(x.shape[0], self.heads, -1).transpose(0, 1)
+
+        q, k, v = heads(self.query(queries)), heads(self.key(keys)), heads(self.value(values))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + ((counts - 1) * _FAR)[..., None, None, :]
+        mixed = torch.softmax(scores, -1) @ v * counts.amax(-1)[..., None, None, None]
+        return self.out(mixed.transpose(-3, -2).flatten(-2))
+
+
+class AttentionBlock(nn.Module):
+    """Attention to a memory and a two-layer net, each behind its norm and beside a skip connection."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.attention_norm, self.net_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = CrossAttention(width, heads)
+        self.net = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(
+        self,
+        x: Float[Tensor, "examples width"],
+        memory: Float[Tensor, "support width"],
+        counts: Float[Tensor, " support"],
+    ) -> Float[Tensor, "examples width"]:
+        seen = self.attention_norm(memory)
+        x = x + self.attention(self.attention_norm(x), seen, seen, counts)
+        return x + self.net(self.net_norm(x))

@@ -1,0 +1,1 @@
+"""An adapted learner where it is used: exported files, and a page."""

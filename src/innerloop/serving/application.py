@@ -1,0 +1,24 @@
+"""Page and HTTP interface in one application."""
+
+from __future__ import annotations
+
+import gradio as gr
+from fastapi import FastAPI
+from gradio.themes import Default
+
+from innerloop.serving.http import interface
+from innerloop.serving.page import page
+from innerloop.serving.service import Service
+
+
+def application(service: Service) -> FastAPI:
+    """``/adapt``, ``/predict`` and their documents, and the page at ``/``."""
+    return gr.mount_gradio_app(
+        interface(service),
+        page(service),
+        path="/",
+        max_file_size=int(service.limits.megabytes * 1e6),
+        theme=Default(font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        footer_links=[],
+        show_error=True,
+    )

@@ -1,0 +1,184 @@
+"""Writing an adapted learner, or the adapting of a metric method, as a file that runs without innerloop."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.atomic import write_atomically
+from innerloop.errors import ConfigError, InnerloopError
+from innerloop.fitted import Fitted
+from innerloop.meta_learner import MetaLearner
+from innerloop.serving.graphs import OneLook, Predictor
+
+Format = Literal["onnx", "torch-export"]
+FORMATS: tuple[Format, ...] = ("onnx", "torch-export")
+# Other kernels than torch's add in another order.
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+
+
+class ExportFailed(InnerloopError):
+    """What was exported is not what PyTorch computes, or cannot be exported."""
+
+
+def export_fitted(fitted: Fitted, path: str | Path, format: Format = "onnx") -> float:
+    """Write an adapted learner: inputs (examples, ...) to class probabilities or values, for any number of examples.
+
+    Where the learner's model mixes examples (batch statistics), the file takes one input at a time, beside the support set
+    that it holds.
+
+    Args:
+        fitted: an adapted learner.
+        path: the file.
+        format: "onnx" (needs the extra ``export``) or "torch-export" (its archive holds pickled parts, by torch's design).
+
+    Returns:
+        The largest difference from PyTorch's own results on random inputs.
+
+    Raises:
+        ConfigError: an unknown format, or packages that are missing.
+        ExportFailed: an operation that cannot be exported, or other numbers than PyTorch's.
+    """
+    like = fitted.support.x
+    module = Predictor(fitted)
+    if module.alone:
+        return _export(module, Path(path), format, (_random(like, 1),), (_random(like, 1) / 2,), ["x"], [{}])
+    return _export(module, Path(path), format, (_random(like, 3),), (_random(like, 5),), ["x"], [{0: "examples"}])
+
+
+def export_learner(learner: MetaLearner, path: str | Path, format: Format = "onnx", ways: int = 5) -> float:
+    """Write the adapting itself of a metric method: (support_x, support_y, query_x) to probabilities (queries, ways).
+
+    The numbers of support examples and of queries are open; ``ways`` is fixed.
+
+    Args:
+        learner: trained; of a method that adapts by looking at the support set once.
+        path: the file.
+        format: see `export_fitted`.
+        ways: classes of a task.
+
+    Raises:
+        ConfigError: a method that adapts otherwise, unknown input shape; else as `export_fitted`.
+    """
+    if not learner.learner.any_ways or learner.eval_steps != 1:
+        raise ConfigError(
+            f"expected a metric method to export with its adapting, got {learner.name}; adapt it first and export the task file"
+        )
+    if learner.input_shape is None:
+        raise ConfigError(
+            "the shape of this learner's inputs is not known; train it, or adapt it once, before exporting"
+        )
+    like = torch.zeros(1, *learner.input_shape, dtype=learner.dtype, device=learner.device)
+
+    def inputs(shots: int, queries: int) -> tuple[Tensor, ...]:
+        y = torch.arange(ways, device=like.device).repeat(shots)
+        return _random(like, len(y)), y, _random(like, queries)
+
+    names, axes = ["support_x", "support_y", "query_x"], [{0: "support"}, {0: "support"}, {0: "queries"}]
+    return _export(OneLook(learner, ways), Path(path), format, inputs(2, 3), inputs(3, 7), names, axes)
+
+
+def _export(
+    module: nn.Module,
+    path: Path,
+    format: Format,
+    inputs: tuple[Tensor, ...],
+    others: tuple[Tensor, ...],
+    names: list[str],
+    axes: list[dict[int, str]],
+) -> float:
+    """Export, write, read back, and compare on inputs of other sizes than it was exported with."""
+    if format not in FORMATS:
+        raise ConfigError(f"format expected one of {', '.join(FORMATS)}, got {format!r}")
+    if format == "onnx":
+        _need_onnx()
+    module.eval()
+    sizes = {name: torch.export.Dim(name) for axis in axes for name in axis.values()}
+    dynamic = tuple({i: sizes[name] for i, name in axis.items()} for axis in axes)
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
+    except Exception as error:  # torch raises of many kinds here
+        raise ExportFailed(f"this model cannot be exported: {_first(error)}") from error
+    content, found = _onnx(program, names, others) if format == "onnx" else _archive(program, others)
+    with torch.no_grad():
+        expected = module(*others)
+    off = float((found.to(expected) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+    if not off <= _TOLERANCE.get(expected.dtype, 1e-2):
+        raise ExportFailed(
+            f"the exported file differs from PyTorch by {off:.2g} of the largest value; nothing was written"
+        )
+    write_atomically(path, content)
+    return off
+
+
+def _archive(program: Any, inputs: tuple[Tensor, ...]) -> tuple[bytes, Tensor]:
+    buffer = io.BytesIO()
+    with _quiet():
+        torch.export.save(program, buffer)
+        buffer.seek(0)
+        return buffer.getvalue(), torch.export.load(buffer).module()(*inputs)
+
+
+def _onnx(program: Any, names: list[str], inputs: tuple[Tensor, ...]) -> tuple[bytes, Tensor]:
+    import onnxruntime
+
+    try:
+        with _quiet():
+            made = torch.onnx.export(
+                program, (), dynamo=True, verbose=False, input_names=names, output_names=["output"]
+            )
+            assert made is not None
+            content = made.model_proto.SerializeToString()
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ExportFailed(
+            f"this model cannot be written as ONNX: {_first(error)}; try --format torch-export"
+        ) from error
+    given = {i.name: x.cpu().numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)}
+    return content, torch.from_numpy(session.run(None, given)[0])
+
+
+def _need_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"expected onnx, onnxscript and onnxruntime for this format, got none of {error.name}; "
+            "install them: pip install 'innerloop[export]', or take --format torch-export"
+        ) from None
+
+
+def _random(like: Tensor, examples: int) -> Tensor:
+    shape = (examples, *like.shape[1:])
+    if not like.is_floating_point():
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
+    generator = torch.Generator().manual_seed(examples)
+    return torch.rand(shape, generator=generator, dtype=torch.float64).to(like)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters warn at length about packages that are not needed, and about torch's own deprecations."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,89 @@
+"""Learners as plain modules, whose forward is nothing but tensor operations: what exporters take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from innerloop.core import Examples, Meta, Task
+from innerloop.fitted import Fitted, predict_alone
+from innerloop.meta_learner import MetaLearner
+
+
+class Holding(nn.Module):
+    """A module with pytrees of tensors as its own buffers, so that an exported file holds them.
+
+    They belong to the root module: torch.export loses buffers of a submodule that is not called.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._specs: dict[str, Any] = {}
+
+    def hold(self, name: str, tree: Any) -> None:
+        leaves, self._specs[name] = pytree.tree_flatten(tree)
+        for i, leaf in enumerate(leaves):
+            self.register_buffer(f"{name}_{i}", leaf.detach().clone())
+
+    def held(self, name: str) -> Any:
+        spec = self._specs[name]
+        return pytree.tree_unflatten([self.get_buffer(f"{name}_{i}") for i in range(spec.num_leaves)], spec)
+
+
+class Predictor(Holding):
+    """An adapted learner: inputs to class probabilities in the order of ``classes_``, or to values.
+
+    Where the learner's model mixes examples (batch statistics), every input is put beside the support set, alone, as
+    `Fitted.predict` does; then it takes one input.
+
+    Args:
+        fitted: what `MetaLearner.adapt` gave.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        super().__init__()
+        self.hold("meta", tuple(fitted.meta))
+        self.hold("fast", fitted.fast)
+        self.alone = fitted.owner.mixes_examples
+        if self.alone:
+            self.hold("support", fitted.support)
+        self._fitted = [fitted]  # in a list: its module is not a part of this one
+
+    def forward(self, x: Shaped[Tensor, "*examples"]) -> Float[Tensor, "examples outputs"]:
+        fitted, meta, fast = self._fitted[0], Meta(*self.held("meta")), self.held("fast")
+        if self.alone:
+            out = predict_alone(fitted.learner.predict, meta, fast, self.held("support"), x, False)
+        else:
+            out = fitted.learner.predict(meta, fast, x)
+        return out if fitted.classes_ is None else fitted.probabilities(out)
+
+
+class OneLook(Holding):
+    """A learner that adapts by looking at the support set once: (support x, support y, query x) to class probabilities.
+
+    Args:
+        learner: a trained learner of a metric method.
+        ways: classes of a task; labels are 0 to ``ways - 1``.
+    """
+
+    def __init__(self, learner: MetaLearner, ways: int) -> None:
+        super().__init__()
+        self.hold("meta", tuple(learner.meta()))
+        self.register_buffer("class_ids", torch.arange(ways))
+        self._learner = [learner.learner.in_evaluation()]
+
+    def forward(
+        self,
+        support_x: Shaped[Tensor, "*support"],
+        support_y: Int64[Tensor, " support"],
+        query_x: Shaped[Tensor, "*queries"],
+    ) -> Float[Tensor, "queries ways"]:
+        learner, meta = self._learner[0], Meta(*self.held("meta"))
+        side = Examples(support_x, support_y)
+        task = Task(side, side, class_ids=self.get_buffer("class_ids"))
+        fast = learner.step(meta, learner.init(meta, task), side, 0)
+        return torch.softmax(learner.predict(meta, fast, query_x), -1)

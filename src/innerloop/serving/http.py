@@ -1,0 +1,184 @@
+"""The HTTP interface: POST /adapt and POST /predict, JSON in and out; its OpenAPI document is at /openapi.json."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from innerloop.errors import InnerloopError, InputError
+from innerloop.serving.service import Busy, Gone, Service
+
+
+class Inputs(BaseModel):
+    """Either rows of numbers or pictures."""
+
+    model_config = ConfigDict(extra="forbid")
+    x: list[Any] | None = Field(None, description="inputs as (nested) lists of numbers, one entry an input")
+    pictures: list[str] | None = Field(None, description="picture files (PNG, JPEG, ...) in base64, one entry an input")
+    invert: bool = Field(False, description="take dark for ink, for black drawings on white")
+
+
+class AdaptRequest(Inputs):
+    """The support set of a new task."""
+
+    y: list[str | int | float | list[float]] = Field(
+        description="a class name, a number or several numbers for each input"
+    )
+
+
+class AdaptAnswer(BaseModel):
+    task: str = Field(description="the key of what was adapted; whoever has it can predict with it")
+    classes: list[str | int | float] | None = Field(description="the class names, in the order of probabilities")
+    examples: int
+    seconds: float
+
+
+class PredictRequest(Inputs):
+    """Inputs of a task adapted before."""
+
+    task: str = Field(description="the key that /adapt gave; 'first' for the task file that is served")
+
+
+class PredictAnswer(BaseModel):
+    labels: list[str | int | float] | None = Field(description="the most probable class of each input")
+    confidences: list[float] | None = Field(description="its probability")
+    probabilities: list[list[float]] | None = Field(description="of all classes, for each input")
+    values: list[list[float]] | None = Field(description="predicted numbers, for a regression task")
+
+
+def interface(service: Service) -> FastAPI:
+    """The application around a service; every refusal is ``{"error": "one line"}`` with a status of 400, 404, 413 or 503."""
+    app = FastAPI(
+        title="innerloop",
+        description=f"{service.learner.name}: adapt to a few examples, then predict. "
+        f"An input has shape {service.input_shape}. Limits: {service.limits}.",
+    )
+    app.add_middleware(SizeLimit, most=int(service.limits.megabytes * 1e6))
+
+    @app.exception_handler(InnerloopError)
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        status = 503 if isinstance(error, Busy) else 404 if isinstance(error, Gone) else 400
+        return _error(status, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+        return _error(400, f"{where}: {first['msg']}; see /openapi.json")
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return _error(error.status_code, str(error.detail))
+
+    @app.exception_handler(RecursionError)
+    async def nested(request: Request, error: Exception) -> JSONResponse:
+        return _error(400, "the body is nested too deeply; send flat lists")
+
+    # Plain functions: they run in threads of their own, so one request's work does not hold up another's connection.
+    @app.post("/adapt", summary="Adapt to a new task", response_model=AdaptAnswer)
+    def adapt(request: AdaptRequest) -> AdaptAnswer:
+        x = _inputs(service, request)
+        if len(x) != len(request.y):
+            raise InputError(f"expected one y for each input, got {len(x)} inputs and {len(request.y)} targets")
+        key, fitted, seconds = service.adapt(x, _targets(service, request.y))
+        return AdaptAnswer(task=key, classes=fitted.classes_, examples=len(x), seconds=seconds)
+
+    @app.post("/predict", summary="Predict with an adapted task", response_model=PredictAnswer)
+    def predict(request: PredictRequest) -> PredictAnswer:
+        service.task(request.task)  # an unknown key is said before any picture is decoded
+        fitted, found = service.predict(request.task, _inputs(service, request))
+        if fitted.classes_ is None:
+            return PredictAnswer(labels=None, confidences=None, probabilities=None, values=found.tolist())
+        best = found.argmax(1)
+        return PredictAnswer(
+            labels=[fitted.classes_[i] for i in best],
+            confidences=[float(row[i]) for row, i in zip(found, best, strict=True)],
+            probabilities=found.tolist(),
+            values=None,
+        )
+
+    return app
+
+
+def _inputs(service: Service, request: Inputs) -> list[Any]:
+    if (request.x is None) == (request.pictures is None):
+        raise InputError("expected either x or pictures, got both or neither; send one of them")
+    if request.x is not None:
+        found: list[Any] = request.x
+    else:
+        assert request.pictures is not None
+        most = max(service.limits.examples, service.limits.inputs)
+        if len(request.pictures) > most:
+            raise InputError(f"expected at most {most} pictures in a request, got {len(request.pictures)}; send fewer")
+        found = [service.picture(_decoded(text), request.invert) for text in request.pictures]
+    if not found:
+        raise InputError("expected at least one input, got none; send some")
+    return found
+
+
+def _decoded(text: str) -> bytes:
+    if text.startswith("data:"):  # as a browser's canvas gives it
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError("pictures expected files in base64, got text that is none; encode their bytes") from None
+
+
+def _targets(service: Service, y: list[Any]) -> list[Any]:
+    """Class names of one kind, or numbers."""
+    if not service.classifies:
+        rows = [value if isinstance(value, list) else [value] for value in y]
+        if any(isinstance(v, str) for row in rows for v in row) or len({len(row) for row in rows}) > 1:
+            raise InputError("y expected numbers, equally many for each input, for a regression learner; mend y")
+        return [[float(v) for v in row] for row in rows]
+    if any(isinstance(value, list) for value in y):
+        raise InputError("y expected one class name for each input, got lists; send names")
+    return [str(value) for value in y] if len({type(value) for value in y}) > 1 else list(y)
+
+
+def _error(status: int, text: str) -> JSONResponse:
+    return JSONResponse({"error": " ".join(text.split())}, status)
+
+
+class SizeLimit:
+    """Refuses a body above ``most`` bytes, by what it declares and by what arrives."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in ("/adapt", "/predict"):
+            await self.app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.most:
+            await self._refuse(scope, receive, send)
+            return
+        arrived = 0
+
+        async def counted() -> Message:
+            nonlocal arrived
+            message = await receive()
+            arrived += len(message.get("body", b""))
+            if arrived > self.most:
+                raise HTTPException(413, self._text())
+            return message
+
+        await self.app(scope, counted, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _error(413, self._text())(scope, receive, send)
+
+    def _text(self) -> str:
+        return f"expected a body of at most {self.most / 1e6:g} MB, got a larger one; send less at a time"

@@ -1,0 +1,195 @@
+"""What the page and the HTTP interface both do: adapt to a request's examples, keep what was adapted, predict; within limits."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from innerloop.data import picture_decoding
+from innerloop.errors import InnerloopError, InputError
+from innerloop.fitted import Fitted
+from innerloop.meta_learner import MetaLearner
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one request, and all of them together, may ask for.
+
+    Attributes:
+        megabytes: of a request's body.
+        examples: support examples of a task.
+        classes: of a task.
+        inputs: to predict in one request.
+        pixels: of a picture as it comes, width times height.
+        seconds: that a request waits for its turn; one is computed at a time.
+        tasks: kept at once; the one that was longest unused goes first.
+        minutes: that an unused task is kept.
+    """
+
+    megabytes: float = 20.0
+    examples: int = 500
+    classes: int = 100
+    inputs: int = 1000
+    pixels: int = 20_000_000
+    seconds: float = 30.0
+    tasks: int = 200
+    minutes: float = 60.0
+
+
+class Busy(InnerloopError):
+    """Others are being served, for longer than a request waits."""
+
+
+class Gone(InputError):
+    """A task that was never made here, or that was unused for too long."""
+
+
+class Service:
+    """A trained learner that adapts to anybody's task, each of which only the holder of its key can use.
+
+    Args:
+        learner: a trained learner, or one that is adapted already.
+        limits: see `Limits`.
+    """
+
+    def __init__(self, learner: MetaLearner | Fitted, limits: Limits | None = None) -> None:
+        self.learner = learner.owner if isinstance(learner, Fitted) else learner
+        self.limits = limits or Limits()
+        self.first = learner if isinstance(learner, Fitted) else None
+        shape = self.learner.input_shape if self.first is None else tuple(self.first.support.x.shape[1:])
+        if shape is None:
+            raise InputError(
+                "the shape of this learner's inputs is not known; train it with innerloop, or give a task file"
+            )
+        self.input_shape: tuple[int, ...] = shape
+        self._kept: OrderedDict[str, tuple[float, Fitted]] = OrderedDict()
+        self._books = threading.Lock()
+        self._turn = threading.Lock()  # a model is called with one task's weights at a time
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether an input is a picture: (1 or 3 channels, height, width)."""
+        return len(self.input_shape) == 3 and self.input_shape[0] in (1, 3)
+
+    @property
+    def classifies(self) -> bool:
+        objective = self.learner.loss if isinstance(self.learner.loss, str) else self.learner.task_objective
+        return self.first.classes_ is not None if self.first is not None else objective != "mse"
+
+    # ---- adapting and predicting -----------------------------------------------------------------------------------
+    def adapt(self, x: Any, y: Sequence[Any]) -> tuple[str, Fitted, float]:
+        """(key, what was adapted, seconds) for these examples.
+
+        Raises:
+            InputError: too many of something, or what `MetaLearner.adapt` refuses.
+            Busy: no turn within the limit.
+        """
+        self._at_most("examples", len(y), self.limits.examples)
+        if len(y) == 0:
+            raise InputError("expected at least one example, got none; add some")
+        if self.classifies:
+            self._at_most("classes", len(set(y)), self.limits.classes)
+        with self._in_turn():
+            start = time.perf_counter()
+            fitted = self.learner.adapt(self.inputs(x), list(y))
+            seconds = time.perf_counter() - start
+        return self._keep(fitted), fitted, seconds
+
+    def predict(self, key: str, x: Any) -> tuple[Fitted, Float[np.ndarray, "inputs columns"]]:
+        """What was adapted under this key, and its class probabilities, or values, for the inputs.
+
+        Raises:
+            Gone: an unknown key.
+            InputError: too many inputs, or such as do not fit.
+            Busy: no turn within the limit.
+        """
+        fitted = self.task(key)
+        self._at_most("inputs", len(x), self.limits.inputs)
+        given = self.inputs(x)
+        with self._in_turn():
+            found = fitted.predict(given) if fitted.classes_ is None else fitted.predict_proba(given)
+        return fitted, np.asarray(found).reshape(len(given), -1)
+
+    def inputs(self, x: Any) -> Float[np.ndarray, "*shape"]:
+        """Nested numbers as an array of inputs in the learner's shape; flat rows of as many numbers are reshaped."""
+        try:
+            values = np.asarray(x, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise InputError(
+                "x expected rows of numbers, all of one length, got something else; mend the rows"
+            ) from None
+        if values.ndim == 2 and values.shape[1:] != self.input_shape and values.shape[1] == np.prod(self.input_shape):
+            values = values.reshape(len(values), *self.input_shape)
+        if values.shape[1:] != self.input_shape:
+            raise InputError(
+                f"x expected inputs of shape {self.input_shape}, got {tuple(values.shape[1:])}; give one row an input"
+            )
+        return values
+
+    def picture(self, content: bytes, invert: bool = False) -> Float[np.ndarray, "channels height width"]:
+        """A picture file's bytes as the learner takes them.
+
+        Raises:
+            InputError: no picture, a damaged or too large one, or a learner of other inputs.
+        """
+        if not self.takes_pictures:
+            raise InputError(
+                f"expected rows of numbers for a learner of inputs {self.input_shape}, got a picture; use x"
+            )
+        try:
+            picture = picture_decoding.opened(content, self.limits.pixels)
+        except picture_decoding.Unreadable as error:
+            raise InputError(f"expected a picture, got a file that is {error}; send another") from error
+        return picture_decoding.as_floats(picture_decoding.pixels(picture, self.input_shape, invert))
+
+    # ---- what is kept ----------------------------------------------------------------------------------------------
+    def task(self, key: str) -> Fitted:
+        """What was adapted under this key; the task file that is served has the key "first"."""
+        if key == "first" and self.first is not None:
+            return self.first
+        with self._books:
+            self._forget()
+            if key not in self._kept:
+                raise Gone(
+                    "expected the key of a task adapted here, got an unknown one or one unused for long; adapt again"
+                )
+            fitted = self._kept.pop(key)[1]
+            self._kept[key] = (time.monotonic(), fitted)
+            return fitted
+
+    def _keep(self, fitted: Fitted) -> str:
+        key = secrets.token_urlsafe(16)  # 128 bits: nobody guesses another's
+        with self._books:
+            self._forget()
+            while len(self._kept) >= self.limits.tasks:
+                self._kept.popitem(last=False)
+            self._kept[key] = (time.monotonic(), fitted)
+        return key
+
+    def _forget(self) -> None:
+        oldest = time.monotonic() - 60 * self.limits.minutes
+        for key in [k for k, (used, _) in self._kept.items() if used < oldest]:
+            del self._kept[key]
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=self.limits.seconds):
+            raise Busy(f"others are being served for more than {self.limits.seconds:g} s; try again")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @staticmethod
+    def _at_most(what: str, got: int, most: int) -> None:
+        if got > most:
+            raise InputError(f"expected at most {most} {what} in a request, got {got}; send fewer")
