@@ -26,7 +26,8 @@ from innerloop.training.fit import fit
 _FILE = "multitask_tabular/parkinsons_updrs.data.gz"
 _QUERIES, _TEST_TASKS, _VALID_TASKS = 30, 600, 200
 _STRENGTHS = (0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-_STEPS = 2000
+_STEPS = 1000
+_OURS = "meta_sgd, a linear model with a learned rate for each column"
 
 
 def run_5_visits() -> list[dict[str, Any]]:
@@ -51,35 +52,38 @@ def run(visits: int, steps: int = _STEPS, test_tasks: int = _TEST_TASKS) -> list
             path,
             target="motor_UPDRS",
             task_column="subject#",
-            ignore=["total_UPDRS"],
-            center_target=centred,
+            ignore=["total_UPDRS", "age", "sex"] if ours else ["total_UPDRS"],
+            center_target=ours,
             shots=visits,
             queries=_QUERIES,
         )
-        for centred in (True, False)
+        for ours in (True, False)
     )
     assert family.train.preprocessing is not None
     points = float(family.train.preprocessing["target_std"][0]) ** 2
-    # The same keys: the same visits of the same patients, once centred and once not.
+    # The same keys: the same visits of the same patients. Ours has targets less the mean of the visits, and not the columns
+    # that are constant within a patient, which can tell nothing about such differences; the baselines have all.
     asked, tuned = plain.test.at(0, 0, test_tasks), plain.valid.at(0, 0, _VALID_TASKS)
     torch.manual_seed(0)
-    learner = algorithms.maml(models.mlp(family.train.input_shape[0], 1, hidden=(64, 64)), inner_lr=0.05, inner_steps=5)
+    learner = algorithms.meta_sgd(
+        models.mlp(family.train.input_shape[0], 1, hidden=()), rate_low=0.01, rate_high=0.05, inner_steps=5
+    )
     done = fit(
         learner,
         family,
         steps=steps,
         num_tasks=8,
-        outer_lr=1e-3,
+        outer_lr=3e-3,
         schedule="cosine",
         validate_every=max(1, steps // 8),
         valid_tasks=_VALID_TASKS,
-        clip_norm=10.0,
+        clip_norm=5.0,
         strategy="vmapped",
         quiet=True,
     )
     strength = min(_STRENGTHS, key=lambda s: float(ridge_errors(tuned, s).mean()))
     found = {
-        "maml": meta_errors(learner, family.test.at(0, 0, test_tasks)),
+        _OURS: meta_errors(learner, family.test.at(0, 0, test_tasks)),
         f"ridge per patient, strength {strength:g} chosen on the validation patients": ridge_errors(asked, strength),
         "the mean of the patient's visits": mean_errors(asked),
         **pooled_errors(plain.train.at(1, 0, 150), asked),
@@ -94,7 +98,7 @@ def run(visits: int, steps: int = _STEPS, test_tasks: int = _TEST_TASKS) -> list
                 "ci95": round(ci95, 3),
                 "num_tasks": test_tasks,
                 "transductive": False,
-                "steps": done.steps if name == "maml" else 0,
+                "steps": done.steps if name == _OURS else 0,
             }
         )
     return rows

@@ -107,7 +107,7 @@ def _too_small(sizes: list[int], every: list[TableGroup], family: TaskFamily) ->
 
 
 def _command(path: str | Path, classification: bool, options: Mapping[str, Any]) -> str:
-    words = ["innerloop", "train", "protonet" if classification else "maml", str(path)]
+    words = [*("innerloop train protonet" if classification else "innerloop train maml").split(), str(path)]
     for key, value in options.items():
         if value is None or value is False or value == () or value == []:
             continue
