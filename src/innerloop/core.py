@@ -232,6 +232,7 @@ class BaseLearner(ABC):
     inner_steps: int  # in meta-training
     eval_steps: int  # when adapting to a new task
     any_ways: bool = False  # predictions have one column for each class of the task, however many
+    held: str = ""  # what of the adapting the outer gradient takes as given, where the method says so
     predicts_distribution: bool = False  # `predict_std` and `log_density` have answers
 
     def admit(self, tasks: Task) -> Task:

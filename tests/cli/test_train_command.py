@@ -136,7 +136,7 @@ def test_a_missing_file_is_told_on_one_line(fitted, capsys):
         ("train maml sinusoid --schedule linaer", "did you mean 'linear'?"),
         ("train maml sinusoid --device gpu", "device expected"),
         ("train maml sinusoid --train-ways 3", "unknown flag '--train-ways'"),
-        ("train maml .", "unknown problem '.' (a file or folder of your own"),
+        ("train maml .", "expected pictures in one subfolder a class, or tables"),
         ("train --resume .", "without config.json"),
         ("train --resume nowhere", "got nothing there"),
         ("train --resume . --steps 3000", "a resumed run keeps its settings, got --steps"),

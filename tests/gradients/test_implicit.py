@@ -33,7 +33,7 @@ def flat_gradient(learner, tasks) -> torch.Tensor:
 def test_closed_form(strategy):
     tasks, model = least_squares()
     theta = next(model.parameters()).detach().reshape(-1)
-    learner = il.imaml(model, inner_lr=0.35, inner_steps=100, strength=STRENGTH, cg_steps=3, damping=0.0)
+    learner = il.imaml(model, inner_lr=0.25, inner_steps=200, strength=STRENGTH, cg_steps=3, damping=0.0)
     learner.strategy = strategy
     found = flat_gradient(learner, tasks)
     expected = answers.imaml_gradient(tasks, theta, STRENGTH).mean(0)

@@ -171,6 +171,10 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
             text = f"first{later}: the inner gradients are held constant; no gradient of the outer loss"
             definition = "the query loss with the inner gradients held constant"
             return Claim("first", text, definition, _held_loss(inner, learner.meta(), mean_loss))
+    if inner.held:
+        return Claim(
+            "first", f"first: {inner.held} are held constant, as the method says; no definition to check against"
+        )
     if estimator.order == "second" and isinstance(inner, MetricLearner):
         text = "the gradient of the outer loss; adapting takes no gradients, so there are no second derivatives"
         return Claim("second", text, loss=lambda meta: mean_loss(meta, inner))

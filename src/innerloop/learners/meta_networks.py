@@ -68,6 +68,8 @@ class MetaNetLearner(BaseLearner):
         training: meta-training (statistics recorded, dropout on) or evaluation.
     """
 
+    held = "the loss gradients that fast weights are made from"
+
     model: PureModel
     adapted: tuple[str, ...]
     shapes: tuple[int, int, int]
