@@ -126,6 +126,7 @@ BAD = [
     ({"x": [[0.0] * 16, [1.0]], "y": ["a", "b"]}, 400, "all of one length"),
     ({"x": [["red"] * 16], "y": ["a"]}, 400, "rows of numbers"),
     ({"x": [[0.0] * 16], "y": [[1.0]]}, 400, "one class name"),
+    ({"x": [[0.0] * 16], "y": ["a"]}, 400, "at least two classes"),
     ({"x": [[0.0] * 16] * 9, "y": ["a"] * 9}, 400, "at most 8 examples"),
     ({"x": [[0.0] * 16] * 4, "y": ["a", "b", "c", "d"]}, 400, "at most 3 classes"),
     ({"pictures": ["not base64!"], "y": ["a"]}, 400, "base64"),

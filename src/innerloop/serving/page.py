@@ -166,12 +166,12 @@ def _add(service: Service, shown: Shown, name: str, pictures: list[np.ndarray]) 
     if not name:
         raise InputError("expected a class name, got none; write one above")
     found = shown.with_more(pictures, name)
-    names = found.names
-    found.key, fitted, seconds = service.adapt(np.stack(found.pictures), names)
-    classes = len(fitted.classes_ or [])
-    text = f"Adapted to {len(names)} picture{'s' * (len(names) > 1)} of {classes} class{'es' * (classes > 1)} in {seconds:.2f} s."
-    if classes == 1:
-        text += " Show it a second class."
+    names, classes = found.names, len(set(found.names))
+    text = f"{len(names)} picture{'s' * (len(names) > 1)} of {classes} class{'es' * (classes > 1)}"
+    if classes < 2:
+        return found, found.thumbnails, f"{text}. Show it a second class."
+    found.key, _, seconds = service.adapt(np.stack(found.pictures), names)
+    text = f"Adapted to {text} in {seconds:.2f} s."
     return found, found.thumbnails, text
 
 

@@ -98,9 +98,14 @@ class Service:
             raise InputError("expected at least one example, got none; add some")
         if self.classifies:
             self._at_most("classes", len(set(y)), self.limits.classes)
+        given = self.inputs(x)
+        if not np.isfinite(given).all():
+            raise InputError("x expected finite numbers, got NaN or infinite ones; mend the rows")
+        if self.classifies and len(set(y)) < 2:
+            raise InputError("expected examples of at least two classes, got one; add another class")
         with self._in_turn():
             start = time.perf_counter()
-            fitted = self.learner.adapt(self.inputs(x), list(y))
+            fitted = self.learner.adapt(given, list(y))
             seconds = time.perf_counter() - start
         return self._keep(fitted), fitted, seconds
 
