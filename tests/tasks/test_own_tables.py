@@ -190,7 +190,8 @@ def test_adapting_treats_a_table_as_training_did(folder, ranked):
     assert tasks.support.mask is not None
     sides = [rows[mask] for rows, mask in zip(tasks.support.x, tasks.support.mask, strict=True)]
     close = [float(torch.cdist(rows, torch.as_tensor(x)).amin(1).max()) for rows in sides]
-    assert min(close) < 0.1 < max(close)
+    # The row that is not shown moves the scales: 0.07 to 0.19 from task to task; with columns in another order it is 0.65 and more.
+    assert min(close) < 0.3 < max(close)
 
 
 def test_a_records_columns_are_matched_by_name(patients):
