@@ -65,7 +65,7 @@ DECLARED: dict[str, Declared] = {
         needs_parameters=False,
         order_free=False,
         nuisance=0.3,  # it has to learn to bind a label to an input before the embedding gets any signal
-        training={"steps": 300, "outer_lr": 1e-2, "clip_norm": 2.0},
+        training={"steps": 500, "outer_lr": 1e-2, "clip_norm": 2.0},
         options={"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "whole_sequence": False},
     ),
     "metanet": Declared(
