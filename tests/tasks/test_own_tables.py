@@ -190,7 +190,7 @@ def test_adapting_treats_a_table_as_training_did(folder, ranked):
     assert tasks.support.mask is not None
     sides = [rows[mask] for rows, mask in zip(tasks.support.x, tasks.support.mask, strict=True)]
     close = [float(torch.cdist(rows, torch.as_tensor(x)).amin(1).max()) for rows in sides]
-    # The row that is not shown moves the scales: 0.07 to 0.19 from task to task; with columns in another order it is 0.65 and more.
+    # The row that is not shown moves the scales: 0.07 to 0.19 from task to task; columns in another order are 0.65 and more away.
     assert min(close) < 0.3 < max(close)
 
 
