@@ -119,6 +119,8 @@ def test_names_come_back_as_they_went_in(name):
 
 
 def test_permuted_names_permute_predictions(name):
+    if declared(name).short_of_names:
+        pytest.xfail(declared(name).short_of_names)
     learner, task = trained(name), Clusters("test", 3, 2, 10, 0.2).at(0, 0, 1)
     x, y, query = task.support.x[0], task.support.y[0], task.query.x[0]
     plain = learner.adapt(x, y).predict(query)
