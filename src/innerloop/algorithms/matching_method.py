@@ -51,7 +51,7 @@ def matching(
         order: "drawn": a random order of the support set, a function of the task's key, so labels that come in blocks are
             taken apart; "given": as it comes.
         scale: what cosines are multiplied by before the softmax. 1 is the paper's; then no class of five one-shot classes can
-            have a probability above 0.65, and training is slow.
+            have a probability above 0.65.
         loss: ``loss(logits, y) -> scalar`` on logits (queries, ways), which are log-probabilities, and integer labels, or a name;
             None: cross-entropy.
         batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query

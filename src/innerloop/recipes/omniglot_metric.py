@@ -47,7 +47,7 @@ def _recipe(
 
 
 def _cpu(recipe: Recipe, tasks: Mapping[str, Any], **training: Any) -> Recipe:
-    """About four minutes on one core: a smaller net, smaller tasks, a rate that falls to zero."""
+    """Meant for at most five minutes on one core: a smaller net, smaller tasks, a rate that falls to zero."""
     _, cut = with_cpu(recipe, schedule="cosine", valid_tasks=50, validate_every=200, **training)
     return dataclasses.replace(
         cut,
