@@ -4,6 +4,7 @@ import pytest
 
 from innerloop.cli import options, parts
 from innerloop.cli.listing import registry_of
+from innerloop.cli.main import main
 from innerloop.cli.program import dashed, split
 
 
@@ -51,6 +52,15 @@ def test_every_pair_has_flags_without_a_clash(algorithm, tasks):
     assert len(set(flags)) == len(flags)
     assert {"--steps", "--seed", "--num-tasks"} <= set(flags)
     assert {s.key: len(s.flags) for s in made.sections} == {s.key: len(s.options) for s in made.sections}
+
+
+def test_flags_left_out_stay_so_where_pydantic_is_imported(tmp_path):
+    """cyclopts has pydantic check what it made as soon as anything imported it, and pydantic knows no unset flag."""
+    pytest.importorskip("pydantic")
+    line = (
+        "train protonet glyphs --steps 1 --train-ways 5 --valid-tasks 2 --model conv4 --model-filters 2 --quiet --out"
+    )
+    assert main([*line.split(), str(tmp_path / "run")]) == 0
 
 
 def test_underscores_in_flags_are_dashes_but_not_in_values():

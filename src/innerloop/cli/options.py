@@ -27,6 +27,19 @@ class _Unset:
 
 
 UNSET = _Unset()
+
+
+class _NotValidated:
+    """Beside a field's type: no second check of the field by pydantic, which does not know `UNSET`.
+
+    cyclopts lets pydantic check what it made wherever pydantic happens to be imported (gradio imports it). The
+    hook is pydantic's own, so nothing has to be imported here.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "any"}
+
+
 _ALWAYS_LONG = ("model", "meta_gradient")
 
 
@@ -149,7 +162,8 @@ def options_class(section: Section, group: Any) -> type:
             consume_multiple=True if values.words(option.annotation) is None else None,
             converter=None if is_flag else values.converter(option.annotation),
         )
-        fields.append((name, Annotated[_asked(option.annotation), parameter], dataclasses.field(default=UNSET)))
+        asked = Annotated[_asked(option.annotation), parameter, _NotValidated()]
+        fields.append((name, asked, dataclasses.field(default=UNSET)))
     made = dataclasses.make_dataclass(f"{section.key.title()}Options", fields, kw_only=True, frozen=True)
     made.__module__ = __name__  # cyclopts looks into dataclasses only where they are not of the standard library
     return made
