@@ -49,6 +49,9 @@ class GatedLayer(nn.Module):
 class CausalAttention(nn.Module):
     """One head of attention from each position to itself and those before it, put beside what comes in.
 
+    Questions start out as the keys of their own rows, so that before any training a position attends to what is like it. Drawn
+    apart, the two have to meet first: SNAIL then stays at chance for hundreds of outer steps.
+
     Args:
         channels: of the input.
         keys: size of keys and questions.
@@ -61,6 +64,9 @@ class CausalAttention(nn.Module):
         self.question = nn.Linear(channels, keys)
         self.key = nn.Linear(channels, keys, bias=False)  # a bias would add the same to all scores of a question
         self.value = nn.Linear(channels, values)
+        with torch.no_grad():
+            self.question.weight.copy_(self.key.weight)
+            self.question.bias.zero_()
 
     def forward(self, h: Tensor) -> Tensor:
         """All positions of a sequence, (time, channels) to (time, width)."""

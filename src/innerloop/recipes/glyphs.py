@@ -93,9 +93,9 @@ def recipes() -> list[Recipe]:
         _glyphs(
             "snail",
             {"max_examples": 5, "filters": 32, "keys": (32, 64, 64), "values": (32, 64, 64)},
-            {**_ADAM, "outer_lr": 1e-3, "steps": 1_200},
+            {**_ADAM, "steps": 600, "strategy": "vmapped"},
             {"train_queries": 2},
-            {"outputs": None},
+            embedding,
         ),
         _glyphs(
             "lstm_metalearner",

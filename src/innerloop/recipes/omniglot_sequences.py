@@ -59,12 +59,14 @@ def recipes() -> list[Recipe]:
     """The full settings, and one of each method for a few minutes on one core, with smaller networks."""
     found = [_snail(ways, shots) for ways, shots in _SNAIL]
     short = {"schedule": "cosine", "valid_tasks": 50}
-    snail, cheap = with_cpu(found[0], num_tasks=8, steps=1_800, validate_every=600, **short)
+    snail, cheap = with_cpu(
+        found[0], num_tasks=8, steps=600, outer_lr=3e-3, strategy="vmapped", validate_every=200, **short
+    )
     cheap = dataclasses.replace(
         cheap,
         algorithm_options={**snail.algorithm_options, **_SMALL},
         task_options=_tasks(5, 1, 2),
-        model_options={"outputs": None, "filters": 32},
+        model_options={**snail.model_options, "filters": 32},
     )
     lstm, quick = with_cpu(
         _lstm(),
