@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 	$(BIN)/innerloop demo --out $(DEMO_OUT)
 
 test: $(VENV)/.installed-dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 fuzz: $(VENV)/.installed-dev
 	$(ONE_THREAD) INNERLOOP_FUZZ=10000 $(BIN)/python -m pytest -n 2 --timeout 3600 tests -k fuzzed

@@ -22,8 +22,10 @@ def problem(request):
     return sine_problem(3, 2, (8, 8)) if request.param == "sine" else pictures()
 
 
-# Compiling takes half a minute and is tried by the engine's own tests.
-@pytest.mark.parametrize("name", [name for name in GRADIENT if name != "ours_compiled"])
+# What compiles, or tries to ("ours" chooses by itself), takes half a minute; compiling has the engine's own tests.
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] if n in {"ours", "ours_compiled"} else []) for n in GRADIENT]
+)
 def test_same_meta_gradient_as_the_plain_loop_and_the_same_step(name, problem):
     contender = make([name])[0]
     reason = contender.available() or contender.refuses(problem)

@@ -30,6 +30,7 @@ class Declared:
     regression: it takes targets that are no labels.
     any_ways: one learner takes tasks of any number of classes.
     equivariant: permuting the names of the labels permutes predictions exactly.
+    shift_free: a number added to all embeddings changes nothing, so their last bias has no gradient but rounding.
     needs_parameters: the model must have parameters; where not, the method brings networks of its own.
     order_free: the order of the support examples does not matter.
     short_of_names: why the learning test's budget does not teach it that names are arbitrary; a known shortfall.
@@ -47,6 +48,7 @@ class Declared:
     regression: bool = True
     any_ways: bool = False
     equivariant: bool = False
+    shift_free: bool = False
     needs_parameters: bool = True
     order_free: bool = True
     short_of_names: str = ""
@@ -58,9 +60,10 @@ class Declared:
 
 DECLARED: dict[str, Declared] = {
     "reptile": Declared(order_free=False, training={"steps": 100}, options={"inner_lr": 0.02}),
+    "imaml": Declared(options={"inner_steps": 6, "cg_steps": 3, "inner_lr": 0.3, "strength": 0.5}),
     "meta_sgd": Declared(adds_parameters=True, learned_rate=True),
     "mamlpp": Declared(adds_parameters=True, learned_rate=True),
-    "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
+    "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, shift_free=True),
     "mann": Declared(
         short_of_names="500 steps agree on about half of the queries",
         adds_parameters=True,
@@ -109,10 +112,13 @@ DECLARED: dict[str, Declared] = {
         inner_loop=False,
         adds_parameters=True,
         needs_parameters=False,
-        training={"steps": 250, "outer_lr": 0.01},
+        nuisance=0.3,  # as for mann; with 2.0 one initial seed of four stayed at chance, with 0.3 none
+        training={"steps": 250, "outer_lr": 0.005},
         options={"width": 32, "depth": 1},
     ),
-    "siamese": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
+    "siamese": Declared(
+        inner_loop=False, regression=False, any_ways=True, equivariant=True, shift_free=True, adds_parameters=True
+    ),
     "matching": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True),
     "relation": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, adds_parameters=True),
     "r2d2": Declared(adds_parameters=True, inner_loop=False, any_ways=True, equivariant=True),
@@ -136,6 +142,9 @@ _SMALL = {
     "generator_hidden": 3,
     "groups": 2,
     "filters": 6,
+    "width": 16,
+    "depth": 2,
+    "buckets": 20,
     "keys": (4, 4),
     "values": (4, 4),
 }

@@ -198,8 +198,10 @@ def step_bytes(steps, wanted, together=True, pictures=False):
         return peak_bytes(meta_gradient, il.Meta(params, {}, {}), il.Task(side, side))
 
 
-@pytest.mark.parametrize("pictures", [False, True])
-@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(
+    ("together", "pictures"),
+    [(False, True), (True, False), *(pytest.param(x, x, marks=pytest.mark.long) for x in (False, True))],
+)
 def test_a_hundred_steps_need_at_most_twice_the_memory_of_ten(together, pictures):
     ten, hundred = (step_bytes(steps, True, together, pictures) for steps in (10, 100))
     assert hundred <= 2 * ten

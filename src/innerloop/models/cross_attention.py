@@ -31,14 +31,21 @@ def layers(inputs: int, width: int, outputs: int, depth: int) -> nn.Sequential:
 
 
 class CrossAttention(nn.Module):
-    """Multi-head softmax attention in plain matrix products, which have second derivatives everywhere."""
+    """Multi-head softmax attention in plain matrix products, which have second derivatives everywhere.
+
+    Queries start out from the same weights as keys, so that attention begins with what is alike (see `causal_sequence`).
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width < 1 or heads < 1 or width % heads:
             raise ConfigError(f"width expected a multiple of heads, got width={width} and heads={heads}; change one")
         self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
+        self.key = nn.Linear(width, width, bias=False)  # a bias would add the same to all scores of a query
+        with torch.no_grad():
+            self.query.weight.copy_(self.key.weight)
+            self.query.bias.zero_()
 
     def forward(
         self,
