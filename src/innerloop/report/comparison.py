@@ -132,13 +132,13 @@ def _against(
 ) -> None:
     for number, (label, report) in enumerate(comparison.reports.items(), start=1):
         if _finite(comparison, label):
-            axes.errorbar(
-                places[label], report.mean, yerr=report.ci95, fmt=looks[label].marker, color=looks[label].colour
-            )
+            # Intervals are in the first panel; here they would hide each other.
+            axes.plot(places[label], report.mean, looks[label].marker, color=looks[label].colour)
             axes.annotate(
                 str(number), (places[label], report.mean), (5, 4), textcoords="offset points", fontsize=style.SMALL
             )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(0.12)
     style.dress(axes, said, numbers.axis_label(comparison.metric))
 
