@@ -1,12 +1,21 @@
 """`innerloop compare` on a few steps: names and runs, the same tasks for all."""
 
+import functools
+import importlib
 import json
 
 import pytest
 
+from innerloop.cli.listing import registry_of
 from innerloop.cli.main import main
 
 QUICK = ["--steps", "2", "--num-tasks", "12", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def timed_once(monkeypatch):
+    comparing = importlib.import_module("innerloop.evaluation.compare")  # `innerloop.compare` is its function
+    monkeypatch.setattr(comparing, "costs", functools.partial(comparing.costs, rounds=1))
 
 
 def test_methods_and_runs_meet_the_same_tasks(tmp_path, capsys):
@@ -23,12 +32,29 @@ def test_methods_and_runs_meet_the_same_tasks(tmp_path, capsys):
     for pair in found["differences"]:
         assert pair["mean"] == pytest.approx(means[pair["first"]] - means[pair["second"]], abs=1e-6)
     assert json.loads((out / "compare.json").read_text())["results"] == found["results"]
+    assert all(r["adapt_seconds"] > 0 and r["adapt_peak_bytes"] > 0 for r in found["results"].values())
+    best = min(means, key=means.get)
+    assert found["verdict"].startswith(f"{best} has the lowest mean squared error")
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
     for name, steps in (("maml", 2), ("reptile", 2)):
         record = json.loads((out / name / "config.json").read_text())
         assert (record["training"]["steps"], record["tasks"]["options"]["shots"]) == (steps, 6)
     assert main(line) == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_all_leaves_out_what_the_problem_does_not_suit(tmp_path, monkeypatch, capsys):
+    """Two of the methods stand for all of them: one that takes regression, one that does not."""
+    from innerloop.cli import compare as command
+
+    chosen = {name: registry_of("algorithms")[name] for name in ("protonet", "maml")}
+    monkeypatch.setattr(command, "registry_of", lambda kind: chosen if kind == "algorithms" else registry_of(kind))
+    out = tmp_path / "c"
+    assert main(["compare", "all", "sinusoid", *QUICK, "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "protonet is left out: y expected integer labels" in said.err
+    assert "maml has the lowest mean squared error" in said.out and "time to adapt" in said.out
+    assert set(json.loads((out / "compare.json").read_text())["results"]) == {"maml"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from innerloop.cli import output, parts, places, shifts
 from innerloop.cli.evaluate import at_least_one
 from innerloop.cli.listing import registry_of
 from innerloop.cli.program import dashed, run, split
-from innerloop.errors import ConfigError, InputError
+from innerloop.errors import ConfigError, InputError, ShapeError
 
 OWN = (
     dict.fromkeys(["--force", "--quiet", "--json", "--help", "--recompute"], 0)
@@ -37,6 +37,9 @@ OWN = (
 )
 
 
+EVERY = "all"  # in place of ALG,ALG,...: every method; those that the problem does not suit are left out, and named
+
+
 def compare(argv: Sequence[str]) -> int:
     """The flags are the command's own and those of the problem."""
     words = dashed(argv)
@@ -50,11 +53,14 @@ def compare(argv: Sequence[str]) -> int:
     made = parts.parts({"tasks": problem}, OWN)
     names, rest = split(words, {**made.arity(), **OWN}, 2, registry_of("tasks"))
     usage = "compare ALG,ALG,... TASKS [OPTIONS]"
-    return run(" ".join(["compare", *names]), _command(made, labels, problem), rest, usage=usage)
+    every = bool(names) and names[0] == EVERY
+    return run(" ".join(["compare", *names]), _command(made, labels, problem, every), rest, usage=usage)
 
 
 def _labels(text: str) -> list[str]:
-    """Algorithms and run directories, comma-separated; each is known and there only once."""
+    """Algorithms and run directories, comma-separated; each is known and there only once. ``all``: every algorithm."""
+    if text == EVERY:
+        return list(registry_of("algorithms"))
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if len(labels) < 2:
         raise ConfigError(f"expected at least two of ALG,ALG,..., got {text!r}; separate them by commas without spaces")
@@ -66,7 +72,7 @@ def _labels(text: str) -> list[str]:
     return labels
 
 
-def _command(made: parts.Parts, labels: list[str], problem: str | None) -> Any:
+def _command(made: parts.Parts, labels: list[str], problem: str | None, every: bool) -> Any:
     from cyclopts import Parameter
 
     from innerloop.training.config import Strategy, TrainConfig
@@ -78,7 +84,7 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None) -> Any:
         records = {key: given.pop(key, None) for key in made.classes}
         typed = {key: given.pop(key) for key in TRAINING}
         training = {key: value for key, value in typed.items() if value is not None}
-        return _compare(labels, problem, made.merged(records).get("tasks", {}), training=training, **given)
+        return _compare(labels, problem, made.merged(records).get("tasks", {}), every=every, training=training, **given)
 
     default = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
     texts: dict[str, tuple[Any, Any, str]] = {
@@ -117,11 +123,13 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None) -> Any:
     command.__annotations__ = annotations
     command.__doc__ = (
         "Compare methods on the same tasks.\n\nEach is trained with its recommended "
-        "settings for the same number of outer steps; a run directory in place of a name is taken as it is."
+        "settings for the same number of outer steps; a run directory in place of a name is taken as it is. "
+        "ALG may be the one word all: every method that suits TASKS."
     )
     return command
 
 
+_ALL_PAIRS = 5  # with more methods only the differences from the best are printed
 TRAINING = ("steps", "seed", "device", "precision", "strategy", "threads", "chunk_size", "recompute")
 
 
@@ -130,6 +138,7 @@ def _compare(
     problem_name: str,
     task_options: dict[str, Any],
     *,
+    every: bool,
     training: dict[str, Any],
     num_tasks: int,
     shift: str | None,
@@ -149,25 +158,44 @@ def _compare(
     if (out / "compare.json").exists() and not force:
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
     from innerloop import compare as measure
-    from innerloop.assemble import check_device, problem
+    from innerloop import load
+    from innerloop.assemble import assemble, check_device, problem
+    from innerloop.cli.boundary import say
 
     check_device(config.device)
     if shift is not None:
         shifts.check(problem(problem_name, task_options).test, shift)  # before the first method is trained
     learners = {}
     for label in labels:
-        learner = _learner(label, problem_name, model, task_options, training, out, force, quiet or json)
-        learners[Path(label).name if Path(label).is_dir() else label] = learner
+        if Path(label).is_dir():
+            learners[Path(label).name] = load(Path(label))
+            continue
+        try:
+            learner, family = assemble(label, problem_name, model, task_options=task_options, seed=config.seed)
+            learner.check(family.train.at(config.seed, 0, 1))
+        except (ConfigError, InputError, ShapeError) as error:
+            if not every:
+                raise
+            say(f"{label} is left out: {error}")
+            continue
+        learners[label] = _trained(label, learner, family, training, out, force, quiet or json)
+    if not learners:
+        raise ConfigError(f"expected a method that {problem_name} can be learned with, got none; see the lines above")
     test = problem(problem_name, task_options).test
     if shift is not None:
         curves = shifts.measure(learners, test, shift, num_tasks, config.seed)
         shifts.say(curves, {**shifts.write(curves, out, "compare"), "out": str(out)}, json)
         return 0
-    comparison = measure(learners, test, num_tasks=num_tasks, seed=config.seed)
+    from innerloop.report import style
+    from innerloop.report.comparison import comparison_figure
+
+    # One method's divergence must not throw the others' training away: it is shown, and comes last.
+    comparison = measure(learners, test, num_tasks=num_tasks, seed=config.seed, allow_diverged=True, with_costs=True)
     out.mkdir(parents=True, exist_ok=True)
     found = _summary(comparison)
     output.write_json(out / "compare.json", found)
-    plot = _plot(comparison, out / "compare.png")
+    plot = out / "compare.png"
+    plot.write_bytes(style.png(comparison_figure(comparison)))
     if json:
         output.print_json({**found, "out": str(out)})
     else:
@@ -176,25 +204,13 @@ def _compare(
     return 0
 
 
-def _learner(
-    label: str,
-    problem_name: str,
-    model: str | None,
-    task_options: dict[str, Any],
-    training: dict[str, Any],
-    out: Path,
-    force: bool,
-    quiet: bool,
+def _trained(
+    label: str, learner: Any, family: Any, training: dict[str, Any], out: Path, force: bool, quiet: bool
 ) -> Any:
-    """The learner behind a label: loaded from its run, or trained now."""
-    from innerloop import fit, load
-    from innerloop.assemble import assemble
+    """The learner after its training, in a run directory of its own."""
+    from innerloop import fit
     from innerloop.cli.boundary import INTERRUPTED, Stop, say
 
-    if Path(label).is_dir():
-        return load(Path(label))
-    seed = training.get("seed", 0)
-    learner, family = assemble(label, problem_name, model, task_options=task_options, seed=seed)
     if not quiet:
         say(f"training {label}")
     result = fit(
@@ -213,14 +229,23 @@ def _learner(
 
 
 def _summary(comparison: Any) -> dict[str, Any]:
+    from innerloop.report.comparison import verdict
+
     first = next(iter(comparison.reports.values()))
     return {
+        "verdict": verdict(comparison),
         "metric": first.metric,
         "num_tasks": first.num_tasks,
         "seed": first.seed,
         "split": first.split,
         "results": {
-            label: {"mean": r.mean, "ci95": r.ci95, "transductive": r.transductive}
+            label: {
+                "mean": r.mean,
+                "ci95": r.ci95,
+                "transductive": r.transductive,
+                "adapt_seconds": comparison.costs[label].seconds,
+                "adapt_peak_bytes": comparison.costs[label].peak_bytes,
+            }
             for label, r in comparison.reports.items()
         },
         "differences": [
@@ -230,40 +255,28 @@ def _summary(comparison: Any) -> dict[str, Any]:
 
 
 def _print(found: Mapping[str, Any], comparison: Any) -> None:
+    from innerloop.report.comparison import milliseconds, size
+
+    header = [
+        f"{found['num_tasks']} {found['split']} tasks, seed {found['seed']}",
+        found["metric"],
+        "transductive",
+        "time to adapt",
+        "tensors",
+    ]
     rows = []
     for label, result in found["results"].items():
-        rows.append([label, f"{result['mean']:.4f} ± {result['ci95']:.4f}", "yes" if result["transductive"] else "no"])
-    print(
-        output.table(
-            [
-                f"{found['num_tasks']} {found['split']} tasks, seed {found['seed']}",
-                found["metric"],
-                "transductive",
-            ],
-            rows,
-        )
-    )
+        value = f"{result['mean']:.4f} ± {result['ci95']:.4f}"
+        cost = [milliseconds(result["adapt_seconds"]), size(result["adapt_peak_bytes"])]
+        rows.append([label, value, "yes" if result["transductive"] else "no", *cost])
+    print(output.table(header, rows))
     print()
     pairs = []
+    few = len(comparison.reports) <= _ALL_PAIRS
     for d in comparison.differences:
+        if not few and d.first != comparison.best:
+            continue  # 24 methods have 276 pairs; all of them are in compare.json
         clear = math.isfinite(d.mean) and abs(d.mean) > d.ci95
         pairs.append([f"{d.first} - {d.second}", f"{d.mean:+.4f} ± {d.ci95:.4f}", "clear" if clear else "not clear"])
     print(output.table(["difference, same tasks", found["metric"], "95 % interval leaves 0 out"], pairs))
-
-
-def _plot(comparison: Any, path: Path) -> Path:
-    """Means with their 95 % intervals, one line a method."""
-    from innerloop.report import style
-
-    reports = comparison.reports
-    figure = style.new_figure(6.4, 1.1 + 0.45 * len(reports))
-    axes = figure.add_subplot()
-    looks = style.assign(reports)
-    for row, (label, report) in enumerate(reports.items()):
-        axes.errorbar(report.mean, row, xerr=report.ci95, fmt="o", color=looks[label].colour, capsize=3)
-    axes.set_yticks(range(len(reports)), [style.plain(label) for label in reports])
-    axes.set_ylim(len(reports) - 0.5, -0.5)
-    first = next(iter(reports.values()))
-    style.dress(axes, f"{first.metric} on {first.num_tasks} {first.split} tasks, 95 % interval", "")
-    path.write_bytes(style.png(figure))
-    return path
+    print(f"\n{found['verdict']}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 
 from innerloop import losses
 from innerloop.core import Report, TaskDistribution
 from innerloop.errors import ConfigError
+from innerloop.evaluation.costs import Cost, costs
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner import MetaLearner
@@ -30,18 +32,40 @@ class Difference:
     ci95: float
     winner: str | None
 
+    @property
+    def tied(self) -> bool:
+        """Both are finite, and the interval holds 0."""
+        return self.winner is None and math.isfinite(self.mean)
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Reports in order of merit, and all paired differences."""
+    """Reports in order of merit, and all paired differences.
+
+    Attributes:
+        metric: its name.
+        reports: by label, the best first; a learner that diverged on some task, whose mean is not finite, comes last.
+        differences: of all pairs.
+        costs: by label, what adapting to one task takes; empty where it was not measured.
+    """
 
     metric: str
     reports: Mapping[str, Report]
     differences: tuple[Difference, ...]
+    costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
 
     @property
     def best(self) -> str:
         return next(iter(self.reports))
+
+    @property
+    def as_good(self) -> tuple[str, ...]:
+        """The best, and those whose difference from it has an interval that holds 0, in order of merit."""
+        return tuple(
+            label
+            for label in self.reports
+            if label == self.best or any({d.first, d.second} == {self.best, label} and d.tied for d in self.differences)
+        )
 
 
 def compare(
@@ -52,6 +76,8 @@ def compare(
     seed: int = 0,
     curve_steps: int | None = None,
     metric: str | None = None,
+    allow_diverged: bool = False,
+    with_costs: bool = False,
 ) -> Comparison:
     """Evaluate every learner on the same tasks.
 
@@ -61,9 +87,12 @@ def compare(
         num_tasks, seed: as for `evaluate`.
         curve_steps: adaptation curves too.
         metric: as for `evaluate`; None: the problem's first.
+        allow_diverged: learners that diverge on some tasks are shown with the mean as it is, not finite, and come last.
+        with_costs: also measure the time and memory of adapting to one task (`innerloop.evaluation.costs`).
 
     Raises:
         ConfigError: no learner given.
+        DivergedError: as `evaluate`.
     """
     if not isinstance(learners, Mapping):
         raise ConfigError(
@@ -72,21 +101,35 @@ def compare(
     if not learners:
         raise ConfigError("compare expected at least one learner, got none")
     found = {
-        label: evaluate(learner, tasks, num_tasks=num_tasks, seed=seed, curve_steps=curve_steps, metric=metric)
+        label: evaluate(
+            learner,
+            tasks,
+            num_tasks=num_tasks,
+            seed=seed,
+            curve_steps=curve_steps,
+            metric=metric,
+            allow_diverged=allow_diverged,
+        )
         for label, learner in learners.items()
     }
-    return paired(found)
+    spent = costs(learners, tasks, seed=seed) if with_costs else {}
+    return dataclasses.replace(paired(found), costs=spent)
 
 
 def paired(reports: Mapping[str, Report]) -> Comparison:
     """Order reports on the same tasks by merit and take their differences task by task."""
     metric = next(iter(reports.values())).metric
     sign = 1.0 if losses.HIGHER_IS_BETTER[metric] else -1.0
-    ordered = dict(sorted(reports.items(), key=lambda item: -sign * item[1].mean))
+    ordered = dict(sorted(reports.items(), key=lambda item: _rank(sign * item[1].mean)))
     differences = []
     for a, b in itertools.combinations(ordered, 2):
         each = [p - q for p, q in zip(ordered[a].per_task, ordered[b].per_task, strict=True)]
         mean, ci95 = mean_ci95(each)
-        winner = None if abs(mean) <= ci95 else (a if sign * mean > 0 else b)
+        winner = None if not abs(mean) > ci95 else (a if sign * mean > 0 else b)
         differences.append(Difference(a, b, mean, ci95, winner))
     return Comparison(metric, ordered, tuple(differences))
+
+
+def _rank(merit: float) -> tuple[bool, float]:
+    """Sorts what diverged to the end; nan has no order of its own."""
+    return (False, -merit) if math.isfinite(merit) else (True, 0.0)

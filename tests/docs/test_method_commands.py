@@ -1,0 +1,84 @@
+"""The commands on the methods' pages work: each is parsed, made into a method and a problem, and takes one tiny outer step."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+import innerloop
+from innerloop.algorithms import ALGORITHMS
+from innerloop.cli.main import main
+from innerloop.data.class_images import ClassImages
+from innerloop.data.omniglot_archive import Omniglot
+from innerloop.evaluation.costs import Cost
+from innerloop.recipes import RECIPES
+from innerloop.tasks import omniglot_characters
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "methods"
+_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.M | re.S)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The `innerloop` lines of a page's code blocks, as words without the program's name."""
+    lines = "".join(_BLOCK.findall(page.read_text("utf-8"))).splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("innerloop ")]
+
+
+def random_omniglot(size: int) -> Omniglot:
+    """Noise in place of the drawings, which may not be at hand: 11 alphabets, enough for the widest task of a page."""
+    background, evaluation = [(f"B{a}", c) for a in range(8) for c in range(10)], [("E0", c) for c in range(60)]
+    names = tuple(f"{a}/{c:02d}" for a, c in background + evaluation)
+    pictures = torch.randint(0, 256, (len(names), 20, size, size), dtype=torch.uint8)
+    groups = tuple(a for a, _ in background + evaluation)
+    return Omniglot(ClassImages(pictures, names, groups), len(background))
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """One outer step on one task, no validation, two test tasks; everything else as the page says."""
+    fit, compare = innerloop.fit, innerloop.compare
+    fitted = []
+
+    def one_step(learner, family, **settings):
+        fitted.append((learner.name, family.name))
+        return fit(learner, family, **{**settings, "steps": 1, "num_tasks": 1, "validate_every": 0, "quiet": True})
+
+    def two_tasks(learners, tasks, **settings):
+        return compare(learners, tasks, **{**settings, "num_tasks": 2})
+
+    comparing = importlib.import_module("innerloop.evaluation.compare")  # `innerloop.compare` is its function
+    monkeypatch.setattr(comparing, "costs", lambda learners, *_, **__: {label: Cost(1.0, 1) for label in learners})
+    monkeypatch.setattr(innerloop, "fit", one_step, raising=False)
+    monkeypatch.setattr(innerloop, "compare", two_tasks, raising=False)
+    monkeypatch.setattr(omniglot_characters, "load_omniglot", random_omniglot)
+    monkeypatch.chdir(tmp_path)
+    return fitted
+
+
+def test_every_method_has_a_page_with_a_command_for_it():
+    assert {page.stem for page in PAGES.glob("*.md")} == set(ALGORITHMS)
+    for page in PAGES.glob("*.md"):
+        said = [words for words in commands(page) if words[0] in ("train", "compare")]
+        assert any(page.stem in words[1].split(",") for words in said), page.name
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_the_pages_commands_work(name, tiny, capsys):
+    """In the page's order, since a command may go on from a run directory of the one before."""
+    for words in commands(PAGES / f"{name}.md"):
+        kind, before = words[0], len(tiny)
+        if kind == "run":  # minutes to hours: that the recipe is there, and takes the flags that are shown
+            assert words[1] in RECIPES
+            assert main([*words, "--help"]) == 0
+        elif kind == "bench":  # likewise
+            assert main([*words, "--help"]) == 0
+        else:
+            assert main(words) == 0, f"innerloop {shlex.join(words)}: {capsys.readouterr().err}"
+        expected = [(m, words[2]) for m in words[1].split(",")] if kind in ("train", "compare") else []
+        assert tiny[before:] == expected
+        assert kind in ("train", "compare", "doctor", "run", "bench")
