@@ -13,6 +13,7 @@ import gradio as gr
 import numpy as np
 
 from innerloop.errors import InnerloopError, InputError
+from innerloop.serving.canvas import canvas, content
 from innerloop.serving.service import Service
 
 P = ParamSpec("P")
@@ -77,7 +78,7 @@ def _pictures(service: Service) -> None:
             gr.Markdown("### 1. Show it a few classes")
             name = gr.Textbox(label="Class", placeholder="a name", max_lines=1, elem_id="class-name")
             with gr.Tab("Draw"):
-                drawn = _canvas("support-canvas")
+                drawn = canvas("support-canvas")
                 add_drawn = gr.Button("Add this drawing", variant="primary", elem_id="add-drawing")
             with gr.Tab("Pictures"):
                 files = gr.File(
@@ -90,7 +91,7 @@ def _pictures(service: Service) -> None:
         with gr.Column():
             gr.Markdown("### 2. Ask it")
             with gr.Tab("Draw"):
-                asked = _canvas("query-canvas")
+                asked = canvas("query-canvas")
                 ask_drawn = gr.Button("Which class is it?", variant="primary", elem_id="ask-drawing")
             with gr.Tab("Picture"):
                 file = gr.File(label="A picture", file_types=["image"], elem_id="query-file")
@@ -101,7 +102,7 @@ def _pictures(service: Service) -> None:
 
     @_told
     def add_one(shown: Shown, name: str, drawing: Any) -> tuple[Any, ...]:
-        return (*_add(service, shown, name, [_ink(service, drawing)]), None)
+        return (*_add(service, shown, name, [_ink(service, drawing)]), "")
 
     @_told
     def add_many(shown: Shown, name: str, paths: list[str] | None, dark: bool) -> tuple[Any, ...]:
@@ -133,28 +134,13 @@ def _pictures(service: Service) -> None:
     clear.click(start_over, None, [shown, gallery, status, answer], **quiet)
 
 
-def _canvas(identity: str) -> gr.Sketchpad:
-    return gr.Sketchpad(
-        type="pil", show_label=False, canvas_size=(280, 280), fixed_canvas=True, height=380, layers=False, transforms=(),
-        brush=gr.Brush(default_size=14, colors=["#000000"], color_mode="fixed"), elem_id=identity,
-    )  # fmt: skip
-
-
 def _dark(service: Service) -> gr.Checkbox:
     return gr.Checkbox(service.input_shape[0] == 1, label="dark on light paper")
 
 
-def _ink(service: Service, drawing: Any) -> np.ndarray:
+def _ink(service: Service, drawing: str | None) -> np.ndarray:
     """A canvas as the learner takes it: strokes are ink, the paper is nothing."""
-    picture = drawing.get("composite") if isinstance(drawing, dict) else None
-    if picture is None:
-        raise InputError("expected a drawing, got an empty canvas; draw something")
-    from PIL import Image
-
-    paper = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    file = io.BytesIO()
-    Image.alpha_composite(paper, picture.convert("RGBA")).convert("L").save(file, "PNG")
-    found = service.picture(file.getvalue(), invert=service.input_shape[0] == 1)
+    found = service.picture(content(drawing), invert=service.input_shape[0] == 1)
     if found.max() - found.min() < 0.1:
         raise InputError("expected a drawing, got an empty canvas; draw something")
     return found
