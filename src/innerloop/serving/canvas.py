@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from innerloop.errors import InputError
@@ -14,8 +16,8 @@ _TEMPLATE = f"""<canvas width="{_SIDE}" height="{_SIDE}" role="img" aria-label="
 
 _STYLE = """canvas { display: block; width: min(100%, 280px); aspect-ratio: 1; margin: 0 auto; background: #fff;
   border: 1px solid var(--border-color-primary); border-radius: var(--radius-sm); cursor: crosshair; touch-action: none; }
-.wipe { display: block; margin: 6px auto 0; padding: 2px 10px; font-size: var(--text-sm);
-  color: var(--body-text-color-subdued); text-decoration: underline; cursor: pointer; }"""
+.wipe { display: block; margin: 6px auto 0; padding: 2px 10px; font-size: var(--text-sm); font-weight: normal;
+  background: none; border: none; color: var(--body-text-color); text-decoration: underline; cursor: pointer; }"""
 
 # The value is the drawing as a data URL, and empty for an empty canvas; the page empties it once a drawing was taken.
 _SCRIPT = """
@@ -37,7 +39,11 @@ canvas.addEventListener('pointerdown', (event) => {
 canvas.addEventListener('pointermove', (event) => { if (down) line(event); });
 for (const end of ['pointerup', 'pointercancel'])
   canvas.addEventListener(end, () => { if (down) { down = false; props.value = canvas.toDataURL('image/png'); } });
-element.querySelector('.wipe').addEventListener('click', () => { wipe(); props.value = ''; });
+element.querySelector('.wipe').addEventListener('click', () => { wipe(); props.value = ''; lock(false); });
+// What is drawn while a drawing is under way would be wiped with it.
+function lock(yes) { down = false; canvas.style.opacity = yes ? 0.4 : 1; canvas.style.pointerEvents = yes ? 'none' : ''; }
+canvas.addEventListener('taken', () => lock(true));
+canvas.addEventListener('ready', () => lock(false));
 watch('value', () => { if (!props.value) wipe(); });
 wipe();
 """
@@ -46,6 +52,20 @@ wipe();
 def canvas(identity: str) -> gr.HTML:
     """An empty canvas whose value is the text that `content` takes."""
     return gr.HTML("", html_template=_TEMPLATE, css_template=_STYLE, js_on_load=_SCRIPT, elem_id=identity)
+
+
+def locked(button: gr.Button, identity: str) -> None:
+    """The canvas takes no strokes from a click of the button until `unlocked`."""
+    button.click(None, js=_sent(identity, "taken"), api_visibility="private")
+
+
+def unlocked(event: Any, identity: str) -> None:
+    """The canvas takes strokes again when this event of a button is over, well or not."""
+    event.then(None, js=_sent(identity, "ready"), api_visibility="private")
+
+
+def _sent(identity: str, event: str) -> str:
+    return f"() => {{ document.querySelector('#{identity} canvas').dispatchEvent(new Event('{event}')); }}"
 
 
 def content(drawing: str | None) -> bytes:
