@@ -88,7 +88,7 @@ def _pictures(service: Service) -> None:
                 add_files = gr.Button("Add these pictures", variant="primary", elem_id="add-pictures")
             status = gr.Markdown("Nothing shown yet.", elem_id="status")
             gallery = gr.Gallery(
-                show_label=False, columns=4, height="auto", allow_preview=False, buttons=[], elem_id="seen"
+                show_label=False, columns=3, height=220, allow_preview=False, buttons=[], elem_id="seen"
             )
             clear = gr.Button("Start over", elem_id="start-over")
         with gr.Column():
@@ -202,12 +202,16 @@ def _table(service: Service) -> None:
         with gr.Column():
             support = gr.Textbox(f"{header}\n{example}", label="A few rows of the new task", lines=10, elem_id="rows")
         with gr.Column():
-            query = gr.Textbox("", label="New rows", lines=10, elem_id="new-rows")
+            query = gr.Textbox(
+                "", label="New rows", placeholder="one a line; none: your own rows", lines=10, elem_id="new-rows"
+            )
     go = gr.Button("Adapt and predict", variant="primary", elem_id="go")
     status = gr.Markdown("", elem_id="status")
     with gr.Row():
-        table = gr.Dataframe(label="Predictions", elem_id="predictions", interactive=False)
-        curve = gr.Plot(label="What it has learned", visible=width == 1 and not service.classifies, elem_id="curve")
+        with gr.Column(min_width=320):
+            table = gr.Dataframe(label="Predictions", elem_id="predictions", interactive=False)
+        with gr.Column(min_width=320, visible=width == 1 and not service.classifies):
+            curve = gr.Plot(show_label=False, elem_id="curve")
 
     @_told
     def predict(support: str, query: str) -> tuple[Any, str, Any]:
@@ -271,6 +275,6 @@ def _curve(service: Service, key: str, x: list[list[float]], y: list[Any]) -> An
     axes = figure.add_subplot()
     axes.plot(grid, found[:, 0], label="adapted")
     axes.plot(xs, np.asarray(y, dtype=float)[:, 0], "k^", label="your rows")
-    axes.set(xlabel="x", ylabel="y")
+    axes.set(xlabel="x", ylabel="y", title="What it has learned")
     axes.legend()
     return figure
