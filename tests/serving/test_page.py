@@ -105,6 +105,11 @@ def ink(page, canvas: str) -> int:
     return page.evaluate(script, f"#{canvas}")
 
 
+def ready(page) -> None:
+    """Wait until the canvas takes strokes again."""
+    page.wait_for_function("document.querySelector('#support-canvas canvas').style.opacity == 1")
+
+
 def answer(page) -> dict[str, int]:
     """Labels and percentages as they are shown."""
     found = re.findall(r"^(\w+)\n(\d+)%$", page.locator("#answer").inner_text(), re.M)
@@ -121,6 +126,7 @@ def test_drawings_are_learned_and_recognised(browser, tmp_path):
         expect, status = sync_api.expect, page.locator("#status")
         page.click("#add-drawing")  # an empty canvas: one line, nothing added
         expect(page.get_by_text("got an empty canvas")).to_be_visible()
+        ready(page)
         name = page.locator("#class-name input, #class-name textarea")
         said = ["1 picture of 1 class.", "2 pictures of 1 class.", "to 3 pictures of 2 classes", "to 4 pictures of 2"]
         strokes = [("bar", 0.5), ("bar", 0.45), ("dash", 0.5), ("dash", 0.45)]
@@ -130,7 +136,7 @@ def test_drawings_are_learned_and_recognised(browser, tmp_path):
             assert ink(page, "support-canvas") > 500
             page.click("#add-drawing")
             expect(status).to_contain_text(text)
-            page.wait_for_function("document.querySelector('#support-canvas canvas').style.opacity == 1")
+            ready(page)
             assert ink(page, "support-canvas") == 0  # ready for the next
         for label, line in (("bar", [(0.52, 0.2), (0.5, 0.75)]), ("dash", [(0.2, 0.52), (0.75, 0.5)])):
             page.click("#query-canvas .wipe")
