@@ -61,7 +61,8 @@ def locked(button: gr.Button, identity: str) -> None:
 
 def unlocked(event: Any, identity: str) -> None:
     """The canvas takes strokes again when this event of a button is over, well or not."""
-    event.then(None, js=_sent(identity, "ready"), api_visibility="private")
+    for over in (event.success, event.failure):  # gradio's `then` does not come after an error
+        over(None, js=_sent(identity, "ready"), api_visibility="private")
 
 
 def _sent(identity: str, event: str) -> str:
