@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from innerloop.errors import CheckpointError
@@ -68,8 +68,8 @@ class Threshold:
     num_tasks: int
     problem: str
 
-    def knows(self, out: Float[Tensor, "inputs ..."], ways: int) -> Bool[Tensor, " inputs"]:
-        """Which inputs score enough, by a model's outputs for them; ``ways``: classes of the task."""
+    def knows(self, out: Tensor, ways: int) -> Bool[Tensor, " inputs"]:
+        """Which inputs score enough, by a model's outputs (inputs, outputs) for them; ``ways``: classes of the task."""
         return SCORES[self.score](out, ways) >= self.value
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,7 +89,8 @@ class Threshold:
             if not isinstance(version, int) or version > VERSION:
                 raise CheckpointError(f"expected a threshold of version {VERSION}, got {version!r}; upgrade innerloop")
             kinds = {
-                field.name: {"int": int, "float": float, "str": str}[field.type] for field in dataclasses.fields(cls)
+                field.name: {"int": int, "float": float, "str": str}[str(field.type)]
+                for field in dataclasses.fields(cls)
             }
             made = cls(**{name: kinds[name](value) for name, value in found.items()})
             numbers = (made.value, made.keep, made.kept, made.false_accept, made.auroc)

@@ -197,7 +197,7 @@ def read_inputs(
     value: str | Path | Sequence[str | Path],
     shape: Sequence[int] | None,
     preprocessing: Mapping[str, Any] | None = None,
-) -> Float[np.ndarray, examples * shape]:
+) -> Images | Rows:
     """What paths name, as a learner of inputs of ``shape`` takes it.
 
     Args:
