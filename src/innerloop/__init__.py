@@ -31,6 +31,7 @@ _NAMES = {
     "FewShotRegressor": "innerloop.estimators",
     "Fitted": "innerloop.fitted",
     "MetaLearner": "innerloop.meta_learner",
+    "calibrate": "innerloop.evaluation.calibration",
     "check_meta_gradient": "innerloop.doctor",
     "compare": "innerloop.evaluation.compare",
     "evaluate": "innerloop.evaluation.evaluate",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from innerloop.doctor import check_meta_gradient as check_meta_gradient
     from innerloop.estimators import FewShotClassifier as FewShotClassifier
     from innerloop.estimators import FewShotRegressor as FewShotRegressor
+    from innerloop.evaluation.calibration import calibrate as calibrate
     from innerloop.evaluation.compare import compare as compare
     from innerloop.evaluation.evaluate import evaluate as evaluate
     from innerloop.fitted import Fitted as Fitted

@@ -20,6 +20,7 @@ from innerloop.meta_learner import MetaLearner
 from innerloop.registry import load as load_named
 from innerloop.training.checkpoint import RunDirectory, load_weights
 from innerloop.training.files import load_tensors, save_tensors
+from innerloop.unknown_inputs import Threshold
 
 TASK, VERSION = "innerloop-task", 1
 
@@ -110,6 +111,7 @@ def save_fitted(fitted: Fitted, path: Path) -> Path:
         "classes": fitted.classes_,
         "task_objective": fitted.objective if isinstance(fitted.objective, str) else None,
         "preprocessing": fitted.preprocessing,
+        **({} if fitted.threshold is None else {"threshold": fitted.threshold.to_dict()}),
         "step": getattr(fitted.fast, "step", None),
         "mixes_examples": owner.mixes_examples,
         "needs_loop": list(owner.engine.needs_loop),
@@ -158,10 +160,11 @@ def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitt
         if header["step"] is not None:
             fast = dataclasses.replace(fast, step=int(header["step"]))
         classes, task_objective = header["classes"], header["task_objective"]
+        limit = None if header.get("threshold") is None else Threshold.from_dict(header["threshold"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({error})") from None
     meta = type(meta)(*({n: v.detach().clone() for n, v in part.items()} for part in meta))
-    return Fitted(owner, learner, meta, fast, support, classes, task_objective, owner.preprocessing)
+    return Fitted(owner, learner, meta, fast, support, classes, task_objective, owner.preprocessing, limit)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -123,6 +123,7 @@ class TaskDistribution(ABC):
     output_size: int = 0
     num_classes: int | None = None
     preprocessing: Mapping[str, Any] | None = None  # how a user's files become inputs; JSON values, kept with the run
+    scaled_by_support: bool = False  # a task's inputs are scaled by its own support set
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @abstractmethod
@@ -169,6 +170,16 @@ class TaskDistribution(ABC):
             step += block
             numbers = sum(v.numel() for v in _pytree.tree_leaves(drawn)) // block
             block = max(1, min(64, _BLOCK_NUMBERS // max(numbers, 1)))
+
+    def resized(self, ways: int, shots: int, queries: int) -> TaskDistribution:
+        """This split with tasks of other sizes; regression has no ``ways``.
+
+        Raises:
+            InputError: more than the split has.
+            ConfigError: tasks of fixed sizes.
+        """
+        del ways, shots, queries
+        raise ConfigError(f"{self.name} expected tasks whose sizes can be chosen, got such of fixed sizes")
 
     def collect(self, task: Task, predict: Callable[[Tensor], Tensor], noise: Tensor | None, i: int) -> Examples:
         """What the learner sees at inner step ``i``: the support set here; RL draws trajectories, streams the next piece."""

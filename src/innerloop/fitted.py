@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from innerloop import labels, losses
 from innerloop.boundary import as_tensor, check_finite
 from innerloop.core import BaseLearner, Examples, Meta
 from innerloop.data.support_files import is_path, read_inputs
+from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
 from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
+from innerloop.unknown_inputs import Threshold, class_probabilities
 
 if TYPE_CHECKING:
     from innerloop.meta_learner import MetaLearner
@@ -32,6 +35,8 @@ class Fitted:
         owner: the learner that was adapted.
         preprocessing: how files become this task's inputs, as the learner's training data did; None: they are plain numbers.
         classes_: class names in the order of ``predict_proba``'s columns; None for regression.
+        threshold: how sure a prediction has to be for the input to be of one of the classes; None: not known
+            (`innerloop.calibrate` measures it).
     """
 
     owner: MetaLearner
@@ -42,6 +47,7 @@ class Fitted:
     classes_: list[Any] | None
     objective: str | None = None
     preprocessing: dict[str, Any] | None = None
+    threshold: Threshold | None = None
 
     def outputs(self, x: Any, transductive: bool = False) -> Tensor:
         """The model's raw outputs, (examples, outputs)."""
@@ -50,7 +56,7 @@ class Fitted:
     def _asked(self, question: Callable[..., Tensor], x: Any, transductive: bool) -> Tensor:
         """The answer of `BaseLearner.predict` or `BaseLearner.predict_std` for inputs that were checked."""
         if is_path(x):
-            x = read_inputs(x, self.support.x.shape[1:])
+            x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)
         tx = as_tensor(x, "x").to(self.owner.device)
         expected = self.support.x.shape[1:]
         if tx.ndim == 0 or tx.shape[1:] != expected:
@@ -73,14 +79,28 @@ class Fitted:
             raise DivergedError("the prediction is not finite; adapt with fewer steps, or with a lower inner rate")
         return out
 
-    def predict(self, x: Any, transductive: bool = False) -> Any:
-        """Class names, or regression values (examples, outputs). Arrays (or paths of pictures) in, arrays out; a tensor in,
-        a tensor out."""
+    def predict(self, x: Any, transductive: bool = False, unknown: str | int | None = None) -> Any:
+        """Class names, or regression values (examples, outputs). Arrays (or paths) in, arrays out; a tensor in, a tensor out.
+
+        Args:
+            x: inputs as the support set's were; or paths of pictures, or of a table that is read as the training tables were
+                (values are then in the table's units).
+            transductive: as the method's published protocol, see above.
+            unknown: what to call inputs that are probably of none of the classes, such as "unknown" or -1; a text where the
+                classes are texts, an integer where they are integers. None: each input gets one of the classes.
+
+        Raises:
+            ConfigError: ``unknown`` for regression, of another kind than the classes or the name of one, or where no threshold
+                is known.
+        """
+        if unknown is not None:
+            self._check_unknown(unknown)
         out = self.outputs(x, transductive)
         if self.classes_ is None:
-            return self._as_given(out, x)
+            return self._in_units(out, x)
         chosen = self.probabilities(out).argmax(-1).cpu()
-        names = [self.classes_[i] for i in chosen.tolist()]
+        known = [True] * len(chosen) if unknown is None else self.knows(out).tolist()
+        names = [self.classes_[i] if sure else unknown for i, sure in zip(chosen.tolist(), known, strict=True)]
         if isinstance(x, Tensor) and not isinstance(names[0], str):
             return torch.tensor(names)
         import numpy as np
@@ -93,7 +113,7 @@ class Fitted:
         Raises:
             ConfigError: a method that predicts values alone, or a classification task.
         """
-        return self._as_given(self._asked(self.learner.predict_std, x, transductive), x)
+        return self._in_units(self._asked(self.learner.predict_std, x, transductive), x, spread=True)
 
     def predict_proba(self, x: Any, transductive: bool = False) -> Any:
         """Class probabilities (examples, classes); columns follow ``classes_``."""
@@ -122,11 +142,44 @@ class Fitted:
     def probabilities(self, out: Tensor) -> Tensor:
         """Over the classes that the support set had; a model may have more outputs than that."""
         assert self.classes_ is not None
-        if out.ndim == 1 or out.shape[-1] == 1:
-            positive = torch.sigmoid(out.reshape(-1))
-            both = torch.stack([1 - positive, positive], -1)
-            return both[:, : len(self.classes_)] if len(self.classes_) == 2 else torch.ones_like(both[:, :1])
-        return torch.softmax(out[:, : len(self.classes_)], -1)
+        found = class_probabilities(out, len(self.classes_))
+        return found if found.shape[-1] == len(self.classes_) else torch.ones_like(found[..., :1])
+
+    def knows(self, out: Tensor) -> Bool[Tensor, " examples"]:
+        """Which inputs are probably of one of the classes, by the raw outputs for them (`outputs`).
+
+        Raises:
+            ConfigError: a regression task, or no threshold is known.
+        """
+        if self.classes_ is None:
+            raise ConfigError("unknown inputs expected a classification task, got regression; leave them out")
+        if self.threshold is None:
+            raise ConfigError(
+                "expected a task with a threshold for unknown inputs, got none; measure it: il.calibrate(fitted, tasks.valid), "
+                "or innerloop adapt again"
+            )
+        return self.threshold.knows(out, len(self.classes_)).cpu()
+
+    def _check_unknown(self, name: str | int) -> None:
+        self.knows(torch.zeros(0, 2))
+        assert self.classes_ is not None
+        if name in self.classes_:
+            raise ConfigError(
+                f"unknown expected a label that is no class, got {name!r}; give another or rename the class"
+            )
+        if isinstance(name, str) != isinstance(self.classes_[0], str):
+            kind = "a text" if isinstance(self.classes_[0], str) else "an integer"
+            raise ConfigError(f"unknown expected {kind} as the classes are, got {name!r}; give another")
+
+    def _in_units(self, value: Tensor, x: Any, spread: bool = False) -> Any:
+        """Regression values, or their spread, as the targets were given: for a table's path in the table's units."""
+        found = self._as_given(value, x)
+        if not (is_path(x) and is_record_of_tables(self.preprocessing)):
+            return found
+        assert self.preprocessing is not None
+        record = TablePreprocessing.from_dict(self.preprocessing)
+        found = found.reshape(len(found), -1)
+        return record.original(found) - (record.original(0 * found) if spread else 0)
 
     def _as_given(self, value: Tensor, x: Any) -> Any:
         return value if isinstance(x, Tensor) else value.cpu().numpy()

@@ -12,7 +12,11 @@ from innerloop.errors import InputError
 
 
 def encode(y: Any) -> tuple[list[Any], Tensor]:
-    """(sorted class names, label numbers 0..n-1) of integers, booleans or strings."""
+    """(sorted class names, label numbers 0..n-1) of integers, booleans or strings.
+
+    Raises:
+        InputError: labels with more than one axis, or one class only: there would be nothing to tell apart.
+    """
     values = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     if values.ndim != 1:
         raise InputError(f"class labels expected shape (examples,), got {values.shape}")
@@ -21,6 +25,10 @@ def encode(y: Any) -> tuple[list[Any], Tensor]:
         if values.dtype.kind not in "biuUS":
             values = np.asarray([str(v) for v in values.tolist()])
     classes, numbers = np.unique(values, return_inverse=True)
+    if len(classes) == 1:
+        raise InputError(
+            f"expected examples of at least two classes, got one ({classes[0].item()!r}); add examples of another class"
+        )
     return [c.item() for c in classes], torch.as_tensor(numbers.reshape(-1).astype(np.int64))
 
 

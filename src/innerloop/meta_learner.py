@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from innerloop import keys, labels, losses
 from innerloop.boundary import as_tensor, check_task, expect_finite
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, OuterGradient, Task
-from innerloop.data.support_files import is_path, read_classes, read_inputs
+from innerloop.data.support_files import inverts, is_path, read_classes, read_inputs
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import CompileFailed
 from innerloop.engine.plan import fastest
@@ -318,9 +318,9 @@ class MetaLearner(nn.Module):
                     raise InputError(
                         "the shape of this learner's inputs is not known, so pictures cannot be read; give tensors"
                     )
-                x, y = read_classes(Path(x), self.input_shape)
+                x, y = read_classes(Path(x), self.input_shape, inverts(self.preprocessing))
             else:
-                x = read_inputs(x, self.input_shape)
+                x = read_inputs(x, self.input_shape, self.preprocessing)
         if y is None:
             raise InputError(
                 "adapt expected targets y with x, got none; only a folder of class folders has its own labels"

@@ -53,3 +53,34 @@ def test_what_cannot_be_read(learner, folder, tmp_path):
         learner.adapt(np.zeros((2, 1, 8, 8), np.float32))
     with pytest.raises(il.InputError, match="not known"):
         il.maml(il.models.mlp((1, 8, 8), 2)).adapt(folder)
+    with pytest.raises(il.InputError, match=r"one subfolder of pictures a class, got a file at .*0\.png"):
+        learner.adapt(folder / "lower" / "0.png")
+    with pytest.raises(il.InputError, match=r"one subfolder of pictures a class, got nothing at .*none"):
+        learner.adapt(tmp_path / "none")
+
+
+@pytest.mark.parametrize("make", [il.maml, il.protonet])
+def test_one_class_is_refused_in_one_line(make, folder):
+    learner = make(il.models.mlp((1, 8, 8), 2))
+    learner.input_shape = (1, 8, 8)
+    with pytest.raises(
+        il.InputError, match=r"^expected examples of at least two classes, got one \('a'\); add examples of"
+    ):
+        learner.adapt(np.zeros((3, 1, 8, 8), np.float32), ["a", "a", "a"])
+    for file in (folder / "upper").iterdir():
+        file.unlink()
+    (folder / "upper").rmdir()
+    with pytest.raises(il.InputError, match=r"at least two classes, got one \('lower'\)"):
+        learner.adapt(folder)
+
+
+def test_a_table_of_plain_numbers(tmp_path):
+    fitted = il.protonet(il.models.mlp(2, 3)).adapt(np.array([[0.0, 0], [1, 1]], np.float32), ["no", "yes"])
+    (tmp_path / "new.csv").write_text("a,b\n0,0.1\n1,0.9\n")
+    expected = fitted.predict_proba(np.array([[0, 0.1], [1, 0.9]], np.float32))
+    assert np.array_equal(fitted.predict_proba(tmp_path / "new.csv"), expected)
+    (tmp_path / "wide.csv").write_text("a,b,c\n0,0.1,1\n")
+    with pytest.raises(il.ShapeError, match=r"expected shape \(examples, 2\) .*, got \(1, 3\)"):
+        fitted.predict(str(tmp_path / "wide.csv"))
+    with pytest.raises(il.InputError, match=r"expected a table at .*none.csv, found no file there"):
+        fitted.predict(tmp_path / "none.csv")

@@ -54,6 +54,10 @@ def test_regression_from_a_table_to_predictions_in_its_units(regression, tmp_pat
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(inputs.read_bytes())))
     assert main(["predict", str(task), "-", "--out", str(tmp_path / "q.csv")]) == 0
     assert (tmp_path / "q.csv").read_text() == out.read_text()
+    fitted = il.load(task)  # from Python a table's path gives the table's units too
+    assert np.allclose(fitted.predict(inputs)[:, 0], values, rtol=1e-6)
+    with pytest.raises(il.InputError, match="expected one table for a learner of tables, got 2 paths"):
+        fitted.predict([inputs, inputs])
     capsys.readouterr()
     inputs.write_text("colour\nred\n")
     assert main(["predict", str(task), str(inputs), "--out", str(tmp_path / "r.csv")]) == 2

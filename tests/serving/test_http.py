@@ -177,3 +177,28 @@ JSON = st.recursive(
 def test_no_body_brings_it_down(client, body, path):
     answer = client.post(path, content=json.dumps(body).encode(), headers=JSON_BODY)
     assert answer.status_code in (200, 400, 404, 413), answer.text
+
+
+def test_a_task_file_with_a_threshold_knows_what_it_does_not_know(pictures):
+    import dataclasses
+
+    from innerloop.data.support_files import preprocessing_of
+    from innerloop.unknown_inputs import Threshold
+
+    limit = Threshold("max_probability", 0.9999, 0.95, 0.95, 0.1, 0.9, 2, 1, 50, "glyphs")
+    x = np.stack([np.zeros((1, 4, 4)), np.ones((1, 4, 4))]).astype(np.float32)
+    fitted = dataclasses.replace(pictures.learner.adapt(x, ["dark", "light"]), threshold=limit)
+    client = TestClient(interface(Service(fitted, LIMITS)), raise_server_exceptions=False)
+    ask = {"task": "first", "x": [[0.5] * 16]}
+    assert client.post("/predict", json=ask).json()["labels"][0] in ("dark", "light")
+    assert client.post("/predict", json={**ask, "unknown": True}).json()["labels"] == ["unknown"]
+    task = client.post("/adapt", json={"x": x.reshape(2, 16).tolist(), "y": ["a", "b"]}).json()["task"]
+    answer = client.post("/predict", json={**ask, "task": task, "unknown": True})
+    assert answer.status_code == 400 and "expected a task with a threshold" in answer.json()["error"]
+    inverted = dataclasses.replace(fitted, preprocessing=preprocessing_of(True))
+    client = TestClient(interface(Service(inverted, LIMITS)), raise_server_exceptions=False)
+    found = [
+        client.post("/predict", json={"task": "first", "pictures": [png(0)], **more}).json()["labels"][0]
+        for more in ({}, {"invert": False})
+    ]
+    assert found == ["light", "dark"]

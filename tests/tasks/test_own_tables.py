@@ -249,3 +249,18 @@ def test_a_foreign_record_is_refused(patients, change, says):
 def test_options_that_cannot_work_are_one_sentence(patients, options, says):
     with pytest.raises((ConfigError, InputError), match=says):
         table_family(patients, **options)
+
+
+def test_every_ending_that_the_reader_knows_is_a_problem(tmp_path):
+    from innerloop.data.tables import SUFFIXES
+    from innerloop.tasks import own_data
+
+    assert {".tab", ".pq", ".tab.gz", ".tsv.xz"} <= set(SUFFIXES)
+    for suffix in SUFFIXES:
+        assert own_data.looks_like_path(f"visits{suffix}")
+        (tmp_path / f"one{suffix}").write_bytes(b"")
+        assert own_data.holds(tmp_path / f"one{suffix}") == "tables"
+        (tmp_path / suffix).mkdir()
+        (tmp_path / suffix / f"one{suffix}").write_bytes(b"")
+        assert own_data.holds(tmp_path / suffix) == "tables"
+    assert not own_data.looks_like_path("tables")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import places, program, table_task
+from innerloop.cli import places, prediction_rows, program, table_task, trust
 from innerloop.errors import ConfigError, InputError, ShapeError
 
 
@@ -28,10 +29,12 @@ def _adapt(
     out: Path,
     target: str | None = None,
     steps: int | None = None,
-    invert: bool = False,
+    invert: bool | None = None,
+    valid_tasks: int = 100,
+    keep: float = 0.95,
     force: bool = False,
 ) -> int:
-    """Adapt a trained run to one new task and write it as a file.
+    """Adapt a trained run to one new task and write it as a file; and say how far it may be trusted.
 
     Args:
         run: a run directory of `innerloop train`.
@@ -41,11 +44,16 @@ def _adapt(
         target: the table's column to learn; left out: the one of the training tables.
         steps: inner steps; left out: the method's.
         invert: take dark for ink (for black drawings on white, where the learner was trained on Omniglot or
-            glyphs).
+            glyphs); left out: as the training pictures were read. The task file remembers it.
+        valid_tasks: on how many of the run's validation tasks, as near as they come to yours in classes and examples, the
+            expected accuracy and the threshold for unknown inputs are measured; 0: nothing is measured.
+        keep: the share of inputs of known classes that the threshold for unknown inputs keeps.
         force: overwrite an existing task file.
     """
     from innerloop.data import support_files
+    from innerloop.data.table_preprocessing import is_record_of_tables
 
+    trust.check_flags(valid_tasks, keep)
     program.existing_folder(run, "a run directory", "see the folders that `innerloop train` made")
     if not support.exists():
         raise InputError(
@@ -55,45 +63,65 @@ def _adapt(
     from innerloop.training.run_config import read_run_config
 
     record = read_run_config(run)
-    if table_task.is_for_tables(record.get("preprocessing")):
+    if is_record_of_tables(record.get("preprocessing")):
         from innerloop import load
 
-        fitted, x, y = table_task.adapted(load(run), support, target, steps)
-        return _written(fitted, x, y, out)
-    table = None if support.is_dir() else support_files.read_table(support)
-    if table is not None and target is None:
-        last = table.columns[-1]
-        raise ConfigError(f"expected --target with a CSV table, got none; for example --target {last!r}")
-    if table is not None and target is not None:
-        support_files.column(table, target)
-    from innerloop import load
-    from innerloop.assemble import problem
-
-    split = problem(record["tasks"]["name"], record["tasks"].get("options")).train
-    learner: Any = load(run)
-    if table is None:
-        x, y = support_files.read_classes(support, split.input_shape, invert)
+        fitted, x, y, recognises = table_task.adapted(load(run), support, target, steps)
     else:
-        assert target is not None
-        x, y = support_files.read_support_table(support, target, split.objective != "mse")
-        width = tuple(split.input_shape)
-        if (x.shape[1],) != width:
-            raise ShapeError(
-                f"{support} expected features of shape {width}, got {x.shape[1]} columns beside {target!r}"
-            )
-    return _written(learner.adapt(x, y, steps=steps), x, y, out)
-
-
-def _written(fitted: Any, x: Any, y: Any, out: Path) -> int:
-    """Write the task file and say what is in it."""
+        table = None if support.is_dir() else support_files.read_table(support)
+        if table is not None and target is None:
+            last = table.columns[-1]
+            raise ConfigError(f"expected --target with a CSV table, got none; for example --target {last!r}")
+        if table is not None and target is not None:
+            support_files.column(table, target)
+        fitted, x, y, recognises = _adapted(run, support, target, steps, invert)
+    lines: list[str] = []
+    if valid_tasks:
+        fitted, lines = trust.measured(fitted, y, recognises, record, steps, valid_tasks, keep)
     with places.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         fitted.save(out)
     what = "regression" if fitted.classes_ is None else f"{len(fitted.classes_)} classes"
     print(f"adapted to {len(x)} examples ({what}); {fitted.score(x, y):.4f} {_metric(fitted)} on them")
+    for line in lines:
+        print(line)
     print(f"task file: {out}")
-    print(f"next: innerloop predict {out} INPUTS --out predictions.csv")
+    unknown = " --unknown" if fitted.threshold is not None else ""
+    print(f"next: innerloop predict {out} INPUTS{unknown} --out predictions.csv")
     return 0
+
+
+def _adapted(
+    run: Path, support: Path, target: str | None, steps: int | None, invert: bool | None
+) -> tuple[Any, Any, Any, trust.Recognises]:
+    """(fitted task, inputs, targets, `leave_one_out`'s question) of pictures, or of a table of plain numbers."""
+    from innerloop import load
+    from innerloop.data import support_files
+
+    learner: Any = load(run)
+    if learner.input_shape is None:
+        raise InputError(
+            f"expected a run that knows its inputs' shape, got {str(run)!r}, which does not; train it again"
+        )
+    shape = tuple(learner.input_shape)
+    if support.is_dir():
+        dark = support_files.inverts(learner.preprocessing) if invert is None else invert
+        x, y = support_files.read_classes(support, shape, dark)
+        fitted = learner.adapt(x, y, steps=steps)
+        fitted = dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark))
+    else:
+        assert target is not None
+        x, y = support_files.read_support_table(support, target, learner.task_objective != "mse")
+        if (x.shape[1],) != shape:
+            raise ShapeError(
+                f"{support} expected features of shape {shape}, got {x.shape[1]} columns beside {target!r}"
+            )
+        fitted = learner.adapt(x, y, steps=steps)
+
+    def recognises(others: list[int], i: int) -> bool:
+        return learner.adapt(x[others], [y[j] for j in others], steps=steps).predict(x[i : i + 1])[0] == y[i]
+
+    return fitted, x, y, recognises
 
 
 def _metric(fitted: Any) -> str:
@@ -107,7 +135,8 @@ def _predict(
     *,
     out: Path,
     target: str | None = None,
-    invert: bool = False,
+    unknown: bool = False,
+    invert: bool | None = None,
     force: bool = False,
 ) -> int:
     """Predict with an adapted task; one CSV row an input.
@@ -118,7 +147,8 @@ def _predict(
             input.
         out: the CSV file to write.
         target: a column of the CSV table to leave out.
-        invert: take dark for ink; give it where `adapt` had it.
+        unknown: call inputs "unknown" that are probably of none of the classes, by the task's threshold.
+        invert: take dark for ink; left out: as `adapt` did.
         force: overwrite an existing CSV file.
     """
     if not task.is_file():
@@ -128,13 +158,14 @@ def _predict(
     places.new_file(out, force)
     if inputs == table_task.STANDARD_INPUT:
         with table_task.standard_input() as copied:
-            return _predicted(task, copied, out, target, invert)
-    return _predicted(task, inputs, out, target, invert)
+            return _predicted(task, copied, out, target, unknown, invert)
+    return _predicted(task, inputs, out, target, unknown, invert)
 
 
-def _predicted(task: Path, inputs: Path, out: Path, target: str | None, invert: bool) -> int:
+def _predicted(task: Path, inputs: Path, out: Path, target: str | None, unknown: bool, invert: bool | None) -> int:
     from innerloop import load
     from innerloop.data import support_files
+    from innerloop.data.table_preprocessing import is_record_of_tables
     from innerloop.fitted import Fitted
 
     fitted = load(task)
@@ -142,8 +173,10 @@ def _predicted(task: Path, inputs: Path, out: Path, target: str | None, invert: 
         raise InputError(
             f"expected a task file of `innerloop adapt`, got a run directory at {str(task)!r}; adapt it first"
         )
-    if table_task.is_for_tables(fitted.preprocessing):
-        header, rows = table_task.predictions(fitted, inputs)
+    if unknown and fitted.classes_ is None:
+        raise ConfigError("--unknown expected a classification task, got regression; leave it out")
+    if is_record_of_tables(fitted.preprocessing):
+        header, rows = table_task.predictions(fitted, inputs, unknown)
         _write(out, header, rows)
         print(f"{len(rows)} predictions: {out}")
         return 0
@@ -164,29 +197,16 @@ def _predicted(task: Path, inputs: Path, out: Path, target: str | None, invert: 
         if not paths:
             raise InputError(f"{inputs} expected pictures ({', '.join(support_files.PICTURES)}), got none; add some")
         names = [str(path) for path in paths]
-        x = support_files.read_pictures(paths, shape, invert)
-    header, rows = predictions(fitted, x, names, "path" if table is None else "row")
+        dark = support_files.inverts(fitted.preprocessing) if invert is None else invert
+        x = support_files.read_pictures(paths, shape, dark)
+    first = ["path", "label"] if table is None else ["row", "prediction"]
+    if fitted.classes_ is None:
+        header, rows = prediction_rows.of_values(fitted.predict(x), names, first)
+    else:
+        header, rows = prediction_rows.of_classes(fitted, x, names, first, unknown)
     _write(out, header, rows)
     print(f"{len(rows)} predictions: {out}")
     return 0
-
-
-def predictions(fitted: Any, x: Any, names: Sequence[str], first: str) -> tuple[list[str], list[list[str]]]:
-    """(header, rows) of the CSV file: the input's name, what is predicted, and for classes how surely."""
-    second = "label" if first == "path" else "prediction"
-    if fitted.classes_ is None:
-        values = fitted.predict(x)
-        values = values.reshape(len(names), -1)
-        more = [f"{second}_{i}" for i in range(2, values.shape[1] + 1)]
-        rows = [[name, *(f"{v:.8g}" for v in row)] for name, row in zip(names, values, strict=True)]
-        return [first, second, *more], rows
-    p = fitted.predict_proba(x)
-    header = [first, second, "confidence", *(f"p_{name}" for name in fitted.classes_)]
-    rows = []
-    for name, row in zip(names, p, strict=True):
-        best = int(row.argmax())
-        rows.append([name, str(fitted.classes_[best]), f"{row[best]:.6f}", *(f"{v:.6f}" for v in row)])
-    return header, rows
 
 
 def _write(out: Path, header: list[str], rows: list[list[str]]) -> None:

@@ -78,7 +78,8 @@ def _strict(function: Callable[..., Any]) -> None:
         if name == "return" or kind is None:
             continue
         convert = None if values.is_flag(kind) else values.converter(kind)
-        strict = Parameter(converter=convert, negative=())
+        says_no = values.is_flag(kind) and type(None) in values.members(kind)  # left out is neither yes nor no
+        strict = Parameter(converter=convert, negative=(f"--no-{name.replace('_', '-')}",) if says_no else ())
         hints[name] = Annotated[(inner, strict, *extras)]
     function.__annotations__ = hints
 

@@ -70,7 +70,9 @@ def _serve(
     shown = "localhost" if host == "127.0.0.1" else host
     address = f"http://{shown}:{port}"
     print(f"{service.learner.name} at {address} (page) and {address}/docs (HTTP); stop with Ctrl-C", flush=True)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_keep_alive=5))
+    # An open browser tab holds a connection for good: stopping does not wait for it.
+    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=5, timeout_graceful_shutdown=3)
+    server = uvicorn.Server(config)
     server.run(sockets=[listener])
     return 0
 

@@ -7,10 +7,11 @@ import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from innerloop.cli import prediction_rows
 from innerloop.errors import InputError
 
 STANDARD_INPUT = Path("-")
@@ -26,13 +27,12 @@ def standard_input() -> Iterator[Path]:
         yield path
 
 
-def is_for_tables(preprocessing: Any) -> bool:
-    """Whether a learner was trained on tables of one's own."""
-    return isinstance(preprocessing, dict) and preprocessing.get("kind") == "table"
+def adapted(
+    learner: Any, support: Path, target: str | None, steps: int | None
+) -> tuple[Any, Any, Any, Callable[[list[int], int], bool]]:
+    """(fitted task, inputs, targets, `leave_one_out`'s question) of a table; the task carries how its columns are read."""
+    import numpy as np
 
-
-def adapted(learner: Any, support: Path, target: str | None, steps: int | None) -> tuple[Any, Any, Any]:
-    """(fitted task, inputs, targets) of a support table; the task carries how its columns are read."""
     from innerloop.data.table_preprocessing import TablePreprocessing
     from innerloop.data.table_support import support_of
     from innerloop.data.tables import read_table
@@ -42,12 +42,20 @@ def adapted(learner: Any, support: Path, target: str | None, steps: int | None) 
             f"expected a table, as this run was trained on tables, got a folder at {str(support)!r}; give a file"
         )
     record = TablePreprocessing.from_dict(learner.preprocessing)
-    x, y, own = support_of(record, read_table(support), target)
+    table = read_table(support)
+    x, y, own = support_of(record, table, target)
     fitted = learner.adapt(x, y, steps=steps)
-    return dataclasses.replace(fitted, preprocessing=own.to_dict()), x, y
+
+    def recognises(others: list[int], i: int) -> bool:
+        """The left-out row has no part in how the others are scaled."""
+        given, labels, scales = support_of(record, table.take(np.array(others)), target)
+        left = scales.encode(table.take(np.array([i])))
+        return learner.adapt(given, labels, steps=steps).predict(left)[0] == y[i]
+
+    return dataclasses.replace(fitted, preprocessing=own.to_dict()), x, y, recognises
 
 
-def predictions(fitted: Any, inputs: Path) -> tuple[list[str], list[list[str]]]:
+def predictions(fitted: Any, inputs: Path, unknown: bool) -> tuple[list[str], list[list[str]]]:
     """(header, rows) of the CSV file for the rows of a table."""
     from innerloop.data.table_preprocessing import TablePreprocessing
     from innerloop.data.tables import read_table
@@ -58,12 +66,5 @@ def predictions(fitted: Any, inputs: Path) -> tuple[list[str], list[list[str]]]:
     names = [str(i + 1) for i in range(table.rows)]
     if fitted.classes_ is None:
         values = record.original(fitted.predict(x).reshape(len(names), -1))
-        more = [f"prediction_{i}" for i in range(2, values.shape[1] + 1)]
-        rows = [[name, *(f"{v:.8g}" for v in row)] for name, row in zip(names, values, strict=True)]
-        return ["row", "prediction", *more], rows
-    header = ["row", "label", "confidence", *(f"p_{name}" for name in fitted.classes_)]
-    rows = []
-    for name, p in zip(names, fitted.predict_proba(x), strict=True):
-        best = int(p.argmax())
-        rows.append([name, str(fitted.classes_[best]), f"{p[best]:.6f}", *(f"{v:.6f}" for v in p)])
-    return header, rows
+        return prediction_rows.of_values(values, names, ["row", "prediction"])
+    return prediction_rows.of_classes(fitted, x, names, ["row", "label"], unknown)

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from innerloop.data.picture_decoding import SUFFIXES
+from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
+from innerloop.data.tables import is_table
+from innerloop.data.tables import read_table as read_any_table
 from innerloop.errors import InputError
 
 PICTURES = SUFFIXES
+KIND, VERSION = "pictures", 1  # of the record of how pictures are read
 Images = Float[np.ndarray, "examples channels height width"]
 Rows = Float[np.ndarray, "examples features"]
 
@@ -29,6 +33,17 @@ class Table(NamedTuple):
     path: Path
     columns: list[str]
     rows: list[list[str]]
+
+
+def preprocessing_of(invert: bool) -> dict[str, Any]:
+    """The record of how pictures are read, in JSON values: kept with a run and with a task file."""
+    return {"kind": KIND, "version": VERSION, "invert": invert}
+
+
+def inverts(preprocessing: Mapping[str, Any] | None) -> bool:
+    """Whether pictures are read with dark as ink, by the record of a learner or a task; without one: no."""
+    record = preprocessing or {}
+    return record.get("kind") == KIND and bool(record.get("invert"))
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -75,6 +90,11 @@ def read_classes(folder: Path, shape: Sequence[int], invert: bool = False) -> tu
     Raises:
         InputError: no subfolders, a subfolder without pictures, or a damaged picture.
     """
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "nothing"
+        raise InputError(
+            f"expected a folder with one subfolder of pictures a class, got {got} at {str(folder)!r}; give such a folder"
+        )
     subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not subfolders:
         raise InputError(
@@ -173,21 +193,47 @@ def is_path(value: object) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, str | Path) for v in value)
 
 
-def read_inputs(value: str | Path | Sequence[str | Path], shape: Sequence[int] | None) -> Images:
-    """The pictures that paths name, as a learner of inputs of ``shape`` takes them; a folder stands for all below it.
+def read_inputs(
+    value: str | Path | Sequence[str | Path],
+    shape: Sequence[int] | None,
+    preprocessing: Mapping[str, Any] | None = None,
+) -> Images | Rows:
+    """What paths name, as a learner of inputs of ``shape`` takes it.
+
+    Args:
+        value: pictures and folders, which stand for all pictures below them; or one table.
+        shape: of one input.
+        preprocessing: how the learner's files become inputs; None: pictures with bright ink, tables of numbers alone.
 
     Raises:
-        InputError: no picture there, or the learner's input shape is not known.
+        InputError: nothing there, another kind of file than the learner takes, or its input shape is not known.
     """
     if shape is None:
         raise InputError(
             "the shape of this learner's inputs is not known, so pictures cannot be read; give tensors or arrays"
         )
     given = [Path(value)] if isinstance(value, str | Path) else [Path(v) for v in value]
+    if is_record_of_tables(preprocessing) or (len(given) == 1 and is_table(given[0])):
+        return _rows(given, preprocessing)
     files = [file for path in given for file in (pictures_in(path) if path.is_dir() else [path])]
     for file in files:
         if not file.is_file():
             raise InputError(f"expected a picture or a folder of pictures at {file}, found nothing there")
     if not files:
         raise InputError(f"expected pictures below {', '.join(map(str, given))}, found none")
-    return read_pictures(files, shape)
+    return read_pictures(files, shape, inverts(preprocessing))
+
+
+def _rows(paths: Sequence[Path], preprocessing: Mapping[str, Any] | None) -> Rows:
+    """The rows of the one table among ``paths``, read as the learner's training tables were."""
+    if len(paths) != 1:
+        raise InputError(f"expected one table for a learner of tables, got {len(paths)} paths; give them one by one")
+    if not paths[0].is_file():
+        raise InputError(f"expected a table at {paths[0]}, found no file there; check the path")
+    if not is_record_of_tables(preprocessing):
+        return features(read_table(paths[0]))
+    assert preprocessing is not None
+    record = TablePreprocessing.from_dict(preprocessing)
+    if record.columns is None:
+        raise InputError("expected a task adapted to a table, got one adapted to arrays; give arrays")
+    return record.encode(read_any_table(paths[0]))

@@ -189,6 +189,11 @@ class TablePreprocessing:
         return made
 
 
+def is_record_of_tables(preprocessing: Mapping[str, Any] | None) -> bool:
+    """Whether a learner's record of how files become inputs is one of tables."""
+    return preprocessing is not None and preprocessing.get("kind") == KIND
+
+
 def raw(table: Table, columns: Sequence[Column]) -> Rows:
     """Encoded rows of these columns: scaled numbers (NaN where missing), their indicators, one-hot categories."""
     lacking = [c.name for c in columns if c.name not in table.columns]

@@ -20,7 +20,8 @@ import numpy as np
 
 from innerloop.errors import InputError, nearest
 
-SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".csv.gz", ".tsv.gz", ".tab.gz", ".csv.xz", ".tsv.xz")
+_TEXT = (".csv", ".tsv", ".tab")
+SUFFIXES = (*_TEXT, ".parquet", ".pq", *(name + packed for packed in (".gz", ".xz") for name in _TEXT))
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "#n/a", "?", "<na>", "none"))
 MAX_BYTES = 1 << 30  # of one table's text, after decompression
 MAX_COLUMNS = 20_000

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from innerloop.errors import InnerloopError, InputError
 from innerloop.serving.service import Busy, Gone, Service
 
+UNKNOWN = "unknown"
+
 
 class Inputs(BaseModel):
     """Either rows of numbers or pictures."""
@@ -23,7 +25,10 @@ class Inputs(BaseModel):
     model_config = ConfigDict(extra="forbid")
     x: list[Any] | None = Field(None, description="inputs as (nested) lists of numbers, one entry an input")
     pictures: list[str] | None = Field(None, description="picture files (PNG, JPEG, ...) in base64, one entry an input")
-    invert: bool = Field(False, description="take dark for ink, for black drawings on white")
+    invert: bool | None = Field(
+        None,
+        description="take dark for ink, for black drawings on white; null: as the learner's own pictures were read",
+    )
 
 
 class AdaptRequest(Inputs):
@@ -45,6 +50,9 @@ class PredictRequest(Inputs):
     """Inputs of a task adapted before."""
 
     task: str = Field(description="the key that /adapt gave; 'first' for the task file that is served")
+    unknown: bool = Field(
+        False, description="label inputs 'unknown' that are probably of no class; needs a task file with a threshold"
+    )
 
 
 class PredictAnswer(BaseModel):
@@ -96,12 +104,17 @@ def interface(service: Service) -> FastAPI:
     @app.post("/predict", summary="Predict with an adapted task", response_model=PredictAnswer)
     def predict(request: PredictRequest) -> PredictAnswer:
         service.task(request.task)  # an unknown key is said before any picture is decoded
-        fitted, found = service.predict(request.task, _inputs(service, request))
+        fitted, found, known = service.predict(request.task, _inputs(service, request))
+        if request.unknown and known is None:
+            raise InputError(
+                "unknown expected a task with a threshold, which a task file of innerloop adapt has, got none; leave it out"
+            )
+        sure = known if request.unknown and known is not None else [True] * len(found)
         if fitted.classes_ is None:
             return PredictAnswer(labels=None, confidences=None, probabilities=None, values=found.tolist())
         best = found.argmax(1)
         return PredictAnswer(
-            labels=[fitted.classes_[i] for i in best],
+            labels=[fitted.classes_[i] if s else UNKNOWN for i, s in zip(best, sure, strict=True)],
             confidences=[float(row[i]) for row, i in zip(found, best, strict=True)],
             probabilities=found.tolist(),
             values=None,
@@ -158,7 +171,8 @@ class SizeLimit:
         self.app, self.most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] not in ("/adapt", "/predict"):
+        # Files of the page are limited one by one where they are received.
+        if scope["type"] != "http" or scope["path"].startswith("/gradio_api/upload"):
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")

@@ -13,6 +13,7 @@ import gradio as gr
 import numpy as np
 
 from innerloop.errors import InnerloopError, InputError
+from innerloop.serving.canvas import canvas, content, locked, unlocked
 from innerloop.serving.service import Service
 
 P = ParamSpec("P")
@@ -77,7 +78,7 @@ def _pictures(service: Service) -> None:
             gr.Markdown("### 1. Show it a few classes")
             name = gr.Textbox(label="Class", placeholder="a name", max_lines=1, elem_id="class-name")
             with gr.Tab("Draw"):
-                drawn = _canvas("support-canvas")
+                drawn = canvas("support-canvas")
                 add_drawn = gr.Button("Add this drawing", variant="primary", elem_id="add-drawing")
             with gr.Tab("Pictures"):
                 files = gr.File(
@@ -85,23 +86,26 @@ def _pictures(service: Service) -> None:
                 )
                 dark = _dark(service)
                 add_files = gr.Button("Add these pictures", variant="primary", elem_id="add-pictures")
-            gallery = gr.Gallery(label="What it has seen", columns=6, height=200, allow_preview=False, elem_id="seen")
+            status = gr.Markdown("Nothing shown yet.", elem_id="status")
+            gallery = gr.Gallery(
+                show_label=False, columns=3, height=220, allow_preview=False, buttons=[], elem_id="seen"
+            )
             clear = gr.Button("Start over", elem_id="start-over")
         with gr.Column():
             gr.Markdown("### 2. Ask it")
             with gr.Tab("Draw"):
-                asked = _canvas("query-canvas")
+                asked = canvas("query-canvas")
                 ask_drawn = gr.Button("Which class is it?", variant="primary", elem_id="ask-drawing")
             with gr.Tab("Picture"):
                 file = gr.File(label="A picture", file_types=["image"], elem_id="query-file")
                 dark_query = _dark(service)
                 ask_file = gr.Button("Which class is it?", variant="primary", elem_id="ask-picture")
             answer = gr.Label(label="Its answer", num_top_classes=5, elem_id="answer")
-            status = gr.Markdown("Nothing shown yet.", elem_id="status")
+            verdict = gr.Markdown("", elem_id="verdict")
 
     @_told
     def add_one(shown: Shown, name: str, drawing: Any) -> tuple[Any, ...]:
-        return (*_add(service, shown, name, [_ink(service, drawing)]), None)
+        return (*_add(service, shown, name, [_ink(service, drawing)]), "")
 
     @_told
     def add_many(shown: Shown, name: str, paths: list[str] | None, dark: bool) -> tuple[Any, ...]:
@@ -113,48 +117,42 @@ def _pictures(service: Service) -> None:
         return (*_add(service, shown, name, [service.picture(Path(p).read_bytes(), dark) for p in paths]), None)
 
     @_told
-    def ask_one(shown: Shown, drawing: Any) -> dict[str, float]:
+    def ask_one(shown: Shown, drawing: Any) -> tuple[dict[str, float], str]:
         return _ask(service, shown, _ink(service, drawing))
 
     @_told
-    def ask_path(shown: Shown, path: str | None, dark: bool) -> dict[str, float]:
+    def ask_path(shown: Shown, path: str | None, dark: bool) -> tuple[dict[str, float], str]:
         if not path:
             raise InputError("expected a picture, got none; drop one into the box")
         return _ask(service, shown, service.picture(Path(path).read_bytes(), dark))
 
-    def start_over() -> tuple[Shown, list[Any], str, None]:
-        return Shown(), [], "Nothing shown yet.", None
+    def start_over() -> tuple[Any, ...]:
+        return Shown(), [], "Nothing shown yet.", None, ""
 
     quiet: dict[str, Any] = {"api_visibility": "private"}
-    add_drawn.click(add_one, [shown, name, drawn], [shown, gallery, status, drawn], **quiet)
-    add_files.click(add_many, [shown, name, files, dark], [shown, gallery, status, files], **quiet)
-    ask_drawn.click(ask_one, [shown, asked], answer, **quiet)
-    ask_file.click(ask_path, [shown, file, dark_query], answer, **quiet)
-    clear.click(start_over, None, [shown, gallery, status, answer], **quiet)
-
-
-def _canvas(identity: str) -> gr.Sketchpad:
-    return gr.Sketchpad(
-        type="pil", show_label=False, canvas_size=(280, 280), fixed_canvas=True, height=380, layers=False, transforms=(),
-        brush=gr.Brush(default_size=14, colors=["#000000"], color_mode="fixed"), elem_id=identity,
-    )  # fmt: skip
+    while_adding: dict[str, Any] = {**quiet, "show_progress_on": [gallery]}
+    locked(add_drawn, "support-canvas")
+    added = add_drawn.click(add_one, [shown, name, drawn], [shown, gallery, status, drawn], **while_adding)
+    unlocked(added, "support-canvas")
+    add_files.click(add_many, [shown, name, files, dark], [shown, gallery, status, files], **while_adding)
+    ask_drawn.click(ask_one, [shown, asked], [answer, verdict], **quiet)
+    ask_file.click(ask_path, [shown, file, dark_query], [answer, verdict], **quiet)
+    clear.click(start_over, None, [shown, gallery, status, answer, verdict], **quiet)
 
 
 def _dark(service: Service) -> gr.Checkbox:
-    return gr.Checkbox(service.input_shape[0] == 1, label="dark on light paper")
+    return gr.Checkbox(_dark_by_default(service), label="dark on light paper")
 
 
-def _ink(service: Service, drawing: Any) -> np.ndarray:
+def _dark_by_default(service: Service) -> bool:
+    """As the learner's own pictures were read; where that is not known, grey learners are taken to see ink."""
+    found = service.dark_is_ink
+    return service.input_shape[0] == 1 if found is None else found
+
+
+def _ink(service: Service, drawing: str | None) -> np.ndarray:
     """A canvas as the learner takes it: strokes are ink, the paper is nothing."""
-    picture = drawing.get("composite") if isinstance(drawing, dict) else None
-    if picture is None:
-        raise InputError("expected a drawing, got an empty canvas; draw something")
-    from PIL import Image
-
-    paper = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    file = io.BytesIO()
-    Image.alpha_composite(paper, picture.convert("RGBA")).convert("L").save(file, "PNG")
-    found = service.picture(file.getvalue(), invert=service.input_shape[0] == 1)
+    found = service.picture(content(drawing), _dark_by_default(service))
     if found.max() - found.min() < 0.1:
         raise InputError("expected a drawing, got an empty canvas; draw something")
     return found
@@ -182,12 +180,14 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
     return (values * 255).astype(np.uint8).repeat(times, 0).repeat(times, 1)
 
 
-def _ask(service: Service, shown: Shown, picture: np.ndarray) -> dict[str, float]:
+def _ask(service: Service, shown: Shown, picture: np.ndarray) -> tuple[dict[str, float], str]:
+    """The probabilities of the classes, and a sentence where it is probably none of them."""
     key = shown.key or ("first" if service.first is not None else None)
     if key is None:
         raise InputError("expected classes to choose from, got none; show it a few first")
-    fitted, found = service.predict(key, picture[None])
-    return {str(name): float(p) for name, p in zip(fitted.classes_ or [], found[0], strict=True)}
+    fitted, found, known = service.predict(key, picture[None])
+    said = {str(name): float(p) for name, p in zip(fitted.classes_ or [], found[0], strict=True)}
+    return said, "" if known is None or known[0] else "**Probably none of these**: less sure than its threshold asks."
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -202,12 +202,16 @@ def _table(service: Service) -> None:
         with gr.Column():
             support = gr.Textbox(f"{header}\n{example}", label="A few rows of the new task", lines=10, elem_id="rows")
         with gr.Column():
-            query = gr.Textbox("", label="New rows", lines=10, elem_id="new-rows")
+            query = gr.Textbox(
+                "", label="New rows", placeholder="one a line; none: your own rows", lines=10, elem_id="new-rows"
+            )
     go = gr.Button("Adapt and predict", variant="primary", elem_id="go")
     status = gr.Markdown("", elem_id="status")
     with gr.Row():
-        table = gr.Dataframe(label="Predictions", elem_id="predictions", interactive=False)
-        curve = gr.Plot(label="What it has learned", visible=width == 1 and not service.classifies, elem_id="curve")
+        with gr.Column(min_width=320):
+            table = gr.Dataframe(label="Predictions", elem_id="predictions", interactive=False)
+        with gr.Column(min_width=320, visible=width == 1 and not service.classifies):
+            curve = gr.Plot(show_label=False, elem_id="curve")
 
     @_told
     def predict(support: str, query: str) -> tuple[Any, str, Any]:
@@ -220,7 +224,7 @@ def _table(service: Service) -> None:
         y: list[Any] = [row[-1] for row in rows] if service.classifies else [_numbers(row[-1:]) for row in rows]
         key, fitted, seconds = service.adapt(x, y)
         new = [_numbers(row[:width]) for row in _rows(query)] if query.strip() else x
-        fitted, found = service.predict(key, new)
+        fitted, found, _ = service.predict(key, new)
         names = [str(name) for name in fitted.classes_ or ["prediction"]]
         made = {
             "headers": [*header.split(",")[:-1], *names],
@@ -266,11 +270,11 @@ def _curve(service: Service, key: str, x: list[list[float]], y: list[Any]) -> An
     xs = np.asarray(x)[:, 0]
     reach = max(1.0, float(np.ptp(xs)) * 0.3)
     grid = np.linspace(xs.min() - reach, xs.max() + reach, min(200, service.limits.inputs))
-    _, found = service.predict(key, grid[:, None])
+    found = service.predict(key, grid[:, None]).values
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(grid, found[:, 0], label="adapted")
     axes.plot(xs, np.asarray(y, dtype=float)[:, 0], "k^", label="your rows")
-    axes.set(xlabel="x", ylabel="y")
+    axes.set(xlabel="x", ylabel="y", title="What it has learned")
     axes.legend()
     return figure

@@ -9,12 +9,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from innerloop.data import picture_decoding
+from innerloop.data.support_files import KIND, inverts
 from innerloop.errors import InnerloopError, InputError
 from innerloop.fitted import Fitted
 from innerloop.meta_learner import MetaLearner
@@ -53,6 +54,20 @@ class Gone(InputError):
     """A task that was never made here, or that was unused for too long."""
 
 
+class Predicted(NamedTuple):
+    """What a task says of some inputs.
+
+    Attributes:
+        fitted: the task.
+        values: class probabilities, or regression values.
+        known: whether each input is probably of one of the classes; None: the task has no threshold.
+    """
+
+    fitted: Fitted
+    values: Float[np.ndarray, "inputs columns"]
+    known: list[bool] | None
+
+
 class Service:
     """A trained learner that adapts to anybody's task, each of which only the holder of its key can use.
 
@@ -85,6 +100,12 @@ class Service:
         objective = self.learner.loss if isinstance(self.learner.loss, str) else self.learner.task_objective
         return self.first.classes_ is not None if self.first is not None else objective != "mse"
 
+    @property
+    def dark_is_ink(self) -> bool | None:
+        """Whether pictures are read with dark as ink, as in training or adapting; None: not known."""
+        record = self.learner.preprocessing if self.first is None else self.first.preprocessing
+        return inverts(record) if record is not None and record.get("kind") == KIND else None
+
     # ---- adapting and predicting -----------------------------------------------------------------------------------
     def adapt(self, x: Any, y: Sequence[Any]) -> tuple[str, Fitted, float]:
         """(key, what was adapted, seconds) for these examples.
@@ -109,8 +130,8 @@ class Service:
             seconds = time.perf_counter() - start
         return self._keep(fitted), fitted, seconds
 
-    def predict(self, key: str, x: Any) -> tuple[Fitted, Float[np.ndarray, "inputs columns"]]:
-        """What was adapted under this key, and its class probabilities, or values, for the inputs.
+    def predict(self, key: str, x: Any) -> Predicted:
+        """What the task of this key says of the inputs.
 
         Raises:
             Gone: an unknown key.
@@ -121,8 +142,10 @@ class Service:
         self._at_most("inputs", len(x), self.limits.inputs)
         given = self.inputs(x)
         with self._in_turn():
-            found = fitted.predict(given) if fitted.classes_ is None else fitted.predict_proba(given)
-        return fitted, np.asarray(found).reshape(len(given), -1)
+            out = fitted.outputs(given)
+        found = out if fitted.classes_ is None else fitted.probabilities(out)
+        known = None if fitted.threshold is None else fitted.knows(out).tolist()
+        return Predicted(fitted, found.cpu().numpy().reshape(len(given), -1), known)
 
     def inputs(self, x: Any) -> Float[np.ndarray, "*shape"]:
         """Nested numbers as an array of inputs in the learner's shape; flat rows of as many numbers are reshaped."""
@@ -140,8 +163,8 @@ class Service:
             )
         return values
 
-    def picture(self, content: bytes, invert: bool = False) -> Float[np.ndarray, "channels height width"]:
-        """A picture file's bytes as the learner takes them.
+    def picture(self, content: bytes, invert: bool | None = None) -> Float[np.ndarray, "channels height width"]:
+        """A picture file's bytes as the learner takes them; ``invert``: dark is ink (None: `dark_is_ink`).
 
         Raises:
             InputError: no picture, a damaged or too large one, or a learner of other inputs.
@@ -154,7 +177,8 @@ class Service:
             picture = picture_decoding.opened(content, self.limits.pixels)
         except picture_decoding.Unreadable as error:
             raise InputError(f"expected a picture, got a file that is {error}; send another") from error
-        return picture_decoding.as_floats(picture_decoding.pixels(picture, self.input_shape, invert))
+        dark = bool(self.dark_is_ink) if invert is None else invert
+        return picture_decoding.as_floats(picture_decoding.pixels(picture, self.input_shape, dark))
 
     # ---- what is kept ----------------------------------------------------------------------------------------------
     def task(self, key: str) -> Fitted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -119,11 +120,22 @@ class FewShotImages(TaskDistribution):
         self.output_size = ways
         self.most = max((images.sizes[c] for c in self.classes.tolist() if 0 <= c < images.num_classes), default=0)
         self._check()
-        members, sizes = self._groups_large_enough() if within_group else (torch.empty(0, 0), torch.empty(0))
-        turned = pixel_sources(self.input_shape[-1]) if rotations else torch.empty(0, 0)
-        counts = torch.tensor(images.sizes, dtype=torch.int64)
+        self._tables = self._looked_up()
+
+    def _looked_up(self) -> dict[torch.device, _Tables]:
+        members, sizes = self._groups_large_enough() if self.within_group else (torch.empty(0, 0), torch.empty(0))
+        turned = pixel_sources(self.input_shape[-1]) if self.rotations else torch.empty(0, 0)
+        counts = torch.tensor(self.images.sizes, dtype=torch.int64)
         starts = counts.cumsum(0) - counts
-        self._tables = {self.classes.device: _Tables(self.classes, members, sizes, turned, starts, counts)}
+        return {self.classes.device: _Tables(self.classes, members, sizes, turned, starts, counts)}
+
+    def resized(self, ways: int, shots: int, queries: int) -> FewShotImages:
+        """See `TaskDistribution.resized`; the classes stay the same."""
+        new = copy.copy(self)
+        new.ways, new.shots, new.queries, new.output_size = ways, shots, queries, ways
+        new._check()
+        new._tables = new._looked_up()
+        return new
 
     def _check(self) -> None:
         where = f"{self.name} ({self.split})"

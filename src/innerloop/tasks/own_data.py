@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from innerloop.core import TaskFamily
     from innerloop.data.check_result import CheckResult
 
-TABLES = (".csv", ".tsv", ".parquet", ".csv.gz", ".tsv.gz", ".csv.xz")
 IN_MEMORY = "arrays:"  # how the names of problems begin that no path or name makes again
-_SUFFIXES = (*TABLES, ".zip")
 _LOOKED_AT = 10_000  # names of files that decide what a folder holds
 
 
@@ -25,8 +23,11 @@ def looks_like_path(word: str) -> bool:
     if not word:
         return False
     separators = [os.sep, *([os.altsep] if os.altsep else [])]
-    written = any(s in word for s in separators) or word[0] in ".~" or word.lower().endswith(_SUFFIXES)
-    return written or Path(word).exists()
+    if any(s in word for s in separators) or word[0] in ".~" or word.lower().endswith(".zip"):
+        return True
+    from innerloop.data.tables import is_table
+
+    return is_table(word) or Path(word).exists()
 
 
 def refuse_memory(name: str) -> None:
@@ -58,8 +59,10 @@ def holds(path: Path) -> str:
     Raises:
         InputError: neither.
     """
+    from innerloop.data.tables import is_table
+
     name = path.name.lower()
-    if path.is_file() and name.endswith(TABLES):
+    if path.is_file() and is_table(name):
         from innerloop.data.picture_sources import lists_pictures
 
         return "pictures" if name.endswith(".csv") and lists_pictures(path) else "tables"
@@ -94,12 +97,13 @@ def _names(folder: Path) -> Iterable[str]:
 
 def _kinds(names: Iterable[str]) -> set[str]:
     from innerloop.data.picture_sources import is_picture
+    from innerloop.data.tables import is_table
 
     found: set[str] = set()
     for name in names:
         if is_picture(name):
             return {"pictures"}
-        if name.lower().endswith(TABLES) and not Path(name).name.startswith("."):
+        if is_table(name) and not Path(name).name.startswith("."):
             found.add("tables")
     return found
 

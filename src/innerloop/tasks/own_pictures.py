@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from innerloop.core import Examples, Task, TaskFamily
 from innerloop.data import own_classes, picture_sources
 from innerloop.data.class_images import ClassImages
+from innerloop.data.support_files import preprocessing_of
 from innerloop.errors import ConfigError, InnerloopWarning, InputError
 from innerloop.tasks.class_cuts import cut
 from innerloop.tasks.few_shot import FewShotImages
@@ -30,11 +31,18 @@ class OwnTasks(FewShotImages):
 
     Args:
         changes: "none", "drawings" (shifts, turns, sizes) or "photos" (mirror images and light too).
+        preprocessing: how the files became pictures; None: they came as arrays.
     """
 
-    def __init__(self, *args: Any, changes: Changes = "none", **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        changes: Changes = "none",
+        preprocessing: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
-        self.changes = changes
+        self.changes, self.preprocessing = changes, preprocessing
 
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
         """The tasks of these keys; see `FewShotImages.from_keys`."""
@@ -269,6 +277,7 @@ def picture_family(
         within_group=within_group,
         shuffled=shuffled,
         dtype=dtype_named(dtype),
+        preprocessing=preprocessing_of(invert),
         options=options,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -76,24 +77,35 @@ class SineTasks(TaskDistribution):
         sign: Literal["minus", "plus"],
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.split, self.shots, self.queries = split, shots, queries
+        self.split = split
         self.amplitude, self.phase, self.frequency = amplitude, phase, frequency
         self.input_range, self.noise, self.inputs, self.grid_points = input_range, noise, inputs, grid_points
         self.sign, self.dtype = sign, dtype
-        for what, value in (("shots", shots), ("queries", queries)):
-            if value < 1:
-                raise InputError(f"sinusoid ({split}): {what} expected at least 1, got {value}; raise {what}")
+        self._set_sizes(shots, queries)
         ranges = {"amplitude": amplitude, "phase": phase, "frequency": frequency, "input_range": input_range}
         for what, (low, high) in ranges.items():
             if not (math.isfinite(low) and math.isfinite(high) and low <= high):
                 raise InputError(f"sinusoid: {what} expected two finite numbers, low then high, got {low}, {high}")
         if not (math.isfinite(noise) and noise >= 0):
             raise InputError(f"sinusoid: noise expected a finite standard deviation of at least 0, got {noise}")
-        if inputs == "grid" and shots + queries > grid_points:
+
+    def _set_sizes(self, shots: int, queries: int) -> None:
+        self.shots, self.queries = shots, queries
+        for what, value in (("shots", shots), ("queries", queries)):
+            if value < 1:
+                raise InputError(f"sinusoid ({self.split}): {what} expected at least 1, got {value}; raise {what}")
+        if self.inputs == "grid" and shots + queries > self.grid_points:
             raise InputError(
-                f"sinusoid ({split}): shots + queries expected at most {grid_points}, the grid's points, "
+                f"sinusoid ({self.split}): shots + queries expected at most {self.grid_points}, the grid's points, "
                 f"got {shots} + {queries}; use fewer, or raise grid_points"
             )
+
+    def resized(self, ways: int, shots: int, queries: int) -> SineTasks:
+        """See `TaskDistribution.resized`."""
+        del ways
+        new = copy.copy(self)
+        new._set_sizes(shots, queries)
+        return new
 
     def parameters(self, keys: Int64[Tensor, " tasks"]) -> SineParameters:
         """The true amplitude, phase and frequency of the tasks of these keys."""

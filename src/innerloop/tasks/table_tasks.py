@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -95,12 +96,9 @@ class TableTasks(TaskDistribution):
         by_table: bool = False,
     ) -> None:
         self.name, self.split = name, split
-        self.ways, self.shots, self.queries = ways, shots, queries
+        self._set_sizes(ways, shots, queries)
         self.record, self.preprocessing = record, record.to_dict()
         self.task_names = tuple(group.name for group in groups)
-        for what, value, least in (("shots", shots, 1), ("queries", queries, 1), ("ways", ways or 2, 2)):
-            if value < least:
-                raise InputError(f"{name} ({split}): {what} expected at least {least}, got {value}; raise {what}")
         if not groups:
             raise InputError(
                 f"{name} ({split}): expected at least one task, got none; give more tasks or another split"
@@ -109,8 +107,29 @@ class TableTasks(TaskDistribution):
             self.objective, self.metrics, self.output_size = "cross_entropy", ("accuracy",), ways
         else:
             self.objective, self.metrics, self.output_size = "mse", ("mse",), len(record.target_mean)
-        self.input_shape = (record.width,)
+        self.input_shape, self.scaled_by_support = (record.width,), record.scaling == "support"
         self._by_device = {torch.device("cpu"): self._pools(groups, by_table)}
+
+    def _set_sizes(self, ways: int, shots: int, queries: int) -> None:
+        self.ways, self.shots, self.queries = ways, shots, queries
+        for what, value, least in (("shots", shots, 1), ("queries", queries, 1), ("ways", ways or 2, 2)):
+            if value < least:
+                raise InputError(
+                    f"{self.name} ({self.split}): {what} expected at least {least}, got {value}; raise {what}"
+                )
+
+    def resized(self, ways: int, shots: int, queries: int) -> TableTasks:
+        """See `TaskDistribution.resized`; a table with fewer classes or rows gives what it has."""
+        new = copy.copy(self)
+        new._set_sizes(ways if self.record.classification else 0, shots, queries)
+        if self.record.classification:
+            most = self._by_device[torch.device("cpu")].pools_of.shape[1]
+            if ways > most:
+                raise InputError(
+                    f"{self.name} ({self.split}): ways expected at most {most}, the classes of a table, got {ways}"
+                )
+            new.output_size = ways
+        return new
 
     def _pools(self, groups: Sequence[TableGroup], by_table: bool) -> _Pools:
         names: dict[Any, int] = {}

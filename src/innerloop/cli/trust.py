@@ -1,0 +1,116 @@
+"""How far an adapted task may be trusted, in numbers that were measured for it; and its threshold for unknown inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from innerloop.errors import ConfigError, InnerloopError
+
+Recognises = Callable[[list[int], int], bool]
+_ACCURACY = "accuracy"
+
+
+def check_flags(valid_tasks: int, keep: float) -> None:
+    """Raise ConfigError where these cannot be."""
+    if valid_tasks != 0 and valid_tasks < 4:
+        raise ConfigError(f"--valid-tasks expected 0 or at least 4, got {valid_tasks}; give more")
+    if not 0 < keep < 1:
+        raise ConfigError(f"--keep expected a share between 0 and 1, got {keep}; 0.95, say")
+
+
+def measured(
+    fitted: Any,
+    y: Sequence[Any],
+    recognises: Recognises,
+    record: Mapping[str, Any],
+    steps: int | None,
+    valid_tasks: int,
+    keep: float,
+) -> tuple[Any, list[str]]:
+    """(the task with its threshold where there is one, what to print).
+
+    Args:
+        fitted: the adapted task.
+        y: the class names, or the targets, of its examples.
+        recognises: see `leave_one_out`.
+        record: the run's configuration.
+        steps: inner steps; None: the method's.
+        valid_tasks: how many validation tasks.
+        keep: the share of known inputs that the threshold keeps.
+    """
+    from innerloop.evaluation.calibration import expectation, typical_shots
+
+    classes = fitted.classes_
+    counts = [] if classes is None else list(Counter(y).values())
+    lines = []
+    try:
+        tasks = _validation_tasks(record)
+        shots = typical_shots(counts) if counts else len(y)
+        found = expectation(fitted.owner, tasks, len(counts), shots, num_tasks=valid_tasks, keep=keep, steps=steps)
+    except InnerloopError as error:
+        lines.append(f"the accuracy on new tasks is not known: {error}")
+        found = None
+    if found is not None:
+        lines += _expected(found, _is_of_own_data(record))
+    if classes is not None:
+        lines.append(_left_out(y, recognises))
+    if found is not None and classes is not None:
+        lines.append(_threshold(found))
+        fitted = dataclasses.replace(fitted, threshold=found.threshold)
+    return fitted, lines
+
+
+def _validation_tasks(record: Mapping[str, Any]) -> Any:
+    from innerloop.assemble import problem
+
+    return problem(record["tasks"]["name"], record["tasks"].get("options")).valid
+
+
+def _is_of_own_data(record: Mapping[str, Any]) -> bool:
+    from innerloop.tasks import TASKS
+
+    return record["tasks"]["name"] not in TASKS
+
+
+def _expected(found: Any, of_own_data: bool) -> list[str]:
+    what = f"{found.ways} classes, {found.shots}" if found.ways else f"{found.shots}"
+    each = " of each" if found.ways else ""
+    examples = f"{what} example{'s' * (found.shots != 1)}{each}"
+    first = (
+        f"validated: {found.mean:.4f} ± {found.ci95:.4f} {found.metric} on {found.num_tasks} validation tasks of "
+        f"{found.problem!r} ({examples})"
+    )
+    if of_own_data:
+        return [first, "    it holds for new tasks as far as they are like those"]
+    return [
+        first,
+        "    those are tasks of the training problem, not of your data: the number may not carry over to yours",
+    ]
+
+
+def _left_out(y: Sequence[Any], recognises: Recognises) -> str:
+    from innerloop.evaluation.leave_one_out import leave_one_out
+
+    try:
+        found = leave_one_out(list(y), recognises)
+    except InnerloopError as error:
+        return f"leave one out: not measured ({error})"
+    if found is None:
+        return "leave one out: cannot be estimated, as a class has one example only; give two of each or more"
+    return (
+        f"leave one out: {found.right / found.judged:.4f} {_ACCURACY} on your examples ({found.right} of {found.judged}, "
+        "each recognised by the rest)"
+    )
+
+
+def _threshold(found: Any) -> str:
+    limit = found.threshold
+    if limit is None:
+        return f"unknown inputs: no threshold is known, as {found.lacking}"
+    return (
+        f"unknown inputs: below {limit.value:.4g} in {limit.score}; on {limit.num_tasks} other validation tasks that kept "
+        f"{limit.kept:.1%} of the known and took {limit.false_accept:.1%} of other classes for known (AUROC {limit.auroc:.3f})"
+    )
