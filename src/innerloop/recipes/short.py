@@ -12,28 +12,28 @@ def recipes() -> list[Recipe]:
     """A sine and a glyphs one, each well under half a minute on one core."""
     sine = Recipe(
         name="sine-check",
-        summary="Sine of Finn et al., MAML, 1,500 steps of 25 tasks: run again before each change.",
+        summary="Sine of Finn et al., MAML, 600 steps of 25 tasks: run again before each change.",
         source=_SOURCE,
         algorithm="maml",
         tasks="sinusoid",
-        algorithm_options={"inner_lr": 0.01, "inner_steps": 1, "eval_steps": 10},
+        algorithm_options={"inner_lr": 0.01, "inner_steps": 1, "eval_steps": 3},
         task_options={"preset": "finn", "shots": 10, "queries": 50, "train_shots": 10, "train_queries": 10},
         model="mlp",
         model_options={"hidden": (40, 40), "init": "finn"},
         training={
-            "steps": 1_500,
+            "steps": 600,
             "num_tasks": 25,
-            "outer_lr": 3e-3,
+            "outer_lr": 5e-3,
             "schedule": "cosine",
             "validate_every": 0,
             "threads": 1,
             "strategy": "vmapped",
         },
-        evaluations=(Evaluation(steps=(1, 5), num_tasks=600),),
+        evaluations=(Evaluation(steps=(1, 3), num_tasks=500),),
     )
     glyphs = Recipe(
         name="glyphs-check",
-        summary="glyphs 5-way 1-shot, MAML, 120 steps of 4 tasks: run again before each change.",
+        summary="glyphs 5-way 1-shot, MAML, 80 steps of 4 tasks: run again before each change.",
         source=_SOURCE,
         algorithm="maml",
         tasks="glyphs",
@@ -42,7 +42,7 @@ def recipes() -> list[Recipe]:
         model="conv4",
         model_options={"filters": 16},
         training={
-            "steps": 120,
+            "steps": 80,
             "num_tasks": 4,
             "outer_lr": 5e-3,
             "schedule": "cosine",
