@@ -82,7 +82,7 @@ def measured(seeds: int, run_one: Run = run_in_passing, say: Callable[[str], obj
     """
     if seeds < FEWEST_SEEDS:
         raise ConfigError(f"--seeds expected at least {FEWEST_SEEDS}, got {seeds}; a spread of fewer is a guess")
-    found = []
+    found, at_commit = [], commit()
     for name in NAMES:
         values: dict[str, list[float]] = {}
         for seed in range(seeds):
@@ -100,7 +100,7 @@ def measured(seeds: int, run_one: Run = run_in_passing, say: Callable[[str], obj
                     low=round(mean - WIDTH * sd, 4),
                     high=round(mean + WIDTH * sd, 4),
                     seeds=seeds,
-                    commit=commit(),
+                    commit=at_commit,
                     recipe_hash=recipe_hash(RECIPES[name]),
                     command=f"innerloop results --store-bands --seeds {seeds}",
                 )
