@@ -93,7 +93,7 @@ def test_changed_drawings_are_those_of_training_alone(small_omniglot):
 
 @pytest.mark.usefixtures("small_omniglot")
 def test_bad_options():
-    with pytest.raises(ConfigError, match="expected one of 'background', .* got 'backgroud'"):
+    with pytest.raises(ConfigError, match=r"expected one of 'background', .* got 'backgroud'"):
         omniglot(split="backgroud")
     with pytest.raises(InputError, match="valid_alphabets expected 0 to 7, got 8"):
         omniglot(valid_alphabets=8)

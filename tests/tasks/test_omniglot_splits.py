@@ -37,7 +37,9 @@ def characters() -> Omniglot:
 def cut(characters, split, valid_alphabets=5, **more):
     settings = {"valid_characters": 100, "seed": 0, **more}
     found = omniglot_splits(characters, split, valid_alphabets=valid_alphabets, **settings)
-    assert not set(found["train"]) & set(found["valid"]) and not set(found["train"] + found["valid"]) & set(found["test"])
+    assert not set(found["train"]) & set(found["valid"]) and not set(found["train"] + found["valid"]) & set(
+        found["test"]
+    )
     alphabets = {name: {characters.images.groups[number] for number in own} for name, own in found.items()}
     return {name: len(own) for name, own in found.items()}, alphabets
 

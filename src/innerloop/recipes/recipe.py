@@ -60,6 +60,7 @@ class Recipe:
         source: paper or code that the setting comes from, and how sure its numbers are.
         algorithm, tasks, model: registry names; model None: the problem's default.
         training: fields of `training.config.TrainConfig`.
+        published: the paper's number for rows that come from ``runner`` or ``beside``.
         runner: "module:function" for a recipe that trains nothing.
         beside: "module:function" called with the trained learner and the problem's test split; its rows come after the others'.
         reimplementations: what other programs than the paper's reach.
@@ -76,6 +77,7 @@ class Recipe:
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = (Evaluation(),)
+    published: str = ""
     runner: str | None = None
     beside: str | None = None
     reimplementations: tuple[Reimplementation, ...] = ()
@@ -121,7 +123,7 @@ def _said(value: Any) -> Any:
             own = getattr(value, field.name)
             factory = field.default_factory
             default = field.default if factory is dataclasses.MISSING else factory()
-            if field.name not in _TOLD and own != default:
+            if field.name not in _TOLD and _said(own) != _said(default):
                 found[field.name] = _said(own)
         return found
     if isinstance(value, Mapping):

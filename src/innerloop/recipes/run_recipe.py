@@ -87,6 +87,7 @@ def run_recipe(
     shared = {
         **protocol(recipe),
         "recipe": name,
+        "published": recipe.published,
         "seed": seed,
         "steps": steps,
         "wall_seconds": round(time.perf_counter() - started + earlier, 1),

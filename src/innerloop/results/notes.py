@@ -36,6 +36,5 @@ def read_notes(folder: Path, recipes: Collection[str]) -> Notes:
 
 
 def note(notes: Notes, recipe: str, metric: str) -> str:
-    """What is said of a recipe's number."""
-    said = notes.get(recipe, {})
-    return " ".join(text for text in (said.get(ALL), said.get(metric)) if text)
+    """What is said of a recipe's number, or with `ALL` of all of them; "" for nothing."""
+    return notes.get(recipe, {}).get(metric, "")

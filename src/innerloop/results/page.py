@@ -12,9 +12,9 @@ from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
 from innerloop.recipes.other_numbers import YARDSTICKS, Yardstick
 from innerloop.recipes.recipe import Recipe
-from innerloop.recipes.result_rows import number
+from innerloop.recipes.result_rows import number, protocol
 from innerloop.report.marked_text import Column, replaced, table
-from innerloop.results.notes import Notes, note, read_notes
+from innerloop.results.notes import ALL, Notes, note, read_notes
 from innerloop.results.race import described
 from innerloop.results.summary import Line, lines, rows_in
 
@@ -77,7 +77,13 @@ def _yes(text: str) -> str:
 
 def _told(field: str) -> Column[_Shown]:
     titles = {"rotated_test": "rotated test classes", "num_tasks": "test tasks", "steps": "outer steps"}
-    return titles.get(field, field), lambda s: "; ".join(map(_yes, s.line.told(field))) if s.line else ""
+
+    def show(s: _Shown) -> str:
+        if s.line is None:  # what the recipe decides is known before it runs
+            return _yes(protocol(s.recipe).get(field, "")) if s.recipe else ""
+        return "; ".join(map(_yes, s.line.told(field)))
+
+    return titles.get(field, field), show
 
 
 def _command(s: _Shown) -> str:
@@ -151,6 +157,7 @@ def _columns(sources: _Sources, notes: Notes) -> tuple[Column[_Shown], ...]:
 def _shown(recipe: Recipe, found: Sequence[Line]) -> list[_Shown]:
     if not found:
         said = [text for evaluation in recipe.evaluations for text in evaluation.published if text]
+        said += [recipe.published] if recipe.published else []
         return [_Shown(recipe, published=" / ".join(said))]
     return [_Shown(recipe, line, published="; ".join(line.told("published"))) for line in found]
 
@@ -184,14 +191,17 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
 
 
 def _one_table(shown: Iterable[_Shown], notes: Notes) -> list[str]:
-    """Without the columns that say nothing in this setting; with the sources below."""
+    """Without the columns that say nothing in this setting; with the sources and what is said of a recipe below."""
     shown, sources = list(shown), _Sources()
     columns = [
         column for column in _columns(_Sources(), notes) if column[0] == "ours" or any(column[1](s) for s in shown)
     ]
     wanted = {title for title, _ in columns}
     columns = [column for column in _columns(sources, notes) if column[0] in wanted]
-    return [*table(columns, shown), *([""] if sources.listed() else []), *sources.listed()]
+    said = {s.recipe.name: note(notes, s.recipe.name, ALL) for s in shown if s.recipe}
+    remarks = [f"- `{name}`: {text}" for name, text in said.items() if text]
+    parts = (table(columns, shown), sources.listed(), remarks)
+    return [line for part in parts if part for line in (*part, "")][:-1]
 
 
 def rendered(text: str, folder: Path, known: Collection[str] | None = None) -> str:
