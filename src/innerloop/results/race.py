@@ -149,8 +149,8 @@ def plot(found: Sequence[Point], path: Path) -> None:
     from innerloop.report import style
     from innerloop.report.numbers import axis_label, is_fraction
 
-    figure = style.new_figure(9.0, 3.9)
-    time, memory = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+    figure = style.new_figure(9.6, 3.9)
+    time, memory = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     looks = style.assign(p.method for p in found)
     handles = []
     for method, look in looks.items():
@@ -169,8 +169,8 @@ def plot(found: Sequence[Point], path: Path) -> None:
                 best.peak_mib, best.value, best.ci95, color=look.colour, marker=look.marker, markersize=8, capsize=4
             )
     style.dress(time, "seconds of training, one core", f"validation {axis_label(found[0].metric)}")
-    style.dress(memory, "peak memory of an outer step, MiB", "")
-    memory.set_xlim(left=0)
+    style.dress(memory, "peak MiB of an outer step", "")
+    memory.set_xlim(0, 1.15 * max((p.peak_mib or 0.0 for p in found), default=0.0) or 1.0)
     time.set_xlim(left=0)
     if is_fraction(found[0].metric):
         style.percent_axis(time)
