@@ -113,7 +113,7 @@ def write(path: Path, bands: Iterable[Band]) -> None:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, [f.name for f in dataclasses.fields(Band)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(dataclasses.asdict, bands))
+    writer.writerows(dataclasses.asdict(band) for band in bands)
     write_atomically(path, buffer.getvalue().encode())
 
 
