@@ -47,7 +47,7 @@ def _protonet(name: str, trained_on: str, split: str, train_ways: int) -> Recipe
         model="conv4",
         model_options={"outputs": None, "downsample": "max_pool"},
         training={
-            "steps": 5_000,
+            "steps": 4_000,
             "num_tasks": 2,
             "outer_lr": 2e-3,
             "schedule": "cosine",
