@@ -13,7 +13,7 @@ NEW_ENOUGH := import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz lint types format bench clean
+.PHONY: help demo test fuzz lint types format bench results-page clean
 
 help:
 	@echo "make demo    install, then meta-train, adapt to unseen tasks and write a report ($(DEMO_OUT)/)"
@@ -23,6 +23,7 @@ help:
 	@echo "make types   pyright"
 	@echo "make format  let ruff rewrite the files"
 	@echo "make bench   speed and memory beside other libraries: benchmarks/results, docs/speed.md (BENCH=\"sine conv4\": only these)"
+	@echo "make results-page  the tables of docs/results.md from the rows in results/"
 	@echo "make clean   remove the environment and everything built"
 	@echo "PYTHON=...   the interpreter to build the environment with (default: python3)"
 
@@ -49,6 +50,9 @@ format: $(VENV)/.installed-dev
 bench: $(PEERS)/.installed
 	$(ONE_THREAD) $(PEERS)/bin/innerloop bench $(BENCH)
 	$(PEERS)/bin/innerloop bench --page
+
+results-page: $(VENV)/.installed
+	$(BIN)/innerloop results --page
 
 $(BIN)/python:
 	@$(PYTHON) -c "$(NEW_ENOUGH)"

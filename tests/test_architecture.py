@@ -33,6 +33,7 @@ LEVELS = (
     {"assemble"},
     {"doctor", "report"},
     {"recipes", "bench"},
+    {"results"},
     {"demo", "estimators"},
     {"cli", "__main__"},
 )

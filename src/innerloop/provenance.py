@@ -9,22 +9,35 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+_COMMIT_DIGITS = 10
+
+
+def _git(*words: str) -> str | None:
+    """What git says of the source tree this package runs from; None where there is no tree or no git."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
 
 @lru_cache(maxsize=1)
 def commit() -> str:
     """The short commit of the source tree this package runs from, with "+" when it has changes; "" when there is none."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return ""
+    head, changes = _git("rev-parse", f"--short={_COMMIT_DIGITS}", "HEAD"), _git("status", "--porcelain", "--", "src")
+    return "" if head is None or changes is None else head + ("+" if changes else "")
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip()
 
-    try:
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--", "src") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""
+@lru_cache(maxsize=1)
+def past_commits() -> frozenset[str] | None:
+    """The short commits that the source tree's present state is built on; None where that is not known (no full clone)."""
+    if _git("rev-parse", "--is-shallow-repository") != "false":
+        return None
+    listed = _git("rev-list", "HEAD")
+    return None if listed is None else frozenset(line[:_COMMIT_DIGITS] for line in listed.splitlines())
 
 
 @lru_cache(maxsize=1)

@@ -37,6 +37,7 @@ def command(*argv: str) -> subprocess.CompletedProcess[str]:
         ["report", "--help"],
         ["demo", "--help"],
         ["compare", "--help"],
+        ["results", "--help"],
     ],
 )
 def test_help_needs_no_torch(argv):

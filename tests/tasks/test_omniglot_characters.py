@@ -10,7 +10,7 @@ import torch
 from innerloop.data.class_images import ClassImages
 from innerloop.data.omniglot_archive import CONTENTS, Omniglot, omniglot_folder
 from innerloop.errors import ConfigError, InputError
-from innerloop.tasks import omniglot_characters
+from innerloop.tasks import omniglot_characters, omniglot_splits
 from innerloop.tasks.omniglot_characters import omniglot
 
 
@@ -26,7 +26,8 @@ def small_omniglot(monkeypatch):
     images = torch.cat([first.images, second.images])
     both = Omniglot(ClassImages(images, first.names + second.names, first.groups + second.groups), first.num_classes)
     monkeypatch.setattr(omniglot_characters, "load_omniglot", lambda size: both)
-    monkeypatch.setattr(omniglot_characters, "TRAINING_CHARACTERS", 60)
+    monkeypatch.setattr(omniglot_splits, "TRAINING_CHARACTERS", 60)
+    return both
 
 
 def names_of(tasks) -> set[str]:
@@ -72,10 +73,29 @@ def test_options_make_the_same_problem_again():
 
 
 @pytest.mark.usefixtures("small_omniglot")
+def test_without_validation_there_are_no_validation_tasks():
+    family = omniglot(valid_alphabets=0)
+    assert len(names_of(family.train)) == 80 and family.valid.metrics == family.train.metrics
+    assert family.valid.default_model() is not None
+    with pytest.raises(InputError, match="validate_every=0"):
+        family.valid.at(0, 0, 1)
+
+
+def test_changed_drawings_are_those_of_training_alone(small_omniglot):
+    small_omniglot.images.images[:, :, 10:18, 10:18] = 255
+    plain, changed = omniglot(valid_alphabets=2), omniglot(valid_alphabets=2, changes="drawings")
+    before, after = plain.train.at(0, 0, 2), changed.train.at(0, 0, 2)
+    assert torch.equal(before.class_ids, after.class_ids) and not torch.equal(before.support.x, after.support.x)
+    assert torch.equal(after.support.x, changed.train.at(0, 0, 2).support.x), "a pure function of the task's key"
+    assert after.query.x.shape == before.query.x.shape and 0 <= after.query.x.min() <= after.query.x.max() <= 1
+    assert torch.equal(plain.test.at(0, 0, 2).query.x, changed.test.at(0, 0, 2).query.x)
+
+
+@pytest.mark.usefixtures("small_omniglot")
 def test_bad_options():
-    with pytest.raises(ConfigError, match="'background' or 'random', got 'backgroud'"):
+    with pytest.raises(ConfigError, match=r"expected one of 'background', .* got 'backgroud'"):
         omniglot(split="backgroud")
-    with pytest.raises(InputError, match="valid_alphabets expected 1 to 7, got 8"):
+    with pytest.raises(InputError, match="valid_alphabets expected 0 to 7, got 8"):
         omniglot(valid_alphabets=8)
     with pytest.raises(InputError, match="valid_characters expected 1 to 59, got 60"):
         omniglot(split="random", valid_characters=60)

@@ -9,6 +9,7 @@ import ctypes
 import gc
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from innerloop.errors import InputError
@@ -29,6 +30,17 @@ def _resident(field: str) -> float:
     raise InputError(f"expected a line {field} in {_STATUS}, got none; this needs Linux")
 
 
+def peak_mib(step: Callable[[], object]) -> float:
+    """What this process takes while ``step`` runs beyond what it holds before, MiB; where `readable` has no objection."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps for later would hide the step's own memory
+    before = _resident("VmRSS")
+    _RESET.write_text("5", encoding="ascii")
+    step()
+    return max(0.0, _resident("VmHWM") - before)
+
+
 def measure(contender_name: str, axis: str, value: int) -> dict[str, object]:
     """{"peak_mib": of one outer step beyond what stays between steps} or {"note": why not}."""
     from innerloop.bench.contenders import make
@@ -40,13 +52,7 @@ def measure(contender_name: str, axis: str, value: int) -> dict[str, object]:
         return {"note": reason}
     contender.prepare(case)
     contender.run(contender.warmup)  # libraries' workspaces, compilation and the engine's trials are not the step's
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps for later would hide the step's own memory
-    before = _resident("VmRSS")
-    _RESET.write_text("5", encoding="ascii")
-    contender.run(2)
-    return {"peak_mib": max(0.0, _resident("VmHWM") - before), "version": contender.version()}
+    return {"peak_mib": peak_mib(lambda: contender.run(2)), "version": contender.version()}
 
 
 if __name__ == "__main__":

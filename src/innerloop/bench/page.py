@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from innerloop.bench import BENCHMARKS
 from innerloop.bench.rows import Row, latest, read
-from innerloop.errors import InputError
+from innerloop.report.marked_text import Column, replaced, table
 
 BEGIN = "<!-- tables from benchmarks/results: innerloop bench --page -->"
 END = "<!-- end of the tables -->"
-
-Column = tuple[str, Callable[[Row], str]]
 
 
 def _number(value: float | None, form: str = "{:.3g}") -> str:
@@ -25,28 +22,21 @@ def _time(row: Row) -> str:
     return f"{row.median_ms:.3g} ({_number(row.min_ms)}-{_number(row.max_ms)})"
 
 
-_CASE: Column = ("case", lambda r: r.case)
-_WHO: Column = ("contender", lambda r: f"`{r.contender}` {r.version}".strip())
-_TIME: Column = ("ms a step: median (least-most)", _time)
-_RATIO: Column = ("times ours", lambda r: _number(r.ratio_to_ours, "{:.2f}"))
-_BOUND: Column = ("times the bound", lambda r: _number(r.times_bound, "{:.1f}"))
-_ROUNDS: Column = ("rounds", lambda r: _number(r.rounds, "{}"))
-_COMMIT: Column = ("commit", lambda r: r.commit or "-")
-_NOTE: Column = ("note", lambda r: r.note)
-_MEMORY: Column = ("peak MiB", lambda r: _number(r.peak_mib))
+_CASE: Column[Row] = ("case", lambda r: r.case)
+_WHO: Column[Row] = ("contender", lambda r: f"`{r.contender}` {r.version}".strip())
+_TIME: Column[Row] = ("ms a step: median (least-most)", _time)
+_RATIO: Column[Row] = ("times ours", lambda r: _number(r.ratio_to_ours, "{:.2f}"))
+_BOUND: Column[Row] = ("times the bound", lambda r: _number(r.times_bound, "{:.1f}"))
+_ROUNDS: Column[Row] = ("rounds", lambda r: _number(r.rounds, "{}"))
+_COMMIT: Column[Row] = ("commit", lambda r: r.commit or "-")
+_NOTE: Column[Row] = ("note", lambda r: r.note)
+_MEMORY: Column[Row] = ("peak MiB", lambda r: _number(r.peak_mib))
 
 _STEP = (_CASE, _WHO, _TIME, _RATIO, _BOUND, _ROUNDS, _COMMIT, _NOTE)
-_COLUMNS: dict[str, tuple[Column, ...]] = {
+_COLUMNS: dict[str, tuple[Column[Row], ...]] = {
     "memory": (_CASE, _WHO, _MEMORY, _RATIO, _COMMIT, _NOTE),
     "startup": (("command", lambda r: f"`{r.contender}`"), ("ms: median (least-most)", _time), _ROUNDS, _COMMIT, _NOTE),
 }
-
-
-def _table(columns: Sequence[Column], rows: Iterable[Row]) -> list[str]:
-    lines = ["| " + " | ".join(title for title, _ in columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        lines.append("| " + " | ".join(show(row).replace("|", "/") or " " for _, show in columns) + " |")
-    return lines
 
 
 def tables(results: Path) -> str:
@@ -60,7 +50,7 @@ def tables(results: Path) -> str:
         for machine, threads in dict.fromkeys((row.machine, row.threads) for row in rows):
             here = [row for row in rows if (row.machine, row.threads) == (machine, threads)]
             lines += [f"{machine}; {threads} thread{'' if threads == 1 else 's'}; torch {here[-1].torch}.", ""]
-            lines += [*_table(_COLUMNS.get(name, _STEP), here), ""]
+            lines += [*table(_COLUMNS.get(name, _STEP), here), ""]
         if (results / f"{name}.png").is_file():
             lines += [f"![{name}](../benchmarks/results/{name}.png)", ""]
     return "\n".join(lines)
@@ -72,11 +62,7 @@ def rendered(text: str, results: Path) -> str:
     Raises:
         InputError: the two marks between which they stand are not there.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"expected the marks {BEGIN!r} and {END!r} in the page, got none; put them back")
-    return f"{before}{BEGIN}\n\n{tables(results)}\n{END}{after}"
+    return replaced(text, BEGIN, END, tables(results))
 
 
 def update(page: Path, results: Path) -> None:

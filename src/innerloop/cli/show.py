@@ -18,8 +18,8 @@ def demo(argv: Sequence[str]) -> int:
 
 def run(argv: Sequence[str]) -> int:
     words = program.dashed(argv)
-    flags = dict.fromkeys(["--json", "--quiet", "--force"], 0)
-    names, _ = program.split(words, {**flags, "--seed": 1, "--out": 1, "--results": 1}, 1)
+    flags = dict.fromkeys(["--json", "--quiet", "--force", "--resume"], 0)
+    names, _ = program.split(words, {**flags, **dict.fromkeys(["--seed", "--out", "--results", "--device"], 1)}, 1)
     if names and names[0] not in registry_of("recipes"):  # told before torch is loaded
         hint = program.closest(names[0], registry_of("recipes"), "see innerloop list recipes")
         raise ConfigError(f"unknown recipe {names[0]!r}: {hint}")
@@ -53,6 +53,8 @@ def _run(
     out: Path | None = None,
     results: Path | None = None,
     force: bool = False,
+    resume: bool = False,
+    device: str | None = None,
     quiet: bool = False,
     json: bool = False,
 ) -> int:
@@ -65,6 +67,8 @@ def _run(
         out: the run directory; left out: runs/RECIPE-seedN.
         results: a CSV file to append the numbers to.
         force: overwrite an existing run directory.
+        resume: go on with the run that was stopped there; as often as it takes.
+        device: cpu or cuda; left out: the recipe's, which is the CPU unless it says otherwise.
         quiet: no progress bar.
         json: print one JSON object and nothing else.
     """
@@ -80,7 +84,9 @@ def _run(
         places.folder(out)
     if results is not None:
         places.file(results, "--results")
-    result: dict[str, Any] = recipes.run(recipe, seed=seed, out=out, quiet=quiet or json, force=force, results=results)
+    result: dict[str, Any] = recipes.run(
+        recipe, seed=seed, out=out, quiet=quiet or json, force=force, resume=resume, device=device, results=results
+    )
     if json:
         output.print_json(result)
         return 0

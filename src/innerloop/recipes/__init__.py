@@ -16,9 +16,12 @@ from innerloop.recipes import (
     omniglot_heads,
     omniglot_metric,
     omniglot_sequences,
+    races,
+    short,
     sine,
     tables,
 )
+from innerloop.recipes.other_numbers import with_other_numbers
 from innerloop.recipes.recipe import Recipe
 
 _FAMILIES = (
@@ -34,8 +37,12 @@ _FAMILIES = (
     gaussian_processes,
     tables,
     faces,
+    short,
+    races,
 )
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: with_other_numbers(recipe) for family in _FAMILIES for recipe in family.recipes()
+}
 
 
 def run(
@@ -45,9 +52,11 @@ def run(
     out: str | Path | None = None,
     quiet: bool = False,
     force: bool = False,
+    resume: bool = False,
+    device: str | None = None,
     results: str | Path | None = None,
 ) -> dict[str, Any]:
     """Run a recipe; see `recipes.run_recipe.run_recipe`."""
     from innerloop.recipes.run_recipe import run_recipe
 
-    return run_recipe(name, seed=seed, out=out, quiet=quiet, force=force, results=results)
+    return run_recipe(name, seed=seed, out=out, quiet=quiet, force=force, resume=resume, device=device, results=results)

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+
+class Reimplementation(NamedTuple):
+    """What somebody else's program reaches in a recipe's setting.
+
+    Attributes:
+        value: as printed there.
+        source: where it is printed, and what its protocol differs in.
+    """
+
+    value: str
+    source: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +60,10 @@ class Recipe:
         source: paper or code that the setting comes from, and how sure its numbers are.
         algorithm, tasks, model: registry names; model None: the problem's default.
         training: fields of `training.config.TrainConfig`.
+        published: the paper's number for rows that come from ``runner`` or ``beside``.
         runner: "module:function" for a recipe that trains nothing.
         beside: "module:function" called with the trained learner and the problem's test split; its rows come after the others'.
+        reimplementations: what other programs than the paper's reach.
     """
 
     name: str
@@ -57,8 +77,10 @@ class Recipe:
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = (Evaluation(),)
+    published: str = ""
     runner: str | None = None
     beside: str | None = None
+    reimplementations: tuple[Reimplementation, ...] = ()
 
 
 def with_cpu(recipe: Recipe, **training: Any) -> list[Recipe]:
@@ -70,3 +92,58 @@ def with_cpu(recipe: Recipe, **training: Any) -> list[Recipe]:
         training={**recipe.training, "threads": 1, **training},
     )
     return [recipe, cheap]
+
+
+# What a recipe says about numbers, and not how they come about: mending a quotation makes no number of ours older.
+_TOLD = {"name", "summary", "source", "published", "reimplementations"}
+
+
+def definition(recipe: Recipe) -> dict[str, Any]:
+    """All that decides a recipe's numbers, as JSON values; of a function that it names, its file's code.
+
+    Fields at their defaults are left out, so that a field that is new changes no older recipe.
+    """
+    found = _said(recipe)
+    for field in ("runner", "beside"):
+        if field in found:
+            found[f"{field} code"] = _code(found[field].partition(":")[0])
+    return found
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Twelve hexadecimal digits that change when the recipe's `definition` does."""
+    text = json.dumps(definition(recipe), sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _said(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {}
+        for field in dataclasses.fields(value):
+            own = getattr(value, field.name)
+            factory = field.default_factory
+            default = field.default if factory is dataclasses.MISSING else factory()
+            if field.name not in _TOLD and _said(own) != _said(default):
+                found[field.name] = _said(own)
+        return found
+    if isinstance(value, Mapping):
+        return {str(key): _said(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_said(own) for own in value]
+    return value
+
+
+@functools.cache
+def _code(module: str) -> str:
+    """A hash of a module's lines without comments, docstrings and empty lines; the same on every version of Python."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None, f"no file of {module}"
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    lines = dict(enumerate(text.splitlines(), 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            told = node.body[0]
+            for number in range(told.lineno, (told.end_lineno or told.lineno) + 1):
+                del lines[number]
+    kept = [line.rstrip() for line in lines.values() if line.strip() and not line.lstrip().startswith("#")]
+    return hashlib.blake2b("\n".join(kept).encode(), digest_size=6).hexdigest()

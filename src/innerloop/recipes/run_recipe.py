@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from innerloop.assemble import assemble, problem
-from innerloop.core import Report
-from innerloop.errors import ConfigError, InputError, nearest
+from innerloop.core import Report, TaskFamily
+from innerloop.errors import ConfigError, nearest
 from innerloop.evaluation.evaluate import card, evaluate
 from innerloop.evaluation.instances import InstanceReport, by_instance
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.recipes import RECIPES
-from innerloop.recipes.recipe import Evaluation, Recipe
+from innerloop.recipes.recipe import Evaluation, Recipe, recipe_hash
+from innerloop.recipes.result_rows import HEADER, append_rows, protocol, read_rows
 from innerloop.registry import Entry, load
+from innerloop.training.checkpoint import describe
+from innerloop.training.config import make_config
 from innerloop.training.fit import fit
+from innerloop.training.run_config import read_run_config
 
-# One header for all results files.
-HEADER: tuple[str, ...] = (
-    "recipe", "metric", "value", "ci95", "published", "num_tasks", "transductive",
-    "seed", "steps", "wall_seconds", "device", "threads", "commit", "command",
-)  # fmt: skip
 _TEST_SEED = 0
 
 
@@ -37,6 +35,8 @@ def run_recipe(
     out: str | Path | None = None,
     quiet: bool = False,
     force: bool = False,
+    resume: bool = False,
+    device: str | None = None,
     results: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train what the recipe says, evaluate it on the test split, and put the published numbers beside ours.
@@ -47,55 +47,54 @@ def run_recipe(
         out: run directory; None: runs/NAME-seedN.
         quiet: no progress.
         force: overwrite an earlier run there.
+        resume: go on with the run that is there; its seconds count all sittings.
+        device: "cpu" or "cuda"; None: the recipe's.
         results: a CSV file to append the rows to.
 
     Returns:
         ``recipe, source, seed, steps, out`` and ``rows``: one a number, with the keys of the results header.
 
     Raises:
-        ConfigError: an unknown recipe.
+        ConfigError: an unknown recipe, a setting that a recipe without training has no use for, or a run there that is
+            another than the recipe's.
         InputError: data that is not there, or a results file of another kind.
     """
-    if name not in RECIPES:
-        raise ConfigError(f"unknown recipe {name!r}: {nearest(name, RECIPES)}")
-    recipe = RECIPES[name]
-    command = f"innerloop run {name} --seed {seed}"
+    recipe = known_recipe(name)
+    command = f"innerloop run {name} --seed {seed}" + (f" --device {device}" if device else "")
     started = time.perf_counter()
+    earlier = 0.0
     folder: Path | None = None
-    steps = 0
-    device = "cpu"
+    steps, place = 0, "cpu"
+    if results is not None and Path(results).is_file() and Path(results).stat().st_size:
+        read_rows(Path(results))  # what is no results file is told before the work, not after it
     if recipe.runner is not None:
+        if resume or device is not None:
+            raise ConfigError(
+                f"expected a recipe that trains for --resume and --device, got {name}, which has neither; leave them out"
+            )
         found = load("recipe", {name: Entry(recipe.runner, recipe.summary)}, name)()
     else:
         folder = Path(out) if out is not None else Path("runs") / f"{name}-seed{seed}"
-        learner, family = assemble(
-            recipe.algorithm,
-            recipe.tasks,
-            recipe.model,
-            algorithm_options=recipe.algorithm_options,
-            task_options=recipe.task_options,
-            model_options=recipe.model_options,
-            seed=seed,
-            recommended=False,
+        trained = train_recipe(
+            recipe, folder, seed=seed, quiet=quiet, force=force, resume=resume, device=device, command=command
         )
-        settings = {**recipe.training, "seed": seed}
-        done = fit(learner, family, out=folder, force=force, quiet=quiet, command=command, **settings)
-        if done.stopped == "interrupted":
-            raise KeyboardInterrupt
-        steps, device = done.steps, str(learner.device)
+        learner, steps, place, earlier = trained.learner, trained.steps, str(trained.learner.device), trained.earlier
         found = []
         for evaluation in recipe.evaluations:
-            found += numbers(learner, recipe, evaluation, folder)
+            found += [{**protocol(recipe, evaluation), **row} for row in numbers(learner, recipe, evaluation, folder)]
         if recipe.beside is not None:
-            found += load("recipe", {name: Entry(recipe.beside, recipe.summary)}, name)(learner, family.test)
+            found += load("recipe", {name: Entry(recipe.beside, recipe.summary)}, name)(learner, trained.family.test)
     shared = {
+        **protocol(recipe),
         "recipe": name,
+        "published": recipe.published,
         "seed": seed,
         "steps": steps,
-        "wall_seconds": round(time.perf_counter() - started, 1),
-        "device": device,
+        "wall_seconds": round(time.perf_counter() - started + earlier, 1),
+        "device": place,
         "threads": environment()["threads"],
         "commit": commit(),
+        "recipe_hash": recipe_hash(recipe),
         "command": command,
     }
     rows = [{key: {**shared, **row}.get(key, "") for key in HEADER} for row in found]
@@ -109,6 +108,72 @@ def run_recipe(
         "out": None if folder is None else str(folder),
         "rows": rows,
     }
+
+
+def known_recipe(name: str) -> Recipe:
+    """The recipe of this name; ConfigError where there is none."""
+    if name not in RECIPES:
+        raise ConfigError(f"unknown recipe {name!r}: {nearest(name, RECIPES)}")
+    return RECIPES[name]
+
+
+class Trained(NamedTuple):
+    """A recipe's training, done.
+
+    Attributes:
+        learner: with its best validated weights.
+        family: the problem.
+        steps: outer steps.
+        earlier: seconds of earlier sittings.
+    """
+
+    learner: MetaLearner
+    family: TaskFamily
+    steps: int
+    earlier: float
+
+
+def train_recipe(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    seed: int = 0,
+    quiet: bool = False,
+    force: bool = False,
+    resume: bool = False,
+    device: str | None = None,
+    command: str = "",
+) -> Trained:
+    """Train as a recipe says, in a run directory; arguments as those of `run_recipe`."""
+    learner, family = assemble(
+        recipe.algorithm,
+        recipe.tasks,
+        recipe.model,
+        algorithm_options=recipe.algorithm_options,
+        task_options=recipe.task_options,
+        model_options=recipe.model_options,
+        seed=seed,
+        recommended=False,
+    )
+    settings = {**recipe.training, "seed": seed, **({"device": device} if device else {})}
+    if resume:
+        _expect_same(recipe, folder, describe(learner, family, make_config(settings)))
+    started = time.perf_counter()
+    done = fit(learner, family, out=folder, resume=resume, force=force, quiet=quiet, command=command, **settings)
+    if done.stopped == "interrupted":
+        raise KeyboardInterrupt
+    earlier = max(0.0, done.wall_seconds - (time.perf_counter() - started)) if resume else 0.0
+    return Trained(learner, family, done.steps, earlier)
+
+
+def _expect_same(recipe: Recipe, folder: Path, own: dict[str, Any]) -> None:
+    """ConfigError where the run in ``folder`` is not of this recipe as it is today: its number would be another's."""
+    begun = read_run_config(folder)
+    for key, value in json.loads(json.dumps(own)).items():
+        if begun.get(key) != value:
+            raise ConfigError(
+                f"expected a run of {recipe.name} as it is now in {folder}, got one whose {key} differs; give another --out"
+            )
 
 
 def numbers(learner: MetaLearner, recipe: Recipe, evaluation: Evaluation, folder: Path) -> list[dict[str, Any]]:
@@ -169,18 +234,3 @@ def _row(report: Report, steps: int, evaluation: Evaluation, index: int, shots: 
         "num_tasks": report.num_tasks,
         "transductive": report.transductive,
     }
-
-
-def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Append rows to a results CSV, made with the common header where it is not there yet."""
-    new = not path.exists() or path.stat().st_size == 0
-    if not new and path.read_text(encoding="utf-8").splitlines()[0] != ",".join(HEADER):
-        raise InputError(f"{path} expected the header {','.join(HEADER)}, got another; choose a new file")
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, HEADER, lineterminator="\n")
-    if new:
-        writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(buffer.getvalue())

@@ -14,6 +14,8 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
+from innerloop.tasks.jitter import Changes, jittered
+from innerloop.tasks.no_tasks import NoTasks
 from innerloop.tasks.quarter_turns import pixel_sources, turned_blocks, turned_gather
 
 # Salts: each decision of a task has its own stream, so that adding one changes no other.
@@ -82,6 +84,8 @@ class FewShotImages(TaskDistribution):
         shuffled: support and query examples each in random order.
         invert: 1 is the background and 0 the ink.
         dtype: of the pictures; None: torch's default dtype.
+        changes: of the pictures each time they are drawn: "none", "drawings" (shifts, turns, sizes) or "photos"
+            (mirror images and light too).
 
     Raises:
         InputError: more ways than classes, more examples than drawings, or rotations of pictures that are
@@ -107,8 +111,10 @@ class FewShotImages(TaskDistribution):
         shuffled: bool = False,
         invert: bool = False,
         dtype: torch.dtype | None = None,
+        changes: Changes = "none",
     ) -> None:
         self.name, self.split = name, split
+        self.changes = changes
         self.ways, self.shots, self.queries = ways, shots, queries
         self.rotations, self.within_group = rotations, within_group
         self.shuffled, self.invert, self.dtype = shuffled, invert, dtype
@@ -260,9 +266,14 @@ class FewShotImages(TaskDistribution):
         turns = [index.rotations.gather(1, y).reshape(-1) for y in (support_y, query_y)]
         pictures = self._decoded(torch.cat([support.reshape(-1), query.reshape(-1)]), torch.cat(turns))
         cut = support.numel()
+        support_x = pictures[:cut].reshape(*support.shape, *self.input_shape)
+        query_x = pictures[cut:].reshape(*query.shape, *self.input_shape)
+        if self.changes != "none":
+            both = jittered(torch.cat([support_x, query_x], 1), keys, mirror=self.changes == "photos")
+            support_x, query_x = both.split([support.shape[1], query.shape[1]], 1)
         return Task(
-            support=Examples(pictures[:cut].reshape(*support.shape, *self.input_shape), support_y),
-            query=Examples(pictures[cut:].reshape(*query.shape, *self.input_shape), query_y),
+            support=Examples(support_x, support_y),
+            query=Examples(query_x, query_y),
             objective=self.objective,
             class_ids=index.class_ids,
             num_classes=self.num_classes,
@@ -312,6 +323,7 @@ def few_shot_family(
     shuffled: bool = False,
     invert: bool = False,
     dtype: torch.dtype | None = None,
+    changes: Changes = "none",
     options: Mapping[str, Any] | None = None,
 ) -> TaskFamily:
     """The three splits of a few-shot problem.
@@ -319,12 +331,14 @@ def few_shot_family(
     Args:
         name: of the problem.
         images: all classes.
-        splits: class numbers of "train", "valid" and "test"; they must not overlap.
+        splits: class numbers of "train", "valid" and "test"; they must not overlap. Without a class in "valid" there is no
+            validation.
         ways, shots, queries: of all splits.
         train_ways, train_shots, train_queries: of the training split, where it differs.
         rotations: turned training classes are classes of their own.
         rotate_test: turned validation and test classes too.
         within_group, shuffled, invert, dtype: see `FewShotImages`.
+        changes: of training pictures; see `FewShotImages`.
         options: what makes the family again; written to run directories.
 
     Raises:
@@ -354,6 +368,9 @@ def few_shot_family(
             shuffled=shuffled,
             invert=invert,
             dtype=dtype,
+            changes=changes if training else "none",
         )
 
-    return TaskFamily(name, distribution("train"), distribution("valid"), distribution("test"), dict(options or {}))
+    train = distribution("train")
+    valid = distribution("valid") if splits["valid"] else NoTasks(train)
+    return TaskFamily(name, train, valid, distribution("test"), dict(options or {}))

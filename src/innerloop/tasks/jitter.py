@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from innerloop import keys as random_keys
 
+Changes = Literal["none", "drawings", "photos"]
 _SHIFT, _ANGLE, _ZOOM, _LIGHT, _MIRROR, _CONTRAST = range(101, 107)
 
 

@@ -5,45 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from innerloop.core import TaskFamily
-from innerloop.data.class_images import ClassImages
-from innerloop.data.class_splits import seeded_order
-from innerloop.data.omniglot_archive import Omniglot, load_omniglot
-from innerloop.errors import ConfigError, InputError
+from innerloop.data.omniglot_archive import load_omniglot
 from innerloop.tasks.few_shot import few_shot_family
+from innerloop.tasks.omniglot_splits import Split, omniglot_splits
 from innerloop.tasks.precision import DtypeName, dtype_named
-
-TRAINING_CHARACTERS = 1200  # of the random split; 423 of the 1,623 remain for the test
-
-
-def alphabet_splits(omniglot: Omniglot, valid_alphabets: int, seed: int) -> dict[str, list[int]]:
-    """Class numbers: test is the evaluation set, valid some whole alphabets of the background set."""
-    images, start = omniglot
-    alphabets = sorted(set(images.groups[:start]))
-    if not 1 <= valid_alphabets < len(alphabets):
-        raise InputError(
-            f"omniglot: valid_alphabets expected 1 to {len(alphabets) - 1}, got {valid_alphabets}; "
-            "choose one in that range"
-        )
-    held_out = set(seeded_order(alphabets, seed)[:valid_alphabets])
-    valid = [number for number in range(start) if images.groups[number] in held_out]
-    return {
-        "train": sorted(set(range(start)) - set(valid)),
-        "valid": valid,
-        "test": list(range(start, images.num_classes)),
-    }
-
-
-def random_splits(images: ClassImages, train: int, valid: int, seed: int) -> dict[str, list[int]]:
-    """Class numbers: ``train`` at random, the last ``valid`` of them for validation; the rest: test."""
-    if not 1 <= valid < train:
-        raise InputError(f"omniglot: valid_characters expected 1 to {train - 1}, got {valid}; choose one in that range")
-    number_of = {name: number for number, name in enumerate(images.names)}
-    order = [number_of[name] for name in seeded_order(images.names, seed)]
-    return {
-        "train": sorted(order[: train - valid]),
-        "valid": sorted(order[train - valid : train]),
-        "test": sorted(order[train:]),
-    }
 
 
 def omniglot(
@@ -54,13 +19,14 @@ def omniglot(
     train_ways: int | None = None,
     train_shots: int | None = None,
     train_queries: int | None = None,
-    split: Literal["background", "random"] = "background",
+    split: Split = "background",
     split_seed: int = 0,
     valid_alphabets: int = 5,
     valid_characters: int = 100,
     rotations: bool = True,
     rotate_test: bool = False,
     within_alphabet: bool = False,
+    changes: Literal["none", "drawings"] = "none",
     shuffled: bool = False,
     size: int = 28,
     dtype: DtypeName | None = None,
@@ -73,16 +39,22 @@ def omniglot(
             usual test.
         train_ways, train_shots, train_queries: those of training tasks, where they differ.
         split: "background": the official one: train on the 30 background alphabets (``valid_alphabets`` whole
-            ones of them are held out for validation), test on the 20 others. "random": 1,200 characters at
-            random (100 of them for validation, as in MAML's code) and the other 423.
+            ones of them are held out for validation), test on the 20 others. "minimal1", "minimal2": the same
+            with only five alphabets to train on (Lake et al. 2015), validated on others of the 30. "random":
+            1,200 characters at random (100 of them for validation, as in MAML's code) and the other 423.
+            "vinyals": the lists of Prototypical Networks' code, 1,028 characters, 172 and 423, nearly all by
+            whole alphabets.
         split_seed: of what is held out, or of the random split.
-        valid_alphabets: whole alphabets held out for validation in the background split.
+        valid_alphabets: whole alphabets held out for validation, in all splits but the random one; 0: none, for
+            training on all there is with validate_every=0.
         valid_characters: characters held out for validation in the random split.
         rotations: training characters turned by 90, 180 and 270 degrees are classes of their own (Santoro et
             al. 2016, arXiv:1605.06065).
         rotate_test: those of validation and test too, as in Prototypical Networks (arXiv:1703.05175); Reptile
             (arXiv:1803.02999) turns training characters only. Never compare numbers of the one and the other.
         within_alphabet: all classes of a task come from one alphabet: much harder.
+        changes: of training drawings: "none", or "drawings": each is shifted, turned and resized a little
+            whenever it is drawn.
         shuffled: examples in random order instead of class by class.
         size: height and width in pixels.
         dtype: of the pictures, "float32" or "float64"; None: torch's default.
@@ -94,14 +66,10 @@ def omniglot(
         InputError: absent or damaged archives, more ways than classes, more examples than the 20 drawings.
         ConfigError: an unknown split.
     """
-    if split not in ("background", "random"):
-        raise ConfigError(f"omniglot: split expected 'background' or 'random', got {split!r}; choose one")
     loaded = load_omniglot(size)
-    images = loaded.images
-    if split == "background":
-        splits = alphabet_splits(loaded, valid_alphabets, split_seed)
-    else:
-        splits = random_splits(images, TRAINING_CHARACTERS, valid_characters, split_seed)
+    splits = omniglot_splits(
+        loaded, split, valid_alphabets=valid_alphabets, valid_characters=valid_characters, seed=split_seed
+    )
     options = {
         "ways": ways,
         "shots": shots,
@@ -116,13 +84,14 @@ def omniglot(
         "rotations": rotations,
         "rotate_test": rotate_test,
         "within_alphabet": within_alphabet,
+        "changes": changes,
         "shuffled": shuffled,
         "size": size,
         "dtype": dtype,
     }
     return few_shot_family(
         "omniglot",
-        images,
+        loaded.images,
         splits,
         ways=ways,
         shots=shots,
@@ -134,6 +103,7 @@ def omniglot(
         rotate_test=rotate_test,
         within_group=within_alphabet,
         shuffled=shuffled,
+        changes=changes,
         dtype=dtype_named(dtype),
         options=options,
     )

@@ -6,59 +6,33 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from jaxtyping import Int64
-from torch import Tensor, nn
+from torch import nn
 
-from innerloop.core import Examples, Task, TaskFamily
+from innerloop.core import TaskFamily
 from innerloop.data import own_classes, picture_sources
 from innerloop.data.class_images import ClassImages
 from innerloop.data.support_files import preprocessing_of
 from innerloop.errors import ConfigError, InnerloopWarning, InputError
 from innerloop.tasks.class_cuts import cut
 from innerloop.tasks.few_shot import FewShotImages
-from innerloop.tasks.jitter import jittered
+from innerloop.tasks.jitter import Changes
 from innerloop.tasks.precision import DtypeName, dtype_named
 
-Changes = Literal["none", "drawings", "photos"]
 _MOST_QUERIES = 15
 
 
 class OwnTasks(FewShotImages):
-    """Few-shot tasks from a user's own classes; training pictures may be changed a little each time they are drawn.
+    """Few-shot tasks from a user's own classes, and a model that suits pictures of any size.
 
     Args:
-        changes: "none", "drawings" (shifts, turns, sizes) or "photos" (mirror images and light too).
         preprocessing: how the files became pictures; None: they came as arrays.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        changes: Changes = "none",
-        preprocessing: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, *args: Any, preprocessing: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.changes, self.preprocessing = changes, preprocessing
-
-    def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
-        """The tasks of these keys; see `FewShotImages.from_keys`."""
-        task = super().from_keys(keys)
-        if self.changes == "none":
-            return task
-        both = jittered(torch.cat([task.support.x, task.query.x], 1), keys, mirror=self.changes == "photos")
-        cut_at = task.support.x.shape[1]
-        return Task(
-            support=Examples(both[:, :cut_at], task.support.y),
-            query=Examples(both[:, cut_at:], task.query.y),
-            objective=task.objective,
-            class_ids=task.class_ids,
-            num_classes=task.num_classes,
-            noise=task.noise,
-        )
+        self.preprocessing = preprocessing
 
     def default_model(self) -> nn.Module:
         """The usual four-layer convolutional network where the pictures are large enough for it, else a perceptron."""

@@ -1,0 +1,70 @@
+"""What a recipe's run writes down, and how it goes on after it was stopped."""
+
+import dataclasses
+
+import pytest
+
+from innerloop.errors import ConfigError, InputError
+from innerloop.recipes import RECIPES, run
+from innerloop.recipes.recipe import Evaluation, recipe_hash
+from innerloop.recipes.result_rows import append_rows, number, read_rows
+
+NAME = "sine-check"
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    recipe = dataclasses.replace(
+        RECIPES[NAME],
+        training={"steps": 4, "num_tasks": 2, "validate_every": 0, "checkpoint_every": 2, "strategy": "looped"},
+        evaluations=(Evaluation(num_tasks=3, published=("1.0",)),),
+    )
+    monkeypatch.setitem(RECIPES, NAME, recipe)
+    return recipe
+
+
+def test_rows_carry_what_judges_and_repeats_them(tiny, tmp_path):
+    path = tmp_path / "rows.csv"
+    run(NAME, seed=3, out=tmp_path / "run", quiet=True, results=path)
+    (row,) = read_rows(path)
+    assert row["recipe_hash"] == recipe_hash(tiny) and row["command"] == f"innerloop run {NAME} --seed 3"
+    assert (row["published"], row["num_tasks"], row["steps"], row["seed"]) == ("1.0", "3", "4", "3")
+    assert row["split"] == row["rotated_test"] == "", "a sine has neither"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_goes_on_and_counts_the_seconds_of_all_sittings(tmp_path, monkeypatch):
+    from innerloop.training import fit
+
+    first = run(NAME, out=tmp_path / "run", quiet=True)
+    restore = fit.RunDirectory.restore
+
+    def long_ago(self, *words):
+        progress = restore(self, *words)
+        progress.seconds = 5_000.0
+        return progress
+
+    monkeypatch.setattr(fit.RunDirectory, "restore", long_ago)
+    again = run(NAME, out=tmp_path / "run", quiet=True, resume=True)
+    assert again["steps"] == 4 and again["rows"][0]["value"] == first["rows"][0]["value"]
+    assert 5_000 <= number(str(again["rows"][0]["wall_seconds"])) < 5_100
+
+
+def test_only_a_run_of_the_same_recipe_goes_on(tiny, tmp_path, monkeypatch):
+    run(NAME, out=tmp_path / "run", quiet=True)
+    changed = dataclasses.replace(tiny, algorithm_options={**tiny.algorithm_options, "inner_lr": 0.5})
+    monkeypatch.setitem(RECIPES, NAME, changed)
+    with pytest.raises(ConfigError, match="got one whose algorithm differs"):
+        run(NAME, out=tmp_path / "run", quiet=True, resume=True)
+    with pytest.raises(ConfigError, match="a recipe that trains for --resume"):
+        run("lake-hausdorff", resume=True)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_file_of_another_kind_is_told_before_the_work(tmp_path):
+    (tmp_path / "other.csv").write_text("a,b\n")
+    with pytest.raises(InputError, match="columns of a results file"):
+        run(NAME, out=tmp_path / "run", quiet=True, results=tmp_path / "other.csv")
+    assert not (tmp_path / "run").exists()
+    append_rows(tmp_path / "new.csv", [])
+    assert read_rows(tmp_path / "new.csv") == []
