@@ -30,8 +30,9 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/innerloop demo --out $(DEMO_OUT)
 
+# A file goes to one worker: what its tests share is made once.
 test: $(VENV)/.installed-dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 fuzz: $(VENV)/.installed-dev
 	$(ONE_THREAD) INNERLOOP_FUZZ=10000 $(BIN)/python -m pytest -n 2 --timeout 3600 tests -k fuzzed

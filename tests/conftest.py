@@ -40,17 +40,6 @@ def own_plans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     plan._file = before
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (``--dist loadgroup``) what shares a fixture or a trained learner goes to one of them: the tests of
-    a file, and in the contract those of a method.
-    """
-    for item in items:
-        name = getattr(getattr(item, "callspec", None), "params", {}).get("name")
-        shared = f"contract {name}" if "contract" in item.path.parts and isinstance(name, str) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(shared))
-
-
 @pytest.fixture
 def seeded() -> torch.Generator:
     """A generator for test data, and torch's global one for initial weights, at a fixed seed."""
