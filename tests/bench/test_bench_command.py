@@ -79,6 +79,7 @@ def test_rows_are_written_and_replaced(tmp_path, capsys, small):
     assert "sine.csv" in capsys.readouterr().out
 
 
+@pytest.mark.long  # it measures three times; what is judged how has tests of its own
 def test_check_fails_when_the_stored_ratio_was_more_than_twice_as_high(tmp_path, capsys, small):
     assert main(["bench", "check", "--rounds", "3", "--out", str(tmp_path)]) == 0
     path = tmp_path / "check.csv"

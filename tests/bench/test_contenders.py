@@ -51,9 +51,10 @@ def test_same_meta_gradient_as_the_plain_loop_and_the_same_step(name, problem):
         assert torch.allclose((weight - old).abs()[clear], torch.full_like(old, 1e-3)[clear], rtol=1e-2)
 
 
-def test_our_step_is_the_plain_loops():
+@pytest.mark.parametrize("name", ["ours_vmapped", pytest.param("ours", marks=pytest.mark.long)])
+def test_our_step_is_the_plain_loops(name):
     problem = sine_problem(3, 2, (8, 8))
-    plain, ours = make(["plain_loop", "ours"])
+    plain, ours = make(["plain_loop", name])
     for contender in (plain, ours):
         contender.prepare(problem)
         contender.run(3)
@@ -63,7 +64,7 @@ def test_our_step_is_the_plain_loops():
 
 def test_no_contender_changes_its_weights_when_asked_for_the_gradient():
     problem = sine_problem(2, 1, (4,))
-    for name in ("ours", "plain_loop", "torch_func"):
+    for name in ("ours_vmapped", "plain_loop", "torch_func"):
         contender = make([name])[0]
         contender.prepare(problem)
         first, second = contender.meta_gradient(), contender.meta_gradient()

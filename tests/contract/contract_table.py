@@ -65,13 +65,13 @@ DECLARED: dict[str, Declared] = {
     "mamlpp": Declared(adds_parameters=True, learned_rate=True),
     "protonet": Declared(inner_loop=False, regression=False, any_ways=True, equivariant=True, shift_free=True),
     "mann": Declared(
-        short_of_names="500 steps agree on about half of the queries",
+        short_of_names="300 steps agree on less than half of the queries, 500 on about half",
         adds_parameters=True,
         inner_loop=False,
         needs_parameters=False,
         order_free=False,
         nuisance=0.3,  # it has to learn to bind a label to an input before the embedding gets any signal
-        training={"steps": 500, "outer_lr": 1e-2, "clip_norm": 2.0},
+        training={"steps": 300, "outer_lr": 1e-2, "clip_norm": 2.0},
         options={"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "whole_sequence": False},
     ),
     "metanet": Declared(

@@ -98,7 +98,7 @@ def test_attention_is_the_direct_formula():
     counts = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0])
     found = layer(q, k, v, counts).detach().numpy()
     parts = [(layer.query, q), (layer.key, k), (layer.value, v)]
-    q, k, v = ((x @ w.weight.T + w.bias).detach().numpy() for w, x in parts)
+    q, k, v = ((x @ w.weight.T + (0 if w.bias is None else w.bias)).detach().numpy() for w, x in parts)
     mixed = np.zeros((3, 6))
     for head in (slice(0, 3), slice(3, 6)):
         for i in range(3):

@@ -23,6 +23,7 @@ from innerloop.training.distributed import joined
 
 RANK, SIZE = launch.rank(), launch.size()
 STEPS = 20
+METHOD_STEPS = 10  # of each method; there are many
 
 
 def state(learner: il.MetaLearner) -> dict[str, torch.Tensor]:
@@ -49,7 +50,7 @@ def of_method(name: str, case: str) -> dict[str, Any]:
 
     if case == "plain":
         case = "regression" if declared(name).regression else "classification"
-    return fitted(small(name, case), family(case), outer_lr=0.01)
+    return fitted(small(name, case), family(case), steps=METHOD_STEPS, outer_lr=0.01)
 
 
 def mlp(seed: int = 1, **options: Any) -> il.MetaLearner:

@@ -67,7 +67,7 @@ def test_two_processes_end_with_the_weights_of_one(found, name, case):
     # Where a gradient is zero but for rounding (a bias before batch norm, the last one of an embedding that only differences are
     # taken of), Adam makes 1e-8 of it.
     assert_same(one, first, 1e-7 if case == "batch_norm" or declared(name).shift_free else 1e-11)
-    assert first["steps"] == first["outer_step"] == several_processes.STEPS
+    assert first["steps"] == first["outer_step"] == several_processes.METHOD_STEPS
     assert {value.dtype for value in one["state"].values()} == {torch.float64}
 
 
