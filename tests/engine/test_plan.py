@@ -194,12 +194,19 @@ def test_what_is_asked_for_is_not_measured(cache, monkeypatch):
         made = learner()
         made.strategy = strategy
         assert made.plan(tasks()).strategy == strategy
-    one = learner()
-    assert one.plan(tasks(1)).strategy == "looped", "one task is not worth a batch"
+    one, pictures = il.maml(il.models.conv4((1, 16, 16), 2, filters=2)), torch.zeros(1, 4, 1, 16, 16)
+    side = il.Examples(pictures, torch.tensor([[0, 1, 0, 1]]))
+    assert one.plan(il.Task(side, side)).strategy == "looped", "one task of pictures is not worth a batch"
     torch.manual_seed(0)
     looped = il.maml(nn.Sequential(nn.LSTM(1, 2), Last()))
     assert looped.plan(tasks()).strategy == "looped"
     assert not measured
+
+
+def test_one_task_of_a_small_net_is_measured_so_that_it_can_be_compiled(cache, monkeypatch):
+    measured = prefer(monkeypatch, "looped")
+    assert learner().plan(tasks(1)).strategy == "looped"
+    assert measured
 
 
 class Last(nn.Module):

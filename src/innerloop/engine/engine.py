@@ -99,7 +99,8 @@ class Engine:
         """The plans worth measuring, the rule's first."""
         rule = self.rule(tasks)
         num_tasks = tasks.support.y.shape[0]
-        if self.strategy != "auto" or self.needs_loop or num_tasks == 1:
+        # One task of a small net is worth measuring all the same: what is measured may be compiled, which takes off the most.
+        if self.strategy != "auto" or self.needs_loop or (num_tasks == 1 and self.convolutional):
             return [rule]
         sizes = [self.chunk_size]
         if self.convolutional and self.chunk_size is None:
