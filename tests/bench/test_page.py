@@ -6,7 +6,7 @@ import pytest
 
 from innerloop.bench import BENCHMARKS
 from innerloop.bench.contenders import CONTENDERS
-from innerloop.bench.page import rendered, tables
+from innerloop.bench.page import BEGIN, END, rendered, tables, update
 from innerloop.bench.rows import Row, write
 from innerloop.errors import InputError
 
@@ -35,6 +35,17 @@ def test_tables_hold_the_numbers_and_the_reasons(tmp_path):
     assert "| a case | `higher` | - | - | - | - | - | a / reason |" in found
     assert "CPU; 1 thread;" in found
     assert all(f"## {name}:" not in found for name in BENCHMARKS if name != "sine")
+
+
+def test_the_scaling_rows_are_drawn_beside_the_page(tmp_path):
+    for case in ("tasks 1", "tasks 8", "inner steps 2", "parameters 1000"):
+        row = Row(benchmark="scaling", case=case, contender="ours", threads=1, machine="CPU", median_ms=2.0)
+        write(tmp_path / "scaling.csv", [row])
+    page = tmp_path / "speed.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    update(page, tmp_path)
+    assert "![scaling](scaling.png)" in page.read_text()
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_page_without_the_marks_is_an_error(tmp_path):

@@ -10,6 +10,7 @@ from innerloop.report.marked_text import Column, replaced, table
 
 BEGIN = "<!-- tables from benchmarks/results: innerloop bench --page -->"
 END = "<!-- end of the tables -->"
+_PLOTTED = "scaling"  # its rows are shown as a picture, too, beside the page
 
 
 def _number(value: float | None, form: str = "{:.3g}") -> str:
@@ -51,8 +52,8 @@ def tables(results: Path) -> str:
             here = [row for row in rows if (row.machine, row.threads) == (machine, threads)]
             lines += [f"{machine}; {threads} thread{'' if threads == 1 else 's'}; torch {here[-1].torch}.", ""]
             lines += [*table(_COLUMNS.get(name, _STEP), here), ""]
-        if (results / f"{name}.png").is_file():
-            lines += [f"![{name}](../benchmarks/results/{name}.png)", ""]
+        if name == _PLOTTED:
+            lines += [f"![{name}]({name}.png)", ""]
     return "\n".join(lines)
 
 
@@ -66,5 +67,9 @@ def rendered(text: str, results: Path) -> str:
 
 
 def update(page: Path, results: Path) -> None:
-    """Write the page anew from the CSV files in ``results``."""
+    """Write the page anew from the CSV files in ``results``, and the plot beside it."""
+    from innerloop.bench import scaling
+
+    if rows := latest(read(results / f"{_PLOTTED}.csv")):
+        scaling.plot(rows, page.parent / f"{_PLOTTED}.png")
     page.write_text(rendered(page.read_text(encoding="utf-8"), results), encoding="utf-8")

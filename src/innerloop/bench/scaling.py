@@ -43,12 +43,7 @@ def run(settings: Settings) -> Iterator[list[Row]]:
     for axis, values in AXES.items():
         for value in values[:2] if settings.tiny else values:
             points.append(problem(axis, value))
-    found: list[Row] = []
-    for rows in run_cases("scaling", points, _CONTENDERS, settings):
-        found += rows
-        yield rows
-    if settings.out is not None:
-        plot(found, settings.out / "scaling.png")
+    yield from run_cases("scaling", points, _CONTENDERS, settings)
 
 
 def cost_per_task(row: Row) -> float | None:

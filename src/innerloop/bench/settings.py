@@ -22,7 +22,7 @@ class Settings:
         seconds: how long a contender runs in a round, at least.
         contenders: names to run; None: all of the benchmark's.
         threads: CPU threads; `conditions.limited` has to hold the process to them.
-        out: folder for plots; None: none are drawn.
+        out: folder of the CSV files; None: nothing is written.
         tiny: the smallest size of each benchmark, for tests.
         say: told what is under way.
 
