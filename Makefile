@@ -32,7 +32,7 @@ demo: $(VENV)/.installed
 
 # A file goes to one worker: what its tests share is made once.
 test: $(VENV)/.installed-dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.installed-dev
 	$(ONE_THREAD) INNERLOOP_FUZZ=10000 $(BIN)/python -m pytest -n 2 --timeout 3600 tests -k fuzzed

@@ -115,6 +115,12 @@ def test_files_are_short_and_none_is_a_drawer():
         assert file.stem not in {"utils", "helpers", "misc", "base", "common"}, file
 
 
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by it, and refuses the second where both come to one process."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_what_is_listed_is_documented():
     for name in ALGORITHMS:
         page = ROOT / "docs" / "methods" / f"{name}.md"
