@@ -252,7 +252,9 @@ step(learner.meta(), take(tasks, slice(0, fits)))
 def test_a_process_that_really_runs_out_is_told_a_size_that_fits():
     done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
-    assert re.fullmatch(
-        r"an outer step needs about [\d.]+ [GM]B for 256 tasks at once, and [\d.]+ MB are free; use chunk_size=\d+ .*",
+    said = re.fullmatch(
+        r"an outer step needs about [\d.]+ [GM]B for 256 tasks at once, and ([\d.]+) MB are free; use chunk_size=\d+ .*",
         done.stdout.strip(),
     )
+    assert said, done.stdout
+    assert float(said[1]) > 250, "of 400 MB: what the failed step held has not been let go"

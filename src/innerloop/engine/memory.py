@@ -305,8 +305,7 @@ def explained(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        # Frames that have failed still hold the step's tensors, which would be counted as used.
-        traceback.clear_frames(error.__traceback__)
+        _let_go(error)
         failed = True
     if failed:
         gc.collect()
@@ -314,6 +313,18 @@ def explained(
         if _device(meta).type == "cuda":
             torch.cuda.empty_cache()
         raise OutOfMemory(_advice(learner, meta, tasks, outer_step, together, chunk_size))
+
+
+def _let_go(error: BaseException) -> None:
+    """Take the failed frames from an error: they hold the step's tensors, which would be counted as used.
+
+    Clearing a frame empties its variables, but not what its function has closed over; so the links go too.
+    """
+    trace = error.__traceback__
+    traceback.clear_frames(trace)
+    while trace is not None:
+        rest, trace.tb_next = trace.tb_next, None
+        trace = rest
 
 
 def _give_back_heap() -> None:
