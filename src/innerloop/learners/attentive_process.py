@@ -11,6 +11,7 @@ from torch import Tensor
 
 from innerloop import keys
 from innerloop.core import Meta, Task, record, static
+from innerloop.learners.embedding import coded
 from innerloop.learners.neural_process import GaussianLearner, Gaussians, mean_over
 from innerloop.learners.predictive import counts_of
 
@@ -136,9 +137,9 @@ class AttentiveLearner(GaussianLearner):
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         """Minus the evidence lower bound, divided by the number of targets."""
         del outer_step
-        both, z, buffers = self.embed_both(meta, task)
+        both, z, buffers = self.sides_of(meta, task)
         support, query, shots = task.support, task.query, task.support.y.shape[0]
-        y, counts = self.coded(both.y, z), counts_of(both, z)
+        y, counts = coded(both.y, self.outputs, z), counts_of(both, z)
         fast = self.attended(meta, self.init(meta, task), z[:shots], y[:shots], counts_of(support, z))
         extra: dict[str, Tensor] = {}
         gap: Tensor | None = None

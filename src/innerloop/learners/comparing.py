@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from innerloop import keys, losses
+from innerloop import losses
 from innerloop.core import Examples, Meta, Task, record, static
 from innerloop.functional import PureModel
+from innerloop.learners.embedding import EmbeddingLearner
 from innerloop.learners.gradient import query_metrics
 from innerloop.learners.metric import MetricLearner, shown_labels, ways_of
-
-_TRAINING_PASS = 31  # keeps the noise of the one pass in training apart from what else draws from a task's key
 
 
 class ComparingFast(Protocol):
@@ -32,7 +31,7 @@ class ComparingFast(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ComparingLearner(MetricLearner):
+class ComparingLearner(EmbeddingLearner, MetricLearner):
     """A learner that compares embeddings of queries with what it keeps of the support set; nothing of its model is adapted.
 
     Looking at the support set is its one inner step; more steps change nothing. In meta-training support and query set go
@@ -51,7 +50,7 @@ class ComparingLearner(MetricLearner):
     loss: str | losses.Loss | None = None
     training: bool = True
 
-    flattens = True
+    pass_salt = 31
 
     @abstractmethod
     def blank(self, meta: Meta, task: Task, one: Tensor) -> Any:
@@ -66,12 +65,6 @@ class ComparingLearner(MetricLearner):
         self, meta: Meta, fast: Any, z: Tensor, mask: Tensor | None
     ) -> tuple[Float[Tensor, "queries ways"], dict[str, Tensor]]:
         """Logits of queries from their embeddings ``z``, and the running statistics after this pass."""
-
-    def init_buffers(self) -> dict[str, Tensor]:
-        return self.model.running_buffers()
-
-    def in_evaluation(self) -> ComparingLearner:
-        return dataclasses.replace(self, training=False)
 
     def init(self, meta: Meta, task: Task) -> Any:
         one, _ = self.embed(meta, task.support.x[:1])  # only the model knows how long its embeddings are
@@ -101,25 +94,6 @@ class ComparingLearner(MetricLearner):
         """The loss of one task over the queries that count."""
         y = shown_labels(task.query, fast.counts)
         return losses.objective(losses.resolve(self.loss or task.objective, y), logits, y, task.query.mask)
-
-    def embed(
-        self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
-    ) -> tuple[Float[Tensor, "examples ..."], dict[str, Tensor]]:
-        """Embeddings of the examples, and the running statistics after this pass."""
-        drawn = keys.fold(noise, _TRAINING_PASS) if self.model.draws_noise and noise is not None else None
-        z, buffers = self.model.apply(meta.params, meta.buffers, x, mask=mask, training=self.training, noise=drawn)
-        return (z.reshape(z.shape[0], -1) if self.flattens else z), buffers
-
-    def embed_both(
-        self, meta: Meta, support: Examples, query: Examples, noise: Tensor | None
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Embeddings of support and query set in one pass, and the running statistics after it."""
-        sides, mask = (support, query), None
-        if support.mask is not None or query.mask is not None:
-            mask = torch.cat([torch.ones_like(s.y, dtype=torch.bool) if s.mask is None else s.mask for s in sides])
-        z, buffers = self.embed(meta, torch.cat([s.x for s in sides]), mask, noise)
-        shots = support.y.shape[0]
-        return z[:shots], z[shots:], buffers
 
 
 def one_row_per_support(one: Tensor, task: Task) -> tuple[Tensor, Bool[Tensor, "support ways"]]:

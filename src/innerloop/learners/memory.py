@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from innerloop import keys, losses
-from innerloop.core import BaseLearner, Examples, Meta, Task, record, static
-from innerloop.errors import InputError, ShapeError
+from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.errors import InputError
 from innerloop.functional import PureModel
+from innerloop.learners.embedding import EmbeddingLearner, coded, expect_width, longest_support, together
 from innerloop.models.external_memory import ExternalMemory, MemoryState
 
-_TRAINING_PASS, _SUPPORT_ORDER, _QUERY_ORDER = 51, 52, 53
+_SUPPORT_ORDER, _QUERY_ORDER = 52, 53
 T = TypeVar("T")
 _LAST = torch.iinfo(torch.int64).max
 
@@ -37,7 +38,7 @@ class MemoryFast:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MemoryLearner(BaseLearner):
+class MemoryLearner(EmbeddingLearner):
     """Reads a task as a sequence in which each example comes together with the label of the one before it.
 
     Meta-training reads support and query examples as one sequence in random order, and its loss is the mean over the whole of it,
@@ -64,8 +65,7 @@ class MemoryLearner(BaseLearner):
     whole_sequence: bool = True
     training: bool = True
 
-    inner_steps = 1
-    eval_steps = 1
+    pass_salt = 51
 
     def admit(self, tasks: Task) -> Task:
         """The batch as it is.
@@ -74,29 +74,18 @@ class MemoryLearner(BaseLearner):
             InputError: more support examples than the memory has rows.
             ShapeError: targets of another width than the outputs.
         """
-        side = tasks.support
-        longest = side.y.shape[1] if side.mask is None else int(side.mask.sum(1).max())
+        longest = longest_support(tasks)
         if longest > self.network.rows:
             raise InputError(
                 f"a support set expected at most {self.network.rows} examples, one for each row of the memory, got {longest}; "
                 f"give memory_rows={longest} or more"
             )
-        if side.y.is_floating_point() and side.y[0, 0].numel() != self.outputs:
-            raise ShapeError(
-                f"targets expected {self.outputs} numbers an example, one for each output, got {side.y[0, 0].numel()}; "
-                f"give outputs={side.y[0, 0].numel()}"
-            )
+        expect_width(tasks, self.outputs)
         return tasks
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         del tasks
         return (*of_model[:1], self.outputs)
-
-    def init_buffers(self) -> dict[str, Tensor]:
-        return self.model.running_buffers()
-
-    def in_evaluation(self) -> MemoryLearner:
-        return dataclasses.replace(self, training=False)
 
     def batch(self, task: Task, i: int) -> Examples:
         """The support set in an order drawn from the task's key."""
@@ -146,14 +135,6 @@ class MemoryLearner(BaseLearner):
         prediction, _ = self.read(meta, z, self.labels(sequence.y, z), self.network.empty(z), sequence.mask)
         return prediction, sequence, buffers
 
-    def embed(
-        self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
-    ) -> tuple[Float[Tensor, "examples features"], dict[str, Tensor]]:
-        """Embeddings of the examples, and the running statistics after this pass."""
-        drawn = keys.fold(noise, _TRAINING_PASS) if self.model.draws_noise and noise is not None else None
-        z, buffers = self.model.apply(meta.params, meta.buffers, x, mask=mask, training=self.training, noise=drawn)
-        return z.reshape(z.shape[0], -1), buffers
-
     def read(
         self, meta: Meta, z: Tensor, labels: Tensor, state: MemoryState, mask: Tensor | None = None
     ) -> tuple[Float[Tensor, "time outputs"], MemoryState]:
@@ -178,9 +159,7 @@ class MemoryLearner(BaseLearner):
 
     def labels(self, y: Tensor, like: Tensor) -> Float[Tensor, "examples outputs"]:
         """One-hot labels, or the target values themselves."""
-        if y.is_floating_point():
-            return y.reshape(y.shape[0], -1).to(like.dtype)
-        return (y[:, None] == torch.arange(self.outputs, device=y.device)).to(like.dtype)
+        return coded(y, self.outputs, like)
 
     def _network(self, meta: Meta, *given: Any) -> Any:
         return self.model.apply(meta.params, meta.buffers, *given, training=self.training, part="memory")[0]
@@ -206,10 +185,8 @@ def _order(
 def _together(task: Task) -> Examples:
     """Support and query examples, one after the other."""
     sides = (task.support, task.query)
-    mask = None
-    if any(side.mask is not None for side in sides):
-        mask = torch.cat([_all(side) if side.mask is None else side.mask for side in sides])
-    return Examples(torch.cat([side.x for side in sides]), torch.cat([side.y for side in sides]), mask)
+    x, mask = together(*sides)
+    return Examples(x, torch.cat([side.y for side in sides]), mask)
 
 
 def _ordered(value: T, order: Tensor | None) -> T:
@@ -224,7 +201,3 @@ def _last(mask: Tensor) -> Tensor:
 
 def _repeated(value: Tensor, times: int) -> Tensor:
     return value.expand(times, *value.shape)
-
-
-def _all(side: Examples) -> Tensor:
-    return torch.ones(side.y.shape[:1], dtype=torch.bool, device=side.y.device)

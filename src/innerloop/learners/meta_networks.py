@@ -13,9 +13,9 @@ from torch import Tensor
 
 from innerloop import keys, losses
 from innerloop.core import BaseLearner, Examples, Meta, Task, record, static
-from innerloop.errors import ShapeError
 from innerloop.functional import PureModel, inner_gradient
 from innerloop.functional.two_streams import Meeting, fast_weights
+from innerloop.learners.embedding import counted, expect_width, together
 from innerloop.learners.gradient import query_metrics
 
 _TRAINING_PASS = 61
@@ -87,12 +87,7 @@ class MetaNetLearner(BaseLearner):
         Raises:
             ShapeError: targets of another width than the outputs.
         """
-        y, outputs = tasks.support.y, self.shapes[2]
-        if y.is_floating_point() and y[0, 0].numel() != outputs:
-            raise ShapeError(
-                f"targets expected {outputs} numbers an example, one for each output, got {y[0, 0].numel()}; "
-                f"give outputs={y[0, 0].numel()}"
-            )
+        expect_width(tasks, self.shapes[2])
         return tasks
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
@@ -114,7 +109,7 @@ class MetaNetLearner(BaseLearner):
             like.new_zeros(rows, features),
             like.new_zeros(rows, hidden, features),
             like.new_zeros(rows, outputs, hidden),
-            _counts(task.support),
+            counted(task.support),
             objective=task.objective,
         )
 
@@ -131,12 +126,9 @@ class MetaNetLearner(BaseLearner):
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step
-        sides = (task.support, task.query)
-        mask = None
-        if any(s.mask is not None for s in sides):
-            mask = torch.cat([_counts(s) for s in sides])
+        x, mask = together(task.support, task.query)
         weights = self.task_weights(meta, task.support, task.objective)
-        r, buffers = self.embed(meta, weights, torch.cat([s.x for s in sides]), mask, task.noise)
+        r, buffers = self.embed(meta, weights, x, mask, task.noise)
         rows = task.support.y.shape[0]
         fast = self.remember(meta, weights, r[:rows], task.support, task.objective)
         prediction = self.answer(meta, fast, r[rows:])
@@ -222,7 +214,7 @@ class MetaNetLearner(BaseLearner):
     ) -> MetaNetFast:
         """The memory: fast weights of the base learner from each support example, under its embedding."""
         first, second = self.example_gradients(meta, r, support, objective)
-        counts = _counts(support)
+        counts = counted(support)
         hidden, output = (self._part(meta, "of_base", g) * counts[:, None, None] for g in (first, second))
         return MetaNetFast(weights, r, hidden, output, counts, 1, objective)
 
@@ -259,9 +251,3 @@ def soft_attention(
     unit, known = (v * torch.rsqrt(v.square().sum(-1, keepdim=True) + _TINY) for v in (r, keys))
     similarity = unit @ known.mT
     return torch.softmax(similarity if counts is None else similarity.masked_fill(~counts, -math.inf), -1)
-
-
-def _counts(side: Examples) -> Bool[Tensor, " examples"]:
-    return (
-        torch.ones_like(side.y.reshape(side.y.shape[0], -1)[:, 0], dtype=torch.bool) if side.mask is None else side.mask
-    )

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop.core import Meta, Task, record, static
+from innerloop.learners.embedding import coded
 from innerloop.learners.predictive import PredictiveLearner, counts_of, gaussian_log_density
 
 
@@ -105,10 +106,10 @@ class ConditionalLearner(GaussianLearner):
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step
-        both, z, buffers = self.embed_both(meta, task)
+        both, z, buffers = self.sides_of(meta, task)
         support, query, shots = task.support, task.query, task.support.y.shape[0]
         fast = self.init(meta, task)
-        fast = self.look(meta, fast, z[:shots], self.coded(support.y, z), counts_of(support, z))
+        fast = self.look(meta, fast, z[:shots], coded(support.y, self.outputs, z), counts_of(support, z))
         found = self.distribution(meta, fast, z if self.score_support else z[shots:])
         asked = Gaussians(*(part[:, -query.y.shape[0] :] for part in found))
         judged = both if self.score_support else query

@@ -11,17 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop import keys, losses
-from innerloop.core import BaseLearner, Examples, Meta, Task
+from innerloop import losses
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import ConfigError
 from innerloop.functional import PureModel
+from innerloop.learners.embedding import EmbeddingLearner, coded, together
 from innerloop.learners.gradient import query_metrics
-
-_TRAINING_PASS = 41  # keeps the noise of the embedding apart from what else draws from a task's key
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PredictiveLearner(BaseLearner):
+class PredictiveLearner(EmbeddingLearner):
     """What learners with a predictive distribution share; `look` and the four questions to a distribution are theirs.
 
     Looking at the support set is the one inner step; more steps change nothing.
@@ -38,8 +37,7 @@ class PredictiveLearner(BaseLearner):
     loss: str | losses.Loss | None = None
     training: bool = True
 
-    inner_steps = 1
-    eval_steps = 1
+    pass_salt = 41
     predicts_distribution = True
 
     # ---- what a method says ----------------------------------------------------------------------------------------
@@ -67,17 +65,11 @@ class PredictiveLearner(BaseLearner):
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         return (*of_model[:1], self.outputs)
 
-    def init_buffers(self) -> dict[str, Tensor]:
-        return self.model.running_buffers()
-
-    def in_evaluation(self) -> PredictiveLearner:
-        return dataclasses.replace(self, training=False)
-
     def step(self, meta: Meta, fast: Any, batch: Examples, i: int) -> Any:
         if fast.step:
             return fast
         z, _ = self.embed(meta, batch.x, batch.mask)
-        return self.look(meta, fast, z, self.coded(batch.y, z), counts_of(batch, z))
+        return self.look(meta, fast, z, coded(batch.y, self.outputs, z), counts_of(batch, z))
 
     def predict(self, meta: Meta, fast: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.outputs_of(self.distribution(meta, fast, self.embed(meta, x, mask)[0]), fast.labels)
@@ -118,29 +110,12 @@ class PredictiveLearner(BaseLearner):
             seen["log_likelihood"] = losses.masked_mean(self.judged(found, task.query.y).detach(), task.query.mask)
         return seen
 
-    def coded(self, y: Tensor, like: Tensor) -> Float[Tensor, "examples outputs"]:
-        """Targets as networks read them: labels as ones and zeros."""
-        if y.is_floating_point():
-            return y.to(like.dtype).reshape(y.shape[0], -1)
-        return (y[:, None] == torch.arange(self.outputs, device=y.device)).to(like.dtype)
-
-    def embed(
-        self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
-    ) -> tuple[Float[Tensor, "examples features"], dict[str, Tensor]]:
-        """Embeddings of the examples, and the running statistics after this pass."""
-        drawn = keys.fold(noise, _TRAINING_PASS) if self.model.draws_noise and noise is not None else None
-        z, buffers = self.model.apply(meta.params, meta.buffers, x, mask=mask, training=self.training, noise=drawn)
-        return z.reshape(z.shape[0], -1), buffers
-
-    def embed_both(self, meta: Meta, task: Task) -> tuple[Examples, Tensor, dict[str, Tensor]]:
+    def sides_of(self, meta: Meta, task: Task) -> tuple[Examples, Tensor, dict[str, Tensor]]:
         """Support and query examples as one side, their embeddings, and the running statistics after this pass."""
         sides = (task.support, task.query)
-        mask = None
-        if any(side.mask is not None for side in sides):
-            mask = torch.cat([_all(side) if side.mask is None else side.mask for side in sides])
-        both = Examples(torch.cat([s.x for s in sides]), torch.cat([s.y for s in sides]), mask)
-        z, buffers = self.embed(meta, both.x, mask, task.noise)
-        return both, z, buffers
+        x, mask = together(*sides)
+        z, buffers = self.embed(meta, x, mask, task.noise)
+        return Examples(x, torch.cat([side.y for side in sides]), mask), z, buffers
 
     def net(self, meta: Meta, part: str, *inputs: Tensor) -> Tensor:
         """One of the method's own networks."""
@@ -150,10 +125,6 @@ class PredictiveLearner(BaseLearner):
 def counts_of(side: Examples, like: Tensor) -> Float[Tensor, " examples"]:
     """1 for each example that counts, 0 for padding."""
     return like.new_ones(side.y.shape[0]) if side.mask is None else side.mask.to(like.dtype)
-
-
-def _all(side: Examples) -> Tensor:
-    return torch.ones(side.y.shape[0], dtype=torch.bool, device=side.y.device)
 
 
 def gaussian_log_density(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from innerloop.core import Meta, Task, record, static
 from innerloop.learners.bar_distribution import bar_log_density, bar_moments
+from innerloop.learners.embedding import coded
 from innerloop.learners.predictive import PredictiveLearner, counts_of
 
 
@@ -86,9 +87,10 @@ class PriorFittedLearner(PredictiveLearner):
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step
-        _, z, buffers = self.embed_both(meta, task)
-        support, query, shots = task.support, task.query, task.support.y.shape[0]
-        fast = self.look(meta, self.init(meta, task), z[:shots], self.coded(support.y, z), counts_of(support, z))
-        found = self.distribution(meta, fast, z[shots:])
+        support, query = task.support, task.query
+        z_support, z, buffers = self.embed_both(meta, support, query, task.noise)
+        seen = coded(support.y, self.outputs, z), counts_of(support, z)
+        fast = self.look(meta, self.init(meta, task), z_support, *seen)
+        found = self.distribution(meta, fast, z)
         loss = self.score(found, task, query, counts_of(query, z))
         return loss, {"metrics": self.metrics(loss, found, task), "buffers": buffers}

@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop import keys, losses
+from innerloop import losses
 from innerloop.core import Examples, Meta, Task, record, static
 from innerloop.errors import ShapeError
 from innerloop.functional import PureModel
+from innerloop.learners.embedding import EmbeddingLearner
 from innerloop.learners.gradient import query_metrics
 from innerloop.learners.metric import MetricLearner, ways_of
-
-_TRAINING_PASS = 37  # keeps the noise of the one pass in training apart from what else draws from a task's key
 
 
 @record
@@ -38,7 +37,7 @@ class RidgeFast:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RidgeLearner(MetricLearner):
+class RidgeLearner(EmbeddingLearner, MetricLearner):
     """Ridge regression of the targets (one-hot for labels) on the embeddings of the support set.
 
     In meta-training support and query set go through the network together, so batch norm takes its statistics over both.
@@ -57,6 +56,8 @@ class RidgeLearner(MetricLearner):
     loss: str | losses.Loss | None = None
     training: bool = True
 
+    pass_salt = 37
+
     def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
         del generator
         like = next(p for p in params.values() if p.is_floating_point())
@@ -65,12 +66,6 @@ class RidgeLearner(MetricLearner):
             "logit_scale": like.new_tensor(self.scale),
             "logit_bias": like.new_zeros(()),
         }
-
-    def init_buffers(self) -> dict[str, Tensor]:
-        return self.model.running_buffers()
-
-    def in_evaluation(self) -> RidgeLearner:
-        return dataclasses.replace(self, training=False)
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         y = tasks.support.y
@@ -133,18 +128,12 @@ class RidgeLearner(MetricLearner):
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step
         support, query = task.support, task.query
-        sides, mask = (support, query), None
-        if support.mask is not None or query.mask is not None:
-            mask = torch.cat(
-                [s.y.new_ones(s.y.shape[0], dtype=torch.bool) if s.mask is None else s.mask for s in sides]
-            )
-        z, buffers = self.embed(meta, torch.cat([s.x for s in sides]), mask, task.noise)
-        shots = support.y.shape[0]
+        z_support, z_query, buffers = self.embed_both(meta, support, query, task.noise)
         classes = not support.y.is_floating_point()
         outputs = ways_of(task) if classes else support.y.shape[-1]
-        start = RidgeFast(z.new_zeros(z.shape[-1] + 1, outputs), z.new_ones(outputs), 0, classes)
-        fast = self.fitted(meta, start, z[:shots], support)
-        prediction = self.outputs(meta, fast, z[shots:])
+        start = RidgeFast(z_query.new_zeros(z_query.shape[-1] + 1, outputs), z_query.new_ones(outputs), 0, classes)
+        fast = self.fitted(meta, start, z_support, support)
+        prediction = self.outputs(meta, fast, z_query)
         y = query.y
         if classes and query.mask is not None:
             # The loss of padding is multiplied by zero; were its label a class without support, that would be 0 * inf.
@@ -152,14 +141,6 @@ class RidgeLearner(MetricLearner):
         function = losses.resolve(self.loss or task.objective, y)
         loss = losses.objective(function, prediction, y, query.mask)
         return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
-
-    def embed(
-        self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
-    ) -> tuple[Float[Tensor, "examples features"], dict[str, Tensor]]:
-        """Embeddings of the examples, and the running statistics after this pass."""
-        drawn = keys.fold(noise, _TRAINING_PASS) if self.model.draws_noise and noise is not None else None
-        z, buffers = self.model.apply(meta.params, meta.buffers, x, mask=mask, training=self.training, noise=drawn)
-        return z.reshape(z.shape[0], -1), buffers
 
 
 def ridge_weights(

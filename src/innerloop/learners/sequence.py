@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from innerloop import keys, losses
-from innerloop.core import BaseLearner, Examples, Meta, Task, record, static
-from innerloop.errors import InputError, ShapeError
+from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.errors import InputError
 from innerloop.functional import PureModel
+from innerloop.learners.embedding import EmbeddingLearner, coded, counted, expect_width, longest_support
 from innerloop.learners.gradient import query_metrics
 
-_TRAINING_PASS, _ORDER = 41, 42  # keep the noise of the embedding apart from what else draws from a task's key
+_ORDER = 42  # keeps the order apart from what else draws from a task's key
 
 
 @record
@@ -33,7 +34,7 @@ class SequenceFast:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SequenceLearner(BaseLearner):
+class SequenceLearner(EmbeddingLearner):
     """Predictions are a causal network's output at the position after the support set, one query at a time.
 
     Looking at the support set is its one inner step; more steps change nothing. In meta-training the support set comes in a
@@ -55,8 +56,7 @@ class SequenceLearner(BaseLearner):
     loss: str | losses.Loss | None = None
     training: bool = True
 
-    inner_steps = 1
-    eval_steps = 1
+    pass_salt = 41
 
     def admit(self, tasks: Task) -> Task:
         """The batch as it is.
@@ -65,29 +65,18 @@ class SequenceLearner(BaseLearner):
             InputError: more support examples than the network was built for.
             ShapeError: targets of another width than the outputs, which stand beside the inputs.
         """
-        side = tasks.support
-        longest = side.y.shape[1] if side.mask is None else int(side.mask.sum(1).max())
+        longest = longest_support(tasks)
         if longest > self.max_examples:
             raise InputError(
                 f"a support set expected at most {self.max_examples} examples, which the network was built for, "
                 f"got {longest}; give max_examples={longest}"
             )
-        if side.y.is_floating_point() and side.y[0, 0].numel() != self.outputs:
-            raise ShapeError(
-                f"targets expected {self.outputs} numbers an example, one for each output, got {side.y[0, 0].numel()}; "
-                f"give outputs={side.y[0, 0].numel()}"
-            )
+        expect_width(tasks, self.outputs)
         return tasks
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         del tasks
         return (*of_model[:1], self.outputs)
-
-    def init_buffers(self) -> dict[str, Tensor]:
-        return self.model.running_buffers()
-
-    def in_evaluation(self) -> SequenceLearner:
-        return dataclasses.replace(self, training=False)
 
     def init(self, meta: Meta, task: Task) -> SequenceFast:
         like = next(p for p in meta.params.values() if p.is_floating_point())
@@ -106,30 +95,18 @@ class SequenceLearner(BaseLearner):
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step
         support, query = task.support, task.query
-        sides, mask = (support, query), None
-        if support.mask is not None or query.mask is not None:
-            mask = torch.cat([_all(s) if s.mask is None else s.mask for s in sides])
-        z, buffers = self.embed(meta, torch.cat([s.x for s in sides]), mask, task.noise)
-        shots = support.y.shape[0]
-        fast = self.read(meta, z[:shots], support, task.noise if self.training else None)
-        prediction = self.answer(meta, fast, z[shots:])
+        z_support, z_query, buffers = self.embed_both(meta, support, query, task.noise)
+        fast = self.read(meta, z_support, support, task.noise if self.training else None)
+        prediction = self.answer(meta, fast, z_query)
         function = losses.resolve(self.loss or task.objective, query.y)
         loss = losses.objective(function, prediction, query.y, query.mask)
         return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
 
-    def embed(
-        self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Embeddings (examples, features), and the running statistics after this pass."""
-        drawn = keys.fold(noise, _TRAINING_PASS) if self.model.draws_noise and noise is not None else None
-        z, buffers = self.model.apply(meta.params, meta.buffers, x, mask=mask, training=self.training, noise=drawn)
-        return z.reshape(z.shape[0], -1), buffers
-
     def read(self, meta: Meta, z: Tensor, support: Examples, noise: Tensor | None) -> SequenceFast:
         """The network's activations on embedded support examples; in a random order where there is a key for it."""
         rows = z.shape[0]
-        known = _all(support) if support.mask is None else support.mask
-        inputs = torch.cat([z, self.labels(support.y, z), torch.ones_like(z[:, :1])], -1)
+        known = counted(support)
+        inputs = torch.cat([z, coded(support.y, self.outputs, z), torch.ones_like(z[:, :1])], -1)
         if noise is not None or support.mask is not None:
             place = torch.arange(rows, device=z.device)
             if noise is not None:
@@ -144,13 +121,3 @@ class SequenceLearner(BaseLearner):
         inputs = torch.cat([z, z.new_zeros(z.shape[0], self.outputs + 1)], -1)
         given = (inputs, fast.past, fast.count)
         return self.model.apply(meta.params, meta.buffers, *given, training=self.training, part="sequence")[0]
-
-    def labels(self, y: Tensor, like: Tensor) -> Tensor:
-        """(examples, outputs): one-hot labels, or the values themselves."""
-        if y.is_floating_point():
-            return y.reshape(y.shape[0], -1).to(like.dtype)
-        return (y[:, None] == torch.arange(self.outputs, device=y.device)).to(like.dtype)
-
-
-def _all(side: Examples) -> Tensor:
-    return torch.ones(side.y.shape[:1], dtype=torch.bool, device=side.y.device)
