@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -55,3 +58,20 @@ def test_structures_come_back():
 def test_code_that_looks_at_values_cannot_be_traced():
     with pytest.raises(Exception, match=r"data-dependent|Unbacked|item"):
         trace(lambda x: x * (2 if x.sum() > 0 else 1), (torch.ones(2),))
+
+
+POOLED = """
+import torch
+from innerloop.engine.tracing import trace
+
+def slope(x):
+    return torch.func.grad(lambda z: torch.nn.functional.max_pool2d(z, 2).square().sum())(x)
+
+x = torch.randn(2, 1, 8, 8)
+torch.testing.assert_close(trace(slope, (x,))[0](x)[0], slope(x))
+"""
+
+
+def test_max_pooling_is_traced_in_a_process_that_has_not_compiled_yet():
+    done = subprocess.run([sys.executable, "-c", POOLED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-300:]

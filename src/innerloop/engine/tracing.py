@@ -32,6 +32,8 @@ def trace(function: Callable[..., Any], args: Any) -> tuple[fx.GraphModule, list
     Raises:
         Exception: whatever the function raises where it looks at values.
     """
+    # The decomposition of max pooling needs this module and does not load it itself.
+    import torch._inductor.lowering  # noqa: F401
     from torch._inductor.decomposition import select_decomp_table
     from torch.fx.experimental.proxy_tensor import make_fx
 

@@ -117,6 +117,20 @@ def known_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def assemble_recipe(recipe: Recipe, seed: int) -> tuple[MetaLearner, TaskFamily]:
+    """The learner and the problem of a recipe, before training."""
+    return assemble(
+        recipe.algorithm,
+        recipe.tasks,
+        recipe.model,
+        algorithm_options=recipe.algorithm_options,
+        task_options=recipe.task_options,
+        model_options=recipe.model_options,
+        seed=seed,
+        recommended=False,
+    )
+
+
 class Trained(NamedTuple):
     """A recipe's training, done.
 
@@ -145,16 +159,7 @@ def train_recipe(
     command: str = "",
 ) -> Trained:
     """Train as a recipe says, in a run directory; arguments as those of `run_recipe`."""
-    learner, family = assemble(
-        recipe.algorithm,
-        recipe.tasks,
-        recipe.model,
-        algorithm_options=recipe.algorithm_options,
-        task_options=recipe.task_options,
-        model_options=recipe.model_options,
-        seed=seed,
-        recommended=False,
-    )
+    learner, family = assemble_recipe(recipe, seed)
     settings = {**recipe.training, "seed": seed, **({"device": device} if device else {})}
     if resume:
         _expect_same(recipe, folder, describe(learner, family, make_config(settings)))

@@ -9,10 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from innerloop.assemble import assemble
 from innerloop.bench import memory_probe
 from innerloop.recipes.recipe import Recipe
-from innerloop.recipes.run_recipe import known_recipe, train_recipe
+from innerloop.recipes.run_recipe import assemble_recipe, known_recipe, train_recipe
 from innerloop.training.config import make_config
 from innerloop.training.placement import settle
 
@@ -26,16 +25,7 @@ def step_memory(recipe: Recipe, seed: int) -> float | None:
     """
     if memory_probe.readable() is not None:
         return None
-    learner, family = assemble(
-        recipe.algorithm,
-        recipe.tasks,
-        recipe.model,
-        algorithm_options=recipe.algorithm_options,
-        task_options=recipe.task_options,
-        model_options=recipe.model_options,
-        seed=seed,
-        recommended=False,
-    )
+    learner, family = assemble_recipe(recipe, seed)
     config = make_config({**recipe.training, "seed": seed})
     settle(learner, config)
     learner.prepare(family.train.num_classes)

@@ -125,7 +125,6 @@ def own_family(
 
     def distribution(split: str) -> FewShotImages:
         training = split == "train"
-        more: dict[str, Any] = {"changes": changes if training else "none"} if issubclass(make, OwnTasks) else {}
         return make(
             images,
             kept[split],
@@ -135,7 +134,7 @@ def own_family(
             shots=train_shots if training and train_shots is not None else shots,
             queries=train_queries if training and train_queries is not None else queries,
             rotations=rotations and training,
-            **more,
+            changes=changes if training else "none",
             **shared,
         )
 
