@@ -87,13 +87,18 @@ def test_every_recipe_has_its_place():
     assert not [name for name in RECIPES if setting_of(name) == "Others"], "give it a setting of its own"
 
 
+def test_a_text_stands_above_the_table_of_its_setting(tmp_path):
+    (tmp_path / "notes.toml").write_text('["Sine curves"]\nabout = """\nWhy so.\n"""\n')
+    assert "## Sine curves\n\nWhy so.\n\n| command" in tables(tmp_path)
+
+
 def test_notes_are_shown_and_name_recipes(tmp_path):
     append_rows(tmp_path / "a.csv", [row()])
     (tmp_path / "notes.toml").write_text(f'["{NAME}"]\n"accuracy %" = "Short of it."\nall = "In general."\n')
     text = tables(tmp_path, PAST)
     assert cells(text, f"`innerloop run {NAME} ")["remarks"] == "Short of it." and f"- `{NAME}`: In general." in text
     (tmp_path / "notes.toml").write_text('[nobody]\nall = "x"\n')
-    with pytest.raises(InputError, match="recipes' names, got 'nobody'"):
+    with pytest.raises(InputError, match="names of recipes and settings, got 'nobody'"):
         read_notes(tmp_path, RECIPES)
     (tmp_path / "notes.toml").write_text("[")
     with pytest.raises(InputError, match="expected TOML"):

@@ -10,15 +10,20 @@ from innerloop.errors import InputError
 
 FILE = "notes.toml"
 ALL = "all"  # instead of a metric: for every number of the recipe
+ABOUT = "about"  # of a setting's title instead of a recipe: what stands above its table
 
 Notes = Mapping[str, Mapping[str, str]]
 
 
-def read_notes(folder: Path, recipes: Collection[str]) -> Notes:
-    """Recipe -> metric (or "all") -> sentence; none where there is no file.
+def read_notes(folder: Path, names: Collection[str]) -> Notes:
+    """Recipe -> metric (or "all") -> sentence, and title of a setting -> "about" -> text; none where there is no file.
+
+    Args:
+        folder: results/.
+        names: of the recipes and settings that may stand in it.
 
     Raises:
-        InputError: no TOML, a recipe that there is not, or something other than sentences.
+        InputError: no TOML, a recipe or setting that there is not, or something other than sentences.
     """
     path = folder / FILE
     if not path.is_file():
@@ -28,8 +33,8 @@ def read_notes(folder: Path, recipes: Collection[str]) -> Notes:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} expected TOML, got {error}; mend it") from error
     for name, said in found.items():
-        if name not in recipes:
-            raise InputError(f"{path} expected recipes' names, got {name!r}; mend or remove it")
+        if name not in names:
+            raise InputError(f"{path} expected names of recipes and settings, got {name!r}; mend or remove it")
         if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
             raise InputError(f'{path} expected lines such as "all" = "a sentence" for {name}, got something else; mend it')
     return found

@@ -14,7 +14,7 @@ from innerloop.recipes.other_numbers import YARDSTICKS, Yardstick
 from innerloop.recipes.recipe import Recipe
 from innerloop.recipes.result_rows import number, protocol
 from innerloop.report.marked_text import Column, replaced, table
-from innerloop.results.notes import ALL, Notes, note, read_notes
+from innerloop.results.notes import ABOUT, ALL, Notes, note, read_notes
 from innerloop.results.race import described
 from innerloop.results.summary import Line, lines, rows_in
 
@@ -175,7 +175,7 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
         known: commits that today's state is built on; None: not known, and no row is stale for its commit.
     """
     found = lines(rows_in(folder), RECIPES, known)
-    notes = read_notes(folder, RECIPES)
+    notes = read_notes(folder, {*RECIPES, *(title for title, _ in SETTINGS)})
     parts: list[str] = []
     for title, _ in SETTINGS:
         recipes = [recipe for recipe in RECIPES.values() if setting_of(recipe.name) == title]
@@ -186,7 +186,8 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
             if any(recipe.name.startswith(prefix) for recipe in recipes):
                 shown += [_Shown(None, yardstick=yardstick) for yardstick in yardsticks]
         if shown:
-            parts += [f"## {title}", "", *_one_table(shown, notes), ""]
+            about = note(notes, title, ABOUT)
+            parts += [f"## {title}", "", *([about.strip(), ""] if about else []), *_one_table(shown, notes), ""]
     return "\n".join([*parts, *described(folder)])
 
 
