@@ -23,7 +23,7 @@ help:
 	@echo "make types   pyright"
 	@echo "make format  let ruff rewrite the files"
 	@echo "make bench   speed and memory beside other libraries: benchmarks/results, docs/speed.md (BENCH=\"sine conv4\": only these)"
-	@echo "make results-page  the tables of docs/results.md from the rows in results/"
+	@echo "make results-page  the tables of docs/results.md and docs/methods from the rows in results/"
 	@echo "make clean   remove the environment and everything built"
 	@echo "PYTHON=...   the interpreter to build the environment with (default: python3)"
 

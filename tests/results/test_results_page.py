@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from innerloop.algorithms import ALGORITHMS
 from innerloop.errors import InputError
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
 from innerloop.recipes.recipe import recipe_hash
 from innerloop.recipes.result_rows import HEADER, append_rows, read_rows
+from innerloop.results import method_numbers
 from innerloop.results.notes import read_notes
 from innerloop.results.page import rendered, rounded, setting_of, tables
 from innerloop.results.summary import lines, rows_in
@@ -37,10 +39,27 @@ def cells(text, start):
     return dict(zip(*([c.strip() for c in x.strip("|").split("|")] for x in (header, line)), strict=True))
 
 
-@pytest.mark.skipif(past_commits() is None, reason="which rows are stale is known in a full clone only")
+NEEDS_HISTORY = pytest.mark.skipif(
+    past_commits() is None, reason="which rows are stale is known in a full clone only"
+)
+
+
+@NEEDS_HISTORY
 def test_the_page_is_up_to_date():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert rendered(text, ROOT / "results", past_commits()) == text, "run make results-page"
+
+
+@NEEDS_HISTORY
+def test_the_methods_pages_say_what_the_rows_say(tmp_path):
+    found = method_numbers.rendered(ROOT / "docs" / "methods", ROOT / "results", past_commits())
+    assert {page.stem for page in found} == set(ALGORITHMS)
+    assert [page.name for page, text in found.items() if text != page.read_text("utf-8")] == [], "run make results-page"
+    append_rows(tmp_path / "a.csv", [row(value="12.5")])
+    pages = method_numbers.rendered(ROOT / "docs" / "methods", tmp_path, PAST)
+    mine, other = (pages[ROOT / "docs" / "methods" / f"{name}.md"] for name in (NAME.rsplit("-", 1)[1], "snail"))
+    assert cells(mine, f"`innerloop run {NAME} ")["ours"] == "12.5 ± 0.5" and "No row yet." not in mine
+    assert "No row yet." in other and "`omniglot-5w1s-snail`" in other
 
 
 def test_seeds_are_averaged_and_shown(tmp_path):

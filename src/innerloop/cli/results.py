@@ -11,6 +11,7 @@ from innerloop.recipes.races import RACES
 
 _OUTSIDE = 1  # the exit code of --check when a number has left its band
 _PAGE = Path("docs/results.md")
+_METHODS = Path("docs/methods")
 
 
 def results(argv: Sequence[str]) -> int:
@@ -32,7 +33,7 @@ def _results(
 
     Args:
         out: the folder of the CSV files.
-        page: write docs/results.md anew from the CSV files, and run nothing.
+        page: write docs/results.md and the numbers in docs/methods anew from the CSV files, and run nothing.
         check: run two short recipes again and exit with 1 where a number has left its stored band.
         store_bands: run the two short recipes with several seeds and store the bands.
         seeds: how many seeds --store-bands takes.
@@ -93,12 +94,13 @@ def _list(out: Path, json: bool) -> int:
 
 
 def _write_page(out: Path, json: bool) -> int:
-    from innerloop.results import page
+    from innerloop.results import method_numbers, page
 
     if not _PAGE.is_file():
         raise InputError(f"expected the page {str(_PAGE)!r}, got none; run this in the source tree")
     page.update(_PAGE, out)
-    return _files([_PAGE], json)
+    method_numbers.update(_METHODS, out)
+    return _files([_PAGE, _METHODS], json)
 
 
 def _check(out: Path, json: bool) -> int:

@@ -39,7 +39,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
 
 
 @dataclasses.dataclass(frozen=True)
-class _Shown:
+class Shown:
     """A line of a table: a number of ours, a recipe without one, or a yardstick."""
 
     recipe: Recipe | None
@@ -75,10 +75,10 @@ def _yes(text: str) -> str:
     return {"True": "yes", "False": "no"}.get(text, text)
 
 
-def _told(field: str) -> Column[_Shown]:
+def _told(field: str) -> Column[Shown]:
     titles = {"rotated_test": "rotated test classes", "num_tasks": "test tasks", "steps": "outer steps"}
 
-    def show(s: _Shown) -> str:
+    def show(s: Shown) -> str:
         if s.line is None:  # what the recipe decides is known before it runs
             return _yes(protocol(s.recipe).get(field, "")) if s.recipe else ""
         return "; ".join(map(_yes, s.line.told(field)))
@@ -86,7 +86,7 @@ def _told(field: str) -> Column[_Shown]:
     return titles.get(field, field), show
 
 
-def _command(s: _Shown) -> str:
+def _command(s: Shown) -> str:
     if s.recipe is None:
         return s.yardstick.who if s.yardstick else ""
     if s.line is None:
@@ -97,7 +97,7 @@ def _command(s: _Shown) -> str:
     return "; ".join(f"`{command}`" for command in sorted(one))
 
 
-def _ours(s: _Shown) -> str:
+def _ours(s: Shown) -> str:
     if s.recipe is None:
         return "-"
     if s.line is None:
@@ -106,13 +106,13 @@ def _ours(s: _Shown) -> str:
     return rounded(s.line.mean, s.line.interval) + (f" ({count} seeds)" if count > 1 else "")
 
 
-def _by_seed(s: _Shown) -> str:
+def _by_seed(s: Shown) -> str:
     if s.line is None or len(s.line.rows) < 2:
         return ""
     return ", ".join(rounded(number(row["value"]), number(row["ci95"])) for row in s.line.rows)
 
 
-def _budget(s: _Shown) -> str:
+def _budget(s: Shown) -> str:
     if s.line is None:
         return ""
     seconds = [number(row["wall_seconds"]) for row in s.line.rows]
@@ -122,16 +122,16 @@ def _budget(s: _Shown) -> str:
     return f"{low if low == high else f'{low}-{high}'} s, {where}, {threads} thread{'' if threads == '1' else 's'}"
 
 
-def _columns(sources: _Sources, notes: Notes) -> tuple[Column[_Shown], ...]:
-    def published(s: _Shown) -> str:
+def _columns(sources: _Sources, notes: Notes) -> tuple[Column[Shown], ...]:
+    def published(s: Shown) -> str:
         if s.yardstick:
             return sources.cite(s.yardstick.value, s.yardstick.source)
         return sources.cite(s.published, s.recipe.source) if s.recipe else ""
 
-    def others(s: _Shown) -> str:
+    def others(s: Shown) -> str:
         return ", ".join(sources.cite(*other) for other in s.recipe.reimplementations) if s.recipe else ""
 
-    def remarks(s: _Shown) -> str:
+    def remarks(s: Shown) -> str:
         said = note(notes, s.line.recipe, s.line.metric) if s.line else note(notes, s.recipe.name, "") if s.recipe else ""
         doubt = s.line.state if s.line else ""
         return " ".join(text for text in (f"**{doubt}.**" if doubt else "", said) if text)
@@ -154,12 +154,12 @@ def _columns(sources: _Sources, notes: Notes) -> tuple[Column[_Shown], ...]:
     )
 
 
-def _shown(recipe: Recipe, found: Sequence[Line]) -> list[_Shown]:
+def _shown(recipe: Recipe, found: Sequence[Line]) -> list[Shown]:
     if not found:
         said = [text for evaluation in recipe.evaluations for text in evaluation.published if text]
         said += [recipe.published] if recipe.published else []
-        return [_Shown(recipe, published=" / ".join(said))]
-    return [_Shown(recipe, line, published="; ".join(line.told("published"))) for line in found]
+        return [Shown(recipe, published=" / ".join(said))]
+    return [Shown(recipe, line, published="; ".join(line.told("published"))) for line in found]
 
 
 def setting_of(name: str) -> str:
@@ -181,21 +181,29 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
         recipes = [recipe for recipe in RECIPES.values() if setting_of(recipe.name) == title]
         shown = [s for recipe in recipes for s in _shown(recipe, found.get(recipe.name, []))]
         gone = [line for name, own in found.items() if name not in RECIPES and setting_of(name) == title for line in own]
-        shown += [_Shown(Recipe(name=line.recipe, summary=""), line) for line in gone]
+        shown += [Shown(Recipe(name=line.recipe, summary=""), line) for line in gone]
         for prefix, yardsticks in YARDSTICKS.items():
             if any(recipe.name.startswith(prefix) for recipe in recipes):
-                shown += [_Shown(None, yardstick=yardstick) for yardstick in yardsticks]
+                shown += [Shown(None, yardstick=yardstick) for yardstick in yardsticks]
         if shown:
             about = note(notes, title, ABOUT)
-            parts += [f"## {title}", "", *([about.strip(), ""] if about else []), *_one_table(shown, notes), ""]
+            parts += [f"## {title}", "", *([about.strip(), ""] if about else []), *one_table(shown, notes), ""]
     return "\n".join([*parts, *described(folder)])
 
 
-def _one_table(shown: Iterable[_Shown], notes: Notes) -> list[str]:
-    """Without the columns that say nothing in this setting; with the sources and what is said of a recipe below."""
+def one_table(shown: Iterable[Shown], notes: Notes, only: Collection[str] | None = None) -> list[str]:
+    """Without the columns that say nothing in this setting; with the sources and what is said of a recipe below.
+
+    Args:
+        shown: one a line.
+        notes: sentences about the numbers.
+        only: titles of the columns to show; None: all.
+    """
     shown, sources = list(shown), _Sources()
     columns = [
-        column for column in _columns(_Sources(), notes) if column[0] == "ours" or any(column[1](s) for s in shown)
+        column
+        for column in _columns(_Sources(), notes)
+        if (only is None or column[0] in only) and (column[0] == "ours" or any(column[1](s) for s in shown))
     ]
     wanted = {title for title, _ in columns}
     columns = [column for column in _columns(sources, notes) if column[0] in wanted]
