@@ -17,7 +17,7 @@ from innerloop.boundary import as_tensor, check_task, expect_finite
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, OuterGradient, Task
 from innerloop.data.support_files import inverts, is_path, read_classes, read_inputs
 from innerloop.engine import STRATEGIES, Engine, Plan, take
-from innerloop.engine.compiling import CompileFailed
+from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.engine.plan import fastest
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.fitted import Fitted, predict_alone
@@ -244,14 +244,14 @@ class MetaLearner(nn.Module):
             self.note(f"not compiled: {self.compiled.trouble}")
         return found
 
-    def compile(self, batch: Task, outer_step: int = 0, most_nodes: int = 4000) -> float:
+    def compile(self, batch: Task, outer_step: int = 0, limits: Limits = STANDARD) -> float:
         """Compile the meta-gradient for tasks like these; the seconds that it takes then.
 
         Raises:
             CompileFailed: see `engine.compiling.compile_function`.
         """
         args = (self.meta_gradient, self.engine, self.carry, self.meta(), self.ready(batch, outer_step), outer_step)
-        if self.compiled.ready(*args, most_nodes) is None:
+        if self.compiled.ready(*args, limits) is None:
             raise CompileFailed(self.compiled.trouble)
         return fastest(lambda: self.compiled(*args))
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from innerloop.engine import compiling
-from innerloop.engine.compiling import CompileFailed, compile_function, trial
+from innerloop.engine.compiling import CompileFailed, Limits, compile_function, trial
 
 
 def squares(state, x):
@@ -51,7 +51,7 @@ def test_what_can_go_wrong_in_the_other_process_is_one_error(tmp_path, monkeypat
     monkeypatch.setattr(compiling.sys, "executable", stand_in(tmp_path, script))
     begun = time.monotonic()
     with pytest.raises(CompileFailed, match=message):
-        compile_function(squares, arguments(), seconds=1)
+        compile_function(squares, arguments(), Limits(seconds=1))
     assert time.monotonic() - begun < 30
 
 
@@ -66,7 +66,7 @@ def test_code_that_looks_at_values_is_refused_before_any_process(monkeypatch):
     with pytest.raises(CompileFailed, match="cannot be traced"):
         compile_function(lambda x: x * float(x.sum()), (torch.ones(2),))
     with pytest.raises(CompileFailed, match="operations, more than 2"):
-        compile_function(lambda x: (x.sin() + x.cos()).exp(), (torch.ones(2),), most_nodes=2)
+        compile_function(lambda x: (x.sin() + x.cos()).exp(), (torch.ones(2),), Limits(nodes=2))
 
 
 @pytest.mark.parametrize(("change", "right"), [(1.0, True), (1.0 + 1e-5, True), (1.1, False), (float("nan"), False)])

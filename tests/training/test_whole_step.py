@@ -252,9 +252,9 @@ def test_compiling_has_to_pay(attributes, plan, steps, pays):
 
 def test_convolutions_save_less():
     made = stepper()
-    before = made._nodes(MEASURED, 10_000)
+    before = made._limits(MEASURED, 10_000).nodes
     made.learner.engine.convolutional = True
-    assert 0 < made._nodes(MEASURED, 10_000) < before
+    assert 0 < made._limits(MEASURED, 10_000).nodes < before
 
 
 @pytest.mark.parametrize("name", ["maml", "fomaml", "reptile"])

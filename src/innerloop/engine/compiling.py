@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -25,6 +25,21 @@ from innerloop.errors import InnerloopError
 
 # Compiled results and the graph's own may differ by rounding alone.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
+
+
+class Limits(NamedTuple):
+    """What compiling may cost.
+
+    Attributes:
+        seconds: the most that it may take.
+        nodes: the most operations that the graph may have; larger ones take minutes to compile.
+    """
+
+    seconds: float = 180.0
+    nodes: int = 4000
+
+
+STANDARD = Limits()
 
 
 class CompileFailed(InnerloopError):
@@ -47,16 +62,13 @@ class Compiled:
         return pytree.tree_unflatten(self.flat(*pytree.tree_leaves(args)), self.results)
 
 
-def compile_function(
-    function: Callable[..., Any], args: tuple[Any, ...], seconds: float = 180.0, most_nodes: int = 4000
-) -> Compiled:
+def compile_function(function: Callable[..., Any], args: tuple[Any, ...], limits: Limits = STANDARD) -> Compiled:
     """``function``, compiled for arguments like these.
 
     Args:
         function: of pytrees of tensors, to a pytree of tensors; must not look at values.
         args: example arguments. The compiled function takes the same structure, shapes, dtypes and devices and nothing else.
-        seconds: the most that compiling may take.
-        most_nodes: the most operations that its graph may have; larger ones take minutes to compile.
+        limits: what compiling may cost.
 
     Raises:
         CompileFailed: it cannot be traced, is too large, or its compilation failed, crashed, took too long, or gave other
@@ -66,13 +78,13 @@ def compile_function(
         graph, leaves, spec = trace(function, args)
     except Exception as error:
         raise CompileFailed(f"the step cannot be traced ({first_line(error)})") from error
-    if len(graph.graph.nodes) > most_nodes:
-        raise CompileFailed(f"the step has {len(graph.graph.nodes)} operations, more than {most_nodes}")
+    if len(graph.graph.nodes) > limits.nodes:
+        raise CompileFailed(f"the step has {len(graph.graph.nodes)} operations, more than {limits.nodes}")
     try:
         packed = pickle.dumps(graph)
     except Exception as error:
         raise CompileFailed(f"the step's graph cannot be sent to another process ({first_line(error)})") from error
-    attempt(packed, leaves, seconds)
+    attempt(packed, leaves, limits.seconds)
     try:
         # From the same bytes as in the trial, so that the compiler's cache knows it.
         return Compiled(compile_graph(pickle.loads(packed), leaves), spec)

@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop.core import Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine, Plan, take
-from innerloop.engine.compiling import Compiled, CompileFailed, compile_function
+from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, compile_function
 
 PLAN = Plan("compiled")
 
@@ -62,7 +62,7 @@ class CompiledGradients:
         meta: Meta,
         tasks: Task,
         outer_step: int,
-        most_nodes: int = 4000,
+        limits: Limits = STANDARD,
     ) -> Compiled | None:
         """The function for tasks like these, compiled now where it is not yet; None where it cannot be."""
         if not meta_gradient.compilable:
@@ -80,7 +80,7 @@ class CompiledGradients:
 
             try:
                 with engine.forced(PLAN):
-                    self._functions[key] = compile_function(whole, args, most_nodes=most_nodes)
+                    self._functions[key] = compile_function(whole, args, limits)
             except CompileFailed as error:
                 self.trouble, self._functions[key] = str(error), None
         return self._functions[key]

@@ -117,6 +117,9 @@ def recipes() -> list[Recipe]:
             {"train_queries": 3},
             {"outputs": None, "downsample": "max_pool"},
         ),
+        _glyphs("cnp", {}, {**_ADAM, "steps": 500}, {"train_queries": 2}, embedding),
+        _glyphs("anp", {}, {**_ADAM, "steps": 400}, {"train_queries": 2}, embedding),
+        _glyphs("pfn", {}, {**_ADAM, "steps": 400}, {"train_queries": 2}, embedding),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),
         _glyphs(
             "multitask_average",

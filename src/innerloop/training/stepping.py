@@ -10,7 +10,7 @@ from torch import Tensor
 
 from innerloop.core import Task
 from innerloop.engine import Plan
-from innerloop.engine.compiling import CompileFailed
+from innerloop.engine.compiling import CompileFailed, Limits
 from innerloop.errors import InnerloopError
 from innerloop.meta_learner import MetaLearner
 from innerloop.training.distributed import Group, Part
@@ -24,7 +24,6 @@ _AT_ONCE, _SECONDS_AT_ONCE = 64, 0.2
 # this many times as much. Of a batched step's time, a compiled one saves this share.
 _BASE_SECONDS, _SECONDS_A_NODE, _WORTH, _SAVED = 10.0, 0.03, 1.5, 0.8
 _SAVED_CONVOLUTIONS = 0.3  # whose kernels stay the same
-_MOST_NODES = 4000
 _FEW_STEPS = 20  # take less time than measuring does
 # Fewer threads are taken unless more are clearly faster: a thread is another run's, or another process's.
 _MORE_THREADS_PAY = 0.9
@@ -86,7 +85,7 @@ class Stepper:
                 torch.set_num_threads(plan.threads)
             try:
                 say("compiling the outer step again")
-                self._whole, _ = self._compile(draw(), step, _MOST_NODES)
+                self._whole, _ = self._compile(draw(), step, Limits())
             except CompileFailed as error:
                 plan = dataclasses.replace(self.learner.engine.beneath(plan), why="could not be compiled again")
                 say(f"note: {error}; going on {plan.label}, to the same result but for rounding")
@@ -124,20 +123,20 @@ class Stepper:
             return False
         if self.learner.strategy == "compiled":
             return True
-        return self.learner.strategy == "auto" and bool(plan.milliseconds) and self._nodes(plan, steps) > 0
+        return self.learner.strategy == "auto" and bool(plan.milliseconds) and self._limits(plan, steps).nodes > 0
 
-    def _nodes(self, plan: Plan, steps: int) -> int:
-        """How many operations a step may have for compiling to pay."""
+    def _limits(self, plan: Plan, steps: int) -> Limits:
+        """How long compiling may take, and how many operations a step may have, for it to pay."""
         share = _SAVED_CONVOLUTIONS if self.learner.engine.convolutional else _SAVED
-        saved = steps * plan.milliseconds[plan.label] / 1e3 * share
-        return int((saved / _WORTH - _BASE_SECONDS) / _SECONDS_A_NODE)
+        worth = steps * plan.milliseconds[plan.label] / 1e3 * share / _WORTH
+        most = Limits()
+        return Limits(min(most.seconds, worth), min(most.nodes, int((worth - _BASE_SECONDS) / _SECONDS_A_NODE)))
 
     def _compiled(self, plan: Plan, tasks: Task, step: int, steps: int, say: Callable[[str], None]) -> Plan:
         asked = self.learner.strategy == "compiled"
         say("compiling the outer step" if asked else f"compiling the outer step ({plan}; {steps} steps to go)")
-        most_nodes = _MOST_NODES if asked else min(_MOST_NODES, self._nodes(plan, steps))
         try:
-            whole, seconds = self._compile(tasks, step, most_nodes)
+            whole, seconds = self._compile(tasks, step, Limits() if asked else self._limits(plan, steps))
         except CompileFailed as error:
             return dataclasses.replace(plan, why=f"{plan.why}; not compiled: {error}")
         times = {**plan.milliseconds, "compiled": round(seconds * 1e3, 4)}
@@ -146,7 +145,7 @@ class Stepper:
         self._whole = whole
         return dataclasses.replace(plan, strategy="compiled", milliseconds=times)
 
-    def _compile(self, tasks: Task, step: int, most_nodes: int) -> tuple[WholeStep | None, float]:
+    def _compile(self, tasks: Task, step: int, limits: Limits) -> tuple[WholeStep | None, float]:
         """The compiled step, None where the learner compiles its meta-gradient alone, and the seconds that one takes.
 
         Raises:
@@ -154,9 +153,9 @@ class Stepper:
         """
         if not self.learner.engine.convolutional:
             whole = WholeStep(self.learner, self.optimizer, self.clip_norm)
-            whole.compile(tasks, step, most_nodes=most_nodes)
+            whole.compile(tasks, step, limits)
             return whole, whole.seconds(tasks, step)
-        return None, self.learner.compile(tasks, step, most_nodes)
+        return None, self.learner.compile(tasks, step, limits)
 
     # ---- the steps -------------------------------------------------------------------------------------------------
     def run(

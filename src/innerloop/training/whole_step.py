@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop.boundary import expect_finite
 from innerloop.core import Meta, Task
-from innerloop.engine.compiling import Compiled, CompileFailed, compile_function
+from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, compile_function
 from innerloop.engine.plan import fastest
 from innerloop.meta_gradients.compiled import PLAN
 from innerloop.meta_learner import MetaLearner
@@ -40,8 +40,8 @@ class WholeStep:
         self.shapes: Any = None
         self.phase: Any = None
 
-    def compile(self, tasks: Task, outer_step: int, seconds: float = 180.0, most_nodes: int = 4000) -> None:
-        """Compile for tasks like these, within a time and for at most so many operations (see `compile_function`).
+    def compile(self, tasks: Task, outer_step: int, limits: Limits = STANDARD) -> None:
+        """Compile for tasks like these, within some limits (see `compile_function`).
 
         Raises:
             CompileFailed: no optimizer for this, or as `compile_function`.
@@ -55,7 +55,7 @@ class WholeStep:
             return self._updated(state, rates, *meta_gradient(state["carry"], state["meta"], tasks, step, None))
 
         with self.learner.engine.forced(PLAN):
-            self.compiled = compile_function(whole, self._args(tasks), seconds, most_nodes)
+            self.compiled = compile_function(whole, self._args(tasks), limits)
         self.shapes, self.phase = _shapes(*pytree.tree_flatten(tasks)), meta_gradient.phase(outer_step)
 
     def leaves(self, tasks: Task, outer_step: int) -> list[Tensor] | None:
