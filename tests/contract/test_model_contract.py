@@ -22,6 +22,7 @@ SMALL = {
     "vit": ((1, 4, 6), {"patch": 2, "width": 4, "heads": 2, "depth": 1}),
     "transformer": ((3, 4), {"width": 4, "heads": 2, "depth": 1}),
     "lstm": ((3, 4), {"hidden": 3}),
+    "oriented_gradients": ((1, 8, 6), {"cell": 3}),
 }
 
 

@@ -31,6 +31,7 @@ SMALL: dict[str, tuple[dict, dict]] = {
         {"norm": "none"},
     ),
     "lstm": ({"inputs": [4, 3], "outputs": 2, "hidden": 4, "layers": 2}, {}),
+    "oriented_gradients": ({"inputs": [2, 8, 6], "outputs": 2, "cell": 3}, {}),
 }
 NORMED = {
     "mlp": {"batch_norm": True},
@@ -47,6 +48,7 @@ VARIANTS = [
     ("conv4", {"inputs": [1, 16, 16], "outputs": 2, "filters": 3, "downsample": "max_pool"}),
     ("conv4", {"inputs": [1, 20, 16], "outputs": 2, "filters": 3, "spatial": "flatten"}),
     ("vit", {"inputs": [1, 4, 4], "outputs": 2, "patch": 2, "width": 6, "heads": 2, "positions": "learned"}),
+    ("oriented_gradients", {"inputs": [1, 8, 8], "outputs": 2, "mirror": True, "length": 2.0}),
 ]
 
 

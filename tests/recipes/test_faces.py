@@ -58,3 +58,12 @@ def test_raw_pixels_find_most_people(monkeypatch):
     monkeypatch.setattr(faces, "ROTATIONS", 1)
     rows = faces.run_pixels()
     assert 80 < rows[2]["value"] < 97 and rows[2]["metric"] == "accuracy % 5w1s, raw pixels"
+
+
+@needs_faces
+def test_whitened_histograms_know_new_people_better_than_pixels(monkeypatch):
+    monkeypatch.setattr(faces, "SETTINGS", ((5, 1),))
+    monkeypatch.setattr(faces, "_NUM_TASKS", 20)
+    monkeypatch.setattr(faces, "ROTATIONS", 1)
+    person, recognised = (row["value"] for row in faces.run_protonet())
+    assert person > 96 and recognised > 94

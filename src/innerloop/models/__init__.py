@@ -4,7 +4,7 @@
 ``outputs`` the number of logits or of regression outputs. Any other module works with innerloop as well;
 what these have beyond it is the attribute ``spec`` (name and arguments), so that run directories and task
 files can make them again. In all of them the last layer is called ``head``, so that ``adapt=["head.*"]``
-means the same everywhere.
+means the same everywhere. ``il.models.whiten`` gives such a layer a start in closed form.
 """
 
 from __future__ import annotations
@@ -21,9 +21,15 @@ MODELS: dict[str, Entry] = {
     "conv4": Entry("innerloop.models.convolutional:conv4", "Four 3x3 convolutions, the usual few-shot image net."),
     "resnet12": Entry("innerloop.models.residual:resnet12", "Twelve-layer residual net for larger images."),
     "vit": Entry("innerloop.models.vision_transformer:vit", "Small vision transformer on patches of a picture."),
+    "oriented_gradients": Entry(
+        "innerloop.models.gradient_histograms:oriented_gradients",
+        "Linear layer on fixed gradient histograms, for photographs and few classes.",
+    ),
     "transformer": Entry("innerloop.models.attention:transformer", "Small pre-norm encoder for sequences."),
     "lstm": Entry("innerloop.models.recurrent:lstm", "Long short-term memory for sequences."),
 }
+# What is no model but works on one.
+_MORE = {"whiten": Entry("innerloop.models.whitening:whiten", "Sets a last layer by the covariance within classes.")}
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> Any:
@@ -68,10 +74,10 @@ def parameter_shapes(module: Any) -> dict[str, tuple[int, ...]]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in MODELS:
-        return load("model", MODELS, name)
+    if name in MODELS or name in _MORE:
+        return load("model", {**MODELS, **_MORE}, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *MODELS])
+    return sorted([*globals(), *MODELS, *_MORE])

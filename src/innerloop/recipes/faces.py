@@ -18,7 +18,8 @@ PEOPLE = [f"s{i}" for i in range(1, 41)]
 ROTATIONS = 4  # of the split: 25 people train, 5 validate, 10 test, moved on by ten each time
 SETTINGS = ((4, 4), (5, 1), (10, 1), (10, 5))  # ways, shots
 PHOTOGRAPHS = 10  # of each person
-_NUM_TASKS = 300
+_NUM_TASKS = 150  # of each rotation: 600, as elsewhere
+_TOGETHER = 10  # test tasks in one batch, of a hundred photographs each
 _NETWORK = {"filters": 32, "outputs": None, "spatial": "flatten"}
 _TRAINING = {
     "num_tasks": 1,
@@ -41,7 +42,10 @@ def recipes() -> list[Recipe]:
 
     return [
         one("pixels", "ORL faces, raw-pixel nearest neighbour, four rotations of the split."),
-        one("protonet", "ORL faces, protonet on 25 people, tested on 10 others, four rotations of the split."),
+        one(
+            "protonet",
+            "ORL faces, protonet on whitened gradient histograms: 25 people train, 10 others test, four rotations.",
+        ),
         one("pretrained", "ORL faces, transfer learning from the same 25 people, four rotations of the split."),
         one("from-glyphs", "ORL faces, protonet that saw only printed characters: how far a far task still works."),
     ]
@@ -65,9 +69,14 @@ def run_pixels() -> list[dict[str, Any]]:
 
 
 def run_protonet() -> list[dict[str, Any]]:
-    """One learner a rotation."""
-    tasks = {"train_ways": 15, "train_queries": 5, "changes": "photos"}
-    return _rows("protonet", [_trained("protonet", r, tasks, {}, _NETWORK, _STEPS) for r in range(ROTATIONS)])
+    """Protonet on gradient histograms, one learner a rotation: its linear layer is whitened with the 25 training people.
+
+    Chosen by cross-validation among the 30 people of each rotation that do not test there (20 of them whiten, the other 10
+    are recognised, in turn), one choice for all rotations: there it recognises 98.2 % at 5w1s, 97.0 at 10w1s, 99.8 at 4w4s
+    and 99.8 at 10w5s, against 91.3, 85.1, 98.3 and 96.9 for the prototypes of pixels. A hundred steps of meta-training from
+    there on were no better (98.3 against 98.4 at 5w1s, 97.2 against 97.5 at 10w1s, in two of the rotations), so there are none.
+    """
+    return _rows("protonet", [_whitened(rotation) for rotation in range(ROTATIONS)])
 
 
 def run_pretrained() -> list[dict[str, Any]]:
@@ -90,6 +99,22 @@ def run_from_glyphs() -> list[dict[str, Any]]:
     return _rows(
         "trained on glyphs only", [(learner.predict_queries, family(r, ways=5, size=28)) for r in range(ROTATIONS)]
     )
+
+
+def _whitened(rotation: int) -> tuple[Scores, TaskFamily]:
+    import torch
+
+    from innerloop.algorithms import ALGORITHMS
+    from innerloop.assemble import build_model
+    from innerloop.models.whitening import whiten
+    from innerloop.registry import load
+
+    people = family(rotation, ways=5, train_ways=25, train_shots=5, train_queries=5)
+    everybody = people.train.at(0, 0, 1)  # one task with all photographs of all people that train
+    model = build_model("oriented_gradients", people, {"outputs": 128, "mirror": True, "length": 4.0})
+    x = torch.cat([everybody.support.x[0], everybody.query.x[0]])
+    whiten(model, x, torch.cat([everybody.support.y[0], everybody.query.y[0]]))
+    return load("algorithm", ALGORITHMS, "protonet")(model).predict_queries, people
 
 
 def _trained(
@@ -170,9 +195,9 @@ def _rows(label: str, rotations: list[tuple[Scores, TaskFamily]]) -> list[dict[s
             tasks = OwnTasks(
                 test.images, test.classes.tolist(), name="faces", split="test", ways=n, shots=k, queries=queries
             )
-            for start in range(0, _NUM_TASKS, 50):
+            for start in range(0, _NUM_TASKS, _TOGETHER):
                 with torch.no_grad(), warnings.catch_warnings():
-                    said = scores(tasks.at(0, 0, 50, start=start))
+                    said = scores(tasks.at(0, 0, _TOGETHER, start=start))
                 values += (100 * (found if person else right)(said[..., :n].cpu(), n)).tolist()
         mean, ci95 = mean_ci95(values)
         setting = "find the person (4 photographs, 4 people)" if ways == "person" else f"{ways}w{shots}s"
