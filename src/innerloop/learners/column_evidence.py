@@ -63,7 +63,7 @@ class Sizes(NamedTuple):
 class ColumnEvidenceLearner(ComparingLearner):
     """Four voices for each class, weighted by what leaving each support row out says of columns and voices.
 
-    Every column is treated alike and every class is, so their numbers and orders are free.
+    Every column is treated alike and every class is, so their numbers are free.
 
     Args:
         widths: of the kernels at the beginning, in deviations of the support set; learned.
