@@ -95,8 +95,10 @@ class SyntheticTableTasks(TaskDistribution):
             for n in (self.shots, self.queries)
         )
         scales = support_scales(support, torch.ones_like(sy, dtype=torch.bool), sy)
-        sides = (Examples(scaled(v, scales).clamp(-LIMIT, LIMIT).to(dtype), y) for v, y in ((support, sy), (query, qy)))
-        return Task(*sides, self.objective, noise=random_keys.fold(keys, _SALT_NOISE))
+        shown, asked = (
+            Examples(scaled(v, scales).clamp(-LIMIT, LIMIT).to(dtype), y) for v, y in ((support, sy), (query, qy))
+        )
+        return Task(shown, asked, self.objective, noise=random_keys.fold(keys, _SALT_NOISE))
 
     def _nodes(self, keys: Tensor, rows: int) -> Float[Tensor, "tasks rows nodes"]:
         """Causes, and two layers of what they lead to, each node with a shape of its own."""
