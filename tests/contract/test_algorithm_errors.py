@@ -136,8 +136,9 @@ def test_a_loss_that_gives_no_scalar(name):
 def test_models_that_cannot_be_adapted(name):
     make = getattr(algorithms, name)
     message = "no parameters" if declared(name).needs_parameters else "input shape of Sequential is not known"
-    with pytest.raises(il.ConfigError, match=message):
-        make(nn.Sequential(nn.ReLU(), nn.Flatten()))
+    if declared(name).needs_parameters or declared(name).asks_shape:
+        with pytest.raises(il.ConfigError, match=message):
+            make(nn.Sequential(nn.ReLU(), nn.Flatten()))
     with pytest.raises(il.ConfigError, match="lazy layers"):
         make(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 3)))
     with pytest.raises(il.ConfigError, match=r"expected a torch\.nn.Module as the model, got"):

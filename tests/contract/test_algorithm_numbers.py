@@ -58,8 +58,8 @@ def test_looped_and_vmapped_agree(name, case):
         learner = small(name, case)
         learner.strategy = strategy
         found[strategy] = outcome(learner, case)
-    assert_same(found["looped"], found["vmapped"], 1e-12)
-    assert_same(found["looped"], found["per_task"], 1e-12)
+    assert_same(found["looped"], found["vmapped"], 1e-12, declared(name).least_scale)
+    assert_same(found["looped"], found["per_task"], 1e-12, declared(name).least_scale)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -77,7 +77,7 @@ def test_what_is_compiled_computes_the_same(name, case):
         graph, leaves, spec = trace(whole, args)
     found = tree_unflatten(graph(*leaves), spec)
     for part, value in expected._asdict().items():
-        assert_same(value, getattr(found, part), 1e-12)
+        assert_same(value, getattr(found, part), 1e-12, declared(name).least_scale)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -88,7 +88,7 @@ def test_chunk_size_does_not_matter(name, case):
         learner.strategy, learner.chunk_size = "vmapped", size
         found[size] = outcome(learner, case)
     for size in (1, 2, 5):
-        assert_same(found[None], found[size], 1e-12)
+        assert_same(found[None], found[size], 1e-12, declared(name).least_scale)
 
 
 def test_chunks_bound_what_is_held_at_once(name):

@@ -77,6 +77,10 @@ ALGORITHMS: dict[str, Entry] = {
     "r2d2": Entry(
         "innerloop.algorithms.r2d2_method:r2d2", "Ridge regression on a learned embedding (Bertinetto 2019)."
     ),
+    "column_evidence": Entry(
+        "innerloop.algorithms.column_evidence_method:column_evidence",
+        "Densities, ridge and neighbours of a table's columns, with learned trust in each; any columns and classes.",
+    ),
     "proto_maml": Entry(
         "innerloop.algorithms.proto_maml_method:proto_maml",
         "MAML from a head made of class means, any ways (Triantafillou 2020).",

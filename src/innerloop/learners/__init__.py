@@ -1,6 +1,7 @@
 """Learners of one task."""
 
 from innerloop.learners.attentive_process import AttentiveLearner
+from innerloop.learners.column_evidence import ColumnEvidenceLearner
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.matching import MatchingLearner
 from innerloop.learners.memory import MemoryLearner
@@ -20,6 +21,7 @@ from innerloop.learners.siamese import SiameseLearner
 
 __all__ = [
     "AttentiveLearner",
+    "ColumnEvidenceLearner",
     "ConditionalLearner",
     "GradientLearner",
     "MatchingLearner",

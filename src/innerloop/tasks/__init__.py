@@ -25,6 +25,10 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.gaussian_curves:gaussian_process",
         "regression on curves drawn from a Gaussian process, with exact answers",
     ),
+    "synthetic_tables": Entry(
+        "innerloop.tasks.synthetic_table:synthetic_tables",
+        "classification of rows of made-up tables, a new one for each task",
+    ),
     "quadratics": Entry(
         "innerloop.tasks.quadratic:quadratics",
         "least squares with closed-form answers, to test methods against",

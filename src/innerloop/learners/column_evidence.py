@@ -1,0 +1,238 @@
+"""A learner for tables: what each column of a row says for each class, and which columns and voices to trust in this task."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.learners.comparing import ComparingLearner
+from innerloop.learners.metric import members_of, only_shown, ways_of
+from innerloop.learners.random_trees import Trees, grown, shares
+
+VOICES = 4  # densities column by column, ridge regression, densities of whole rows, trees
+_LEAST = 1e-6
+_ABSENT = -1e4  # the log density of a class without rows
+
+
+@record
+class EvidenceFast:
+    """What a column evidence learner knows of a task.
+
+    Attributes:
+        z: (support, columns) scaled support rows; zeros before the first step.
+        members: (support, ways) 1 where a row belongs to a class, padding to none.
+        middle, spread: (columns,) the support set's mean and deviation.
+        weights: (columns, widths + 2) how far each column is trusted by each voice.
+        gates: (4,) how far each voice is trusted.
+        solution: (support, ways) ridge regression's.
+        trees: see `random_trees.Trees`.
+        step: how many steps came before.
+    """
+
+    z: Tensor
+    members: Tensor
+    middle: Tensor
+    spread: Tensor
+    weights: Tensor
+    gates: Tensor
+    solution: Tensor
+    trees: Trees
+    step: int = static(0)
+
+    @property
+    def counts(self) -> Tensor:
+        return self.members.sum(0)
+
+
+class Sizes(NamedTuple):
+    """How many rows count, and classes and columns that say something; at least 1 each."""
+
+    rows: Tensor
+    classes: Tensor
+    columns: Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ColumnEvidenceLearner(ComparingLearner):
+    """Four voices for each class, weighted by what leaving each support row out says of columns and voices.
+
+    Every column is treated alike and every class is, so their numbers are free.
+
+    Args:
+        widths: of the kernels at the beginning, in deviations of the support set; learned.
+        trees: how many.
+        depth: of the trees.
+        candidates: cuts that each node of a tree chooses from.
+    """
+
+    widths: tuple[float, ...] = ()
+    trees: int = 128
+    depth: int = 5
+    candidates: int = 6
+
+    def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
+        del generator
+        like = next(p for p in params.values() if p.is_floating_point())
+        return {
+            "log_widths": like.new_tensor([math.log(width) for width in self.widths]),
+            "log_smoothing": like.new_zeros(len(self.widths)),
+            "log_ridge": like.new_zeros(()),
+            "log_row_width": like.new_tensor(-0.5),
+        }
+
+    def blank(self, meta: Meta, task: Task, one: Tensor) -> EvidenceFast:
+        rows, columns, ways = task.support.y.shape[0], one.shape[-1], ways_of(task)
+        return EvidenceFast(
+            one.new_zeros(rows, columns),
+            one.new_zeros(rows, ways),
+            one.new_zeros(columns),
+            one.new_ones(columns),
+            one.new_zeros(columns, len(self.widths) + 2),
+            one.new_zeros(VOICES),
+            one.new_zeros(rows, ways),
+            Trees(
+                torch.zeros(self.trees, 2**self.depth - 1, dtype=torch.int64, device=one.device),
+                one.new_zeros(self.trees, 2**self.depth - 1),
+                one.new_zeros(self.trees, 2**self.depth, ways),
+            ),
+        )
+
+    def read(self, meta: Meta, z: Tensor, support: Examples, ways: int) -> EvidenceFast:
+        members = members_of(support.y, ways, support.mask).to(z.dtype)
+        counts_row = members.sum(1, keepdim=True)
+        rows = counts_row.sum().clamp(min=1.0)
+        middle = (z * counts_row).sum(0) / rows
+        variance = ((z - middle).square() * counts_row).sum(0) / rows
+        alive = (variance > _LEAST**2).to(z.dtype)
+        spread = torch.where(alive > 0, variance, 1.0).sqrt()
+        z = (z - middle) / spread * counts_row
+        sizes = Sizes(rows, (members.sum(0) > 0).to(z.dtype).sum().clamp(min=1.0), alive.sum().clamp(min=1.0))
+        others = 1 - torch.eye(z.shape[0], dtype=z.dtype, device=z.device)  # each row is judged by the others
+        distance = (z[:, None] - z).abs()
+        evidence = column_evidence(distance, others, members, *self.kernels(meta))
+        told = (evidence * members[None, :, :, None]).sum((1, 2)) / rows  # (widths, columns)
+        alike = ((distance < 1e-4) * counts_row * counts_row.T[..., None]).sum((0, 1)) / rows.square()
+        described = torch.stack(
+            [*told, _explained(z, members, sizes), alike, *(v.expand_as(alike) for v in _logs(sizes)[:2])], -1
+        )
+        weights = softplus(self.net(meta, "columns", described)) * alive[:, None]
+        x = z * _shares(weights[:, -2]).sqrt()
+        solution, left_out = ridge_left_out(x, members, meta.rule["log_ridge"].exp())
+        trees = grown(z, members, alive > 0, trees=self.trees, depth=self.depth, candidates=self.candidates)
+        fast = EvidenceFast(z, members, middle, spread, weights, z.new_zeros(VOICES), solution, trees, step=1)
+        voices = self.voices(meta, fast, evidence, left_out, shares(trees, z, members), distance, others)
+        # How far each voice is off where a row was left out, in units of guessing.
+        off = -(torch.log_softmax(voices, 1) * members[..., None]).sum((0, 1)) / rows
+        gates = softplus(self.net(meta, "gates", torch.cat([off / (sizes.classes.log() + 0.1), _logs(sizes)])))
+        return dataclasses.replace(fast, gates=gates)
+
+    def compare(
+        self, meta: Meta, fast: EvidenceFast, z: Tensor, mask: Tensor | None
+    ) -> tuple[Float[Tensor, "queries ways"], dict[str, Tensor]]:
+        z = (z - fast.middle) / fast.spread
+        distance = (z[:, None] - fast.z).abs()
+        seen = z.new_ones(z.shape[0], fast.z.shape[0])
+        evidence = column_evidence(distance, seen, fast.members, *self.kernels(meta))
+        root = _shares(fast.weights[:, -2]).sqrt()
+        fitted = (z * root) @ (fast.z * root).T @ fast.solution
+        voices = self.voices(meta, fast, evidence, fitted, shares(fast.trees, z), distance, seen)
+        return only_shown((voices * fast.gates).sum(-1), fast.counts), meta.buffers
+
+    def voices(
+        self,
+        meta: Meta,
+        fast: EvidenceFast,
+        evidence: Tensor,
+        fitted: Tensor,
+        in_leaves: Tensor,
+        distance: Tensor,
+        seen: Tensor,
+    ) -> Float[Tensor, "examples ways voices"]:
+        """What each voice says for each class; classes without rows get a large negative number."""
+        columns = (fast.weights[:, -1] > 0).to(evidence.dtype).sum().clamp(min=1.0)
+        by_column = 2 * torch.einsum("hqcj,jh->qc", evidence, fast.weights[:, :-2]) / columns.sqrt()
+        apart = distance @ _shares(fast.weights[:, -1])
+        kernel = torch.exp(-apart / meta.rule["log_row_width"].exp()) * seen
+        number = seen @ fast.members
+        inside = kernel @ fast.members
+        anywhere = inside.sum(1, keepdim=True) / number.sum(1, keepdim=True).clamp(min=1.0) + 1e-4
+        by_row = torch.log((inside + anywhere) / (number + 1))
+        found = torch.stack([by_column, 5 * fitted, 3 * by_row, 2 * torch.log(in_leaves + 0.03)], -1)
+        return torch.where((fast.counts > 0)[:, None], found, -30.0)
+
+    def kernels(self, meta: Meta) -> tuple[Tensor, Tensor]:
+        """Widths of the kernels and their smoothing, (widths,) each."""
+        return meta.rule["log_widths"].exp(), meta.rule["log_smoothing"].exp()
+
+    def net(self, meta: Meta, part: str, inputs: Tensor) -> Tensor:
+        """One of the method's own networks."""
+        return self.model.apply(meta.params, meta.buffers, inputs, part=part, training=self.training)[0]
+
+
+def column_evidence(
+    distance: Float[Tensor, "examples support columns"],
+    seen: Float[Tensor, "examples support"],
+    members: Float[Tensor, "support ways"],
+    widths: Float[Tensor, " widths"],
+    smoothing: Float[Tensor, " widths"],
+) -> Float[Tensor, "widths examples ways columns"]:
+    """What one column alone says for each class: its log density there, less that of all classes together.
+
+    A density is a kernel mean ``(sum exp(-distance / width) + a g) / (n + a)`` over the n rows of the class, drawn by
+    ``a`` rows' worth towards ``g``, the mean over all rows.
+
+    Args:
+        distance: between examples and support rows, in deviations.
+        seen: 1 where an example may know the support row, 0 for itself.
+        members: 1 where a support row belongs to a class.
+        widths, smoothing: above 0; ``a`` is the smoothing.
+    """
+    kernel = torch.exp(-distance / widths[:, None, None, None]) * seen[..., None]
+    inside = torch.einsum("hqsj,sc->hqcj", kernel, members)
+    number = seen @ members
+    anywhere = inside.sum(2, keepdim=True) / number.sum(1).clamp(min=1.0)[:, None, None] + 1e-2
+    a = smoothing[:, None, None, None]
+    density = torch.log((inside + a * anywhere) / (number[..., None] + a))
+    shown = (members.sum(0) > 0).to(density.dtype)
+    together = torch.logsumexp(density + (1 - shown)[:, None] * _ABSENT, 2, keepdim=True)
+    return density - together + shown.sum().clamp(min=1.0).log()
+
+
+def ridge_left_out(
+    x: Float[Tensor, "support columns"], members: Float[Tensor, "support ways"], ridge: Float[Tensor, ""]
+) -> tuple[Float[Tensor, "support ways"], Float[Tensor, "support ways"]]:
+    """Ridge regression of the classes on centred rows: its dual solution, and what it says of each row without that row.
+
+    Predictions for rows q are ``q x' solution``, less the share of each class, which ranks no query differently.
+    """
+    counts = members.sum(1, keepdim=True)
+    y = members - members.sum(0) / counts.sum().clamp(min=1.0) * counts
+    inverse = torch.linalg.inv_ex(x @ x.T + ridge * torch.eye(x.shape[0], dtype=x.dtype, device=x.device))[0]
+    solution = inverse @ y
+    return solution, y - solution / inverse.diagonal()[:, None]
+
+
+def _explained(z: Tensor, members: Tensor, sizes: Sizes) -> Float[Tensor, " columns"]:
+    """The share of a scaled column's variance between the classes' means, less what chance gives."""
+    counts = members.sum(0)
+    means = members.T @ z / counts.clamp(min=1.0)[:, None]
+    share = (counts[:, None] * means.square()).sum(0) / sizes.rows
+    chance = ((sizes.classes - 1) / (sizes.rows - 1).clamp(min=1.0)).clamp(max=0.99)
+    return (share - chance) / (1 - chance)
+
+
+def _logs(sizes: Sizes) -> Float[Tensor, " three"]:
+    """Logarithms of the sizes, near 0 for 20 rows of 3 classes with 7 columns."""
+    return torch.stack([sizes.rows.log() - 3, sizes.classes.log() - 1, sizes.columns.log() - 2])
+
+
+def _shares(weights: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+    """Weights that sum to 1; a little above 0, where the square root has a slope."""
+    return weights / weights.sum().clamp(min=_LEAST) + _LEAST**2

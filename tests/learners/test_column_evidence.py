@@ -1,0 +1,105 @@
+"""Column evidence: its parts against plain loops, and what must not matter to it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from metric_tasks import drawn, padded
+from torch.nn.functional import one_hot
+
+import innerloop as il
+from innerloop.learners.column_evidence import column_evidence, ridge_left_out
+from innerloop.learners.random_trees import grown, leaves_of, shares
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def learner(columns: int = 4, **options) -> il.MetaLearner:
+    torch.manual_seed(3)
+    made = il.column_evidence(il.models.mlp(columns, None, hidden=()), **{"trees": 6, "depth": 2, **options})
+    with torch.no_grad():  # as after some training: what a column shows must count
+        for p in made.parameters():
+            p += 0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+    return made
+
+
+def test_evidence_of_one_column_is_the_written_formula():
+    x, labels = torch.tensor([0.0, 1.0, 3.0, 3.5, -1.0]), torch.tensor([0, 0, 1, 1, 1])
+    query, width, a = 0.4, 0.7, 1.5
+    found = column_evidence(
+        (torch.tensor([query]) - x).abs()[None, :, None], torch.ones(1, 5), one_hot(labels, 3).to(x.dtype),
+        torch.tensor([width]), torch.tensor([a]),
+    )[0, 0, :, 0]  # fmt: skip
+    kernel = torch.exp(-(query - x).abs() / width)
+    anywhere = kernel.mean() + 0.01
+    density = torch.stack([(kernel[labels == c].sum() + a * anywhere) / ((labels == c).sum() + a) for c in (0, 1)])
+    assert torch.allclose(found[:2], torch.log(density / density.mean()))
+
+
+def test_ridge_leaves_a_row_out_as_a_fit_without_it():
+    x, members = torch.randn(7, 3), one_hot(torch.tensor([0, 1, 0, 2, 1, 2, 0])).double()
+    _, found = ridge_left_out(x, members, torch.tensor(0.4))
+    y = members - members.mean(0)
+    for i in range(7):
+        rest = torch.arange(7) != i
+        weights = torch.linalg.solve(x[rest].T @ x[rest] + 0.4 * torch.eye(3), x[rest].T @ y[rest])
+        assert torch.allclose(found[i], x[i] @ weights)
+
+
+def test_trees_cut_where_classes_part_and_keep_to_columns_that_vary():
+    x = torch.zeros(12, 3)
+    x[:, 1] = torch.arange(12.0)
+    members = one_hot((torch.arange(12) >= 5).long(), 3).double()
+    trees = grown(x, members, torch.tensor([False, True, False]), trees=40, depth=4, candidates=8)
+    assert set(trees.columns.flatten().tolist()) == {1}
+    assert torch.equal(trees.counts.sum(1), members.sum(0).expand(40, -1)), "each row is in one leaf of each tree"
+    found = shares(trees, x)
+    assert found[:4, 0].min() > 0.9 and found[6:, 1].min() > 0.9 and found[:, 2].max() < 0.05
+    own = leaves_of(trees, x)
+    assert torch.equal(trees.counts.gather(1, own[..., None].expand(-1, -1, 3)).sum(-1) > 0, own >= 0)
+    # A row alone in its leaf knows nothing without itself: classes with rows are alike there.
+    alone = grown(x[4:6], members[4:6], torch.tensor([False, True, False]), trees=3, depth=1, candidates=2)
+    assert torch.allclose(shares(alone, x[4:6], members[4:6]), torch.tensor([0.5, 0.5, 0.0]))
+
+
+def test_padding_of_rows_columns_and_classes_changes_nothing():
+    task = drawn(3, 4, 2)
+    plain = learner().predict_queries(task)
+    rows = learner().predict_queries(padded(task))
+    assert torch.allclose(rows[:, : plain.shape[1]], plain, atol=1e-9)
+    wide = il.Task(*(il.Examples(torch.nn.functional.pad(s.x, (0, 3)), s.y) for s in (task.support, task.query)))
+    assert torch.allclose(learner(7).predict_queries(wide), plain, atol=1e-9)
+    more = il.Task(task.support, task.query, class_ids=torch.arange(5).expand(3, -1))
+    found = learner().predict_queries(more)
+    assert torch.allclose(found[..., :3], plain, atol=1e-9) and bool((found[..., 3:] == -torch.inf).all())
+
+
+def test_a_telling_column_is_trusted_more_after_meta_training():
+    """Two of four columns are noise in every task; the others differ from task to task in what they say."""
+    torch.manual_seed(0)
+    made = il.column_evidence(il.models.mlp(4, None, hidden=()), trees=2, depth=1)
+    test = drawn(3, 3, 5, num_tasks=60, seed=9, nuisance=1.0)
+
+    def right() -> float:
+        return float((made.predict_queries(test).argmax(-1) == test.query.y).double().mean())
+
+    before, optimizer = right(), torch.optim.Adam(made.parameters(), lr=0.03)
+    for step in range(20):
+        optimizer.zero_grad()
+        made.backward(drawn(3, 3, 3, num_tasks=8, seed=100 + step, nuisance=1.0))
+        optimizer.step()
+    assert right() > before + 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"widths": ()}, "widths expected at least one number"),
+        ({"widths": (0.1, -1.0)}, "all above 0"),
+        ({"depth": 20}, "depth expected at most 12"),
+        ({"trees": 0}, "trees expected an integer of at least 1"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(il.ConfigError, match=message):
+        il.column_evidence(il.models.mlp(4, None, hidden=()), **options)
