@@ -16,6 +16,8 @@ from innerloop.recipes import (
     omniglot_heads,
     omniglot_metric,
     omniglot_sequences,
+    own_characters,
+    own_new_classes,
     races,
     short,
     sine,
@@ -37,6 +39,8 @@ _FAMILIES = (
     gaussian_processes,
     tables,
     faces,
+    own_new_classes,
+    own_characters,
     short,
     races,
 )
