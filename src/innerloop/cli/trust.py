@@ -47,7 +47,7 @@ def measured(
     counts = [] if classes is None else list(Counter(y).values())
     lines = []
     try:
-        tasks = _validation_tasks(record)
+        tasks = validation_tasks(record)
         shots = typical_shots(counts) if counts else len(y)
         found = expectation(fitted.owner, tasks, len(counts), shots, num_tasks=valid_tasks, keep=keep, steps=steps)
     except InnerloopError as error:
@@ -63,7 +63,8 @@ def measured(
     return fitted, lines
 
 
-def _validation_tasks(record: Mapping[str, Any]) -> Any:
+def validation_tasks(record: Mapping[str, Any]) -> Any:
+    """The validation split of the problem that a run's configuration names."""
     from innerloop.assemble import problem
 
     return problem(record["tasks"]["name"], record["tasks"].get("options")).valid
