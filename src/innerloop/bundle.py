@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from innerloop import algorithms, models
 from innerloop.algorithms.other_meta_gradient import with_meta_gradient
 from innerloop.algorithms.pairing import LossArgument
 from innerloop.core import Examples, Task
-from innerloop.errors import CheckpointError, ConfigError
+from innerloop.errors import CheckpointError, ConfigError, InnerloopError
 from innerloop.fitted import Fitted
 from innerloop.meta_learner import MetaLearner
 from innerloop.registry import load as load_named
@@ -23,6 +24,8 @@ from innerloop.training.files import load_tensors, save_tensors
 from innerloop.unknown_inputs import Threshold
 
 TASK, VERSION = "innerloop-task", 1
+_MOST_OPTION = 10_000  # of a whole number in a configuration; more only where the file is as large
+_MOST_INPUT = 1 << 26  # numbers in one input
 
 
 def load(path: str | Path, model: nn.Module | None = None, loss: LossArgument = None) -> MetaLearner | Fitted:
@@ -128,43 +131,94 @@ def save_fitted(fitted: Fitted, path: Path) -> Path:
 
 def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitted:
     tensors, header = load_tensors(path, TASK, VERSION)
-    owner = remake(header, model, loss, path)
     try:
-        owner.to(dtype=_dtype(header["dtype"]))
-        named: dict[str, Tensor] = {}
-        for name, value in tensors.items():
-            if name.startswith("meta/params/"):
-                named[f"learner/model.{name[12:]}"] = value
-            elif name.startswith("meta/rule/"):
-                named[f"learner/rule.{name[10:].replace('.', '|')}"] = value
-            elif name.startswith("meta/buffers/"):
-                named[f"learner/model.{name[13:]}"] = value
-            elif name.startswith("module/"):
-                named[f"learner/model.{name[7:]}"] = value
-        load_weights(owner, named, path)
-        owner.engine.needs_loop = tuple(header["needs_loop"])
-        owner.assume_mixing(bool(header["mixes_examples"]))
-        support = _support(header["support"], tensors)
-        support = _as_long_as_adapted(support, header["support"], tensors)
-        learner = owner.learner.in_evaluation()
-        meta = owner.meta()
-        names = header["classes"]
-        ids = None if names is None else torch.arange(len(names))
-        one = Task(support, support, header["task_objective"], class_ids=ids, noise=torch.tensor(0))
-        skeleton = learner.init(meta, one)
-        leaves, spec = pytree.tree_flatten(skeleton)
-        saved = [tensors[f"fast/{i:04d}"] for i in range(len(leaves))]
-        if any(a.shape != b.shape for a, b in zip(leaves, saved, strict=True)):
-            raise CheckpointError(f"{path} belongs to another model: adapted values have other shapes")
-        fast = pytree.tree_unflatten(saved, spec)
-        if header["step"] is not None:
-            fast = dataclasses.replace(fast, step=int(header["step"]))
-        classes, task_objective = header["classes"], header["task_objective"]
-        limit = None if header.get("threshold") is None else Threshold.from_dict(header["threshold"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({error})") from None
+        if not isinstance(header, dict):
+            raise TypeError("no object")
+        _expect_modest(header, tensors, path, own_model=model is not None)
+        return _fitted(path, tensors, header, model, loss)
+    except InnerloopError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    except Exception as error:  # a stranger's configuration may be anything, and fail in any way
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({reason})") from None
+
+
+def _fitted(
+    path: Path, tensors: dict[str, Tensor], header: dict[str, Any], model: nn.Module | None, loss: LossArgument
+) -> Fitted:
+    owner = remake(header, model, loss, path)
+    owner.to(dtype=_dtype(header["dtype"]))
+    named: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if name.startswith("meta/params/"):
+            named[f"learner/model.{name[12:]}"] = value
+        elif name.startswith("meta/rule/"):
+            named[f"learner/rule.{name[10:].replace('.', '|')}"] = value
+        elif name.startswith("meta/buffers/"):
+            named[f"learner/model.{name[13:]}"] = value
+        elif name.startswith("module/"):
+            named[f"learner/model.{name[7:]}"] = value
+    load_weights(owner, named, path)
+    owner.engine.needs_loop = tuple(header["needs_loop"])
+    owner.assume_mixing(bool(header["mixes_examples"]))
+    support = _support(header["support"], tensors)
+    support = _as_long_as_adapted(support, header["support"], tensors)
+    learner = owner.learner.in_evaluation()
+    meta = owner.meta()
+    classes, task_objective = _classes(header["classes"]), header["task_objective"]
+    ids = None if classes is None else torch.arange(len(classes))
+    one = Task(support, support, task_objective, class_ids=ids, noise=torch.tensor(0))
+    skeleton = learner.init(meta, one)
+    leaves, spec = pytree.tree_flatten(skeleton)
+    saved = [tensors[f"fast/{i:04d}"] for i in range(len(leaves))]
+    if any(a.shape != b.shape for a, b in zip(leaves, saved, strict=True)):
+        raise CheckpointError(f"{path} belongs to another model: adapted values have other shapes")
+    fast = pytree.tree_unflatten(saved, spec)
+    if header["step"] is not None:
+        fast = dataclasses.replace(fast, step=int(header["step"]))
+    limit = None if header.get("threshold") is None else Threshold.from_dict(header["threshold"])
     meta = type(meta)(*({n: v.detach().clone() for n, v in part.items()} for part in meta))
     return Fitted(owner, learner, meta, fast, support, classes, task_objective, owner.preprocessing, limit)
+
+
+def _expect_modest(header: dict[str, Any], tensors: dict[str, Tensor], path: Path, own_model: bool) -> None:
+    """CheckpointError where a configuration asks for more memory than the file's own numbers account for.
+
+    The model is built without memory first: what it describes has to be in the file.
+    """
+    held = sum(value.numel() for value in tensors.values())
+    described = header["model"]
+    for what, options in (("algorithm", header["algorithm"]["options"]), ("model", described.get("arguments"))):
+        most = max(_MOST_OPTION, held)
+        if any(abs(number) > most for number in _whole_numbers(options)):
+            raise CheckpointError(f"{path} expected numbers up to {most} in the options of its {what}, got larger ones")
+    if own_model or "name" not in described:
+        return
+    with torch.device("meta"):
+        wanted = sum(p.numel() for p in models.build(described["name"], described["arguments"]).parameters())
+    if wanted > held:
+        raise CheckpointError(f"{path} expected the {wanted} numbers of the model that it describes, got {held}")
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    if isinstance(value, dict):
+        return [n for key, inner in value.items() if "seed" not in key for n in _whole_numbers(inner)]
+    if isinstance(value, list):
+        return [n for inner in value for n in _whole_numbers(inner)]
+    return [value] if isinstance(value, int) else []
+
+
+def _classes(names: Any) -> list[Any] | None:
+    """The class names: texts, numbers or truth values."""
+    if names is None:
+        return None
+    if not isinstance(names, list) or not names or not all(isinstance(n, str | int | float) for n in names):
+        raise TypeError("class names are not a list of names")
+    if len(set(names)) < len(names):
+        raise TypeError("a class name comes twice")
+    return names
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -197,6 +251,8 @@ def _as_long_as_adapted(support: Examples, described: dict[str, Any], tensors: d
 def _support(described: dict[str, Any], tensors: dict[str, Tensor]) -> Examples:
     """The stored support inputs, or zeros of their shape where predictions do not need them."""
     shape, dtype = described["x"]
+    if math.prod(shape[1:]) > _MOST_INPUT or math.prod(described["y"][0][1:]) > _MOST_INPUT:
+        raise ValueError("an input of too many numbers")
     x = tensors["support/x"] if "support/x" in tensors else torch.zeros(1, *shape[1:], dtype=_dtype(dtype))
     mask = tensors.get("support/mask") if described["mask"] else None
     y_shape, y_dtype = described["y"]

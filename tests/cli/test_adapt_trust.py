@@ -138,3 +138,30 @@ def test_flags_out_of_range(where, tmp_path, capsys, flags, said):
     line = ["adapt", str(where / "run"), str(where / "support"), "--out", str(tmp_path / "t.il")]
     assert main([*line, *flags.split()]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_validation_on_training_classes_promises_nothing(where):
+    from innerloop.cli import trust
+
+    learner = il.load(where / "run")
+    fitted = learner.adapt(where / "support")
+    names = [name for name in fitted.classes_ for _ in range(3)]
+    options = {"size": [8, 8], "ways": 3, "shots": 2, "rotations": False, "valid_classes": 0, "test_classes": 0}
+    record = {"tasks": {"name": str(where / "train"), "options": options}}
+    with pytest.warns(il.InnerloopWarning, match="no classes of their own"):
+        _, lines = trust.measured(fitted, names, lambda *_: True, record, None, 4, 0.95)
+    assert "classes that training has seen: expect less of new ones" in lines[1]
+
+
+def test_a_note_is_told_once(capsys):
+    import warnings
+
+    from innerloop.cli.boundary import guarded
+
+    def work() -> int:
+        for note in ("few classes", "few classes", "grey"):
+            warnings.warn(note, il.InnerloopWarning, stacklevel=1)
+        return 0
+
+    assert guarded(work) == 0
+    assert capsys.readouterr().err.splitlines() == ["innerloop: note: few classes", "innerloop: note: grey"]

@@ -4,24 +4,19 @@
 """
 
 import io
-import os
 import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fuzzing import fuzzed
 from innerloop.data import own_classes, picture_sources
 from innerloop.data.picture_decoding import Unreadable, opened, pixels
 from innerloop.errors import InputError
 
-COUNT = int(os.environ.get("INNERLOOP_FUZZ", "40"))
-FUZZED = settings(
-    max_examples=COUNT, deadline=None, derandomize=COUNT < 1000, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
 MODES = {"PNG": "RGBA", "JPEG": "RGB", "WEBP": "RGB", "BMP": "RGB", "PPM": "L", "TIFF": "L", "GIF": "P"}
 
 
@@ -55,7 +50,7 @@ def damaged(draw):
     return bytes(data[: draw(st.integers(0, len(data)))] if draw(st.booleans()) else data)
 
 
-@FUZZED
+@fuzzed(40)
 @given(data=st.one_of(st.binary(max_size=200), damaged()), shape=st.sampled_from([(1, 8, 8), (3, 5, 9)]))
 def test_bytes_are_a_picture_or_unreadable(data, shape):
     try:
@@ -90,7 +85,7 @@ def archives(draw):
     return bytes(data)
 
 
-@FUZZED
+@fuzzed(40)
 @given(data=archives())
 @pytest.mark.filterwarnings("ignore")
 def test_a_zip_is_classes_or_one_clear_error(data, tmp_path, monkeypatch):
@@ -106,7 +101,7 @@ def test_a_zip_is_classes_or_one_clear_error(data, tmp_path, monkeypatch):
         assert "\n" not in str(error)
 
 
-@FUZZED
+@fuzzed(40)
 @given(
     text=st.one_of(
         st.binary(max_size=80), st.text(st.sampled_from('path,label\n"a/1.png;\t\0é'), max_size=60).map(str.encode)

@@ -16,9 +16,10 @@ import innerloop as il
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import fuzzed
 from innerloop.serving.http import interface
 from innerloop.serving.service import Limits, Service
 
@@ -170,13 +171,49 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
+ROWS = st.lists(
+    st.lists(st.floats(-2, 2) | st.floats() | st.integers(), min_size=16, max_size=16)
+    | st.lists(st.floats(-2, 2), max_size=2),
+    max_size=4,
+)
+FILES = st.sampled_from([png(0), png(200), png(9, (3, 1)), "", "AAAA", "data:image/png;base64," + png(7)])
+NAMES = st.lists(st.sampled_from(["a", "b", "", "unknown", 1, 2.5, True, [0.5], [1.0, 2.0]]), max_size=4)
+LIKELY = st.fixed_dictionaries(
+    {},
+    optional={
+        "x": ROWS | JSON, "pictures": st.lists(FILES | st.text(max_size=8), max_size=4) | JSON, "y": NAMES | JSON,
+        "task": st.just("a key") | JSON, "invert": st.booleans() | JSON, "unknown": st.booleans() | JSON,
+    },
+)  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(body=JSON | st.fixed_dictionaries({"x": JSON, "y": JSON}), path=st.sampled_from(["/adapt", "/predict"]))
-def test_no_body_brings_it_down(client, body, path):
-    answer = client.post(path, content=json.dumps(body).encode(), headers=JSON_BODY)
+@fuzzed(150)
+@given(
+    body=st.one_of(JSON | LIKELY, LIKELY, st.binary(max_size=60)),
+    path=st.sampled_from(["/adapt", "/predict"]),
+    regression=st.booleans(),
+)
+@pytest.mark.filterwarnings("ignore")  # numpy's, of numbers that float32 does not hold
+def test_fuzzed_bodies_do_not_bring_it_down(client, sine, fuzzed_keys, body, path, regression):
+    asked = sine if regression else client
+    if isinstance(body, dict) and body.get("task") == "a key":
+        body = {**body, "task": fuzzed_keys[regression](asked)}
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = asked.post(path, content=content, headers=JSON_BODY)
     assert answer.status_code in (200, 400, 404, 413), answer.text
+    if answer.status_code != 200:
+        error = answer.json()["error"]
+        assert "\n" not in error and "Traceback" not in error and 0 < len(error) < 600
+
+
+@pytest.fixture(scope="module")
+def fuzzed_keys():
+    """What makes a task that is there, for the pictures and for the sine; a new one, as others push it out."""
+
+    def of_sine(client) -> str:
+        return client.post("/adapt", json={"x": [[0.0], [1.0]], "y": [0.5, 1.5]}).json()["task"]
+
+    return (adapted, of_sine)
 
 
 def test_a_task_file_with_a_threshold_knows_what_it_does_not_know(pictures):

@@ -71,8 +71,11 @@ def _notes_on_one_line() -> Iterator[None]:
     from innerloop.errors import InnerloopWarning
     from innerloop.training import launch
 
+    told: set[str] = set()  # a command may make its problem more than once
+
     def show(message: Warning | str, category: type[Warning], *_: object) -> None:
-        if issubclass(category, InnerloopWarning) and launch.rank() == 0:
+        if issubclass(category, InnerloopWarning) and launch.rank() == 0 and str(message) not in told:
+            told.add(str(message))
             say(f"note: {message}")
 
     with warnings.catch_warnings():

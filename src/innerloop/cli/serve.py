@@ -7,9 +7,13 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from innerloop.cli import program
-from innerloop.errors import ConfigError, InputError
+from innerloop.cli import program, trust
+from innerloop.errors import ConfigError, InnerloopError, InputError
+
+if TYPE_CHECKING:
+    from innerloop.serving.thresholds import Thresholds
 
 
 def serve(argv: Sequence[str]) -> int:
@@ -26,6 +30,7 @@ def _serve(
     max_examples: int = 500,
     max_tasks: int = 200,
     max_seconds: float = 30.0,
+    valid_tasks: int = 40,
 ) -> int:
     """A page on which anybody shows the learner a few examples and sees it recognise new ones; and the same over HTTP.
 
@@ -37,6 +42,8 @@ def _serve(
         max_examples: the most examples of a task.
         max_tasks: tasks kept at once; the one longest unused goes first.
         max_seconds: how long a request waits for its turn.
+        valid_tasks: on how many of the run's validation tasks of each size the thresholds for unknown inputs are measured before
+            the page opens; 0: none are.
     """
     if not run.exists():
         raise InputError(f"expected a run directory or a task file, got nothing at {str(run)!r}; check the path")
@@ -49,6 +56,7 @@ def _serve(
     ):
         if value <= 0:
             raise ConfigError(f"{name} expected more than 0, got {value}")
+    trust.check_flags(valid_tasks, keep=0.95)
     listener = _listen(host, port)  # before anything slow: a busy port is said at once
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
@@ -65,7 +73,11 @@ def _serve(
     from innerloop.serving.service import Limits, Service
 
     limits = Limits(megabytes=max_megabytes, examples=max_examples, tasks=max_tasks, seconds=max_seconds)
-    service = Service(load(run), limits)
+    learner = load(run)
+    thresholds = _thresholds(run, learner, valid_tasks)
+    service = Service(learner, limits, thresholds)
+    if service.classifies:
+        print(thresholds.told(), flush=True)
     app = application(service)
     shown = "localhost" if host == "127.0.0.1" else host
     address = f"http://{shown}:{port}"
@@ -75,6 +87,23 @@ def _serve(
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     return 0
+
+
+def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
+    """What inputs of no class are told by in tasks that visitors make."""
+    from innerloop.serving.thresholds import Thresholds, measured
+    from innerloop.training.run_config import read_run_config
+
+    if not run.is_dir():
+        return Thresholds(lacking="a task file brings no validation tasks; serve its run directory instead")
+    if valid_tasks == 0:
+        return Thresholds(lacking="none were measured (--valid-tasks 0)")
+    if learner.task_objective == "mse":
+        return Thresholds(lacking="regression has no classes")
+    try:
+        return measured(learner, trust.validation_tasks(read_run_config(run)), valid_tasks)
+    except InnerloopError as error:  # the learner works without them
+        return Thresholds(lacking=f"the run's validation tasks cannot be used ({' '.join(str(error).split())})")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -47,14 +47,14 @@ def measured(
     counts = [] if classes is None else list(Counter(y).values())
     lines = []
     try:
-        tasks = _validation_tasks(record)
+        tasks = validation_tasks(record)
         shots = typical_shots(counts) if counts else len(y)
         found = expectation(fitted.owner, tasks, len(counts), shots, num_tasks=valid_tasks, keep=keep, steps=steps)
     except InnerloopError as error:
         lines.append(f"the accuracy on new tasks is not known: {error}")
         found = None
     if found is not None:
-        lines += _expected(found, _is_of_own_data(record))
+        lines += _expected(found, _is_of_own_data(record), _validates_on_training(record))
     if classes is not None:
         lines.append(_left_out(y, recognises))
     if found is not None and classes is not None:
@@ -63,7 +63,8 @@ def measured(
     return fitted, lines
 
 
-def _validation_tasks(record: Mapping[str, Any]) -> Any:
+def validation_tasks(record: Mapping[str, Any]) -> Any:
+    """The validation split of the problem that a run's configuration names."""
     from innerloop.assemble import problem
 
     return problem(record["tasks"]["name"], record["tasks"].get("options")).valid
@@ -75,7 +76,12 @@ def _is_of_own_data(record: Mapping[str, Any]) -> bool:
     return record["tasks"]["name"] not in TASKS
 
 
-def _expected(found: Any, of_own_data: bool) -> list[str]:
+def _validates_on_training(record: Mapping[str, Any]) -> bool:
+    """Whether no class was left for validation alone, so that the validation tasks are of classes that training saw."""
+    return (record["tasks"].get("options") or {}).get("valid_classes") == 0
+
+
+def _expected(found: Any, of_own_data: bool, seen_in_training: bool = False) -> list[str]:
     what = f"{found.ways} classes, {found.shots}" if found.ways else f"{found.shots}"
     each = " of each" if found.ways else ""
     examples = f"{what} example{'s' * (found.shots != 1)}{each}"
@@ -83,6 +89,8 @@ def _expected(found: Any, of_own_data: bool) -> list[str]:
         f"validated: {found.mean:.4f} ± {found.ci95:.4f} {found.metric} on {found.num_tasks} validation tasks of "
         f"{found.problem!r} ({examples})"
     )
+    if seen_in_training:
+        return [first, "    those are of classes that training has seen: expect less of new ones"]
     if of_own_data:
         return [first, "    it holds for new tasks as far as they are like those"]
     return [

@@ -101,9 +101,9 @@ def classes() -> list[Character]:
     return [found[number] for number in numbers]
 
 
-def draw(chosen: Sequence[Character], size: int) -> UInt8[Tensor, "classes drawings size size"]:
-    """The drawings of some characters; each depends on its own character alone."""
-    drawings = torch.arange(DRAWINGS)
+def draw(chosen: Sequence[Character], size: int, number: int = DRAWINGS) -> UInt8[Tensor, "classes number size size"]:
+    """So many drawings of some characters; each depends on its own character and its number alone."""
+    drawings = torch.arange(number)
     parts = []
     for start in range(0, len(chosen), _CHUNK):  # so that memory stays at some ten megabytes
         part = chosen[start : start + _CHUNK]
@@ -113,7 +113,7 @@ def draw(chosen: Sequence[Character], size: int) -> UInt8[Tensor, "classes drawi
         # Faces in turn, so that a character that two fonts have is drawn equally often in both.
         source = first[:, None] + drawings % count[:, None]
         pictures = _changed(canvases[source.flatten()], each.flatten(), size)
-        parts.append(pictures.reshape(len(part), DRAWINGS, size, size))
+        parts.append(pictures.reshape(len(part), number, size, size))
     return torch.cat(parts)
 
 

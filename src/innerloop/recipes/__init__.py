@@ -17,6 +17,8 @@ from innerloop.recipes import (
     omniglot_metric,
     omniglot_sequences,
     omniglot_short,
+    own_characters,
+    own_new_classes,
     races,
     short,
     sine,
@@ -39,6 +41,8 @@ _FAMILIES = (
     gaussian_processes,
     tables,
     faces,
+    own_new_classes,
+    own_characters,
     short,
     races,
 )

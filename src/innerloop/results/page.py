@@ -33,6 +33,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("glyphs, 5-way 1-shot", r"glyphs-5w1s-"),
     ("Curves from Gaussian processes", r"gp-"),
     ("Faces", r"faces-"),
+    ("Pictures from plain folders", r"own-"),
     ("Tables of few rows", r"parkinson-|pmlb-"),
     ("Others", r"(?!race-|.*-check$)"),
 )

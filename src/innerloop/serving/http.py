@@ -44,6 +44,10 @@ class AdaptAnswer(BaseModel):
     classes: list[str | int | float] | None = Field(description="the class names, in the order of probabilities")
     examples: int
     seconds: float
+    threshold: dict[str, Any] | None = Field(
+        description="how inputs of no class are told with unknown=true: a score and its least value, and what that kept and "
+        "let through on validation tasks of the size given here; null: it cannot be asked"
+    )
 
 
 class PredictRequest(Inputs):
@@ -51,7 +55,7 @@ class PredictRequest(Inputs):
 
     task: str = Field(description="the key that /adapt gave; 'first' for the task file that is served")
     unknown: bool = Field(
-        False, description="label inputs 'unknown' that are probably of no class; needs a task file with a threshold"
+        False, description="label inputs 'unknown' that are probably of no class; needs a task with a threshold"
     )
 
 
@@ -99,7 +103,8 @@ def interface(service: Service) -> FastAPI:
         if len(x) != len(request.y):
             raise InputError(f"expected one y for each input, got {len(x)} inputs and {len(request.y)} targets")
         key, fitted, seconds = service.adapt(x, _targets(service, request.y))
-        return AdaptAnswer(task=key, classes=fitted.classes_, examples=len(x), seconds=seconds)
+        limit = None if fitted.threshold is None else fitted.threshold.to_dict()
+        return AdaptAnswer(task=key, classes=fitted.classes_, examples=len(x), seconds=seconds, threshold=limit)
 
     @app.post("/predict", summary="Predict with an adapted task", response_model=PredictAnswer)
     def predict(request: PredictRequest) -> PredictAnswer:
@@ -107,7 +112,7 @@ def interface(service: Service) -> FastAPI:
         fitted, found, known = service.predict(request.task, _inputs(service, request))
         if request.unknown and known is None:
             raise InputError(
-                "unknown expected a task with a threshold, which a task file of innerloop adapt has, got none; leave it out"
+                f"unknown expected a task with a threshold, got none, as {service.why_no_threshold(fitted)}; leave it out"
             )
         sure = known if request.unknown and known is not None else [True] * len(found)
         if fitted.classes_ is None:

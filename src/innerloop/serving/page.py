@@ -168,8 +168,8 @@ def _add(service: Service, shown: Shown, name: str, pictures: list[np.ndarray]) 
     text = f"{len(names)} picture{'s' * (len(names) > 1)} of {classes} class{'es' * (classes > 1)}"
     if classes < 2:
         return found, found.thumbnails, f"{text}. Show it a second class."
-    found.key, _, seconds = service.adapt(np.stack(found.pictures), names)
-    text = f"Adapted to {text} in {seconds:.2f} s."
+    found.key, fitted, seconds = service.adapt(np.stack(found.pictures), names)
+    text = f"Adapted to {text} in {seconds:.2f} s. {service.told_of_unknown(fitted)}"
     return found, found.thumbnails, text
 
 

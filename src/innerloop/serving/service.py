@@ -7,7 +7,7 @@ import dataclasses
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,8 +17,10 @@ from jaxtyping import Float
 from innerloop.data import picture_decoding
 from innerloop.data.support_files import KIND, inverts
 from innerloop.errors import InnerloopError, InputError
+from innerloop.evaluation.calibration import typical_shots
 from innerloop.fitted import Fitted
 from innerloop.meta_learner import MetaLearner
+from innerloop.serving.thresholds import Thresholds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +76,13 @@ class Service:
     Args:
         learner: a trained learner, or one that is adapted already.
         limits: see `Limits`.
+        thresholds: for unknown inputs of tasks that are adapted here; None: none are known.
     """
 
-    def __init__(self, learner: MetaLearner | Fitted, limits: Limits | None = None) -> None:
+    def __init__(
+        self, learner: MetaLearner | Fitted, limits: Limits | None = None, thresholds: Thresholds | None = None
+    ) -> None:
+        self.thresholds = thresholds or Thresholds()
         self.learner = learner.owner if isinstance(learner, Fitted) else learner
         self.limits = limits or Limits()
         self.first = learner if isinstance(learner, Fitted) else None
@@ -128,6 +134,10 @@ class Service:
             start = time.perf_counter()
             fitted = self.learner.adapt(given, list(y))
             seconds = time.perf_counter() - start
+        if fitted.classes_ is not None:
+            counts = list(Counter(y).values())
+            threshold = self.thresholds.nearest(len(counts), typical_shots(counts))
+            fitted = dataclasses.replace(fitted, threshold=threshold)
         return self._keep(fitted), fitted, seconds
 
     def predict(self, key: str, x: Any) -> Predicted:
@@ -179,6 +189,22 @@ class Service:
             raise InputError(f"expected a picture, got a file that is {error}; send another") from error
         dark = bool(self.dark_is_ink) if invert is None else invert
         return picture_decoding.as_floats(picture_decoding.pixels(picture, self.input_shape, dark))
+
+    def why_no_threshold(self, fitted: Fitted) -> str:
+        """Why a task has none for unknown inputs, as words after "as"."""
+        if fitted.classes_ is None:
+            return "regression has no classes"
+        return "its file has none" if fitted is self.first else self.thresholds.lacking
+
+    def told_of_unknown(self, fitted: Fitted) -> str:
+        """Whether a task can tell when an input is of none of its classes, and how far that holds, in a sentence."""
+        limit = fitted.threshold
+        if limit is None:
+            return f"It cannot tell when something is none of these, as {self.why_no_threshold(fitted)}."
+        return (
+            f"It says when something is probably none of these: on validation tasks of {limit.ways} classes it knew "
+            f"{limit.kept:.0%} of their own, and took {limit.false_accept:.0%} of others for one of them."
+        )
 
     # ---- what is kept ----------------------------------------------------------------------------------------------
     def task(self, key: str) -> Fitted:

@@ -1,9 +1,10 @@
 """Whatever bytes a table file holds: a table, or one sentence; never another error."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import fuzzed
 from innerloop.data.table_preprocessing import TablePreprocessing, fit_columns, raw
 from innerloop.data.tables import table_from_bytes
 from innerloop.errors import CheckpointError, InputError
@@ -24,7 +25,9 @@ JSON = st.recursive(
 RECORD = TablePreprocessing(None, ("y",), False, 3, (0.0,), (1.0,)).to_dict()
 
 
-def read_whatever(data, name):
+@fuzzed(150)
+@given(DATA, NAMES)
+def test_any_bytes_are_a_table_or_one_sentence(data, name):
     try:
         table = table_from_bytes(data, name)
     except InputError as error:
@@ -34,35 +37,12 @@ def read_whatever(data, name):
     assert raw(table, columns).shape == (table.rows, sum(c.width for c in columns))
 
 
-def load_whatever(key, value):
+@fuzzed(150)
+@given(st.sampled_from(sorted(RECORD)), JSON)
+def test_any_record_is_read_or_refused(key, value):
     try:
         made = TablePreprocessing.from_dict({**RECORD, key: value})
     except CheckpointError as error:
         assert "\n" not in str(error)
         return
     assert made.width > 0
-
-
-def fuzz(examples):
-    return settings(
-        max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-    )
-
-
-@fuzz(150)
-@given(DATA, NAMES)
-def test_any_bytes_are_a_table_or_one_sentence(data, name):
-    read_whatever(data, name)
-
-
-@fuzz(150)
-@given(st.sampled_from(sorted(RECORD)), JSON)
-def test_any_record_is_read_or_refused(key, value):
-    load_whatever(key, value)
-
-
-@pytest.mark.long
-@fuzz(10_000)
-@given(DATA, NAMES)
-def test_ten_thousand_inputs(data, name):
-    read_whatever(data, name)
