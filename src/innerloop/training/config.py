@@ -17,6 +17,9 @@ OuterOptimizer = Literal["adam", "sgd"]
 Schedule = Literal["constant", "linear", "cosine", "average", "halving"]
 
 
+_LEAST_APART = 25  # steps between validations that nobody asked for: of a short run they would take most of the time
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Settings of meta-training.
@@ -32,7 +35,7 @@ class TrainConfig:
             "halving" (half of it every 2,000 steps); None: the method's.
         min_lr: where the cosine schedule ends.
         clip_norm: largest norm of the meta-gradient; None: no clipping.
-        validate_every: outer steps between validations; None: twenty in the run; 0: never.
+        validate_every: outer steps between validations; None: twenty in the run, at least 25 steps apart; 0: never.
         valid_tasks: how many fixed validation tasks.
         valid_metric: what they are judged by: a metric of `evaluate`; None: the problem's first.
         patience: stop after this many validations without a new best; None: never.
@@ -112,8 +115,8 @@ class TrainConfig:
         if name == "log_every":
             return max(1, self.steps // 100)
         if name == "checkpoint_every":
-            return self.every("validate_every") or max(1, self.steps // 20)
-        return max(1, self.steps // 20)
+            return self.validate_every or max(1, self.steps // 20)
+        return max(1, self.steps // 20, min(_LEAST_APART, self.steps))
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
