@@ -44,10 +44,11 @@ def test_the_page_has_the_picture_and_the_best_of_each(found, tmp_path):
     assert race.described(tmp_path) == []
     race.write(tmp_path / race.FILE.format("glyphs"), found)
     text = "\n".join(race.described(tmp_path))
-    assert "](../results/race_glyphs.png)" in text and text.count("| 70 ± 1 % | 20 of 20 | 10 |") == 3
+    assert "](race_glyphs.png)" in text and text.count("| 70 ± 1 % | 20 of 20 | 10 |") == 3
     assert "| 40 |" in text and "| 80 |" in text and "| - |" in text and "stale" not in text
-    race.plot(found, tmp_path / "race.png")
-    assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "docs").mkdir()
+    (picture,) = race.draw(tmp_path, tmp_path / "docs")
+    assert picture.name == "race_glyphs.png" and picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_race_of_a_changed_recipe_is_stale(found, tmp_path, monkeypatch):

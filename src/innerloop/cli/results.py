@@ -37,7 +37,7 @@ def _results(
         check: run two short recipes again and exit with 1 where a number has left its stored band.
         store_bands: run the two short recipes with several seeds and store the bands.
         seeds: how many seeds --store-bands takes.
-        race: run some methods against each other on this problem, and write the CSV file and its plot.
+        race: run some methods against each other on this problem, and write the CSV file; --page draws it.
         seed: of the race.
         json: print one JSON object and nothing else.
     """
@@ -94,13 +94,13 @@ def _list(out: Path, json: bool) -> int:
 
 
 def _write_page(out: Path, json: bool) -> int:
-    from innerloop.results import method_numbers, page
+    from innerloop.results import method_numbers, page, race
 
     if not _PAGE.is_file():
         raise InputError(f"expected the page {str(_PAGE)!r}, got none; run this in the source tree")
     page.update(_PAGE, out)
     method_numbers.update(_METHODS, out)
-    return _files([_PAGE, _METHODS], json)
+    return _files([_PAGE, _METHODS, *race.draw(out, _PAGE.parent)], json)
 
 
 def _check(out: Path, json: bool) -> int:
@@ -134,8 +134,7 @@ def _race(out: Path, problem: str, seed: int, json: bool) -> int:
     path = out / race.FILE.format(problem)
     found = race.run_race(problem, seed, say=_silent if json else _say)
     race.write(path, found)
-    race.plot(found, path.with_suffix(".png"))
-    return _files([path, path.with_suffix(".png")], json)
+    return _files([path], json)
 
 
 def _files(paths: Sequence[Path], json: bool) -> int:

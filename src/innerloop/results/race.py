@@ -178,6 +178,17 @@ def plot(found: Sequence[Point], path: Path) -> None:
     write_atomically(path, style.png(figure))
 
 
+def draw(folder: Path, pages: Path) -> list[Path]:
+    """The picture of each race whose CSV file is in ``folder``, beside the page that shows it; their paths."""
+    pictures = []
+    for problem in RACES:
+        path = folder / FILE.format(problem)
+        if found := read(path):
+            pictures.append(pages / f"{path.stem}.png")
+            plot(found, pictures[-1])
+    return pictures
+
+
 def described(folder: Path) -> list[str]:
     """The page's lines about the races whose CSV files are in ``folder``: the picture and a table of the ends."""
     lines: list[str] = []
@@ -194,7 +205,7 @@ def described(folder: Path) -> list[str]:
             "",
             f"The same network, tasks and validation tasks for all; `innerloop results --race {problem}`.",
             "",
-            f"![accuracy against seconds and memory](../results/{path.stem}.png)",
+            f"![accuracy against seconds and memory]({path.stem}.png)",
             "",
             *table(
                 (
