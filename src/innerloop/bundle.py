@@ -25,6 +25,8 @@ from innerloop.unknown_inputs import Threshold
 
 TASK, VERSION = "innerloop-task", 1
 _MOST_OPTION = 10_000  # of a whole number in a configuration; more only where the file is as large
+_MOST_STEPS = 1_000_000  # of a number of steps, each of which may have some numbers of its own
+_SIZES_NOTHING = ("seed", "phase_steps", "pairs")  # in the names of options that may be as large as they like
 _MOST_INPUT = 1 << 26  # numbers in one input
 
 
@@ -192,7 +194,7 @@ def _expect_modest(header: dict[str, Any], tensors: dict[str, Tensor], path: Pat
     described = header["model"]
     for what, options in (("algorithm", header["algorithm"]["options"]), ("model", described.get("arguments"))):
         most = max(_MOST_OPTION, held)
-        if any(abs(number) > most for number in _whole_numbers(options)):
+        if _beyond(options, most):
             raise CheckpointError(f"{path} expected numbers up to {most} in the options of its {what}, got larger ones")
     if own_model or "name" not in described:
         return
@@ -202,12 +204,14 @@ def _expect_modest(header: dict[str, Any], tensors: dict[str, Tensor], path: Pat
         raise CheckpointError(f"{path} expected the {wanted} numbers of the model that it describes, got {held}")
 
 
-def _whole_numbers(value: Any) -> list[int]:
-    if isinstance(value, dict):
-        return [n for key, inner in value.items() if "seed" not in key for n in _whole_numbers(inner)]
-    if isinstance(value, list):
-        return [n for inner in value for n in _whole_numbers(inner)]
-    return [value] if isinstance(value, int) else []
+def _beyond(options: Any, most: int) -> bool:
+    """Whether a configuration has a whole number that would size something beyond measure."""
+    if isinstance(options, dict):
+        sizes = {key: value for key, value in options.items() if not any(word in key for word in _SIZES_NOTHING)}
+        return any(_beyond(v, max(most, _MOST_STEPS) if key.endswith("_steps") else most) for key, v in sizes.items())
+    if isinstance(options, list):
+        return any(_beyond(value, most) for value in options)
+    return isinstance(options, int) and abs(options) > most
 
 
 def _classes(names: Any) -> list[Any] | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import innerloop as il
 from fuzzing import fuzzed
+from innerloop import bundle
 from innerloop.data.support_files import preprocessing_of
 from innerloop.errors import InnerloopError
 from innerloop.unknown_inputs import Threshold
@@ -127,3 +128,10 @@ def test_a_header_asks_for_no_memory_that_the_file_does_not_hold(whole, tmp_path
     (tmp_path / "task.il").write_bytes(with_header(whole[0], outer))
     with pytest.raises(il.CheckpointError, match=r"task\.il (expected|is damaged)"):
         il.load(tmp_path / "task.il")
+
+
+def test_only_numbers_that_size_something_are_bounded():
+    assert not bundle._beyond({"phase_steps": 10**9, "pairs": 50_000, "eval_steps": 50_000, "inner_lr": 0.1}, 10_000)
+    for options in ({"eval_steps": 10**9}, {"hidden": [8, 50_000]}, {"rule": {"width": -50_000}}):
+        assert bundle._beyond(options, 10_000)
+    assert not bundle._beyond({"hidden": [8, 50_000]}, 50_000), "a file that large may have them"
