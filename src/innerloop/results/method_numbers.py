@@ -8,8 +8,8 @@ from pathlib import Path
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
 from innerloop.report.marked_text import replaced
-from innerloop.results.notes import read_notes
-from innerloop.results.page import SETTINGS, Shown, one_table, setting_of
+from innerloop.results.notes import Notes
+from innerloop.results.page import Shown, notes_in, one_table, setting_of
 from innerloop.results.summary import Line, lines, rows_in
 
 BEGIN = "<!-- numbers from results: innerloop results --page -->"
@@ -17,11 +17,10 @@ END = "<!-- end of the numbers -->"
 _COLUMNS = ("command", "number", "published", "re-implementations", "ours", "outer steps", "budget", "remarks")
 
 
-def _numbers(method: str, folder: Path, found: dict[str, list[Line]]) -> str:
+def _numbers(method: str, found: dict[str, list[Line]], notes: Notes) -> str:
     recipes = [recipe for recipe in RECIPES.values() if recipe.algorithm == method and setting_of(recipe.name)]
     shown = [Shown(recipe, line, published="; ".join(line.told("published"))) for recipe in recipes
              for line in found.get(recipe.name, [])]  # fmt: skip
-    notes = read_notes(folder, {*RECIPES, *(title for title, _ in SETTINGS)})
     missing = [f"`{recipe.name}`" for recipe in recipes if not found.get(recipe.name)]
     parts = [
         one_table(shown, notes, _COLUMNS) if shown else ["No row yet."],
@@ -41,9 +40,9 @@ def rendered(pages: Path, folder: Path, known: Collection[str] | None = None) ->
     Raises:
         InputError: a page lacks the two marks between which its numbers stand.
     """
-    found = lines(rows_in(folder), RECIPES, known)
+    found, notes = lines(rows_in(folder), RECIPES, known), notes_in(folder)
     return {
-        page: replaced(page.read_text(encoding="utf-8"), BEGIN, END, _numbers(page.stem, folder, found))
+        page: replaced(page.read_text(encoding="utf-8"), BEGIN, END, _numbers(page.stem, found, notes))
         for page in sorted(pages.glob("*.md"))
     }
 

@@ -163,6 +163,11 @@ def _shown(recipe: Recipe, found: Sequence[Line]) -> list[Shown]:
     return [Shown(recipe, line, published="; ".join(line.told("published"))) for line in found]
 
 
+def notes_in(folder: Path) -> Notes:
+    """What people say of the recipes and settings there are; see `read_notes`."""
+    return read_notes(folder, {*RECIPES, *(title for title, _ in SETTINGS)})
+
+
 def setting_of(name: str) -> str:
     """The title of the table that a recipe stands in; "" for one that is no result."""
     return next((title for title, pattern in SETTINGS if re.match(pattern, name)), "")
@@ -176,7 +181,7 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
         known: commits that today's state is built on; None: not known, and no row is stale for its commit.
     """
     found = lines(rows_in(folder), RECIPES, known)
-    notes = read_notes(folder, {*RECIPES, *(title for title, _ in SETTINGS)})
+    notes = notes_in(folder)
     parts: list[str] = []
     for title, _ in SETTINGS:
         recipes = [recipe for recipe in RECIPES.values() if setting_of(recipe.name) == title]

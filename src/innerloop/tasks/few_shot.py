@@ -17,6 +17,7 @@ from innerloop.errors import InputError
 from innerloop.tasks.jitter import Changes, jittered
 from innerloop.tasks.no_tasks import NoTasks
 from innerloop.tasks.quarter_turns import pixel_sources, turned_blocks, turned_gather
+from innerloop.tasks.split_sizes import of_split
 
 # Salts: each decision of a task has its own stream, so that adding one changes no other.
 _CLASSES, _DRAWINGS, _GROUP, _SUPPORT_ORDER, _QUERY_ORDER, _NOISE = range(1, 7)
@@ -360,9 +361,9 @@ def few_shot_family(
             splits[split],
             name=name,
             split=split,
-            ways=train_ways if training and train_ways is not None else ways,
-            shots=train_shots if training and train_shots is not None else shots,
-            queries=train_queries if training and train_queries is not None else queries,
+            ways=of_split(split, ways, train_ways),
+            shots=of_split(split, shots, train_shots),
+            queries=of_split(split, queries, train_queries),
             rotations=rotations if training else rotate_test,
             within_group=within_group,
             shuffled=shuffled,

@@ -15,6 +15,7 @@ from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.tasks.kernels import KERNELS, Hyperparameters, KernelName, covariance
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import of_split
 
 _LENGTH, _SCALE, _PERIOD, _SUPPORT, _QUERY, _VALUES, _SHOTS, _QUERIES, _NOISE = range(1, 10)
 _LEAST_NOISE = 1e-3  # below it the covariance of many close points has no Cholesky factor in double precision
@@ -189,11 +190,10 @@ def gaussian_process(
     shared: dict[str, Any] = {"kernel": kernel, "fewest": fewest, "max_points": max_points, "noise": noise, **ranges}
 
     def distribution(split: str) -> GaussianProcessTasks:
-        training = split == "train"
         return GaussianProcessTasks(
             split=split,
-            shots=train_shots if training and train_shots is not None else shots,
-            queries=train_queries if training and train_queries is not None else queries,
+            shots=of_split(split, shots, train_shots),
+            queries=of_split(split, queries, train_queries),
             dtype=dtype_named(dtype),
             **shared,
         )

@@ -19,6 +19,7 @@ from innerloop.tasks.class_cuts import cut
 from innerloop.tasks.few_shot import FewShotImages
 from innerloop.tasks.jitter import Changes
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import of_split
 
 _MOST_QUERIES = 15
 
@@ -100,10 +101,7 @@ def own_family(
         queries = min(_MOST_QUERIES, max(1, usual - max(shots, train_shots or 0)))
     kept: dict[str, list[int]] = {}
     for split in members:
-        training = split == "train"
-        least = (train_shots if training and train_shots is not None else shots) + (
-            train_queries if training and train_queries is not None else queries
-        )
+        least = of_split(split, shots, train_shots) + of_split(split, queries, train_queries)
         kept[split] = [c for c in members[split] if sizes[c] >= least]
         lacking = [images.names[c] for c in members[split] if sizes[c] < least]
         if len(kept[split]) < 2:
@@ -130,9 +128,9 @@ def own_family(
             kept[split],
             name=title,
             split=split,
-            ways=train_ways if training and train_ways is not None else ways,
-            shots=train_shots if training and train_shots is not None else shots,
-            queries=train_queries if training and train_queries is not None else queries,
+            ways=of_split(split, ways, train_ways),
+            shots=of_split(split, shots, train_shots),
+            queries=of_split(split, queries, train_queries),
             rotations=rotations and training,
             changes=changes if training else "none",
             **shared,

@@ -10,6 +10,7 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.errors import InputError
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import of_split
 
 _OPTIMUM, _SUPPORT, _QUERY, _SUPPORT_NOISE, _QUERY_NOISE, _NOISE = range(1, 7)
 
@@ -98,12 +99,11 @@ def quadratics(
     given = {"dim": dim, "center": center, "spread": spread, "noise": noise}
 
     def distribution(split: str) -> QuadraticTasks:
-        training = split == "train"
         return QuadraticTasks(
             split=split,
             dim=dim,
-            shots=train_shots if training and train_shots is not None else shots,
-            queries=train_queries if training and train_queries is not None else queries,
+            shots=of_split(split, shots, train_shots),
+            queries=of_split(split, queries, train_queries),
             center=center,
             spread=spread,
             noise=noise,

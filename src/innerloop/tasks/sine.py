@@ -14,6 +14,7 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import of_split
 
 _AMPLITUDE, _PHASE, _FREQUENCY, _SUPPORT, _QUERY, _GRID, _SUPPORT_NOISE, _QUERY_NOISE, _NOISE = range(1, 10)
 
@@ -222,11 +223,10 @@ def sinusoid(
         settings[name] = tuple(float(value) for value in settings[name])
 
     def distribution(split: str) -> SineTasks:
-        training = split == "train"
         return SineTasks(
             split=split,
-            shots=train_shots if training and train_shots is not None else shots,
-            queries=train_queries if training and train_queries is not None else queries,
+            shots=of_split(split, shots, train_shots),
+            queries=of_split(split, queries, train_queries),
             dtype=dtype_named(dtype),
             **settings,
         )

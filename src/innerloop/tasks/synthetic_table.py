@@ -14,6 +14,7 @@ from innerloop.data.table_preprocessing import LIMIT, TablePreprocessing
 from innerloop.data.table_scaling import scaled, support_scales
 from innerloop.errors import InputError
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import of_split
 
 _CAUSES, _HIDDEN = 6, 10
 (_ROWS, _FIRST, _SECOND, _KIND, _NODES, _COARSE, _BLUR, _STRAY, _USED, _MIX, _LABEL_NOISE, _FOLD, _NAMES, _ORDER,
@@ -199,15 +200,11 @@ def synthetic_tables(
     }
 
     def distribution(split: str) -> SyntheticTableTasks:
-        def size(name: str, given: int) -> int:
-            own = options[f"train_{name}"] if split == "train" else None
-            return given if own is None else int(own)
-
         return SyntheticTableTasks(
             split=split,
-            ways=size("ways", ways),
-            shots=size("shots", shots),
-            queries=size("queries", queries),
+            ways=of_split(split, ways, train_ways),
+            shots=of_split(split, shots, train_shots),
+            queries=of_split(split, queries, train_queries),
             columns=columns,
             coarse=coarse,
             dtype=dtype_named(dtype),

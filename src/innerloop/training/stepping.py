@@ -10,7 +10,7 @@ from torch import Tensor
 
 from innerloop.core import Task
 from innerloop.engine import Plan
-from innerloop.engine.compiling import CompileFailed, Limits
+from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.errors import InnerloopError
 from innerloop.meta_learner import MetaLearner
 from innerloop.training.distributed import Group, Part
@@ -85,7 +85,7 @@ class Stepper:
                 torch.set_num_threads(plan.threads)
             try:
                 say("compiling the outer step again")
-                self._whole, _ = self._compile(draw(), step, Limits())
+                self._whole, _ = self._compile(draw(), step, STANDARD)
             except CompileFailed as error:
                 plan = dataclasses.replace(self.learner.engine.beneath(plan), why="could not be compiled again")
                 say(f"note: {error}; going on {plan.label}, to the same result but for rounding")
@@ -129,14 +129,14 @@ class Stepper:
         """How long compiling may take, and how many operations a step may have, for it to pay."""
         share = _SAVED_CONVOLUTIONS if self.learner.engine.convolutional else _SAVED
         worth = steps * plan.milliseconds[plan.label] / 1e3 * share / _WORTH
-        most = Limits()
-        return Limits(min(most.seconds, worth), min(most.nodes, int((worth - _BASE_SECONDS) / _SECONDS_A_NODE)))
+        nodes = int((worth - _BASE_SECONDS) / _SECONDS_A_NODE)
+        return Limits(min(STANDARD.seconds, worth), min(STANDARD.nodes, nodes))
 
     def _compiled(self, plan: Plan, tasks: Task, step: int, steps: int, say: Callable[[str], None]) -> Plan:
         asked = self.learner.strategy == "compiled"
         say("compiling the outer step" if asked else f"compiling the outer step ({plan}; {steps} steps to go)")
         try:
-            whole, seconds = self._compile(tasks, step, Limits() if asked else self._limits(plan, steps))
+            whole, seconds = self._compile(tasks, step, STANDARD if asked else self._limits(plan, steps))
         except CompileFailed as error:
             return dataclasses.replace(plan, why=f"{plan.why}; not compiled: {error}")
         times = {**plan.milliseconds, "compiled": round(seconds * 1e3, 4)}

@@ -1,0 +1,8 @@
+"""Which size a split has, where training tasks may have others than validation and test."""
+
+from __future__ import annotations
+
+
+def of_split(split: str, usual: int, training: int | None) -> int:
+    """``training`` in the training split, unless that is None; else ``usual``."""
+    return training if split == "train" and training is not None else usual
