@@ -27,7 +27,7 @@ LEVELS = (
     {"engine", "rules", "tasks"},
     {"learners"},
     {"meta_gradients"},
-    {"boundary", "labels", "unknown_inputs", "fitted", "meta_learner", "outer", "trial"},
+    {"boundary", "labels", "unknown_inputs", "fitted", "meta_learner", "outer", "support_set", "trial"},
     {"algorithms"},
     {"training", "evaluation", "bundle", "serving"},
     {"assemble"},

@@ -196,6 +196,13 @@ class TaskFamily(NamedTuple):
     test: TaskDistribution
     options: Mapping[str, Any]  # the arguments that make it again
 
+    @classmethod
+    def by_split(
+        cls, name: str, distribution: Callable[[str], TaskDistribution], options: Mapping[str, Any]
+    ) -> TaskFamily:
+        """The family whose splits are what ``distribution`` makes of their names."""
+        return cls(name, distribution("train"), distribution("valid"), distribution("test"), options)
+
 
 class Meta(NamedTuple):
     """The outer parameters, as plain tensors.

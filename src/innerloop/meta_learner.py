@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from innerloop import keys, labels, losses
-from innerloop.boundary import as_tensor, check_task, expect_finite
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, OuterGradient, Task
-from innerloop.data.support_files import inverts, is_path, read_classes, read_inputs
+from innerloop import keys, losses
+from innerloop.boundary import check_task, expect_finite
+from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.engine.plan import fastest
@@ -29,6 +27,7 @@ from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.models import describe
 from innerloop.outer import Outer
 from innerloop.recompute import recomputing
+from innerloop.support_set import support_set
 from innerloop.trial import try_out
 
 _log = logging.getLogger("innerloop")
@@ -312,38 +311,8 @@ class MetaLearner(nn.Module):
         """
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 0):
             raise ConfigError(f"steps expected an integer of at least 0, got {steps!r}")
-        if is_path(x):
-            if y is None and isinstance(x, str | Path):
-                if self.input_shape is None:
-                    raise InputError(
-                        "the shape of this learner's inputs is not known, so pictures cannot be read; give tensors"
-                    )
-                x, y = read_classes(Path(x), self.input_shape, inverts(self.preprocessing))
-            else:
-                x = read_inputs(x, self.input_shape, self.preprocessing)
-        if y is None:
-            raise InputError(
-                "adapt expected targets y with x, got none; only a folder of class folders has its own labels"
-            )
-        tx = as_tensor(x, "x")
+        side, classes = support_set(self, x, y)
         objective = self.task_objective if self.loss is None else None
-        classes: list[Any] | None = None
-        if (
-            labels.is_classification(y)
-            and losses.resolve(self.loss or objective, torch.zeros(1, dtype=torch.int64)) is not losses.mse
-        ):
-            classes, ty = labels.encode(y)
-            if losses.is_binary(self.loss or objective):
-                ty = self._as_logits(tx, ty)
-        else:
-            ty = as_tensor(y, "y").to(self.dtype)
-        if tx.ndim == 0 or ty.ndim == 0 or tx.shape[0] == 0 or ty.shape[0] == 0:
-            raise InputError("the support set is empty; give at least one example")
-        if not tx.is_floating_point() and not self._takes_integers():
-            raise InputError(
-                f"x expected floating-point inputs, got {tx.dtype}; convert and scale them as the training data was"
-            )
-        side = Examples(tx[None], ty[None])
         task = self._fitting(Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1)))
         if classes is not None and self.output_size is not None and len(classes) > max(self.output_size, 2):
             raise InputError(
@@ -360,16 +329,6 @@ class MetaLearner(nn.Module):
                 "use fewer steps, or a learner with a lower inner rate"
             )
         return Fitted(self, learner, meta, fast, one.support, classes, objective, self.preprocessing)
-
-    def _as_logits(self, x: Tensor, y: Tensor) -> Tensor:
-        """Labels 0/1 in the shape and dtype of the model's logits, (examples,) or (examples, 1), for a binary loss."""
-        meta = self.meta()
-        with torch.no_grad():
-            shape = self.pure.apply(meta.params, meta.buffers, x.to(self.device, self.dtype))[0].shape
-        return y.to(self.dtype).reshape(shape) if shape.numel() == y.numel() else y
-
-    def _takes_integers(self) -> bool:
-        return any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in self.model.modules())
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""

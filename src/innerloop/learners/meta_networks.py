@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from innerloop import keys, losses
-from innerloop.core import BaseLearner, Examples, Meta, Task, record, static
+from innerloop import losses
+from innerloop.core import Examples, Meta, Task, record, static
 from innerloop.functional import PureModel, inner_gradient
 from innerloop.functional.two_streams import Meeting, fast_weights
-from innerloop.learners.embedding import counted, expect_width, together
+from innerloop.learners.embedding import EmbeddingLearner, counted, expect_width, together
 from innerloop.learners.gradient import query_metrics
 
-_TRAINING_PASS = 61
 _TINY = 1e-8
 _BASE = ("base.first.weight", "base.second.weight")
 
@@ -46,7 +44,7 @@ class MetaNetFast:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MetaNetLearner(BaseLearner):
+class MetaNetLearner(EmbeddingLearner):
     """Meta Networks: gradients of the support loss are what fast weights are generated from; they are not descended.
 
     1. The support set, in ``groups`` parts, gives as many gradients of the representation loss by the embedding's weights. An
@@ -78,8 +76,7 @@ class MetaNetLearner(BaseLearner):
     loss: str | losses.Loss | None = None
     training: bool = True
 
-    inner_steps = 1
-    eval_steps = 1
+    pass_salt = 61
 
     def admit(self, tasks: Task) -> Task:
         """The batch as it is.
@@ -93,12 +90,6 @@ class MetaNetLearner(BaseLearner):
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         del tasks
         return (*of_model[:1], self.shapes[2])
-
-    def init_buffers(self) -> dict[str, Tensor]:
-        return self.model.running_buffers()
-
-    def in_evaluation(self) -> MetaNetLearner:
-        return dataclasses.replace(self, training=False)
 
     def init(self, meta: Meta, task: Task) -> MetaNetFast:
         features, hidden, outputs = self.shapes
@@ -117,18 +108,18 @@ class MetaNetLearner(BaseLearner):
         if fast.step:
             return fast
         weights = self.task_weights(meta, batch, fast.objective)
-        r, _ = self.embed(meta, weights, batch.x, batch.mask)
+        r, _ = self.embed_fast(meta, weights, batch.x, batch.mask)
         return self.remember(meta, weights, r, batch, fast.objective)
 
     def predict(self, meta: Meta, fast: MetaNetFast, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        r, _ = self.embed(meta, fast.weights, x, mask)
+        r, _ = self.embed_fast(meta, fast.weights, x, mask)
         return self.answer(meta, fast, r)
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step
         x, mask = together(task.support, task.query)
         weights = self.task_weights(meta, task.support, task.objective)
-        r, buffers = self.embed(meta, weights, x, mask, task.noise)
+        r, buffers = self.embed_fast(meta, weights, x, mask, task.noise)
         rows = task.support.y.shape[0]
         fast = self.remember(meta, weights, r[:rows], task.support, task.objective)
         prediction = self.answer(meta, fast, r[rows:])
@@ -137,21 +128,21 @@ class MetaNetLearner(BaseLearner):
         return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
 
     # ---- the parts of a step ---------------------------------------------------------------------------------------------
-    def embed(
+    def embed_fast(
         self,
         meta: Meta,
-        weights: dict[str, Tensor] | None,
+        weights: dict[str, Tensor],
         x: Tensor,
         mask: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Float[Tensor, "examples features"], dict[str, Tensor]]:
-        """Embeddings with slow weights and, where given, fast ones; and the running statistics after this pass."""
-        drawn = keys.fold(noise, _TRAINING_PASS) if self.model.draws_noise and noise is not None else None
-        fast = {} if weights is None else {name.removeprefix("model."): w for name, w in weights.items()}
-        with fast_weights(fast, x.shape[0], self.meeting) if fast else nullcontext(lambda z: z) as joined:
-            z, buffers = self.model.apply(meta.params, meta.buffers, x, mask=mask, training=self.training, noise=drawn)
-            z = joined(z)
-        return z.reshape(z.shape[0], -1), buffers
+        """Embeddings with slow weights and, where there are any, fast ones; and the running statistics after this pass."""
+        if not weights:
+            return self.embed(meta, x, mask, noise)
+        fast = {name.removeprefix("model."): w for name, w in weights.items()}
+        with fast_weights(fast, x.shape[0], self.meeting) as joined:
+            z, buffers = self.embed(meta, x, mask, noise)
+            return joined(z), buffers
 
     def task_weights(self, meta: Meta, support: Examples, objective: Any) -> dict[str, Tensor]:
         """The embedding's fast weights for this task."""
@@ -199,7 +190,7 @@ class MetaNetLearner(BaseLearner):
 
         def each_loss(adapted: dict[str, Tensor]) -> Tensor:
             here = meta._replace(params={**slow, **adapted})
-            z, _ = self.embed(here, None, support.x, support.mask)
+            z, _ = self.embed(here, support.x, support.mask)
             prediction = self._part(here, "label_head", torch.relu(z))
             return torch.vmap(lambda p, t: function(p[None], t[None]))(prediction, support.y)
 

@@ -206,4 +206,4 @@ def gaussian_process(
         "dtype": dtype,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in shared.items()},
     }
-    return TaskFamily("gaussian_process", distribution("train"), distribution("valid"), distribution("test"), options)
+    return TaskFamily.by_split("gaussian_process", distribution, options)

@@ -136,7 +136,7 @@ def own_family(
             **shared,
         )
 
-    return TaskFamily(name, distribution("train"), distribution("valid"), distribution("test"), dict(options or {}))
+    return TaskFamily.by_split(name, distribution, dict(options or {}))
 
 
 def picture_family(

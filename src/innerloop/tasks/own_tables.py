@@ -120,7 +120,7 @@ def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]
         )
 
     kept = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
-    return TaskFamily(str(path), distribution("train"), distribution("valid"), distribution("test"), kept)
+    return TaskFamily.by_split(str(path), distribution, kept)
 
 
 def check(path: str | Path, **options: Any) -> CheckResult:

@@ -118,4 +118,4 @@ def quadratics(
         "dtype": dtype,
         **given,
     }
-    return TaskFamily("quadratics", distribution("train"), distribution("valid"), distribution("test"), options)
+    return TaskFamily.by_split("quadratics", distribution, options)

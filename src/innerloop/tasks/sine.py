@@ -240,4 +240,4 @@ def sinusoid(
         "dtype": dtype,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
     }
-    return TaskFamily("sinusoid", distribution("train"), distribution("valid"), distribution("test"), options)
+    return TaskFamily.by_split("sinusoid", distribution, options)

@@ -210,4 +210,4 @@ def synthetic_tables(
             dtype=dtype_named(dtype),
         )
 
-    return TaskFamily("synthetic_tables", distribution("train"), distribution("valid"), distribution("test"), options)
+    return TaskFamily.by_split("synthetic_tables", distribution, options)
