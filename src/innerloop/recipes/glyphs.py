@@ -41,6 +41,8 @@ def recipes() -> list[Recipe]:
     one_task = {**_ADAM, "num_tasks": 1}
     many_ways = {"train_ways": 20, "train_queries": 5}
     embedding = {"outputs": None, "downsample": "max_pool"}
+    # Networks that learn to read a support set: at a higher rate they stay where all answers are alike.
+    gently = {**_ADAM, "outer_lr": 1e-3, "clip_norm": 1.0}
     return [
         _glyphs("maml", {**one_step, "eval_steps": 3}, {**_ADAM, "steps": 500}),
         _glyphs("fomaml", {**one_step, "eval_steps": 3}, {**_ADAM, "steps": 800}),
@@ -119,7 +121,7 @@ def recipes() -> list[Recipe]:
         ),
         _glyphs("cnp", {}, {**_ADAM, "steps": 500}, {"train_queries": 2}, embedding),
         _glyphs("anp", {}, {**_ADAM, "steps": 400}, {"train_queries": 2}, embedding),
-        _glyphs("pfn", {}, {**_ADAM, "steps": 400}, {"train_queries": 2}, embedding),
+        _glyphs("pfn", {"depth": 2}, {**gently, "steps": 1_100}, {"train_queries": 5}, {"outputs": None}),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),
         _glyphs(
             "multitask_average",
