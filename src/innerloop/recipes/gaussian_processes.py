@@ -110,7 +110,7 @@ def recipes() -> list[Recipe]:
             "The same prior with noise of variance 0.01, and a small network, for one CPU core.",
             0.1,
             {"width": 64, "depth": 3, "heads": 4, "buckets": 200},
-            steps=8_000,
+            steps=14_000,
             outer_lr=2e-3,
             threads=1,
         )
