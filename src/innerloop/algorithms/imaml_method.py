@@ -19,7 +19,7 @@ from innerloop.outer import Outer
 
 @method(
     classification={"eval_strength": 0.0},
-    regression={"inner_lr": 0.01, "inner_steps": 8, "strength": 0.1, "damping": 0.0},
+    regression={"inner_lr": 3e-3, "inner_steps": 16, "strength": 0.5, "eval_strength": 0.0},
 )
 def imaml(
     model: nn.Module,

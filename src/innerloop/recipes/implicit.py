@@ -40,18 +40,26 @@ def _omniglot(ways: int, shots: int) -> list[Recipe]:
 def recipes() -> list[Recipe]:
     sine = Recipe(
         name="sine-imaml",
-        summary="Sine of Finn et al., implicit MAML, 8 inner steps, test error after 1, 5 and 10 steps.",
+        summary="Sine of Finn et al., implicit MAML, 16 inner steps, test error after 1, 5, 10 and 16 steps.",
         source="this project's settings; the paper has no sine",
         algorithm="imaml",
         tasks="sinusoid",
-        algorithm_options={"inner_lr": 0.01, "inner_steps": 8, "strength": 0.1, "damping": 0.0},
+        # The implicit meta-gradient does not know how the inner steps get on: at the rates that MAML takes they diverge some day.
+        algorithm_options={"inner_lr": 3e-3, "inner_steps": 16, "strength": 0.5, "eval_strength": 0.0},
         task_options={"preset": "finn", "shots": 5, "queries": 100, "train_shots": 10, "train_queries": 10},
         model="mlp",
         model_options={"hidden": (40, 40), "init": "finn"},
-        training={"steps": 70_000, "num_tasks": 25, "outer_lr": 1e-3, "valid_tasks": 100, "strategy": "compiled"},
-        evaluations=(Evaluation(steps=(1, 5, 10)),),
+        training={
+            "steps": 70_000,
+            "num_tasks": 25,
+            "outer_lr": 1e-3,
+            "clip_norm": 1.0,
+            "valid_tasks": 100,
+            "strategy": "compiled",
+        },
+        evaluations=(Evaluation(steps=(1, 5, 10, 16)),),
     )
-    found = with_cpu(sine, steps=10_000)
+    found = with_cpu(sine, steps=8_000)
     for ways, shots in _PUBLISHED:
         found += _omniglot(ways, shots)
     return found
