@@ -221,6 +221,7 @@ def test_what_cannot_be_built():
         (lambda: METHODS["cnp"](encoder_layers=0), "layers expected at least 1, got 0"),
         (lambda: il.anp(raw(), outputs=1, width=10, heads=4), "width expected a multiple of heads"),
         (lambda: METHODS["anp"](samples=-1), "samples expected an integer of at least 0"),
+        (lambda: METHODS["anp"](init="zeros"), "init expected 'torch' or 'glorot', got 'zeros'"),
         (lambda: il.cnp(raw(), outputs=0), "outputs expected at least 1"),
         (lambda: il.cnp(torch.nn.Flatten()), "input shape of Flatten is not known"),
     ):
@@ -233,3 +234,13 @@ def test_what_cannot_be_built():
                 Examples(torch.randn(2, 3, 1), torch.randn(2, 3, 2)),
             )
         )
+
+
+def test_glorot_weights_hand_on_what_they_are_given():
+    torch.manual_seed(0)
+    networks = il.anp(raw(), outputs=1, width=64, heads=4, init="glorot").model
+    value = networks.get_submodule("attention.value")
+    x = torch.randn(500, 64)
+    assert abs(value(x).std().item() - 1) < 0.1 and not value.bias.any()
+    # Attention still begins with what is alike.
+    assert torch.equal(networks.get_submodule("attention.query").weight, networks.get_submodule("attention.key").weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 
@@ -18,12 +19,12 @@ from innerloop.functional.parts import features_of
 from innerloop.learners import AttentiveLearner
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner import MetaLearner
-from innerloop.models.cross_attention import AttentionBlock, CrossAttention, layers
+from innerloop.models.cross_attention import AttentionBlock, CrossAttention, drawn_by_glorot, layers
 from innerloop.outer import Outer
 
 
 @method(
-    classification={"score_support": False, "latent": False},
+    classification={"score_support": False, "latent": False, "self_attention": 0, "init": "glorot"},
     model={"name": "mlp", "hidden": (), "outputs": None},
     brings_networks=True,
 )
@@ -42,6 +43,7 @@ def anp(
     samples: int = 0,
     min_sd: float = 0.1,
     score_support: bool = True,
+    init: Literal["torch", "glorot"] = "torch",
     loss: LossArgument = None,
     batch_norm: BatchNormPolicy = "running",
     inductive: bool = False,
@@ -68,6 +70,8 @@ def anp(
         samples: how many values of the latent variable a prediction averages over, drawn from the task's key; 0: its mean.
         min_sd: the least standard deviation; ``sd = min_sd + (1 - min_sd) softplus(.)`` as the authors' code. In units of y.
         score_support: the targets are the support and the query examples, as in the paper; False: the queries alone.
+        init: how the weights of the method's networks are drawn: "torch" as PyTorch does, "glorot" so that outputs vary as much
+            as inputs, as the authors' code does: on labels it learns far sooner, on curves it does not.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits), or a name; None: minus the log density of floating targets
             (also where the problem says "mse"), cross-entropy for labels.
         batch_norm: policy of the model's BatchNorm layers; "running": in meta-training the statistics of the task's support
@@ -92,6 +96,8 @@ def anp(
     for what, value in (("samples", samples), ("self_attention", self_attention)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ConfigError(f"{what} expected an integer of at least 0, got {value!r}")
+    if init not in ("torch", "glorot"):
+        raise ConfigError(f"init expected 'torch' or 'glorot', got {init!r}")
     size = width if latent else 0
 
     def blocks() -> nn.ModuleList:
@@ -108,6 +114,10 @@ def anp(
         networks["latent_encoder"] = layers(features + outputs, width, width, encoder_layers)
         networks["latent_encoder_blocks"] = blocks()
         networks["latent_head"] = layers(width, width, 2 * width, 2)
+
+    if init == "glorot":
+        for network in networks.values():
+            drawn_by_glorot(network)
 
     def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
         learner = AttentiveLearner(

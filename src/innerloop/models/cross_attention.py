@@ -30,6 +30,22 @@ def layers(inputs: int, width: int, outputs: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*made[:-1])
 
 
+def drawn_by_glorot(module: nn.Module) -> None:
+    """Give all linear layers inside weights whose outputs vary as much as their inputs, and no bias.
+
+    PyTorch's own weights let every layer's outputs shrink, so that deep nets begin with little to tell apart. Glorot and Bengio
+    2010, "Understanding the difficulty of training deep feedforward neural networks".
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    for part in module.modules():
+        if isinstance(part, CrossAttention):
+            part.compare_alike()
+
+
 class CrossAttention(nn.Module):
     """Multi-head softmax attention in plain matrix products, which have second derivatives everywhere.
 
@@ -43,6 +59,10 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
         self.key = nn.Linear(width, width, bias=False)  # a bias would add the same to all scores of a query
+        self.compare_alike()
+
+    def compare_alike(self) -> None:
+        """Queries by the keys' weights."""
         with torch.no_grad():
             self.query.weight.copy_(self.key.weight)
             self.query.bias.zero_()

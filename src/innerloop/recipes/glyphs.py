@@ -120,7 +120,13 @@ def recipes() -> list[Recipe]:
             {"outputs": None, "downsample": "max_pool"},
         ),
         _glyphs("cnp", {}, {**_ADAM, "steps": 500}, {"train_queries": 2}, embedding),
-        _glyphs("anp", {}, {**_ADAM, "steps": 400}, {"train_queries": 2}, embedding),
+        _glyphs(
+            "anp",
+            {"score_support": False, "latent": False, "self_attention": 0, "init": "glorot"},
+            {**gently, "steps": 1_200},
+            {"train_queries": 5},
+            {"outputs": None},
+        ),
         _glyphs("pfn", {"depth": 2}, {**gently, "steps": 1_100}, {"train_queries": 5}, {"outputs": None}),
         _glyphs("pretrained", {"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"}, {**_ADAM, "steps": 1_000}),
         _glyphs(
