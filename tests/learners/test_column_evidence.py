@@ -8,7 +8,7 @@ from metric_tasks import drawn, padded
 from torch.nn.functional import one_hot
 
 import innerloop as il
-from innerloop.learners.column_evidence import column_evidence, ridge_left_out
+from innerloop.learners.column_evidence import column_evidence, ridge_left_out, soft_ranks
 from innerloop.learners.random_trees import grown, leaves_of, shares
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -38,12 +38,33 @@ def test_evidence_of_one_column_is_the_written_formula():
 
 def test_ridge_leaves_a_row_out_as_a_fit_without_it():
     x, members = torch.randn(7, 3), one_hot(torch.tensor([0, 1, 0, 2, 1, 2, 0])).double()
-    _, found = ridge_left_out(x, members, torch.tensor(0.4))
+    _, found = ridge_left_out(x @ x.T, members, torch.tensor(0.4))
     y = members - members.mean(0)
     for i in range(7):
         rest = torch.arange(7) != i
         weights = torch.linalg.solve(x[rest].T @ x[rest] + 0.4 * torch.eye(3), x[rest].T @ y[rest])
         assert torch.allclose(found[i], x[i] @ weights)
+
+
+def test_kernel_ridge_leaves_a_row_out_as_a_fit_without_it():
+    x, members = torch.randn(7, 3), one_hot(torch.tensor([0, 1, 0, 2, 1, 2, 0])).double()
+    kernel = torch.exp(-torch.cdist(x, x, p=1))
+    _, found = ridge_left_out(kernel, members, torch.tensor(0.4))
+    y = members - members.mean(0)
+    for i in range(7):
+        rest = torch.arange(7) != i
+        solution = torch.linalg.solve(kernel[rest][:, rest] + 0.4 * torch.eye(6), y[rest])
+        assert torch.allclose(found[i], kernel[i, rest] @ solution)
+
+
+def test_soft_ranks_are_ranks_where_they_are_hard_and_heed_only_rows_that_count():
+    support = torch.tensor([[0.0], [1.0], [1.0], [1e6], [-5.0]])
+    counted = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
+    x = torch.tensor([[-2.0], [0.0], [1.0], [50.0], [1e9]])
+    found = soft_ranks(x, support, counted, torch.tensor(1e-12))[:, 0]
+    assert torch.allclose(found, torch.tensor([-4.0, -3.0, 0.0, 2.0, 4.0]) / 4)
+    wide = soft_ranks(x[:3], support[:3], torch.ones(3), torch.tensor(1e6))[:, 0] * 1e6
+    assert torch.allclose(wide, x[:3, 0] - support[:3].mean(), atol=1e-4), "a large softness keeps the numbers"
 
 
 def test_trees_cut_where_classes_part_and_keep_to_columns_that_vary():

@@ -49,8 +49,9 @@ def column_evidence(
 ) -> MetaLearner:
     """Column evidence: four plain classifiers' voices for each class, with learned trust in the task's columns and in the voices.
 
-    The voices are naive Bayes with kernel densities of every column, ridge regression of the classes on the columns, a kernel
-    density of whole rows, and extremely randomized trees, all made anew from the task's support set. Small networks, the
+    The voices are naive Bayes with kernel densities of every column, ridge regression of the classes on the columns, ridge
+    regression with a kernel of whole rows, and extremely randomized trees, all made anew from the task's support set. They see
+    each number as its soft rank among the support rows, with a learned softness. Small networks, the
     same for all columns, say from what leaving each support row out shows (how well a column alone tells the classes, its
     share of explained variance, how many values it has) how far to trust a column, and from how far each voice is off how
     far to trust that. Rows are scaled by the support set. Looking at it is one step. A task may have any number of classes and

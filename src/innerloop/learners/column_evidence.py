@@ -16,7 +16,7 @@ from innerloop.learners.comparing import ComparingLearner
 from innerloop.learners.metric import members_of, only_shown, ways_of
 from innerloop.learners.random_trees import Trees, grown, shares
 
-VOICES = 4  # densities column by column, ridge regression, densities of whole rows, trees
+VOICES = 4  # densities column by column, ridge regression, kernel ridge regression of whole rows, trees
 _LEAST = 1e-6
 _ABSENT = -1e4  # the log density of a class without rows
 
@@ -26,23 +26,29 @@ class EvidenceFast:
     """What a column evidence learner knows of a task.
 
     Attributes:
-        z: (support, columns) scaled support rows; zeros before the first step.
+        raw: (support, columns) scaled support rows; zeros before the first step.
+        z: (support, columns) the same as soft ranks.
         members: (support, ways) 1 where a row belongs to a class, padding to none.
         middle, spread: (columns,) the support set's mean and deviation.
+        rank_spread: (columns,) the deviation of its soft ranks.
         weights: (columns, widths + 2) how far each column is trusted by each voice.
         gates: (4,) how far each voice is trusted.
         solution: (support, ways) ridge regression's.
+        row_solution: (support, ways) kernel ridge regression's.
         trees: see `random_trees.Trees`.
         step: how many steps came before.
     """
 
+    raw: Tensor
     z: Tensor
     members: Tensor
     middle: Tensor
     spread: Tensor
+    rank_spread: Tensor
     weights: Tensor
     gates: Tensor
     solution: Tensor
+    row_solution: Tensor
     trees: Trees
     step: int = static(0)
 
@@ -84,18 +90,23 @@ class ColumnEvidenceLearner(ComparingLearner):
             "log_widths": like.new_tensor([math.log(width) for width in self.widths]),
             "log_smoothing": like.new_zeros(len(self.widths)),
             "log_ridge": like.new_zeros(()),
-            "log_row_width": like.new_tensor(-0.5),
+            "log_row_width": like.new_zeros(()),
+            "log_row_ridge": like.new_tensor(-0.7),
+            "log_softness": like.new_tensor(-2.0),
         }
 
     def blank(self, meta: Meta, task: Task, one: Tensor) -> EvidenceFast:
         rows, columns, ways = task.support.y.shape[0], one.shape[-1], ways_of(task)
         return EvidenceFast(
             one.new_zeros(rows, columns),
+            one.new_zeros(rows, columns),
             one.new_zeros(rows, ways),
             one.new_zeros(columns),
             one.new_ones(columns),
+            one.new_ones(columns),
             one.new_zeros(columns, len(self.widths) + 2),
             one.new_zeros(VOICES),
+            one.new_zeros(rows, ways),
             one.new_zeros(rows, ways),
             Trees(
                 torch.zeros(self.trees, 2**self.depth - 1, dtype=torch.int64, device=one.device),
@@ -112,7 +123,11 @@ class ColumnEvidenceLearner(ComparingLearner):
         variance = ((z - middle).square() * counts_row).sum(0) / rows
         alive = (variance > _LEAST**2).to(z.dtype)
         spread = torch.where(alive > 0, variance, 1.0).sqrt()
-        z = (z - middle) / spread * counts_row
+        raw = (z - middle) / spread * counts_row
+        softness = meta.rule["log_softness"].exp()
+        z = soft_ranks(raw, raw, counts_row[:, 0], softness) * counts_row  # their mean is 0
+        rank_spread = torch.where(alive > 0, z.square().sum(0) / rows, 1.0).sqrt()
+        z = z / rank_spread
         sizes = Sizes(rows, (members.sum(0) > 0).to(z.dtype).sum().clamp(min=1.0), alive.sum().clamp(min=1.0))
         others = 1 - torch.eye(z.shape[0], dtype=z.dtype, device=z.device)  # each row is judged by the others
         distance = (z[:, None] - z).abs()
@@ -124,10 +139,15 @@ class ColumnEvidenceLearner(ComparingLearner):
         )
         weights = softplus(self.net(meta, "columns", described)) * alive[:, None]
         x = z * _shares(weights[:, -2]).sqrt()
-        solution, left_out = ridge_left_out(x, members, meta.rule["log_ridge"].exp())
+        solution, left_out = ridge_left_out(x @ x.T, members, meta.rule["log_ridge"].exp())
+        kernel = self.row_kernel(meta, weights, distance) * (counts_row @ counts_row.T)
+        row_solution, row_left_out = ridge_left_out(kernel, members, meta.rule["log_row_ridge"].exp())
         trees = grown(z, members, alive > 0, trees=self.trees, depth=self.depth, candidates=self.candidates)
-        fast = EvidenceFast(z, members, middle, spread, weights, z.new_zeros(VOICES), solution, trees, step=1)
-        voices = self.voices(meta, fast, evidence, left_out, shares(trees, z, members), distance, others)
+        gates = z.new_zeros(VOICES)
+        fast = EvidenceFast(
+            raw, z, members, middle, spread, rank_spread, weights, gates, solution, row_solution, trees, step=1
+        )
+        voices = self.voices(fast, evidence, left_out, row_left_out, shares(trees, z, members))
         # How far each voice is off where a row was left out, in units of guessing.
         off = -(torch.log_softmax(voices, 1) * members[..., None]).sum((0, 1)) / rows
         gates = softplus(self.net(meta, "gates", torch.cat([off / (sizes.classes.log() + 0.1), _logs(sizes)])))
@@ -137,35 +157,28 @@ class ColumnEvidenceLearner(ComparingLearner):
         self, meta: Meta, fast: EvidenceFast, z: Tensor, mask: Tensor | None
     ) -> tuple[Float[Tensor, "queries ways"], dict[str, Tensor]]:
         z = (z - fast.middle) / fast.spread
+        z = soft_ranks(z, fast.raw, fast.members.sum(1), meta.rule["log_softness"].exp()) / fast.rank_spread
         distance = (z[:, None] - fast.z).abs()
         seen = z.new_ones(z.shape[0], fast.z.shape[0])
         evidence = column_evidence(distance, seen, fast.members, *self.kernels(meta))
         root = _shares(fast.weights[:, -2]).sqrt()
         fitted = (z * root) @ (fast.z * root).T @ fast.solution
-        voices = self.voices(meta, fast, evidence, fitted, shares(fast.trees, z), distance, seen)
+        row_fitted = self.row_kernel(meta, fast.weights, distance) @ fast.row_solution
+        voices = self.voices(fast, evidence, fitted, row_fitted, shares(fast.trees, z))
         return only_shown((voices * fast.gates).sum(-1), fast.counts), meta.buffers
 
     def voices(
-        self,
-        meta: Meta,
-        fast: EvidenceFast,
-        evidence: Tensor,
-        fitted: Tensor,
-        in_leaves: Tensor,
-        distance: Tensor,
-        seen: Tensor,
+        self, fast: EvidenceFast, evidence: Tensor, fitted: Tensor, row_fitted: Tensor, in_leaves: Tensor
     ) -> Float[Tensor, "examples ways voices"]:
         """What each voice says for each class; classes without rows get a large negative number."""
         columns = (fast.weights[:, -1] > 0).to(evidence.dtype).sum().clamp(min=1.0)
         by_column = 2 * torch.einsum("hqcj,jh->qc", evidence, fast.weights[:, :-2]) / columns.sqrt()
-        apart = distance @ _shares(fast.weights[:, -1])
-        kernel = torch.exp(-apart / meta.rule["log_row_width"].exp()) * seen
-        number = seen @ fast.members
-        inside = kernel @ fast.members
-        anywhere = inside.sum(1, keepdim=True) / number.sum(1, keepdim=True).clamp(min=1.0) + 1e-4
-        by_row = torch.log((inside + anywhere) / (number + 1))
-        found = torch.stack([by_column, 5 * fitted, 3 * by_row, 2 * torch.log(in_leaves + 0.03)], -1)
+        found = torch.stack([by_column, 5 * fitted, 5 * row_fitted, 2 * torch.log(in_leaves + 0.03)], -1)
         return torch.where((fast.counts > 0)[:, None], found, -30.0)
+
+    def row_kernel(self, meta: Meta, weights: Tensor, distance: Tensor) -> Float[Tensor, "examples support"]:
+        """How alike whole rows are, 1 for the same row, from their distances column by column."""
+        return torch.exp(-(distance @ _shares(weights[:, -1])) / meta.rule["log_row_width"].exp())
 
     def kernels(self, meta: Meta) -> tuple[Tensor, Tensor]:
         """Widths of the kernels and their smoothing, (widths,) each."""
@@ -205,16 +218,37 @@ def column_evidence(
     return density - together + shown.sum().clamp(min=1.0).log()
 
 
-def ridge_left_out(
-    x: Float[Tensor, "support columns"], members: Float[Tensor, "support ways"], ridge: Float[Tensor, ""]
-) -> tuple[Float[Tensor, "support ways"], Float[Tensor, "support ways"]]:
-    """Ridge regression of the classes on centred rows: its dual solution, and what it says of each row without that row.
+def soft_ranks(
+    x: Float[Tensor, "examples columns"],
+    support: Float[Tensor, "support columns"],
+    counted: Float[Tensor, " support"],
+    softness: Float[Tensor, ""],
+) -> Float[Tensor, "examples columns"]:
+    """Where examples lie among the support rows, column by column: below all of them near -1, above all near 1.
 
-    Predictions for rows q are ``q x' solution``, less the share of each class, which ranks no query differently.
+    The mean over the rows s that count of ``(x - s) / (|x - s| + softness)``: the rank for a small softness, and the
+    number itself, drawn together, for a large one. Columns with a few far values, as amounts have, lose nothing by it.
+    """
+    apart = x[:, None] - support
+    return torch.einsum("qsj,s->qj", apart / (apart.abs() + softness), counted) / counted.sum().clamp(min=1.0)
+
+
+def ridge_left_out(
+    gram: Float[Tensor, "support support"], members: Float[Tensor, "support ways"], ridge: Float[Tensor, ""]
+) -> tuple[Float[Tensor, "support ways"], Float[Tensor, "support ways"]]:
+    """Ridge regression of the classes in a kernel's space: its dual solution, and what it says of each row without that row.
+
+    Predictions for rows q are ``kernel(q, support) solution``, less the share of each class, which ranks no query
+    differently.
+
+    Args:
+        gram: the kernel between support rows; for linear regression on centred rows ``x x'``.
+        members: 1 where a row belongs to a class; padding to none, and its kernel is 0.
+        ridge: the penalty, above 0.
     """
     counts = members.sum(1, keepdim=True)
     y = members - members.sum(0) / counts.sum().clamp(min=1.0) * counts
-    inverse = torch.linalg.inv_ex(x @ x.T + ridge * torch.eye(x.shape[0], dtype=x.dtype, device=x.device))[0]
+    inverse = torch.linalg.inv_ex(gram + ridge * torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device))[0]
     solution = inverse @ y
     return solution, y - solution / inverse.diagonal()[:, None]
 
