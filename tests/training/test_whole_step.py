@@ -250,10 +250,12 @@ def test_compiling_has_to_pay(attributes, plan, steps, pays):
     assert stepper(**attributes)._pays(plan, steps) is pays
 
 
-def test_convolutions_save_less():
+@pytest.mark.parametrize("method", [il.maml, il.protonet])
+def test_convolutions_save_less(method):
+    """Those of each task and those that all tasks share."""
     made = stepper()
     before = made._limits(MEASURED, 10_000).nodes
-    made.learner.engine.convolutional = True
+    made.learner = method(il.models.conv4(1, 2, filters=2))
     assert 0 < made._limits(MEASURED, 10_000).nodes < before
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from innerloop.core import Task
 from innerloop.engine import Plan
@@ -127,7 +127,8 @@ class Stepper:
 
     def _limits(self, plan: Plan, steps: int) -> Limits:
         """How long compiling may take, and how many operations a step may have, for it to pay."""
-        share = _SAVED_CONVOLUTIONS if self.learner.engine.convolutional else _SAVED
+        convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in self.learner.model.modules())
+        share = _SAVED_CONVOLUTIONS if convolves else _SAVED
         worth = steps * plan.milliseconds[plan.label] / 1e3 * share / _WORTH
         nodes = int((worth - _BASE_SECONDS) / _SECONDS_A_NODE)
         return Limits(min(STANDARD.seconds, worth), min(STANDARD.nodes, nodes))
