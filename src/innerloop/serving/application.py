@@ -9,16 +9,20 @@ from gradio.themes import Default
 from innerloop.serving.http import interface
 from innerloop.serving.page import page
 from innerloop.serving.service import Service
+from innerloop.serving.texts import EN, ZH
 
 
 def application(service: Service) -> FastAPI:
-    """``/adapt``, ``/predict`` and their documents, and the page at ``/``."""
-    return gr.mount_gradio_app(
-        interface(service),
-        page(service),
-        path="/",
-        max_file_size=int(service.limits.megabytes * 1e6),
-        theme=Default(font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        footer_links=[],
-        show_error=True,
-    )
+    """``/adapt``, ``/predict`` and their documents, the page at ``/``, and the same in Chinese at ``/zh``."""
+    app = interface(service)
+    for path, texts in (("/zh", ZH), ("/", EN)):  # what is at / takes all paths that are left
+        app = gr.mount_gradio_app(
+            app,
+            page(service, texts),
+            path=path,
+            max_file_size=int(service.limits.megabytes * 1e6),
+            theme=Default(font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            footer_links=[],
+            show_error=True,
+        )
+    return app

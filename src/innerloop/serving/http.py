@@ -177,7 +177,7 @@ class SizeLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Files of the page are limited one by one where they are received.
-        if scope["type"] != "http" or scope["path"].startswith("/gradio_api/upload"):
+        if scope["type"] != "http" or scope["path"].removeprefix("/zh").startswith("/gradio_api/upload"):
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
