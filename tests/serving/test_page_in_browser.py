@@ -170,7 +170,7 @@ def test_drawings_are_learned_and_recognised(browser, tmp_path):
         page.click("#ask-picture")
         expect(page.locator("#answer h2")).to_have_text("white")
         photographed(page, "pictures-dropped")
-        expect(page.get_by_role("link", name="中文")).to_have_attribute("href", "/zh")
+        expect(page.get_by_role("link", name="中文")).to_have_attribute("href", "/zh/")
         page.goto(f"{address}/zh")
         expect(page.get_by_role("button", name="加入这幅画")).to_be_visible()
         page.locator("#class-name input, #class-name textarea").fill("竖线")

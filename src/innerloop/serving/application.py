@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from gradio.themes import Default
 
 from innerloop.serving.http import interface
@@ -15,6 +16,11 @@ from innerloop.serving.texts import EN, ZH
 def application(service: Service) -> FastAPI:
     """``/adapt``, ``/predict`` and their documents, the page at ``/``, and the same in Chinese at ``/zh``."""
     app = interface(service)
+
+    @app.get("/zh", include_in_schema=False)
+    def chinese() -> RedirectResponse:  # without its slash it would be a path of the page at /
+        return RedirectResponse("/zh/")
+
     for path, texts in (("/zh", ZH), ("/", EN)):  # what is at / takes all paths that are left
         app = gr.mount_gradio_app(
             app,

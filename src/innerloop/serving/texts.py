@@ -58,7 +58,7 @@ class Texts:
 
 
 EN = Texts(
-    other="[中文](/zh)",
+    other="[中文](/zh/)",
     intro="`{name}`, trained before; what you show it here stays in this tab.",
     over_http="The same over HTTP: `POST /adapt`, `POST /predict`; see [/docs](/docs).",
     show="1. Show it a few classes",
