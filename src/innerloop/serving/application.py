@@ -12,6 +12,9 @@ from innerloop.serving.page import page
 from innerloop.serving.service import Service
 from innerloop.serving.texts import EN, ZH
 
+# A gallery of one picture would draw it as wide as the column.
+_STYLE = "#seen .grid-container { grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)); }"
+
 
 def application(service: Service) -> FastAPI:
     """``/adapt``, ``/predict`` and their documents, the page at ``/``, and the same in Chinese at ``/zh``."""
@@ -28,6 +31,7 @@ def application(service: Service) -> FastAPI:
             path=path,
             max_file_size=int(service.limits.megabytes * 1e6),
             theme=Default(font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            css=_STYLE,
             footer_links=[],
             show_error=True,
         )

@@ -43,7 +43,7 @@ def load_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, Tensor]
     try:
         # Read in one go: a run that is training may put a new file in this place between two looks at it.
         data = path.read_bytes()
-        tensors = {name: value.clone() for name, value in load(data).items()}
+        tensors = {name: value.clone() for name, value in sorted(load(data).items())}  # they come in any order
         length = int.from_bytes(data[:8], "little")
         found = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
         if found.get("format") != kind:
