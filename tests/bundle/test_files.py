@@ -114,6 +114,16 @@ def test_damaged_files(tmp_path):
         il.load(tmp_path)
 
 
+@pytest.mark.parametrize("inside", ["header", "weights"])
+def test_a_bit_that_changed_since_is_seen(tmp_path, inside):
+    file = fitted().save(tmp_path / "task")
+    content = bytearray(file.read_bytes())
+    content[content.index(b"algorithm") if inside == "header" else len(content) - 3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(il.CheckpointError, match="it is not what its hash was taken of"):
+        il.load(file)
+
+
 def test_precision_survives_a_run_directory(tmp_path):
     """A run in float64 comes back in float64: its numbers are those that were validated."""
     torch.manual_seed(0)

@@ -1,6 +1,8 @@
 """A user's own pictures and tables."""
 
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -51,6 +53,37 @@ def test_a_damaged_picture_is_named(tmp_path, damage):
         support_files.read_picture(path, GREY)
 
 
+def test_a_bomb_of_a_picture_is_refused_before_it_is_unpacked(tmp_path):
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    path = tmp_path / "bomb.png"
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    packed = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + packed)
+    with pytest.raises(InputError, match="got one that is more pixels than the 50,000,000 allowed"):
+        support_files.read_picture(path, GREY)
+
+
+def test_a_few_unreadable_pictures_are_left_out_and_named(tmp_path):
+    for i in range(10):
+        picture(tmp_path / ("cat" if i % 2 else "ant") / f"{i}.png", 25 * i)
+    (tmp_path / "ant" / "2.png").write_bytes(b"junk")
+    left_out: list[str] = []
+    x, y = support_files.read_classes(tmp_path, GREY, left_out=left_out)
+    assert len(x) == 9 and y == ["ant"] * 4 + ["cat"] * 5
+    assert left_out == [f"{tmp_path / 'ant' / '2.png'} (not a picture of a known format)"]
+    np.testing.assert_allclose(x[:, 0, 0, 0] * 255, [0, 100, 150, 200, 25, 75, 125, 175, 225], atol=1e-4)
+    (tmp_path / "cat" / "5.png").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"at most 10% of its pictures to be unreadable, got 2 of 10 .*2\.png: not a"):
+        support_files.read_classes(tmp_path, GREY, left_out=[])
+    picture(tmp_path / "cat" / "5.png", 0)
+    picture(tmp_path / "ant" / "2.png", 0)
+    picture(tmp_path / "dog" / "1.png", 0).write_bytes(b"junk")
+    with pytest.raises(InputError, match="dog expected pictures that can be read, got none"):
+        support_files.read_classes(tmp_path, GREY, left_out=[])
+
+
 def test_an_empty_class_and_no_classes_are_refused(tmp_path):
     with pytest.raises(InputError, match="one subfolder a class"):
         support_files.read_classes(tmp_path, GREY)
@@ -87,3 +120,16 @@ def test_a_wrong_table_is_told_with_its_place(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(InputError, match=re.escape(said)):
         support_files.read_support_table(path, "target", classification=False)
+
+
+def test_other_separators_and_encodings_are_said(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a;größe\n1;2\n", encoding="latin-1")
+    with pytest.raises(InputError, match=r"UTF-8, got something else .*--encoding latin-1"):
+        support_files.read_table(path)
+    with pytest.raises(InputError, match=r"its one column is 'a;größe'; say what separates the cells"):
+        support_files.column(support_files.read_table(path, encoding="latin-1"), "größe")
+    assert support_files.read_table(path, ";", "latin-1").columns == ["a", "größe"]
+    for separator, encoding, said in ((";;", None, "one character"), (None, "latin1x", "a name that Python knows")):
+        with pytest.raises(InputError, match=said):
+            support_files.read_table(path, separator, encoding)

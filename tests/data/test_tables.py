@@ -54,7 +54,7 @@ def test_infinite_and_huge_numbers_are_missing_and_said():
         ("a,b\n1,2\n3\n", "row 2 expected 2 cells .* got 1"),
         ("a,b\n", "at least one row"),
         ("", "empty file"),
-        ("a,b\n\xe9,2\n".encode("latin-1"), "encoding='latin-1'"),
+        ("a,b\n\xe9,2\n".encode("latin-1"), "--encoding latin-1"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "expected text"),
         (b"a,b\n\0,1\n", "binary file"),
         (b"\x1f\x8b\x08broken", "damaged"),

@@ -127,6 +127,7 @@ def test_drawings_are_learned_and_recognised(browser, tmp_path):
     il.fit(learner, family, steps=1, num_tasks=1, valid_tasks=1, out=tmp_path / "run", quiet=True, strategy="vmapped")
     with served(tmp_path / "run") as address:
         page = opened(browser, address, "#support-canvas canvas")
+        photographed(page, "pictures-before")
         expect, status = sync_api.expect, page.locator("#status")
         page.click("#add-drawing")  # an empty canvas: one line, nothing added
         expect(page.get_by_text("got an empty canvas")).to_be_visible()
@@ -168,6 +169,17 @@ def test_drawings_are_learned_and_recognised(browser, tmp_path):
         expect(page.locator("#query-file")).to_contain_text("white")
         page.click("#ask-picture")
         expect(page.locator("#answer h2")).to_have_text("white")
+        photographed(page, "pictures-dropped")
+        expect(page.get_by_role("link", name="中文")).to_have_attribute("href", "/zh/")
+        page.goto(f"{address}/zh")
+        expect(page.get_by_role("button", name="加入这幅画")).to_be_visible()
+        page.locator("#class-name input, #class-name textarea").fill("竖线")
+        draw(page, "support-canvas", [(0.5, 0.2), (0.5, 0.8)])
+        page.click("#add-drawing")
+        expect(status).to_have_text("已有1 个类别的 1 张图片。请再给它看第二个类别。")
+        photographed(page, "pictures-zh")
+        page.click("#ask-drawing")  # an empty canvas
+        expect(page.get_by_text("画布是空的")).to_be_visible()
         assert page.troubles == []
         page.close()
 

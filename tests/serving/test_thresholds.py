@@ -11,6 +11,7 @@ from innerloop.cli import serve
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
 from innerloop.serving.service import Service
+from innerloop.serving.texts import EN, ZH
 from innerloop.serving.thresholds import Thresholds, measured
 from innerloop.tasks.few_shot import FewShotImages
 from innerloop.unknown_inputs import Threshold
@@ -86,6 +87,27 @@ def test_the_page_says_whether_it_can_tell(learner, images, thresholds):
     ):
         service = Service(learner, thresholds=found)
         assert text in service.told_of_unknown(service.adapt(x, y)[1])
+
+
+def test_what_is_measured_later_holds_for_tasks_made_before(learner, images, thresholds):
+    service = Service(learner, thresholds=Thresholds(lacking=EN.still_measured))
+    key, fitted, _ = service.adapt(images[:2, 0, None].float().numpy() / 255, ["a", "b"])
+    assert fitted.threshold is None and "as that is still being measured" in service.told_of_unknown(fitted)
+    assert "阈值还在测量" in service.told_of_unknown(fitted, ZH)
+    asked = images[:2, 1, None].float().numpy() / 255
+    assert service.predict(key, asked).known is None
+    service.thresholds = thresholds
+    found = service.predict(key, asked)
+    assert found.known is not None and found.fitted.threshold == thresholds.nearest(2, 1)
+
+
+def test_a_thread_that_measures_always_ends_with_an_answer(learner, tmp_path, monkeypatch):
+    def broken(record):
+        raise KeyError("tasks")
+
+    monkeypatch.setattr("innerloop.cli.trust.validation_tasks", broken)
+    monkeypatch.setattr("innerloop.training.run_config.read_run_config", lambda path: {})
+    assert "measuring it failed (KeyError: 'tasks')" in serve._thresholds(tmp_path, learner, 40).lacking
 
 
 def test_why_there_is_none_is_said(learner, images, tmp_path, monkeypatch):

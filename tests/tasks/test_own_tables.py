@@ -129,7 +129,7 @@ def test_pairs_of_classes_of_one_table(animals):
 
 
 def test_a_table_without_a_rule_names_the_rules(animals):
-    with pytest.raises(ConfigError, match=r"task_column.*class_pairs.*ranges.*innerloop adapt"):
+    with pytest.raises(ConfigError, match=r"task-column.*class_pairs.*ranges.*innerloop adapt"):
         table_family(animals, target="kind")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ def _adapt(
     *,
     out: Path,
     target: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
     steps: int | None = None,
     invert: bool | None = None,
     valid_tasks: int = 100,
@@ -42,6 +45,8 @@ def _adapt(
             trained on tables also TSV and Parquet).
         out: the task file to write, such as task.il.
         target: the table's column to learn; left out: the one of the training tables.
+        separator: between a text table's cells, where it is not found rightly.
+        encoding: of a text table that is not in UTF-8, such as latin-1.
         steps: inner steps; left out: the method's.
         invert: take dark for ink (for black drawings on white, where the learner was trained on Omniglot or
             glyphs); left out: as the training pictures were read. The task file remembers it.
@@ -59,42 +64,64 @@ def _adapt(
         raise InputError(
             f"expected a folder of classes or a CSV table, got nothing at {str(support)!r}; check the path"
         )
+    if support.is_file() and support.suffix.lower() in support_files.PICTURES:
+        raise InputError(
+            f"expected a folder with one subfolder of pictures a class, or a table, got the picture {str(support)!r}; put "
+            "the pictures of each class into a folder"
+        )
     places.new_file(out, force)
     from innerloop.training.run_config import read_run_config
 
     record = read_run_config(run)
+    text = {"separator": separator, "encoding": encoding}
+    left_out: list[str] = []
     if is_record_of_tables(record.get("preprocessing")):
         from innerloop import load
 
-        fitted, x, y, recognises = table_task.adapted(load(run), support, target, steps)
+        fitted, x, y, recognises = table_task.adapted(load(run), support, target, steps, text)
     else:
-        table = None if support.is_dir() else support_files.read_table(support)
+        table = None if support.is_dir() else support_files.read_table(support, separator, encoding)
+        if table is not None and support_files.takes_pictures(record.get("input_shape") or ()):
+            raise InputError(
+                f"expected a folder with one subfolder of pictures a class, as this run was trained on pictures, got the file "
+                f"{str(support)!r}; give such a folder"
+            )
         if table is not None and target is None:
             last = table.columns[-1]
             raise ConfigError(f"expected --target with a CSV table, got none; for example --target {last!r}")
         if table is not None and target is not None:
             support_files.column(table, target)
-        fitted, x, y, recognises = _adapted(run, support, target, steps, invert)
+        fitted, x, y, recognises = _adapted(run, support, target, steps, invert, text, left_out)
     lines: list[str] = []
     if valid_tasks:
         fitted, lines = trust.measured(fitted, y, recognises, record, steps, valid_tasks, keep)
     with places.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         fitted.save(out)
+    _say_left_out(left_out, len(x))
     what = "regression" if fitted.classes_ is None else f"{len(fitted.classes_)} classes"
     print(f"adapted to {len(x)} examples ({what}); {fitted.score(x, y):.4f} {_metric(fitted)} on them")
     for line in lines:
         print(line)
     print(f"task file: {out}")
     unknown = " --unknown" if fitted.threshold is not None else ""
-    print(f"next: innerloop predict {out} INPUTS{unknown} --out predictions.csv")
+    print(f"next: innerloop predict {shlex.quote(str(out))} INPUTS{unknown} --out predictions.csv")
     return 0
 
 
 def _adapted(
-    run: Path, support: Path, target: str | None, steps: int | None, invert: bool | None
+    run: Path,
+    support: Path,
+    target: str | None,
+    steps: int | None,
+    invert: bool | None,
+    text: Mapping[str, str | None],
+    left_out: list[str],
 ) -> tuple[Any, Any, Any, trust.Recognises]:
-    """(fitted task, inputs, targets, `leave_one_out`'s question) of pictures, or of a table of plain numbers."""
+    """(fitted task, inputs, targets, `leave_one_out`'s question) of pictures, or of a table of plain numbers.
+
+    ``text`` has the table's separator and encoding; ``left_out`` takes down which pictures cannot be read.
+    """
     from innerloop import load
     from innerloop.data import support_files
 
@@ -106,12 +133,12 @@ def _adapted(
     shape = tuple(learner.input_shape)
     if support.is_dir():
         dark = support_files.inverts(learner.preprocessing) if invert is None else invert
-        x, y = support_files.read_classes(support, shape, dark)
+        x, y = support_files.read_classes(support, shape, dark, left_out)
         fitted = learner.adapt(x, y, steps=steps)
         fitted = dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark))
     else:
         assert target is not None
-        x, y = support_files.read_support_table(support, target, learner.task_objective != "mse")
+        x, y = support_files.read_support_table(support, target, learner.task_objective != "mse", **text)
         if (x.shape[1],) != shape:
             raise ShapeError(
                 f"{support} expected features of shape {shape}, got {x.shape[1]} columns beside {target!r}"
@@ -122,6 +149,12 @@ def _adapted(
         return learner.adapt(x[others], [y[j] for j in others], steps=steps).predict(x[i : i + 1])[0] == y[i]
 
     return fitted, x, y, recognises
+
+
+def _say_left_out(left_out: Sequence[str], used: int) -> None:
+    if left_out:
+        shown = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
+        print(f"left out: {len(left_out)} of {used + len(left_out)} pictures, which cannot be read: {shown}")
 
 
 def _metric(fitted: Any) -> str:
@@ -135,6 +168,8 @@ def _predict(
     *,
     out: Path,
     target: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
     unknown: bool = False,
     invert: bool | None = None,
     force: bool = False,
@@ -147,22 +182,38 @@ def _predict(
             input.
         out: the CSV file to write.
         target: a column of the CSV table to leave out.
+        separator: between a text table's cells, where it is not found rightly.
+        encoding: of a text table that is not in UTF-8, such as latin-1.
         unknown: call inputs "unknown" that are probably of none of the classes, by the task's threshold.
         invert: take dark for ink; left out: as `adapt` did.
         force: overwrite an existing CSV file.
     """
+    if task.is_dir():
+        raise InputError(
+            f"expected a task file of `innerloop adapt`, got the folder {str(task)!r}; adapt it first: innerloop adapt "
+            f"{shlex.quote(str(task))} SUPPORT --out task.il"
+        )
     if not task.is_file():
         raise InputError(f"expected a task file of `innerloop adapt`, got no file at {str(task)!r}; check the path")
     if inputs != table_task.STANDARD_INPUT and not inputs.exists():
         raise InputError(f"expected a picture, a folder or a CSV table, got nothing at {str(inputs)!r}; check the path")
     places.new_file(out, force)
+    text = {"separator": separator, "encoding": encoding}
     if inputs == table_task.STANDARD_INPUT:
         with table_task.standard_input() as copied:
-            return _predicted(task, copied, out, target, unknown, invert)
-    return _predicted(task, inputs, out, target, unknown, invert)
+            return _predicted(task, copied, out, target, unknown, invert, text)
+    return _predicted(task, inputs, out, target, unknown, invert, text)
 
 
-def _predicted(task: Path, inputs: Path, out: Path, target: str | None, unknown: bool, invert: bool | None) -> int:
+def _predicted(
+    task: Path,
+    inputs: Path,
+    out: Path,
+    target: str | None,
+    unknown: bool,
+    invert: bool | None,
+    text: Mapping[str, str | None],
+) -> int:
     from innerloop import load
     from innerloop.data import support_files
     from innerloop.data.table_preprocessing import is_record_of_tables
@@ -175,14 +226,24 @@ def _predicted(task: Path, inputs: Path, out: Path, target: str | None, unknown:
         )
     if unknown and fitted.classes_ is None:
         raise ConfigError("--unknown expected a classification task, got regression; leave it out")
+    if unknown and fitted.threshold is None:
+        raise ConfigError(
+            f"--unknown expected a task with a threshold for unknown inputs, got none in {str(task)!r} (`innerloop adapt` "
+            "said why); leave it out"
+        )
     if is_record_of_tables(fitted.preprocessing):
-        header, rows = table_task.predictions(fitted, inputs, unknown)
+        header, rows = table_task.predictions(fitted, inputs, unknown, text)
         _write(out, header, rows)
         print(f"{len(rows)} predictions: {out}")
         return 0
     table = None
     if inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES:
-        table = support_files.read_table(inputs)
+        if support_files.takes_pictures(fitted.support.x.shape[1:]):
+            raise InputError(
+                f"expected pictures, as this task was adapted to pictures, got the file {str(inputs)!r}; give a picture or a "
+                "folder of pictures"
+            )
+        table = support_files.read_table(inputs, **text)
         if target is not None:
             support_files.column(table, target)
     shape = tuple(fitted.support.x.shape[1:])
@@ -196,9 +257,13 @@ def _predicted(task: Path, inputs: Path, out: Path, target: str | None, unknown:
         paths = support_files.pictures_in(inputs) if inputs.is_dir() else [inputs]
         if not paths:
             raise InputError(f"{inputs} expected pictures ({', '.join(support_files.PICTURES)}), got none; add some")
-        names = [str(path) for path in paths]
         dark = support_files.inverts(fitted.preprocessing) if invert is None else invert
-        x = support_files.read_pictures(paths, shape, dark)
+        if inputs.is_dir():
+            x, kept, left_out = support_files.read_readable(paths, shape, dark, where=inputs)
+            names = [str(paths[i]) for i in kept]
+            _say_left_out(left_out, len(kept))
+        else:
+            x, names = support_files.read_pictures(paths, shape, dark), [str(inputs)]
     first = ["path", "label"] if table is None else ["row", "prediction"]
     if fitted.classes_ is None:
         header, rows = prediction_rows.of_values(fitted.predict(x), names, first)

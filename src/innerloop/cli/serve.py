@@ -42,8 +42,8 @@ def _serve(
         max_examples: the most examples of a task.
         max_tasks: tasks kept at once; the one longest unused goes first.
         max_seconds: how long a request waits for its turn.
-        valid_tasks: on how many of the run's validation tasks of each size the thresholds for unknown inputs are measured before
-            the page opens; 0: none are.
+        valid_tasks: on how many of the run's validation tasks of each size the thresholds for unknown inputs are measured, in the
+            background from the start; 0: none are.
     """
     if not run.exists():
         raise InputError(f"expected a run directory or a task file, got nothing at {str(run)!r}; check the path")
@@ -58,6 +58,7 @@ def _serve(
             raise ConfigError(f"{name} expected more than 0, got {value}")
     trust.check_flags(valid_tasks, keep=0.95)
     listener = _listen(host, port)  # before anything slow: a busy port is said at once
+    print(f"opening {run}; this takes some seconds", flush=True)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio  # noqa: F401
@@ -66,18 +67,27 @@ def _serve(
         raise ConfigError(
             "expected gradio for the page, got none; install it: pip install 'innerloop[serve]'"
         ) from None
+    import threading
+
     import uvicorn
 
     from innerloop import load
     from innerloop.serving.application import application
     from innerloop.serving.service import Limits, Service
+    from innerloop.serving.texts import EN
+    from innerloop.serving.thresholds import Thresholds
 
     limits = Limits(megabytes=max_megabytes, examples=max_examples, tasks=max_tasks, seconds=max_seconds)
     learner = load(run)
-    thresholds = _thresholds(run, learner, valid_tasks)
-    service = Service(learner, limits, thresholds)
-    if service.classifies:
-        print(thresholds.told(), flush=True)
+    service = Service(learner, limits, Thresholds(lacking=EN.still_measured))
+
+    def measure() -> None:
+        # A learner of its own: requests give the other one their tasks' weights.
+        service.thresholds = _thresholds(run, load(run) if run.is_dir() else learner, valid_tasks)
+        if service.classifies:
+            print(service.thresholds.told(), flush=True)
+
+    measuring = threading.Thread(target=measure, daemon=True)
     app = application(service)
     shown = "localhost" if host == "127.0.0.1" else host
     address = f"http://{shown}:{port}"
@@ -85,6 +95,7 @@ def _serve(
     # An open browser tab holds a connection for good: stopping does not wait for it.
     config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=5, timeout_graceful_shutdown=3)
     server = uvicorn.Server(config)
+    measuring.start()
     server.run(sockets=[listener])
     return 0
 
@@ -102,7 +113,9 @@ def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
         return Thresholds(lacking="regression has no classes")
     try:
         return measured(learner, trust.validation_tasks(read_run_config(run)), valid_tasks)
-    except InnerloopError as error:  # the learner works without them
+    except Exception as error:  # the learner works without them, and nobody waits for this thread
+        if not isinstance(error, InnerloopError):
+            return Thresholds(lacking=f"measuring it failed ({type(error).__name__}: {' '.join(str(error).split())})")
         return Thresholds(lacking=f"the run's validation tasks cannot be used ({' '.join(str(error).split())})")
 
 

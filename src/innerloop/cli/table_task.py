@@ -7,7 +7,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,23 @@ def standard_input() -> Iterator[Path]:
 
 
 def adapted(
-    learner: Any, support: Path, target: str | None, steps: int | None
+    learner: Any, support: Path, target: str | None, steps: int | None, text: Mapping[str, str | None]
 ) -> tuple[Any, Any, Any, Callable[[list[int], int], bool]]:
-    """(fitted task, inputs, targets, `leave_one_out`'s question) of a table; the task carries how its columns are read."""
+    """(fitted task, inputs, targets, `leave_one_out`'s question) of a table; the task carries how its columns are read.
+
+    ``text``: the table's separator and encoding, as `read_table` takes them.
+    """
     import numpy as np
 
     from innerloop.data.table_preprocessing import TablePreprocessing
     from innerloop.data.table_support import support_of
-    from innerloop.data.tables import read_table
 
     if support.is_dir():
         raise InputError(
             f"expected a table, as this run was trained on tables, got a folder at {str(support)!r}; give a file"
         )
     record = TablePreprocessing.from_dict(learner.preprocessing)
-    table = read_table(support)
+    table = _table(support, text)
     x, y, own = support_of(record, table, target)
     fitted = learner.adapt(x, y, steps=steps)
 
@@ -55,13 +57,25 @@ def adapted(
     return dataclasses.replace(fitted, preprocessing=own.to_dict()), x, y, recognises
 
 
-def predictions(fitted: Any, inputs: Path, unknown: bool) -> tuple[list[str], list[list[str]]]:
-    """(header, rows) of the CSV file for the rows of a table."""
-    from innerloop.data.table_preprocessing import TablePreprocessing
+def _table(path: Path, text: Mapping[str, str | None]) -> Any:
+    from innerloop.data.support_files import PICTURES
     from innerloop.data.tables import read_table
 
+    if path.suffix.lower() in PICTURES:
+        raise InputError(
+            f"expected a table, as this learner was trained on tables, got the picture {str(path)!r}; give a CSV file"
+        )
+    return read_table(path, **text)
+
+
+def predictions(
+    fitted: Any, inputs: Path, unknown: bool, text: Mapping[str, str | None]
+) -> tuple[list[str], list[list[str]]]:
+    """(header, rows) of the CSV file for the rows of a table."""
+    from innerloop.data.table_preprocessing import TablePreprocessing
+
     record = TablePreprocessing.from_dict(fitted.preprocessing)
-    table = read_table(inputs)
+    table = _table(inputs, text)
     x = record.encode(table)
     names = [str(i + 1) for i in range(table.rows)]
     if fitted.classes_ is None:

@@ -267,6 +267,7 @@ def told(result: Any, out: Path, as_json: bool) -> int:
         if not interrupted:
             print(f"next: innerloop evaluate {shlex.quote(str(out))}")
             print(f"      innerloop report {shlex.quote(str(out))}")
+            print(f"      innerloop adapt {shlex.quote(str(out))} SUPPORT --out task.il    (one new task of your own)")
     if interrupted:
         say(f"stopped by Ctrl-C; continue with: innerloop train --resume {shlex.quote(str(out))}")
         raise Stop(INTERRUPTED)

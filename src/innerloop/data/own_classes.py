@@ -16,7 +16,7 @@ import torch
 from innerloop.data.class_images import ClassImages
 from innerloop.data.locations import cache_folder
 from innerloop.data.picture_cache import cached_pictures
-from innerloop.data.picture_decoding import Unreadable, opened, pixels
+from innerloop.data.picture_decoding import Unreadable, opened, pixels, refuse_many
 from innerloop.data.picture_sources import PictureSource
 from innerloop.errors import InputError
 
@@ -29,7 +29,6 @@ LONGEST_PHOTO, LONGEST_DRAWING = (
     84,
     28,
 )  # pixels that the longest side is brought below, by whole numbers for photographs
-MOST_UNREADABLE = 0.1
 
 
 class Look(NamedTuple):
@@ -153,11 +152,6 @@ def _decode(source: PictureSource, shape: Sequence[int], invert: bool) -> ClassI
         if at > before:
             names.append(label)
             counts.append(at - before)
-    if len(left_out) > MOST_UNREADABLE * total:
-        shown = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
-        raise InputError(
-            f"{source.path} expected at most {MOST_UNREADABLE:.0%} of its pictures to be unreadable, got {len(left_out)} of "
-            f"{total} ({shown}{'; ...' if len(left_out) > 3 else ''}); remove or replace them"
-        )
+    refuse_many(left_out, total, str(source.path))
     groups = tuple(name.rpartition("/")[0] for name in names)
     return ClassImages(torch.from_numpy(images[:at]), tuple(names), groups, tuple(counts), tuple(left_out))

@@ -21,10 +21,21 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 MOST_PIXELS = 50_000_000  # a photograph has at most some 50 million; what claims more would fill the memory
 MOST_BYTES = 256 << 20  # of one file
+MOST_UNREADABLE = 0.1  # of many pictures; more, and something is wrong with all of them
 
 
 class Unreadable(InputError):
     """A file that is no whole picture, or one that is too large to be opened; the message is the reason alone."""
+
+
+def refuse_many(left_out: Sequence[tuple[str, str]], total: int, where: str) -> None:
+    """Raise InputError where more than `MOST_UNREADABLE` of ``total`` pictures were left out, as (name, why)."""
+    if len(left_out) > MOST_UNREADABLE * total:
+        shown = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
+        raise InputError(
+            f"{where} expected at most {MOST_UNREADABLE:.0%} of its pictures to be unreadable, got {len(left_out)} of "
+            f"{total} ({shown}{'; ...' if len(left_out) > 3 else ''}); remove or replace them"
+        )
 
 
 @functools.cache
@@ -72,6 +83,8 @@ def opened(file: BinaryIO | bytes, most_pixels: int = MOST_PIXELS) -> Image:
             return picture
     except Unreadable:
         raise
+    except Image.DecompressionBombError as error:  # pillow's own limit, met before the size is known here
+        raise Unreadable(f"more pixels than the {most_pixels:,} allowed") from error
     except Image.UnidentifiedImageError as error:
         raise Unreadable("not a picture of a known format") from error
     except MemoryError:

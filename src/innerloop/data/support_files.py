@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from innerloop.data.picture_decoding import SUFFIXES
 from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
-from innerloop.data.tables import is_table
+from innerloop.data.tables import is_table, near_column
 from innerloop.data.tables import read_table as read_any_table
 from innerloop.errors import InputError
 
@@ -65,17 +65,31 @@ def read_picture(path: Path, shape: Sequence[int], invert: bool = False) -> Floa
     """
     from innerloop.data import picture_decoding
 
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise InputError(
-            "expected a learner of pictures (1 or 3 channels, height, width), got one of inputs "
-            f"{tuple(shape)}; "
-            "give it a CSV table"
-        )
+    _expect_pictures(shape)
     try:
-        with path.open("rb") as file:
-            picture = picture_decoding.opened(file)
+        return _decoded(path, shape, invert)
     except picture_decoding.Unreadable as error:
-        raise InputError(f"{path} expected a picture, got a file that is {error}; remove or replace it") from error
+        raise InputError(f"{path} expected a picture, got one that is {error}; remove or replace it") from error
+
+
+def takes_pictures(shape: Sequence[int]) -> bool:
+    """Whether inputs of this shape are pictures: (1 or 3 channels, height, width)."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def _expect_pictures(shape: Sequence[int]) -> None:
+    if not takes_pictures(shape):
+        raise InputError(
+            f"expected a learner of pictures (1 or 3 channels, height, width), got one of inputs {tuple(shape)}; give it "
+            "a CSV table"
+        )
+
+
+def _decoded(path: Path, shape: Sequence[int], invert: bool) -> Float[np.ndarray, "channels height width"]:
+    from innerloop.data import picture_decoding
+
+    with path.open("rb") as file:
+        picture = picture_decoding.opened(file)
     return picture_decoding.as_floats(picture_decoding.pixels(picture, shape, invert))
 
 
@@ -84,11 +98,41 @@ def read_pictures(paths: Sequence[Path], shape: Sequence[int], invert: bool = Fa
     return np.stack([read_picture(path, shape, invert) for path in paths])
 
 
-def read_classes(folder: Path, shape: Sequence[int], invert: bool = False) -> tuple[Images, list[str]]:
-    """(pictures, class name of each) of a folder with one subfolder a class.
+def read_readable(
+    paths: Sequence[Path], shape: Sequence[int], invert: bool = False, *, where: Path
+) -> tuple[Images, list[int], list[str]]:
+    """(pictures, the place of each among ``paths``, what is left out and why) of those that can be read.
 
     Raises:
-        InputError: no subfolders, a subfolder without pictures, or a damaged picture.
+        InputError: as `read_picture`, or more than a tenth cannot be read; ``where`` they lie is for that message.
+    """
+    from innerloop.data import picture_decoding
+
+    _expect_pictures(shape)
+    found, places, left_out = [], [], []
+    for i, path in enumerate(paths):
+        try:
+            found.append(_decoded(path, shape, invert))
+            places.append(i)
+        except picture_decoding.Unreadable as error:
+            left_out.append((str(path), str(error)))
+    picture_decoding.refuse_many(left_out, len(paths), str(where))
+    return np.stack(found), places, [f"{name} ({why})" for name, why in left_out]
+
+
+def read_classes(
+    folder: Path, shape: Sequence[int], invert: bool = False, left_out: list[str] | None = None
+) -> tuple[Images, list[str]]:
+    """(pictures, class name of each) of a folder with one subfolder a class.
+
+    Args:
+        folder: of the classes.
+        shape: (channels, height, width) of the learner.
+        invert: take dark for ink.
+        left_out: takes down which pictures cannot be read, and why; None: such a picture is an error.
+
+    Raises:
+        InputError: no subfolders, a subfolder without (readable) pictures, a damaged picture, or more than a tenth of them.
     """
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing"
@@ -107,22 +151,37 @@ def read_classes(folder: Path, shape: Sequence[int], invert: bool = False) -> tu
             raise InputError(f"{subfolder} expected pictures ({', '.join(PICTURES)}), got none; add some or remove it")
         paths += found
         names += [subfolder.name] * len(found)
-    return read_pictures(paths, shape, invert), names
+    if left_out is None:
+        return read_pictures(paths, shape, invert), names
+    x, places, gone = read_readable(paths, shape, invert, where=folder)
+    left_out += gone
+    kept = [names[i] for i in places]
+    lost = sorted(set(names) - set(kept))
+    if lost:
+        raise InputError(f"{folder / lost[0]} expected pictures that can be read, got none; replace {'; '.join(gone)}")
+    return x, kept
 
 
-def read_table(path: Path) -> Table:
-    """A CSV file with a header line.
+def read_table(path: Path, separator: str | None = None, encoding: str | None = None) -> Table:
+    """A CSV file with a header line; cells are separated by commas, the text is UTF-8, unless said otherwise.
 
     Raises:
         InputError: no rows, a row with another number of cells than the header, a column named twice, or no
             text.
     """
+    if path.suffix.lower() in PICTURES:
+        raise InputError(f"expected a table, got the picture {str(path)!r}; give a CSV file")
+    if separator is not None and (len(separator) != 1 or separator in '\n\r"'):
+        raise InputError(f"separator expected one character, got {separator!r}; give ',' or ';' or '|' or a tab")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+        with path.open(newline="", encoding=encoding or "utf-8-sig") as file:
+            lines = [row for row in csv.reader(file, delimiter=separator or ",") if row]
+    except LookupError:
+        raise InputError(f"encoding expected a name that Python knows, such as latin-1, got {encoding!r}") from None
+    except (UnicodeError, csv.Error) as error:
         raise InputError(
-            f"{path} expected a CSV table in UTF-8, got something else ({error}); export it again"
+            f"{path} expected a CSV table in {encoding or 'UTF-8'}, got something else ({error}); export it again, or say "
+            "what it is in (--encoding latin-1)"
         ) from error
     if len(lines) < 2:
         raise InputError(f"{path} expected a header and at least one row, got {len(lines)} lines; add the rows")
@@ -168,16 +227,16 @@ def _number(cell: str, table: Table, row: int, column: int) -> float:
 
 def column(table: Table, name: str) -> int:
     """The place of the column ``name``; an unknown name is an InputError with the nearest."""
-    from innerloop.errors import nearest
-
     if name not in table.columns:
-        raise InputError(f"{table.path} has no column {name!r}: {nearest(name, table.columns)}")
+        raise InputError(f"{table.path} has no column {name!r}: {near_column(name, table.columns)}")
     return table.columns.index(name)
 
 
-def read_support_table(path: Path, target: str, classification: bool) -> tuple[Rows, list[str] | Rows]:
+def read_support_table(
+    path: Path, target: str, classification: bool, separator: str | None = None, encoding: str | None = None
+) -> tuple[Rows, list[str] | Rows]:
     """(features, targets) of a CSV file: class names, or (examples, 1) numbers for regression."""
-    table = read_table(path)
+    table = read_table(path, separator, encoding)
     at = column(table, target)
     x = features(table, leave_out=[target])
     if classification:

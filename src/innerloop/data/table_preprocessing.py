@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from innerloop.data.tables import Table
-from innerloop.errors import CheckpointError, InputError, nearest
+from innerloop.data.tables import Table, near_column
+from innerloop.errors import CheckpointError, InputError
 
 KIND, VERSION = "table", 1
 LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
@@ -198,7 +198,8 @@ def raw(table: Table, columns: Sequence[Column]) -> Rows:
     """Encoded rows of these columns: scaled numbers (NaN where missing), their indicators, one-hot categories."""
     lacking = [c.name for c in columns if c.name not in table.columns]
     if lacking:
-        near = f" ({nearest(lacking[0], table.columns)})" if len(lacking) == 1 else ""
+        whole = len(table.columns) > 1 and len(lacking) > 1  # cut into columns, and one guess does not help
+        near = "" if whole else f" ({near_column(lacking[0], table.columns)})"
         shown = ", ".join(map(repr, lacking[:5])) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
         raise InputError(
             f"{table.name} expected the columns that the learner was made with, got none named {shown}{near}; "

@@ -37,6 +37,10 @@ def support_of(
             f"expected the targets {', '.join(record.targets)} of the training tables, got {target!r}; leave it out"
         )
     table.expect(*targets)
+    seen = [name for name in targets if name in {column.name for column in record.columns or ()}]
+    if seen:
+        known = ", ".join(map(repr, record.targets))
+        raise ConfigError(f"--target expected {known}, got {seen[0]!r}, an input of this learner; leave --target out")
     own = dataclasses.replace(record, targets=targets)
     if record.columns is None:
         columns, notes = fit_columns(table, targets)

@@ -12,6 +12,7 @@ import gzip
 import io
 import lzma
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,7 +57,7 @@ class Table:
         """Raise InputError where a column is not there."""
         for name in names:
             if name not in self.columns:
-                raise InputError(f"{self.name} has no column {name!r}: {nearest(name, self.columns)}")
+                raise InputError(f"{self.name} has no column {name!r}: {near_column(name, self.columns)}")
 
     def is_number(self, name: str) -> bool:
         return self.columns[name].dtype.kind == "f"
@@ -71,6 +72,13 @@ class Table:
         columns = {name: values[rows] for name, values in self.columns.items()}
         texts = {name: values[rows] for name, values in self.texts.items()}
         return Table(self.name, columns, texts, len(rows), self.notes)
+
+
+def near_column(name: str, columns: Collection[str]) -> str:
+    """A sentence part for a column that is not there: the nearest one, or that the table was not cut into columns."""
+    if len(columns) == 1 and not next(iter(columns)).isidentifier():
+        return f"its one column is {next(iter(columns))[:80]!r}; say what separates the cells (--separator ';')"
+    return nearest(name, columns)
 
 
 def is_table(path: str | Path) -> bool:
@@ -143,7 +151,7 @@ def _decoded(data: bytes, name: str, encoding: str | None) -> str:
         at = f", byte {data[error.start]:#04x} at {error.start}" if isinstance(error, UnicodeDecodeError) else ""
         raise InputError(
             f"{name} expected text in {found.removesuffix('-sig')}, got something else{at}; export it as UTF-8, or say "
-            "what it is in (encoding='latin-1')"
+            "what it is in (--encoding latin-1)"
         ) from None
     if "\0" in text:
         raise InputError(f"{name} expected a table of text, got a binary file; export it as CSV or Parquet")
@@ -221,7 +229,7 @@ def _from_text(text: str, name: str, separator: str | None) -> Table:
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError, ValueError, OverflowError) as error:
         raise InputError(
             f"{name} expected {len(names)} cells separated by {_SEPARATORS.get(sep, repr(sep))} in every row, got other "
-            f"rows ({_first_line(error)}); mend them, or say what separates them (separator=';')"
+            f"rows ({_first_line(error)}); mend them, or say what separates them (--separator ';')"
         ) from None
     if not isinstance(frame.index, pandas.RangeIndex):
         raise InputError(
@@ -243,7 +251,7 @@ def _expect_whole_rows(text: str, name: str, separator: str, cells: int) -> None
             if len(row) != cells:
                 raise InputError(
                     f"{name} row {number} expected {cells} cells separated by {_SEPARATORS.get(separator, repr(separator))} as "
-                    f"the header has, got {len(row)}; mend that row, or say what separates the cells (separator=';')"
+                    f"the header has, got {len(row)}; mend that row, or say what separates the cells (--separator ';')"
                 )
     except csv.Error as error:
         raise InputError(f"{name} expected a table of text, got something else ({error}); export it again") from None

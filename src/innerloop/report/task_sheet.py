@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WAYS, _ROWS = 8, 3  # columns, and rows a side, that are shown at most
+_FEW = 3  # classes of tasks that are drawn beside each other
 _GAP = 0.08  # of a picture's height
 
 
@@ -23,7 +24,7 @@ def task_sheet(tasks: TaskDistribution, *, num_tasks: int = 3, seed: int = 0) ->
 
     Args:
         tasks: of images (1 or 3 channels, height, width) with class labels.
-        num_tasks: how many, one below the other.
+        num_tasks: how many: one below the other, or beside each other where they have few classes.
         seed: which.
 
     Raises:
@@ -34,12 +35,14 @@ def task_sheet(tasks: TaskDistribution, *, num_tasks: int = 3, seed: int = 0) ->
         raise ShapeError(f"a picture of tasks expected inputs (1 or 3, height, width), got {shape}; leave out --out")
     batch = tasks.at(seed, 0, num_tasks)
     sheets = [_sheet(batch, i, shape) for i in range(num_tasks)]
-    height, width, _ = sheets[0][0].shape
-    inches = 1.1 * min(tasks.ways if isinstance(getattr(tasks, "ways", None), int) else _WAYS, _WAYS)  # type: ignore[attr-defined]
-    inches = max(inches, 4.0)
-    figure = style.new_figure(inches, num_tasks * (inches * height / width + 0.75))
+    height, width = (max(image.shape[side] for image, _ in sheets) for side in (0, 1))
+    most = max(len(labels) for _, labels in sheets)
+    columns = num_tasks if most <= _FEW else 1
+    rows = num_tasks // columns
+    inches = max(1.1 * most, 2.7 if columns > 1 else 4.0)  # of one task
+    figure = style.new_figure(columns * inches, rows * (inches * height / width + 0.75))
     for i, (image, labels) in enumerate(sheets):
-        axes = figure.add_subplot(num_tasks, 1, i + 1)
+        axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image, interpolation="nearest")
         step = width / len(labels)
         names = []
@@ -55,7 +58,9 @@ def task_sheet(tasks: TaskDistribution, *, num_tasks: int = 3, seed: int = 0) ->
         axes.set_xticks([(k + 0.5) * step for k in range(len(labels))], names, fontsize=style.SMALL)
         axes.set_yticks([])
         axes.set_title(
-            style.plain(f"task {i + 1}: support above the line, queries below"), fontsize=style.FONT, loc="left"
+            style.plain(f"task {i + 1}: support above," + ("\n" if columns > 1 else " ") + "queries below the line"),
+            fontsize=style.FONT,
+            loc="left",
         )
         for spine in axes.spines.values():
             spine.set_visible(False)

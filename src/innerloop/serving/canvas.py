@@ -12,7 +12,7 @@ _START = "data:image/png;base64,"
 _SIDE = 280  # pixels of the drawing, on whatever size it is shown at
 
 _TEMPLATE = f"""<canvas width="{_SIDE}" height="{_SIDE}" role="img" aria-label="draw here"></canvas>
-<button type="button" class="wipe">Clear the drawing</button>"""
+<button type="button" class="wipe">WIPE</button>"""
 
 _STYLE = """canvas { display: block; width: min(100%, 280px); aspect-ratio: 1; margin: 0 auto; background: #fff;
   border: 1px solid var(--border-color-primary); border-radius: var(--radius-sm); cursor: crosshair; touch-action: none; }
@@ -49,9 +49,11 @@ wipe();
 """
 
 
-def canvas(identity: str) -> gr.HTML:
-    """An empty canvas whose value is the text that `content` takes."""
-    return gr.HTML("", html_template=_TEMPLATE, css_template=_STYLE, js_on_load=_SCRIPT, elem_id=identity)
+def canvas(identity: str, wipe: str) -> gr.HTML:
+    """An empty canvas whose value is the text that `content` takes; ``wipe``: what its button says."""
+    return gr.HTML(
+        "", html_template=_TEMPLATE.replace("WIPE", wipe), css_template=_STYLE, js_on_load=_SCRIPT, elem_id=identity
+    )
 
 
 def locked(button: gr.Button, identity: str) -> None:

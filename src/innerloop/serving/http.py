@@ -84,6 +84,11 @@ def interface(service: Service) -> FastAPI:
     async def malformed(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            what = first.get("ctx", {}).get("error", "no JSON")
+            return _error(
+                400, f"the body expected JSON, got a mistake at character {first['loc'][-1]} ({what}); mend it"
+            )
         where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
         return _error(400, f"{where}: {first['msg']}; see /openapi.json")
 
@@ -177,7 +182,7 @@ class SizeLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Files of the page are limited one by one where they are received.
-        if scope["type"] != "http" or scope["path"].startswith("/gradio_api/upload"):
+        if scope["type"] != "http" or scope["path"].removeprefix("/zh").startswith("/gradio_api/upload"):
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from innerloop.data import picture_decoding
@@ -20,6 +21,7 @@ from innerloop.errors import InnerloopError, InputError
 from innerloop.evaluation.calibration import typical_shots
 from innerloop.fitted import Fitted
 from innerloop.meta_learner import MetaLearner
+from innerloop.serving.texts import EN, Texts
 from innerloop.serving.thresholds import Thresholds
 
 
@@ -76,7 +78,8 @@ class Service:
     Args:
         learner: a trained learner, or one that is adapted already.
         limits: see `Limits`.
-        thresholds: for unknown inputs of tasks that are adapted here; None: none are known.
+        thresholds: for unknown inputs of tasks that are adapted here; None: none are known. They may be set later too, and
+            hold then for tasks that were adapted before.
     """
 
     def __init__(
@@ -135,10 +138,12 @@ class Service:
             fitted = self.learner.adapt(given, list(y))
             seconds = time.perf_counter() - start
         if fitted.classes_ is not None:
-            counts = list(Counter(y).values())
-            threshold = self.thresholds.nearest(len(counts), typical_shots(counts))
-            fitted = dataclasses.replace(fitted, threshold=threshold)
+            fitted = self._with_threshold(fitted, list(Counter(y).values()))
         return self._keep(fitted), fitted, seconds
+
+    def _with_threshold(self, fitted: Fitted, counts: list[int]) -> Fitted:
+        """The task with the threshold of the size nearest to its own; ``counts``: of each class's examples."""
+        return dataclasses.replace(fitted, threshold=self.thresholds.nearest(len(counts), typical_shots(counts)))
 
     def predict(self, key: str, x: Any) -> Predicted:
         """What the task of this key says of the inputs.
@@ -196,15 +201,13 @@ class Service:
             return "regression has no classes"
         return "its file has none" if fitted is self.first else self.thresholds.lacking
 
-    def told_of_unknown(self, fitted: Fitted) -> str:
+    def told_of_unknown(self, fitted: Fitted, texts: Texts = EN) -> str:
         """Whether a task can tell when an input is of none of its classes, and how far that holds, in a sentence."""
         limit = fitted.threshold
         if limit is None:
-            return f"It cannot tell when something is none of these, as {self.why_no_threshold(fitted)}."
-        return (
-            f"It says when something is probably none of these: on validation tasks of {limit.ways} classes it knew "
-            f"{limit.kept:.0%} of their own, and took {limit.false_accept:.0%} of others for one of them."
-        )
+            why = self.why_no_threshold(fitted)
+            return texts.no_unknown.format(why=texts.still_measured if why == EN.still_measured else why)
+        return texts.knows_unknown.format(ways=limit.ways, kept=limit.kept, accepted=limit.false_accept)
 
     # ---- what is kept ----------------------------------------------------------------------------------------------
     def task(self, key: str) -> Fitted:
@@ -218,6 +221,8 @@ class Service:
                     "expected the key of a task adapted here, got an unknown one or one unused for long; adapt again"
                 )
             fitted = self._kept.pop(key)[1]
+            if fitted.threshold is None and fitted.classes_ is not None:  # none was known when it was adapted
+                fitted = self._with_threshold(fitted, torch.bincount(fitted.support.y.flatten()).tolist())
             self._kept[key] = (time.monotonic(), fitted)
             return fitted
 

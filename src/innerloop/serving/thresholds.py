@@ -1,4 +1,4 @@
-"""Thresholds for unknown inputs of the tasks that visitors make: measured once, before the first of them comes.
+"""Thresholds for unknown inputs of the tasks that visitors make: measured once, while the first of them look around.
 
 A threshold depends on how many classes a task has and how many examples of each, so a few sizes are measured and a task takes
 the one nearest to its own.

@@ -89,12 +89,15 @@ def check_pictures(path: Path, **options: Any) -> CheckResult:
         _told_duplicates(same),
     ]
     if source.other:
-        lines.append(f"left out: {source.other} files that are no pictures")
+        lines.append(
+            f"left out: {_many(source.other, 'file')} that {'is no picture' if source.other == 1 else 'are no pictures'}"
+        )
     if source.empty:
-        lines.append(f"left out: {len(source.empty)} empty folders: {_some(source.empty)}")
+        lines.append(f"left out: {_many(len(source.empty), 'empty folder')}: {_some(source.empty)}")
     if images.left_out:
         lines.append(
-            f"left out: {len(images.left_out)} unreadable pictures: {_some([f'{name} ({why})' for name, why in images.left_out])}"
+            f"left out: {_many(len(images.left_out), 'unreadable picture')}: "
+            f"{_some([f'{name} ({why})' for name, why in images.left_out])}"
         )
     lines += [f"note: {note}" for note in notes if "skipped" not in note and "without pictures" not in note]
     flags = "".join(_flag(key, value) for key, value in options.items() if value is not None)
@@ -103,6 +106,10 @@ def check_pictures(path: Path, **options: Any) -> CheckResult:
             flags += f" --{key} {getattr(train, key)}"
     command = f"innerloop train protonet {shlex.quote(str(path))}{flags}"
     return CheckResult(lines, facts, command, family)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def duplicates(source: PictureSource, images: Any, splits: dict[str, FewShotImages]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from innerloop.data.tables import Table
 from innerloop.errors import ConfigError, InputError
 
 SPLITS = ("train", "valid", "test")
-RULES = "task_column='NAME', tasks_by='class_pairs' or tasks_by='ranges:NAME:5'"
+RULES = "--task-column NAME, --tasks-by class_pairs or --tasks-by ranges:NAME:5"
 
 
 def rows_by_value(table: Table, column: str) -> tuple[dict[str, np.ndarray], int]:
@@ -58,6 +58,7 @@ def split_names(
     unit_of: Mapping[str, str] | None = None,
     least: int = 1,
     what: str = "tasks",
+    left_out: Sequence[str] = (),
 ) -> dict[str, list[str]]:
     """Names on the three sides of the split, by the hash of (seed, name): whatever else there is, the order stays.
 
@@ -69,6 +70,7 @@ def split_names(
         unit_of: name -> what it belongs to; names of one unit lie on one side.
         least: how many names each side needs.
         what: they are, for messages.
+        left_out: why there are no more of them, for messages.
 
     Raises:
         InputError: too few names.
@@ -78,8 +80,9 @@ def split_names(
         if not 0 <= share < 1:
             raise ConfigError(f"{key} expected a share from 0 to below 1, got {share}; for example 0.15")
     if len(names) < 3 * least:
+        why = f" (left out: {', '.join(left_out)})" if left_out else ""
         raise InputError(
-            f"expected at least {3 * least} {what} for training, validation and test, got {len(names)}; "
+            f"expected at least {3 * least} {what} for training, validation and test, got {len(names)}{why}; "
             f"give more rows or another rule: {RULES}"
         )
     units: dict[str, list[str]] = {}

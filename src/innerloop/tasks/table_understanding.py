@@ -176,6 +176,7 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
             test_share=options.test_share,
             together=options.together,
             unit_of=unit_of,
+            left_out=left_out,
         )
     leave = [*targets, *options.ignore, *(c for c in (options.task_column, options.split_by) if c), FILE_COLUMN]
     training = np.concatenate([piece[2] for piece in pieces if piece[0] in sides["train"]] or [np.empty(0, int)])
@@ -231,7 +232,7 @@ def _say_few(few: Sequence[str], classification: bool, least: int, left_out: lis
     if few:
         shown = ", ".join(map(repr, few[:5])) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
         why = f"fewer than two classes of {least} rows" if classification else f"fewer than {least} rows with a target"
-        left_out.append(f"{len(few)} tasks with {why}: {shown}")
+        left_out.append(f"{len(few)} task{'s' * (len(few) != 1)} with {why}: {shown}")
 
 
 def _record(
@@ -304,6 +305,7 @@ def _class_pairs(
         together=options.together,
         least=2,
         what="classes",
+        left_out=left_out,
     )
     training = np.sort(np.concatenate([rows[name] for name in sides["train"]]))
     record = _record(table, training, [*options.targets, *options.ignore], options, True, notes)

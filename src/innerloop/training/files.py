@@ -1,8 +1,10 @@
-"""Tensors and JSON in one safetensors file, either whole or not there."""
+"""Tensors and JSON in one safetensors file, either whole or not there; a hash tells when a bit of it has changed since."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,20 +14,26 @@ from torch import Tensor
 from innerloop.atomic import write_atomically
 from innerloop.errors import CheckpointError
 
+_NO_HASH = b"0" * 64  # stands in the hash's own place while the file is hashed
+# Quotes inside the header's texts are escaped, so only an entry of the file itself looks like this.
+_HASH = re.compile(rb'(?<=[{,]"sha256":")[0-9a-f]{64}(?=")')
+
 
 def save_tensors(path: Path, kind: str, version: int, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """One safetensors file of this kind and version, with a JSON header."""
     from safetensors.torch import save
 
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_atomically(path, save(own, {"format": kind, "version": str(version), "header": json.dumps(header)}))
+    about = {"format": kind, "version": str(version), "sha256": _NO_HASH.decode(), "header": json.dumps(header)}
+    data = save(own, about)
+    write_atomically(path, _HASH.sub(hashlib.sha256(data).hexdigest().encode(), data, count=1))
 
 
 def load_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, header) of a file written by `save_tensors`. Reading cannot run code.
 
     Raises:
-        CheckpointError: the file is missing, truncated, of another kind or of a newer version.
+        CheckpointError: the file is missing, truncated, changed since it was written, of another kind or of a newer version.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -35,7 +43,7 @@ def load_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, Tensor]
     try:
         # Read in one go: a run that is training may put a new file in this place between two looks at it.
         data = path.read_bytes()
-        tensors = {name: value.clone() for name, value in load(data).items()}
+        tensors = {name: value.clone() for name, value in sorted(load(data).items())}  # they come in any order
         length = int.from_bytes(data[:8], "little")
         found = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
         if found.get("format") != kind:
@@ -46,11 +54,13 @@ def load_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, Tensor]
             raise CheckpointError(
                 f"{path} expected version {version} or older, got version {found['version']}; upgrade innerloop to read it"
             )
+        if "sha256" in found and hashlib.sha256(_HASH.sub(_NO_HASH, data, count=1)).hexdigest() != found["sha256"]:
+            raise CheckpointError(f"{path} is damaged: it is not what its hash was taken of; copy or make it again")
         header = json.loads(found["header"])
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"{path} is truncated or damaged ({str(error).splitlines()[0]}); use another checkpoint"
+            f"{path} is truncated or damaged, or no file of innerloop ({str(error).splitlines()[0]}); copy or make it again"
         ) from None
     return tensors, header

@@ -1,0 +1,160 @@
+"""What the page says, in English and Chinese; places in braces are filled in. Refusals of the library itself are English."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """The page's texts in one language."""
+
+    other: str  # a link to the page in the other language
+    intro: str
+    over_http: str
+    show: str
+    name: str
+    name_hint: str
+    draw: str
+    wipe: str
+    pictures: str
+    picture: str
+    pictures_of: str
+    a_picture: str
+    dark: str
+    add_drawing: str
+    add_pictures: str
+    nothing_yet: str
+    start_over: str
+    ask: str
+    which: str
+    answer: str
+    so_many: Callable[[int, int], str]  # of pictures, of classes
+    second_class: str
+    adapted: str
+    knows_unknown: str
+    no_unknown: str
+    none_of_these: str
+    still_measured: str
+    numbers: Callable[[int], str]  # of inputs in a row
+    columns: str
+    any_columns: str
+    rows: str
+    new_rows: str
+    new_rows_hint: str
+    go: str
+    predictions: str
+    adapted_rows: str
+    want_pictures: str
+    want_fewer: str
+    want_picture: str
+    want_drawing: str
+    want_name: str
+    want_classes: str
+    want_rows: str
+    want_cells: str
+    want_numbers: str
+
+
+EN = Texts(
+    other="[中文](/zh/)",
+    intro="`{name}`, trained before; what you show it here stays in this tab.",
+    over_http="The same over HTTP: `POST /adapt`, `POST /predict`; see [/docs](/docs).",
+    show="1. Show it a few classes",
+    name="Class",
+    name_hint="a name",
+    draw="Draw",
+    wipe="Clear the drawing",
+    pictures="Pictures",
+    picture="Picture",
+    pictures_of="Pictures of this class",
+    a_picture="A picture",
+    dark="dark on light paper",
+    add_drawing="Add this drawing",
+    add_pictures="Add these pictures",
+    nothing_yet="Nothing shown yet.",
+    start_over="Start over",
+    ask="2. Ask it",
+    which="Which class is it?",
+    answer="Its answer",
+    so_many=lambda pictures, classes: (
+        f"{pictures} picture{'s' * (pictures > 1)} of {classes} class{'es' * (classes > 1)}"
+    ),
+    second_class="{shown}. Show it a second class.",
+    adapted="Adapted to {shown} in {seconds:.2f} s. {unknown}",
+    knows_unknown="It says when something is probably none of these: on validation tasks of {ways} classes it knew {kept:.0%} of "
+    "their own, and took {accepted:.0%} of others for one of them.",
+    no_unknown="It cannot tell when something is none of these, as {why}.",
+    none_of_these="**Probably none of these**: less sure than its threshold asks.",
+    still_measured="that is still being measured, for some seconds",
+    numbers=lambda width: (
+        f"Rows of {width} number{'s' * (width > 1)} and a target, separated by commas; new rows without the target."
+    ),
+    columns="A table with the columns {columns}, as in a CSV file: a header, then the rows; new rows without {targets}.",
+    any_columns="A table as in a CSV file: a header, then the rows, the target last; new rows without the target.",
+    rows="A few rows of the new task",
+    new_rows="New rows",
+    new_rows_hint="one a line; none: your own rows",
+    go="Adapt and predict",
+    predictions="Predictions",
+    adapted_rows="Adapted to {rows} rows in {seconds:.2f} s.",
+    want_pictures="expected pictures, got none; drop some into the box",
+    want_fewer="expected at most {most} more pictures, got {got}; take fewer",
+    want_picture="expected a picture, got none; drop one into the box",
+    want_drawing="expected a drawing, got an empty canvas; draw something",
+    want_name="expected a class name, got none; write one above",
+    want_classes="expected classes to choose from, got none; show it a few first",
+    want_rows="expected rows of numbers, got none; write some, one a line",
+    want_cells="expected {cells} cells in every row of the task, {width} inputs and a target; mend the rows",
+    want_numbers="expected numbers, got {got!r}; mend that row",
+)
+
+ZH = Texts(
+    other="[English](/)",
+    intro="学习器 `{name}` 已事先训练好；你在这里给它看的东西只留在这个标签页里。",
+    over_http="同样的功能也可通过 HTTP 使用：`POST /adapt`、`POST /predict`，说明见 [/docs](/docs)。",
+    show="1. 给它看几个类别",
+    name="类别",
+    name_hint="名称",
+    draw="手绘",
+    wipe="清除画面",
+    pictures="图片",
+    picture="图片",
+    pictures_of="这个类别的图片",
+    a_picture="一张图片",
+    dark="浅底深色",
+    add_drawing="加入这幅画",
+    add_pictures="加入这些图片",
+    nothing_yet="还没有给它看任何东西。",
+    start_over="重新开始",
+    ask="2. 考考它",
+    which="这是哪一类？",
+    answer="它的回答",
+    so_many=lambda pictures, classes: f"{classes} 个类别的 {pictures} 张图片",
+    second_class="已有{shown}。请再给它看第二个类别。",
+    adapted="已适应{shown}，用时 {seconds:.2f} 秒。{unknown}",
+    knows_unknown="如果一个东西多半不属于这些类别，它会说出来：在 {ways} 个类别的验证任务上，它认得其中 {kept:.0%} 的已知输入，"
+    "并把 {accepted:.0%} 的其他类别误当成已知类别。",
+    no_unknown="它无法判断一个东西是否不属于这些类别（{why}）。",
+    none_of_these="**多半不属于这些类别**：把握低于阈值。",
+    still_measured="阈值还在测量，需要几秒钟",
+    numbers=lambda width: f"每行 {width} 个数和一个目标值，用逗号隔开；新的行不写目标值。",
+    columns="像 CSV 文件那样的表格，列为 {columns}：先写表头，再写各行；新的行不写 {targets}。",
+    any_columns="像 CSV 文件那样的表格：先写表头，再写各行，目标列放在最后；新的行不写目标列。",
+    rows="新任务的几行数据",
+    new_rows="新的行",
+    new_rows_hint="每行一条；不填则用左边的行",
+    go="适应并预测",
+    predictions="预测结果",
+    adapted_rows="已适应 {rows} 行数据，用时 {seconds:.2f} 秒。",
+    want_pictures="没有图片；请把图片拖进框里",
+    want_fewer="最多还能加入 {most} 张图片，现在有 {got} 张；请减少一些",
+    want_picture="没有图片；请把一张图片拖进框里",
+    want_drawing="画布是空的；请先画点什么",
+    want_name="没有类别名称；请在上面写一个",
+    want_classes="还没有可选的类别；请先给它看几个",
+    want_rows="没有数据行；请每行写一条",
+    want_cells="任务的每一行应有 {cells} 格：{width} 个输入和一个目标值；请改正",
+    want_numbers="应为数字，却是 {got!r}；请改正那一行",
+)
