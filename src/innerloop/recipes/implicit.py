@@ -59,7 +59,7 @@ def recipes() -> list[Recipe]:
         },
         evaluations=(Evaluation(steps=(1, 5, 10, 16)),),
     )
-    found = with_cpu(sine, steps=8_000)
+    found = with_cpu(sine, steps=4_000)
     for ways, shots in _PUBLISHED:
         found += _omniglot(ways, shots)
     return found
