@@ -65,7 +65,7 @@ def recipes() -> list[Recipe]:
     return [
         *_cpu(
             mann,
-            {"steps": 1_500, "num_tasks": 12, "outer_lr": 1e-3},
+            {"steps": 2_000, "num_tasks": 12, "outer_lr": 1e-3},
             summary="Omniglot 5-way 1-shot, mann behind convolutions, about five minutes on one core.",
             # Many queries a support set, each its next moment, tell it sooner what was bound; convolutions what is alike.
             algorithm_options={**_SHARP, "whole_sequence": False},
