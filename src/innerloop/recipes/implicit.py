@@ -53,13 +53,14 @@ def recipes() -> list[Recipe]:
             "steps": 70_000,
             "num_tasks": 25,
             "outer_lr": 1e-3,
+            "schedule": "cosine",
             "clip_norm": 1.0,
             "valid_tasks": 100,
             "strategy": "compiled",
         },
         evaluations=(Evaluation(steps=(1, 5, 10, 16)),),
     )
-    found = with_cpu(sine, steps=4_000)
+    found = with_cpu(sine, steps=5_000)
     for ways, shots in _PUBLISHED:
         found += _omniglot(ways, shots)
     return found
