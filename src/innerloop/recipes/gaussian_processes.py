@@ -8,6 +8,7 @@ from typing import Any
 
 from innerloop.recipes.recipe import Evaluation, Recipe, with_cpu
 
+_BESIDE = "innerloop.recipes.exact_posterior:beside_the_exact_posterior"
 _RAW = {"hidden": (), "outputs": None}  # the inputs as they are
 _BENCHMARK = "Nguyen and Grover 2022, arXiv:2207.04179, table 1, 100,000 steps (recalled, check)"
 # Outer steps that about 15 minutes on one core allow.
@@ -51,7 +52,7 @@ def _neural_process(algorithm: str, kernel: str) -> list[Recipe]:
             "strategy": "vmapped",
         },
         evaluations=(Evaluation(metric="log_likelihood", num_tasks=3_000, published=(_PUBLISHED[algorithm, kernel],)),),
-        beside="innerloop.recipes.gaussian_processes:beside_the_exact_posterior",
+        beside=_BESIDE,
     )
     full, cheap = with_cpu(recipe, steps=_CPU_STEPS[algorithm])
     if algorithm == "anp":
@@ -85,7 +86,7 @@ def _prior_fitted(name: str, summary: str, noise: float, options: Mapping[str, A
             **training,
         },
         evaluations=(Evaluation(metric="log_likelihood", num_tasks=2_000),),
-        beside="innerloop.recipes.gaussian_processes:beside_the_exact_posterior",
+        beside=_BESIDE,
     )
 
 
@@ -116,36 +117,3 @@ def recipes() -> list[Recipe]:
         )
     )
     return found
-
-
-def beside_the_exact_posterior(learner: Any, tasks: Any, num_tasks: int = 2_000) -> list[dict[str, Any]]:
-    """The exact posterior's log-likelihood on the same test tasks, and how far below it the learner stays.
-
-    The exact posterior knows each task's hyperparameters; where they differ from task to task, no learner can reach it.
-
-    Args:
-        learner: a MetaLearner with a predictive distribution.
-        tasks: the test split of `gaussian_process`.
-        num_tasks: how many test tasks.
-    """
-    from innerloop.evaluation.evaluate import evaluate
-    from innerloop.evaluation.intervals import mean_ci95
-    from innerloop.tasks.gaussian_process_answers import exact_on_split
-
-    exact = exact_on_split(tasks, num_tasks).tolist()
-    reached = evaluate(learner, tasks, num_tasks=num_tasks, metric="log_likelihood").per_task
-    gaps = [e - r for e, r in zip(exact, reached, strict=True)]
-    rows = []
-    for label, values in (("log_likelihood of the exact posterior", exact), ("gap to the exact posterior, nats", gaps)):
-        mean, ci95 = mean_ci95(values)
-        rows.append(
-            {
-                "metric": label,
-                "value": round(mean, 4),
-                "ci95": round(ci95, 4),
-                "published": "",
-                "num_tasks": num_tasks,
-                "transductive": False,
-            }
-        )
-    return rows
