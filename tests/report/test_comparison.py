@@ -79,6 +79,12 @@ def test_the_picture_has_every_method_in_order_and_the_costs_where_known(costs):
         assert [float(line.get_ydata()[0]) for line in axes.lines] == pytest.approx([0.8, 0.7975, 0.5])
         assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
     assert style.png(figure).startswith(b"\x89PNG")
+    for axes in others:  # few plain numbers, which do not run into each other
+        low, high = axes.get_xlim()
+        ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        said = [label.get_text() for place, label in ticks if low <= place <= high]
+        small = [label.get_text() for label in axes.get_xticklabels(which="minor")]
+        assert 2 <= len(said) <= 6 and all(float(text) > 0 for text in said) and not any(small), (said, small)
 
 
 def test_units():

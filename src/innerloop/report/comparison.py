@@ -137,9 +137,8 @@ def _against(
             axes.annotate(
                 str(number), (places[label], report.mean), (5, 4), textcoords="offset points", fontsize=style.SMALL
             )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(0.12)
+    style.log_axis(axes, "x")
     style.dress(axes, said, numbers.axis_label(comparison.metric))
 
 

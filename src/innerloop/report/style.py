@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -108,17 +108,22 @@ def wants_log(values: Iterable[float], decades: float = 1.3) -> bool:
     return bool(np.log10(finite.max() / finite.min()) >= decades)
 
 
-def log_axis(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers (0.1, 1, 10) where they are short."""
+def log_axis(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+    """A logarithmic axis with plain numbers (0.1, 1, 10) where they are short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
+    if which == "y":
+        axes.set_yscale("log")
+        axis, (low, high) = axes.yaxis, axes.get_ylim()
+    else:
+        axes.set_xscale("log")
+        axis, (low, high) = axes.xaxis, axes.get_xlim()
     span = np.log10(high / low)
-    # Between one and two decades the powers of ten alone would leave one or two numbers on the axis.
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if span < 2.5 else (1.0,), numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    # Below two decades the powers of ten alone would leave one or two numbers on the axis, or none.
+    steps = (1.0, 2.0, 3.0, 4.0, 6.0) if span < 0.9 else (1.0, 2.0, 5.0) if span < 2.5 else (1.0,)
+    axis.set_major_locator(LogLocator(base=10, subs=steps, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def whole_steps(axes: Axes) -> None:
