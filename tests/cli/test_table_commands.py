@@ -58,7 +58,12 @@ def test_regression_from_a_table_to_predictions_in_its_units(regression, tmp_pat
     assert np.allclose(fitted.predict(inputs)[:, 0], values, rtol=1e-6)
     with pytest.raises(il.InputError, match="expected one table for a learner of tables, got 2 paths"):
         fitted.predict([inputs, inputs])
-    capsys.readouterr()
+    assert "never saw" not in capsys.readouterr().err
+    inputs.write_text("x,colour\n0,mauve\n1,red\n")
+    assert main(["predict", str(task), str(inputs), "--out", str(tmp_path / "unseen.csv")]) == 0
+    assert (
+        "'colour': 1 of 2 cells hold categories that the learner never saw, such as 'mauve'" in capsys.readouterr().err
+    )
     inputs.write_text("colour\nred\n")
     assert main(["predict", str(task), str(inputs), "--out", str(tmp_path / "r.csv")]) == 2
     error = capsys.readouterr().err

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.cli import prediction_rows
+from innerloop.cli.boundary import say
 from innerloop.errors import InputError
 
 STANDARD_INPUT = Path("-")
@@ -46,6 +47,7 @@ def adapted(
     record = TablePreprocessing.from_dict(learner.preprocessing)
     table = _table(support, text)
     x, y, own = support_of(record, table, target)
+    _say_unseen(record, table)
     fitted = learner.adapt(x, y, steps=steps)
 
     def recognises(others: list[int], i: int) -> bool:
@@ -68,6 +70,11 @@ def _table(path: Path, text: Mapping[str, str | None]) -> Any:
     return read_table(path, **text)
 
 
+def _say_unseen(record: Any, table: Any) -> None:
+    for sentence in record.unseen(table):
+        say(f"note: {sentence}")
+
+
 def predictions(
     fitted: Any, inputs: Path, unknown: bool, text: Mapping[str, str | None]
 ) -> tuple[list[str], list[list[str]]]:
@@ -77,6 +84,7 @@ def predictions(
     record = TablePreprocessing.from_dict(fitted.preprocessing)
     table = _table(inputs, text)
     x = record.encode(table)
+    _say_unseen(record, table)
     names = [str(i + 1) for i in range(table.rows)]
     if fitted.classes_ is None:
         values = record.original(fitted.predict(x).reshape(len(names), -1))

@@ -106,6 +106,20 @@ class TablePreprocessing:
         assert self.columns is not None
         return raw(table, self.columns)
 
+    def unseen(self, table: Table) -> list[str]:
+        """A sentence for each column with categories that are new to the record; they count as none of the known ones."""
+        said = []
+        for column in self.columns or ():
+            if column.levels is None or column.name not in table.texts:
+                continue
+            new = [cell for cell in table.texts[column.name] if cell is not None and cell not in column.levels]
+            if new:
+                said.append(
+                    f"column {column.name!r}: {len(new)} of {table.rows} cells hold categories that the learner never saw, such "
+                    f"as {new[0][:40]!r}; they count as none of the known ones"
+                )
+        return said
+
     def finish(self, encoded: np.ndarray) -> Rows:
         """Raw rows with the task's scales, missing numbers at the mean, padded or cut to the width."""
         x = encoded.astype(np.float64)
