@@ -267,6 +267,11 @@ class BaseLearner(ABC):
         del params, generator
         return {}
 
+    def widened_rule(self, rule: Mapping[str, Tensor], num_classes: int) -> dict[str, Tensor]:
+        """Those of its learned parameters that are too small for this many global classes, made anew."""
+        del rule, num_classes
+        return {}
+
     def init_buffers(self) -> dict[str, Tensor]:
         """Values carried from step to step without a gradient; they become `Meta.buffers`."""
         return {}

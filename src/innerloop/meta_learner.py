@@ -18,14 +18,14 @@ from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.engine.plan import fastest
 from innerloop.errors import ConfigError, DivergedError, InputError
-from innerloop.fitted import Fitted, predict_alone
+from innerloop.fitted import Fitted
 from innerloop.functional import Parts, PureModel, convert
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners import PooledLearner
-from innerloop.learners.pooled import GLOBAL_HEAD, new_head
+from innerloop.learners.pooled import GLOBAL_HEAD
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.models import describe
 from innerloop.outer import Outer
+from innerloop.query_predictions import query_predictions
 from innerloop.recompute import recomputing
 from innerloop.support_set import support_set
 from innerloop.trial import try_out
@@ -118,8 +118,7 @@ class MetaLearner(nn.Module):
 
     def _adapts_convolutions(self) -> bool:
         """Whether tasks have convolution weights of their own; shared ones cost vmap nothing."""
-        learner = self.learner.tuner if isinstance(self.learner, PooledLearner) else self.learner
-        adapted = set(getattr(learner, "adapted", ()))
+        adapted = set(getattr(self.learner, "adapted", ()))
         return any(
             isinstance(module, nn.modules.conv._ConvNd) and f"{name}.weight".lstrip(".") in adapted
             for name, module in self.model.named_modules()
@@ -282,13 +281,12 @@ class MetaLearner(nn.Module):
         `fit` calls it; in one's own loop the first batch does. The parameter object stays the same and only its data
         grows, so an optimizer made before this still owns it.
         """
-        if not isinstance(self.learner, PooledLearner) or num_classes is None or not len(self.rule):
+        if num_classes is None:
             return
-        weight = self.rule[f"{GLOBAL_HEAD}/weight"]
-        if weight.shape[0] < num_classes:
-            for name, value in new_head(num_classes, weight.shape[1], weight, len(self.rule) > 1, None).items():
-                self.rule[name].data = value
-                self.rule[name].grad = None
+        rule = self.rule_by_name()
+        for name, value in self.learner.widened_rule(rule, num_classes).items():
+            rule[name].data = value
+            rule[name].grad = None
 
     def resize_global_head(self, found: Mapping[str, Tensor]) -> None:
         """Give the global head the size that it has in a checkpoint."""
@@ -340,29 +338,8 @@ class MetaLearner(nn.Module):
         return self._predictions(tasks, steps, inductive, last_only=False).transpose(0, 1)
 
     def _predictions(self, tasks: Task, steps: int, inductive: bool | None, last_only: bool) -> Tensor:
-        batch = self._with_noise(self.check(tasks))
-        learner = self.learner.in_evaluation()
         alone = (self.inductive if inductive is None else inductive) and self.mixes_examples
-
-        def run(meta: Meta, task: Task) -> Tensor:
-            seen: list[Tensor] = []
-
-            def observe(fast: Any, i: int) -> None:
-                if last_only and i < steps:
-                    return
-                if alone:
-                    seen.append(
-                        predict_alone(
-                            learner.predict, meta, fast, task.support, task.query.x, not self.engine.needs_loop
-                        )
-                    )
-                else:
-                    seen.append(learner.predict(meta, fast, task.query.x, task.query.mask))
-
-            learner.adapt(meta, task, steps, observe)
-            return torch.stack(seen)
-
-        return self.engine.map(run, self.meta(), batch)
+        return query_predictions(self, self._with_noise(self.check(tasks)), steps, alone, last_only)
 
     # ---- the boundary ----------------------------------------------------------------------------------------------
     def check(self, batch: Task) -> Task:

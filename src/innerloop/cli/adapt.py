@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.cli import places, prediction_rows, program, table_task, trust
-from innerloop.errors import ConfigError, InputError, ShapeError
+from innerloop.errors import ConfigError, InputError, ShapeError, first_few
 
 
 def adapt(argv: Sequence[str]) -> int:
@@ -153,8 +153,8 @@ def _adapted(
 
 def _say_left_out(left_out: Sequence[str], used: int) -> None:
     if left_out:
-        shown = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
-        print(f"left out: {len(left_out)} of {used + len(left_out)} pictures, which cannot be read: {shown}")
+        total = used + len(left_out)
+        print(f"left out: {len(left_out)} of {total} pictures, which cannot be read: {first_few(left_out)}")
 
 
 def _metric(fitted: Any) -> str:

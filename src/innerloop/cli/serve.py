@@ -113,10 +113,10 @@ def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
         return Thresholds(lacking="regression has no classes")
     try:
         return measured(learner, trust.validation_tasks(read_run_config(run)), valid_tasks)
-    except Exception as error:  # the learner works without them, and nobody waits for this thread
-        if not isinstance(error, InnerloopError):
-            return Thresholds(lacking=f"measuring it failed ({type(error).__name__}: {' '.join(str(error).split())})")
+    except InnerloopError as error:  # the learner works without them
         return Thresholds(lacking=f"the run's validation tasks cannot be used ({' '.join(str(error).split())})")
+    except Exception as error:  # nobody waits for this thread, who would see it
+        return Thresholds(lacking=f"measuring it failed ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from innerloop.data.tables import Table, near_column
-from innerloop.errors import CheckpointError, InputError
+from innerloop.errors import CheckpointError, InputError, first_few
 
 KIND, VERSION = "table", 1
 LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
@@ -214,7 +214,7 @@ def raw(table: Table, columns: Sequence[Column]) -> Rows:
     if lacking:
         whole = len(table.columns) > 1 and len(lacking) > 1  # cut into columns, and one guess does not help
         near = "" if whole else f" ({near_column(lacking[0], table.columns)})"
-        shown = ", ".join(map(repr, lacking[:5])) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        shown = first_few([repr(name) for name in lacking])
         raise InputError(
             f"{table.name} expected the columns that the learner was made with, got none named {shown}{near}; "
             "add or rename columns"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -48,6 +49,17 @@ class PooledLearner(BaseLearner):
             return {}
         own = params[self._own("weight")]
         return new_head(self.num_classes or own.shape[0], self.features, own, self._own("bias") in params, generator)
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """Names of the parameters that fine-tuning changes."""
+        return self.tuner.adapted
+
+    def widened_rule(self, rule: Mapping[str, Tensor], num_classes: int) -> dict[str, Tensor]:
+        weight = rule.get(f"{GLOBAL_HEAD}/weight")
+        if weight is None or weight.shape[0] >= num_classes:
+            return {}
+        return new_head(num_classes, weight.shape[1], weight, len(rule) > 1, None)
 
     def _own(self, kind: str) -> str:
         """The full name of the head's own weight or bias; the head may be the whole model."""

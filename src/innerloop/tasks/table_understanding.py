@@ -12,7 +12,7 @@ import numpy as np
 from innerloop.data.table_files import FILE_COLUMN, below_each_other, read_tables
 from innerloop.data.table_preprocessing import Column, Scaling, TablePreprocessing, fit_columns, raw
 from innerloop.data.tables import Table
-from innerloop.errors import ConfigError, InputError
+from innerloop.errors import ConfigError, InputError, first_few
 from innerloop.tasks.table_grouping import RULES, named_splits, rows_by_range, rows_by_value, split_names, units
 from innerloop.tasks.table_tasks import TableGroup
 
@@ -230,7 +230,7 @@ def _pieces(
 
 def _say_few(few: Sequence[str], classification: bool, least: int, left_out: list[str]) -> None:
     if few:
-        shown = ", ".join(map(repr, few[:5])) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+        shown = first_few([repr(name) for name in few])
         why = f"fewer than two classes of {least} rows" if classification else f"fewer than {least} rows with a target"
         left_out.append(f"{len(few)} task{'s' * (len(few) != 1)} with {why}: {shown}")
 
