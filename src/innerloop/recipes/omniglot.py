@@ -1,4 +1,4 @@
-"""Omniglot N-way K-shot, full and for one CPU core."""
+"""Omniglot N-way K-shot by methods that take gradient steps on each task; MAML for one CPU core too."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 from innerloop.recipes.recipe import Evaluation, Recipe, with_cpu
 
 SETTINGS = ((5, 1), (5, 5), (20, 1), (20, 5))
-# Outer steps that about an hour on one core allows, by setting: the cost of a step grows with ways, shots and inner steps.
-_CPU_STEPS = {(5, 1): 4_000, (5, 5): 1_500, (20, 1): 600, (20, 5): 150}
 
 
 def _tasks(ways: int, shots: int, **more: Any) -> dict[str, Any]:
@@ -32,10 +30,9 @@ def _recipe(
     model: str = "conv4",
     model_options: Mapping[str, Any] | None = None,
     num_tasks: int = 600,
-) -> list[Recipe]:
-    name = f"omniglot-{ways}w{shots}s-{label}"
-    recipe = Recipe(
-        name=name,
+) -> Recipe:
+    return Recipe(
+        name=f"omniglot-{ways}w{shots}s-{label}",
         summary=f"Omniglot {ways}-way {shots}-shot, {label}.",
         source=source,
         algorithm=algorithm,
@@ -45,9 +42,8 @@ def _recipe(
         model=model,
         model_options=model_options or {},
         training=training,
-        evaluations=(Evaluation(num_tasks=num_tasks, published=(published,)),),
+        evaluations=(Evaluation(num_tasks=num_tasks, published=(published,) if published else ()),),
     )
-    return with_cpu(recipe, steps=min(_CPU_STEPS[ways, shots], training["steps"]))
 
 
 def _finn(ways: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -56,15 +52,19 @@ def _finn(ways: int) -> tuple[dict[str, Any], dict[str, Any]]:
     return inner, {"steps": 60_000, "num_tasks": 32 if ways == 5 else 16, "outer_lr": 1e-3, "valid_tasks": 300}
 
 
+_FINN = "Finn et al. 2017, arXiv:1703.03400, table 1 (published)"
+_ANTONIOU = {
+    "steps": 50_000, "num_tasks": 8, "outer_lr": 1e-3, "schedule": "cosine", "min_lr": 1e-5, "valid_tasks": 600,
+}  # fmt: skip
+_AN_HOUR = {1: 20_000, 5: 8_000}  # 5-way outer steps that one core takes in three quarters of it, by shots
 _MAML = {(5, 1): "98.7±0.4", (5, 5): "99.9±0.1", (20, 1): "95.8±0.3", (20, 5): "98.9±0.2"}
 _FOMAML = {(5, 1): "98.3±0.5", (5, 5): "99.2±0.2", (20, 1): "89.4±0.5", (20, 5): "97.9±0.1"}
 _MAMLPP = {(5, 1): "99.47", (5, 5): "99.93", (20, 1): "97.65±0.05", (20, 5): "99.33±0.03"}
 _META_SGD = {(5, 1): "99.53±0.26", (5, 5): "99.93±0.09", (20, 1): "95.93±0.38", (20, 5): "98.97±0.19"}
-_ANIL = {(20, 1): "96.2±0.5", (20, 5): "98.0±0.3"}
+_ANIL = {(5, 1): "", (20, 1): "96.2±0.5", (20, 5): "98.0±0.3"}
 _NO_CONV = {(5, 1): "89.7±1.1", (5, 5): "97.5±0.6"}
 _REPTILE = {(5, 1): "95.39±0.09", (5, 5): "98.90±0.10", (20, 1): "88.14±0.15", (20, 5): "96.65±0.33"}
 _REPTILE_TRANSDUCTIVE = {(5, 1): "97.68±0.04", (5, 5): "99.48±0.06", (20, 1): "89.43±0.14", (20, 5): "97.12±0.32"}
-_PROTONET = {(5, 1): "98.8", (5, 5): "99.7", (20, 1): "96.0", (20, 5): "98.9"}
 # train shots, inner batch, inner steps, outer rate, tasks a step, outer steps, batch and steps on a new task, inner rate
 _REPTILE_COMMANDS = {
     (5, 1): (12, 5, 12, 1.0, 3, 200_000, 5, 86, 4.4e-4),
@@ -75,7 +75,7 @@ _REPTILE_COMMANDS = {
 _REPTILE_ONE_SHOT_TRANSDUCTIVE = (15, 25, 3, 1.0, 10, 100_000, 25, 5, 1e-3)
 
 
-def _reptile(ways: int, shots: int, transductive: bool) -> list[Recipe]:
+def _reptile(ways: int, shots: int, transductive: bool) -> Recipe:
     command = _REPTILE_COMMANDS[ways, shots]
     if transductive and (ways, shots) == (5, 1):
         command = _REPTILE_ONE_SHOT_TRANSDUCTIVE
@@ -109,119 +109,94 @@ def _reptile(ways: int, shots: int, transductive: bool) -> list[Recipe]:
     )
 
 
-def _protonet(shots: int) -> list[Recipe]:
-    """60 ways and 5 queries a class in training, whatever the test; turned characters are classes of their own in tests too.
-
-    The two numbers of ways are tests of one training: a run of the 5-way recipe is also one of the 20-way recipe.
-    """
-    recipe = Recipe(
-        name=f"omniglot-5w{shots}s-protonet",
-        summary=f"Omniglot 5-way {shots}-shot, protonet.",
-        source="Snell et al. 2017, arXiv:1703.05175, table 1 (published); the split is ours, of the same sizes",
-        algorithm="protonet",
-        tasks="omniglot",
-        task_options=_tasks(
-            5, shots, queries=15, train_ways=60, train_queries=5, rotate_test=True, valid_characters=172
-        ),
-        model="conv4",
-        model_options={"outputs": None, "downsample": "max_pool"},
-        training={
-            "steps": 30_000,
-            "num_tasks": 1,
-            "outer_lr": 1e-3,
-            "schedule": "halving",
-            "validate_every": 500,
-            "valid_tasks": 100,
-        },
-        evaluations=(Evaluation(num_tasks=1_000, published=(_PROTONET[5, shots],)),),
-    )
-    # At most an hour on one core: a step on 60 ways takes 1.4 seconds with one shot and 2.6 with five.
-    few = {"steps": 2_000} if shots == 1 else {"steps": 1_200, "outer_lr": 3e-3, "schedule": "cosine"}
-    found = with_cpu(recipe, **few)
-    return found + [_in_twenty_ways(trained, shots) for trained in found]
-
-
-def _in_twenty_ways(recipe: Recipe, shots: int) -> Recipe:
-    return dataclasses.replace(
-        recipe,
-        name=recipe.name.replace("-5w", "-20w"),
-        summary=recipe.summary.replace("5-way", "20-way"),
-        evaluations=(Evaluation(num_tasks=1_000, published=(_PROTONET[20, shots],), tasks={"ways": 20}),),
-    )
-
-
-def recipes() -> list[Recipe]:
-    found: list[Recipe] = []
-    for ways, shots in SETTINGS:
-        inner, outer = _finn(ways)
-        finn = "Finn et al. 2017, arXiv:1703.03400, table 1 (published)"
-        found += _recipe("maml", "maml", ways, shots, inner, outer, _MAML[ways, shots], finn)
-        found += _recipe(
+def _in_one_setting(ways: int, shots: int) -> list[Recipe]:
+    setting = ways, shots
+    inner, outer = _finn(ways)
+    maml = _recipe("maml", "maml", ways, shots, inner, outer, _MAML[setting], _FINN)
+    found = [
+        *(_with_an_hour(maml, _AN_HOUR[shots]) if ways == 5 else [maml]),
+        _recipe(
             "fomaml",
             "fomaml",
             ways,
             shots,
             inner,
             outer,
-            _FOMAML[ways, shots],
+            _FOMAML[setting],
             "Nichol et al. 2018, arXiv:1803.02999, for FOMAML with transduction (published*)",
-        )
-        found += _recipe(
+        ),
+        _recipe(
             "meta_sgd",
             "meta-sgd",
             ways,
             shots,
             {"inner_steps": 1},
             outer,
-            _META_SGD[ways, shots],
+            _META_SGD[setting],
             "Li et al. 2017, arXiv:1707.09835 (5w1s published*, others recalled, check)",
-        )
-        found += _recipe(
+        ),
+        _recipe(
             "mamlpp",
             "mamlpp",
             ways,
             shots,
             {"inner_lr": 0.1, "inner_steps": 5},
-            {
-                "steps": 50_000,
-                "num_tasks": 8,
-                "outer_lr": 1e-3,
-                "schedule": "cosine",
-                "min_lr": 1e-5,
-                "valid_tasks": 600,
-            },
-            _MAMLPP[ways, shots],
+            _ANTONIOU,
+            _MAMLPP[setting],
             "Antoniou et al. 2019, arXiv:1810.09502, configuration of the authors' code (numbers recalled, check)",
             tasks=_tasks(ways, shots, queries=1, valid_characters=50),
             model_options={"downsample": "max_pool"},
-        )
-        if (ways, shots) in _ANIL:
-            found += _recipe(
+        ),
+    ]
+    if setting in _ANIL:
+        found.append(
+            _recipe(
                 "anil",
                 "anil",
                 ways,
                 shots,
                 {"inner_lr": 0.1, "inner_steps": 5},
                 outer,
-                _ANIL[ways, shots],
-                "Raghu et al. 2020, arXiv:1909.09157 (published*)",
+                _ANIL[setting],
+                "Raghu et al. 2020, arXiv:1909.09157 (published*), inner loop of their 20-way setting",
             )
-        if (ways, shots) in _NO_CONV:
-            found += _recipe(
+        )
+    if setting == (5, 1):
+        boil = "Oh et al. 2021, arXiv:2008.08882, who do not report this setting; both loops of Finn et al. 2017"
+        found.append(_recipe("boil", "boil", ways, shots, inner, outer, "", boil))
+    if setting in _NO_CONV:
+        found.append(
+            _recipe(
                 "maml",
                 "maml-no-conv",
                 ways,
                 shots,
                 inner,
                 outer,
-                _NO_CONV[ways, shots],
-                finn,
+                _NO_CONV[setting],
+                _FINN,
                 model="mlp",
                 model_options={"hidden": (256, 128, 64, 64), "batch_norm": True},
             )
-        found += _reptile(ways, shots, transductive=False)
-        found += _reptile(ways, shots, transductive=True)
-    found += [*_protonet(1), *_protonet(5)]
+        )
+    return [*found, _reptile(ways, shots, transductive=False), _reptile(ways, shots, transductive=True)]
+
+
+def _with_an_hour(recipe: Recipe, steps: int) -> list[Recipe]:
+    """The full recipe, and the best that at most an hour on one core gives: half the filters, and more queries to learn from."""
+    full, cheap = with_cpu(
+        recipe, steps=steps, num_tasks=8, outer_lr=3e-3, schedule="cosine", valid_tasks=100, validate_every=2_000
+    )
+    return [
+        full,
+        dataclasses.replace(
+            cheap, task_options={**cheap.task_options, "train_queries": 5}, model_options={"filters": 32}
+        ),
+    ]
+
+
+def recipes() -> list[Recipe]:
+    found = [recipe for setting in SETTINGS for recipe in _in_one_setting(*setting)]
     inner, _ = _finn(5)
     found.append(
         Recipe(

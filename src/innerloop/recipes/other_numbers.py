@@ -81,8 +81,8 @@ YARDSTICKS: dict[str, tuple[Yardstick, ...]] = {
 
 
 def with_other_numbers(recipe: Recipe) -> Recipe:
-    """The recipe with what re-implementations of its setting reach; its "-cpu" variant has the same."""
-    setting = recipe.name.removesuffix("-cpu")
+    """The recipe with what re-implementations of its setting reach; its "-cpu" and "-20min" variants have the same."""
+    setting = recipe.name.removesuffix("-cpu").removesuffix("-20min")
     found = []
     problem, _, rest = setting.partition("-")
     size, _, method = rest.partition("-")
