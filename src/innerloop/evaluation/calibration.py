@@ -17,6 +17,7 @@ from torch import Tensor
 
 from innerloop.core import Examples, Task, TaskDistribution
 from innerloop.errors import ConfigError, DivergedError, InputError
+from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.fitted import Fitted
@@ -25,7 +26,6 @@ from innerloop.unknown_inputs import SCORES, Threshold, class_probabilities
 
 _QUERIES = (3, 2, 1)  # of each class, as many of these as the split allows
 _REGRESSION_QUERIES = (10, 5, 1)
-_EXAMPLES_AT_ONCE = 2_000  # bounds memory; results do not depend on it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,10 +211,8 @@ class _Judged(NamedTuple):
 
 def _judged(learner: MetaLearner, size: _Size, num_tasks: int, steps: int | None, seed: int) -> _Judged:
     parts, start = [], 0
-    while start < num_tasks:
-        one = size.tasks.at(seed, 0, 1, start)
-        number = min(num_tasks - start, max(1, _EXAMPLES_AT_ONCE // (one.support.y.shape[1] + one.query.y.shape[1])))
-        batch = one if number == 1 else size.tasks.at(seed, 0, number, start)
+    for batch in in_batches(size.tasks, num_tasks, seed=seed):
+        number = len(batch.query.y)
         # As `Fitted` predicts: no query sees another, so the unknown ones do not change what is said of the known.
         out = learner.predict_queries(without_classes(batch, size.ways), steps, inductive=True).cpu()
         counts = torch.ones_like(batch.query.y, dtype=torch.bool) if batch.query.mask is None else batch.query.mask

@@ -15,14 +15,12 @@ from torch import Tensor
 from innerloop import losses
 from innerloop.core import Report, Task, TaskDistribution
 from innerloop.errors import ConfigError, DivergedError, InputError, nearest
+from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.evaluation.likelihood import log_likelihoods
 from innerloop.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group
-
-# Tasks evaluated at once: bounds memory; results do not depend on it.
-_AT_ONCE = 50
 
 
 def evaluate(
@@ -77,9 +75,8 @@ def evaluate(
     part = group.part(num_tasks)
     longest = None if curve_steps is None else max(main, curve_steps)
 
-    def values(start: int) -> Tensor:
+    def values(batch: Task) -> Tensor:
         """The metric of some tasks, (steps, tasks): after ``main`` steps alone, or after 0, 1, ... ``longest``."""
-        batch = tasks.at(seed, 0, min(_AT_ONCE, part.first + part.count - start), start)
         if metric in losses.DISTRIBUTION_METRICS:
             return log_likelihoods(learner, batch, main if longest is None else longest, path=longest is not None)
         if longest is None:
@@ -90,7 +87,8 @@ def evaluate(
     with group.together():
         rows = 1 if longest is None else longest + 1
         none = torch.zeros(rows, 0, dtype=torch.float64, device=learner.device)
-        own = torch.cat([none, *(values(start) for start in range(part.first, part.first + part.count, _AT_ONCE))], 1)
+        batches = in_batches(tasks, part.count, seed=seed, first=part.first)
+        own = torch.cat([none, *(values(batch) for batch in batches)], 1)
     found = group.columns(own, part)
     per_task: list[float] = found[0 if longest is None else main].tolist()
     diverged = sum(not math.isfinite(value) for value in per_task)

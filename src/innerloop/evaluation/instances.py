@@ -11,11 +11,10 @@ from torch import Tensor
 
 from innerloop.core import Meta, Task, TaskDistribution
 from innerloop.errors import ConfigError, InputError
+from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.learners import MemoryLearner
 from innerloop.meta_learner import MetaLearner
-
-_AT_ONCE = 50  # bounds memory; results do not depend on it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +77,8 @@ def by_instance(
         return (wanted * right).sum(-1), wanted.sum(-1)
 
     found: list[Tensor] = []
-    for start in range(0, num_tasks, _AT_ONCE):
-        batch = learner.ready(tasks.at(seed, 0, min(_AT_ONCE, num_tasks - start), start), 0)
+    for drawn in in_batches(tasks, num_tasks, seed=seed):
+        batch = learner.ready(drawn, 0)
         if batch.support.y.is_floating_point():
             raise InputError(f"accuracy by instance expected integer labels, got {batch.support.y.dtype}; use evaluate")
         right, shown = learner.engine.map(run, learner.meta(), batch)
