@@ -24,7 +24,7 @@ class _Longer(NamedTuple):
     """How a method's short recipe becomes one of twenty minutes.
 
     Attributes:
-        of: the short recipe's ending.
+        of: the short recipe's ending; "" starts from the full recipe, with half its filters.
         steps: outer steps.
         training, tasks, options: what else differs.
     """
@@ -38,8 +38,8 @@ class _Longer(NamedTuple):
 
 _METHODS: dict[str, _Longer] = {
     "fomaml": _Longer("5min", 15_000, tasks=_FIVE_QUERIES),
-    "reptile": _Longer("5min", 3_000),
-    "reptile-transductive": _Longer("5min", 3_000, options={"inductive": False}),
+    "reptile": _Longer("", 8_000, options={"inner_lr": 1e-3, "eval_steps": 50}),
+    "reptile-transductive": _Longer("", 2_500),
     "anil": _Longer("5min", 10_000, tasks=_FIVE_QUERIES),
     "boil": _Longer("5min", 9_000, tasks=_FIVE_QUERIES),
     "meta-sgd": _Longer("5min", 9_000, tasks=_FIVE_QUERIES),
@@ -59,8 +59,8 @@ _METHODS: dict[str, _Longer] = {
 
 def _longer(label: str, change: _Longer, known: Mapping[str, Recipe]) -> Recipe:
     full = known[f"omniglot-5w1s-{label}"]
-    short = known[f"omniglot-5w1s-{label.removesuffix('-transductive')}-{change.of}"]
-    evaluation = dataclasses.replace(short.evaluations[0], published=full.evaluations[0].published)
+    short = known[f"{full.name}-{change.of}"] if change.of else _small(full)
+    evaluation = dataclasses.replace(short.evaluations[0], num_tasks=600, published=full.evaluations[0].published)
     return dataclasses.replace(
         short,
         name=f"omniglot-5w1s-{label}-20min",
@@ -76,6 +76,12 @@ def _longer(label: str, change: _Longer, known: Mapping[str, Recipe]) -> Recipe:
             **change.training,
         },
         evaluations=(evaluation,),
+    )
+
+
+def _small(full: Recipe) -> Recipe:
+    return dataclasses.replace(
+        full, model_options={**full.model_options, "filters": 32}, training={**full.training, "threads": 1}
     )
 
 
