@@ -106,6 +106,15 @@ def test_every_recipe_has_its_place():
     assert not [name for name in RECIPES if setting_of(name) == "Others"], "give it a setting of its own"
 
 
+def test_the_recipes_of_a_method_stand_together(tmp_path):
+    text = tables(tmp_path, PAST)
+    for title in ("Omniglot, 5-way 1-shot", "Sine curves", "glyphs, 5-way 1-shot"):
+        part = text.split(f"## {title}\n")[1].split("\n## ")[0]
+        methods = [RECIPES[name].algorithm for name in re.findall(r"^\| `innerloop run (\S+)`", part, re.MULTILINE)]
+        changes = sum(one != other for one, other in zip(methods, methods[1:], strict=False))
+        assert len(methods) > 10 and changes == len(set(methods)) - 1
+
+
 def test_a_text_stands_above_the_table_of_its_setting(tmp_path):
     (tmp_path / "notes.toml").write_text('["Sine curves"]\nabout = """\nWhy so.\n"""\n')
     assert "## Sine curves\n\nWhy so.\n\n| command" in tables(tmp_path)

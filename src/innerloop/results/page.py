@@ -163,6 +163,12 @@ def _shown(recipe: Recipe, found: Sequence[Line]) -> list[Shown]:
     return [Shown(recipe, line, published="; ".join(line.told("published"))) for line in found]
 
 
+def _by_method(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """The same recipes, those of a method one after another; methods in the order of their first recipes."""
+    order = list(dict.fromkeys(recipe.algorithm for recipe in recipes))
+    return sorted(recipes, key=lambda recipe: order.index(recipe.algorithm))
+
+
 def notes_in(folder: Path) -> Notes:
     """What people say of the recipes and settings there are; see `read_notes`."""
     return read_notes(folder, {*RECIPES, *(title for title, _ in SETTINGS)})
@@ -184,7 +190,7 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
     notes = notes_in(folder)
     parts: list[str] = []
     for title, _ in SETTINGS:
-        recipes = [recipe for recipe in RECIPES.values() if setting_of(recipe.name) == title]
+        recipes = _by_method([recipe for recipe in RECIPES.values() if setting_of(recipe.name) == title])
         shown = [s for recipe in recipes for s in _shown(recipe, found.get(recipe.name, []))]
         gone = [line for name, own in found.items() if name not in RECIPES and setting_of(name) == title for line in own]
         shown += [Shown(Recipe(name=line.recipe, summary=""), line) for line in gone]
