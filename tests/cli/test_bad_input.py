@@ -70,6 +70,10 @@ def refused(capsys, command: str, where, line: str) -> str:
         ("predict", "pictures.il train.csv --out x.csv", "expected pictures, as this task was adapted to pictures"),
         ("predict", "pictures.il asked --unknown --out x.csv", "(`innerloop adapt` said why); leave it out"),
         ("adapt", "table new.csv --target x --out x.il", "--target expected 'y', got 'x', an input of this learner"),
+        ("adapt", "pictures support --target y --out x.il", "--target expected a table, got a folder of pictures; leave it out"),
+        ("predict", "pictures.il asked --encoding latin-1 --out x.csv", "--encoding expected a table, got pictures"),
+        ("adapt", "table new.csv --invert --out x.il", "--invert expected pictures, got a table; leave it out"),
+        ("predict", "table.il new.csv --no-invert --out x.csv", "--invert expected pictures, got a task of tables"),
         ("predict", "table.il support/ant/0.png --out x.csv", "as this learner was trained on tables, got the picture"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.cli import places, prediction_rows, program, table_task, trust
+from innerloop.cli.refusals import only_for
 from innerloop.errors import ConfigError, InputError, ShapeError, first_few
 
 
@@ -78,6 +79,7 @@ def _adapt(
     if is_record_of_tables(record.get("preprocessing")):
         from innerloop import load
 
+        only_for("pictures", "a table", invert=invert)
         fitted, x, y, recognises = table_task.adapted(load(run), support, target, steps, text)
     else:
         table = None if support.is_dir() else support_files.read_table(support, separator, encoding)
@@ -86,6 +88,10 @@ def _adapt(
                 f"expected a folder with one subfolder of pictures a class, as this run was trained on pictures, got the file "
                 f"{str(support)!r}; give such a folder"
             )
+        if table is None:
+            only_for("a table", "a folder of pictures", target=target, **text)
+        else:
+            only_for("pictures", "a table", invert=invert)
         if table is not None and target is None:
             last = table.columns[-1]
             raise ConfigError(f"expected --target with a CSV table, got none; for example --target {last!r}")
@@ -232,6 +238,7 @@ def _predicted(
             "said why); leave it out"
         )
     if is_record_of_tables(fitted.preprocessing):
+        only_for("pictures", "a task of tables", invert=invert)
         header, rows = table_task.predictions(fitted, inputs, unknown, text)
         _write(out, header, rows)
         print(f"{len(rows)} predictions: {out}")
@@ -243,9 +250,12 @@ def _predicted(
                 f"expected pictures, as this task was adapted to pictures, got the file {str(inputs)!r}; give a picture or a "
                 "folder of pictures"
             )
+        only_for("pictures", "a table", invert=invert)
         table = support_files.read_table(inputs, **text)
         if target is not None:
             support_files.column(table, target)
+    else:
+        only_for("a table", "pictures", target=target, **text)
     shape = tuple(fitted.support.x.shape[1:])
     if table is not None:
         names = [str(i + 1) for i in range(len(table.rows))]
