@@ -51,10 +51,9 @@ def _rows(found: OneShotError) -> list[dict[str, Any]]:
     return [
         {
             "metric": "error % (20-way one-shot)",
-            "value": 100 * found.error,
-            "ci95": ci95,
+            "value": round(100 * found.error, 4),
+            "ci95": round(ci95, 4),
             "num_tasks": found.trials,
             "transductive": False,
-            "split": "official runs",
         }
     ]
