@@ -53,7 +53,8 @@ def recipes() -> list[Recipe]:
     metanet = Recipe(
         name="omniglot-5w1s-metanet",
         summary="Omniglot 5-way 1-shot, metanet.",
-        source="Munkhdalai and Yu 2017, arXiv:1703.00837, as reported by Mishra et al. 2018, arXiv:1707.03141 (published)",
+        source="Munkhdalai and Yu 2017, arXiv:1703.00837, as reported by Mishra et al. 2018, arXiv:1707.03141 (published); outer "
+        "loop is ours",
         algorithm="metanet",
         tasks="omniglot",
         task_options={**_OMNIGLOT, "shots": 1, "queries": 5, "train_queries": 10},

@@ -12,7 +12,7 @@ SETTINGS = ((5, 1), (5, 5), (20, 1), (20, 5))
 
 
 def _tasks(ways: int, shots: int, **more: Any) -> dict[str, Any]:
-    """1,200 training characters with rotations as classes, K queries a class, as Finn et al. 2017."""
+    """1,200 characters with rotations, a hundred of them for validation; K queries a class, as Finn et al. 2017."""
     return {"split": "random", "ways": ways, "shots": shots, "queries": shots, "rotations": True, **more}
 
 
@@ -123,7 +123,7 @@ def _in_one_setting(ways: int, shots: int) -> list[Recipe]:
             inner,
             outer,
             _FOMAML[setting],
-            "Nichol et al. 2018, arXiv:1803.02999, for FOMAML with transduction (published*)",
+            "Nichol et al. 2018, arXiv:1803.02999, for FOMAML with transduction (published*); both loops of Finn et al. 2017",
         ),
         _recipe(
             "meta_sgd",
@@ -133,7 +133,7 @@ def _in_one_setting(ways: int, shots: int) -> list[Recipe]:
             {"inner_steps": 1},
             outer,
             _META_SGD[setting],
-            "Li et al. 2017, arXiv:1707.09835 (5w1s published*, others recalled, check)",
+            "Li et al. 2017, arXiv:1707.09835 (mean of 5w1s published*, all else recalled, check); outer loop of Finn et al. 2017",
         ),
         _recipe(
             "mamlpp",
@@ -143,7 +143,7 @@ def _in_one_setting(ways: int, shots: int) -> list[Recipe]:
             {"inner_lr": 0.1, "inner_steps": 5},
             _ANTONIOU,
             _MAMLPP[setting],
-            "Antoniou et al. 2019, arXiv:1810.09502, configuration of the authors' code (numbers recalled, check)",
+            "Antoniou et al. 2019, arXiv:1810.09502, the authors' settings for 20-way 1-shot (numbers recalled, check)",
             tasks=_tasks(ways, shots, queries=1, valid_characters=50),
             model_options={"downsample": "max_pool"},
         ),
@@ -158,7 +158,7 @@ def _in_one_setting(ways: int, shots: int) -> list[Recipe]:
                 {"inner_lr": 0.1, "inner_steps": 5},
                 outer,
                 _ANIL[setting],
-                "Raghu et al. 2020, arXiv:1909.09157 (published*), inner loop of their 20-way setting",
+                "Raghu et al. 2020, arXiv:1909.09157 (published*), their 20-way inner loop, outer loop of Finn et al. 2017",
             )
         )
     if setting == (5, 1):

@@ -11,7 +11,7 @@ _SMALL = {"filters": 32, "keys": (32, 64, 64), "values": (32, 64, 64)}
 
 
 def _tasks(ways: int, shots: int, queries: int) -> dict:
-    """1,200 training characters with rotations as classes."""
+    """1,200 characters with rotations as classes to train on and, a hundred of them, to validate on."""
     return {
         "split": "random", "ways": ways, "shots": shots, "queries": shots, "train_queries": queries, "rotations": True,
     }  # fmt: skip

@@ -72,6 +72,8 @@ YARDSTICKS: dict[str, tuple[Yardstick, ...]] = {
         Yardstick("chance", _ERROR, "95", "19 of 20"),
         Yardstick("humans (40 people)", _ERROR, "4.5", _LAKE),
         Yardstick("Bayesian program learning", _ERROR, "3.3", _LAKE),
+        Yardstick("Bayesian program learning, minimal sets", _ERROR, "4.3 / 4.0", _LAKE),
+        Yardstick("RCN", _ERROR, "7.3", "Lake et al. 2019, arXiv:1902.03477 (published*)"),
         Yardstick("deep convnet, 30 alphabets", _ERROR, "13.5", _LAKE),
         Yardstick("deep convnet, minimal sets", _ERROR, "24.0 / 22.3", _LAKE),
         Yardstick("Hierarchical Deep", _ERROR, "34.8", _LAKE),

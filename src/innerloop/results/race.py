@@ -203,7 +203,8 @@ def described(folder: Path) -> list[str]:
         lines += [
             f"## {', '.join(f'`{m}`' for m in methods)} against each other: {problem}",
             "",
-            f"The same network, tasks and validation tasks for all; `innerloop results --race {problem}`.",
+            f"The same network and validation tasks for all; reptile trains on ten pictures a class, as its paper does, the others on "
+            f"one. `innerloop results --race {problem}`.",
             "",
             f"![accuracy against seconds and memory]({path.stem}.png)",
             "",
