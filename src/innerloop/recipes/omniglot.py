@@ -133,7 +133,7 @@ def _in_one_setting(ways: int, shots: int) -> list[Recipe]:
             {"inner_steps": 1},
             outer,
             _META_SGD[setting],
-            "Li et al. 2017, arXiv:1707.09835 (mean of 5w1s published*, all else recalled, check); outer loop of Finn et al. 2017",
+            "Li et al. 2017, arXiv:1707.09835 (mean of 5w1s published*, others recalled, check); outer loop of Finn et al.",
         ),
         _recipe(
             "mamlpp",

@@ -76,8 +76,8 @@ def recipes() -> list[Recipe]:
             ways,
             shots,
             _RELATION,
-            "Sung et al. 2018, arXiv:1711.06025 (5-way published*, 20-way recalled, check); theirs ran twice as long and halved the "
-            "rate every 100,000 steps",
+            "Sung et al. 2018, arXiv:1711.06025 (5-way published*, 20-way recalled, check); theirs ran twice as long and "
+            "halved the rate every 100,000 steps",
             {"train_queries": _RELATION_QUERIES[ways, shots]},
             {"steps": 500_000, "clip_norm": 0.5, "validate_every": 5_000},
             {},
