@@ -39,7 +39,7 @@ class _Longer(NamedTuple):
 # A compiler would take minutes of the twenty.
 _VMAPPED, _LOOPED = {"strategy": "vmapped"}, {"strategy": "looped"}
 _METHODS: dict[str, _Longer] = {
-    "fomaml": _Longer("5min", 11_000, _VMAPPED, _FIVE_QUERIES),
+    "fomaml": _Longer("5min", 8_000, _VMAPPED, _FIVE_QUERIES),
     "reptile": _Longer("", 4_000, _VMAPPED, options={"inner_lr": 1e-3, "eval_steps": 50}),
     "reptile-transductive": _Longer("", 4_000, _VMAPPED),
     "anil": _Longer("5min", 9_000, _VMAPPED, _FIVE_QUERIES),
