@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,52 +24,13 @@ from torch.utils import _pytree
 from innerloop import keys as random_keys
 from innerloop import recompute
 from innerloop.errors import ConfigError
+from innerloop.records import record, static
 
-T = TypeVar("T")
 _NO_DISTRIBUTION = (
     "expected a method that predicts a distribution, such as a neural process, got one that predicts values without a "
     "distribution; use predict"
 )
 _BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
-
-
-@dataclass_transform(frozen_default=True)
-def record(cls: type[T]) -> type[T]:
-    """A frozen dataclass that vmap and grad can look into.
-
-    Fields are pytrees of tensors; a field declared with ``static()`` is carried along unseen (a name, a number of steps).
-    Fields that are None are left out, because vmap refuses to batch None.
-    """
-    made = dataclasses.dataclass(frozen=True)(cls)
-    fields = dataclasses.fields(made)  # type: ignore[arg-type]
-    statics = tuple(f.name for f in fields if f.metadata.get("static"))
-    dynamic = tuple(f.name for f in fields if not f.metadata.get("static"))
-
-    def flatten(value: Any) -> tuple[list[Any], Any]:
-        present = tuple(name for name in dynamic if getattr(value, name) is not None)
-        context = (present, tuple(getattr(value, name) for name in statics))
-        return [getattr(value, name) for name in present], context
-
-    def unflatten(children: Any, context: Any) -> Any:
-        # Not by the constructor: vmap also rebuilds records of plain integers (its in_dims), which have no tensors' types.
-        present, static_values = context
-        new = object.__new__(made)
-        for name in dynamic:
-            object.__setattr__(new, name, None)
-        for names, values in ((present, children), (statics, static_values)):
-            for name, value in zip(names, values, strict=True):
-                object.__setattr__(new, name, value)
-        return new
-
-    _pytree.register_pytree_node(made, flatten, unflatten)
-    return made
-
-
-def static(default: Any = dataclasses.MISSING) -> Any:
-    """A record's field that is not a tensor and is the same for all tasks of a batch."""
-    if default is dataclasses.MISSING:
-        return dataclasses.field(metadata={"static": True})
-    return dataclasses.field(default=default, metadata={"static": True})
 
 
 @record

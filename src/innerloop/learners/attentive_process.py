@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop import keys
-from innerloop.core import Meta, Task, record, static
+from innerloop.core import Meta, Task
 from innerloop.learners.embedding import coded
 from innerloop.learners.neural_process import GaussianLearner, Gaussians, mean_over
 from innerloop.learners.predictive import counts_of
+from innerloop.records import record, static
 
 _LATENT = 42  # keeps the draws of the latent variable apart from what else draws from a task's key
 

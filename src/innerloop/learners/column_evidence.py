@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.core import Examples, Meta, Task
 from innerloop.learners.comparing import ComparingLearner
 from innerloop.learners.metric import members_of, only_shown, ways_of
 from innerloop.learners.random_trees import Trees, grown, shares
+from innerloop.records import record, static
 
 VOICES = 4  # densities column by column, ridge regression, kernel ridge regression of whole rows, trees
 _LEAST = 1e-6

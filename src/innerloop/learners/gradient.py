@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from innerloop import keys, losses
-from innerloop.core import BaseLearner, Examples, Meta, Task, UpdateRule, record, static
+from innerloop.core import BaseLearner, Examples, Meta, Task, UpdateRule
 from innerloop.functional import PureModel, inner_gradient
+from innerloop.records import record, static
 
 # Salts that keep the task's noise for different purposes apart.
 _BATCHES, _SUPPORT_PASS, _QUERY_PASS = 11, 12, 13

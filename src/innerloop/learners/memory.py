@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from innerloop import keys, losses
-from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import InputError
 from innerloop.functional import PureModel
 from innerloop.learners.embedding import EmbeddingLearner, coded, expect_width, longest_support, together
 from innerloop.models.external_memory import ExternalMemory, MemoryState
+from innerloop.records import record, static
 
 _SUPPORT_ORDER, _QUERY_ORDER = 52, 53
 T = TypeVar("T")

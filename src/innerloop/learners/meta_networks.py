@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from innerloop import losses
-from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.core import Examples, Meta, Task
 from innerloop.functional import PureModel, inner_gradient
 from innerloop.functional.two_streams import Meeting, fast_weights
 from innerloop.learners.embedding import EmbeddingLearner, counted, expect_width, together
 from innerloop.learners.gradient import query_metrics
+from innerloop.records import record, static
 
 _TINY = 1e-8
 _BASE = ("base.first.weight", "base.second.weight")

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop.core import Meta, Task, record, static
+from innerloop.core import Meta, Task
 from innerloop.learners.embedding import coded
 from innerloop.learners.predictive import PredictiveLearner, counts_of, gaussian_log_density
+from innerloop.records import record, static
 
 
 class Gaussians(NamedTuple):

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop.core import Meta, Task, record, static
+from innerloop.core import Meta, Task
 from innerloop.learners.bar_distribution import bar_log_density, bar_moments
 from innerloop.learners.embedding import coded
 from innerloop.learners.predictive import PredictiveLearner, counts_of
+from innerloop.records import record, static
 
 
 class Answer(NamedTuple):

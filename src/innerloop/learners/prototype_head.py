@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from innerloop import keys
-from innerloop.core import Examples, Meta, Task, record
+from innerloop.core import Examples, Meta, Task
 from innerloop.learners.gradient import GradientFast, GradientLearner
 from innerloop.learners.metric import MetricLearner, class_means, ways_of
+from innerloop.records import record
 
 # Names that no parameter of a module can have, since module names hold no slash.
 WEIGHT, BIAS = "class_head/weight", "class_head/bias"

@@ -7,9 +7,10 @@ import dataclasses
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.core import Examples, Meta, Task
 from innerloop.learners.comparing import ComparingLearner
 from innerloop.learners.metric import class_means, only_shown, ways_of
+from innerloop.records import record, static
 
 
 @record

@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop import losses
-from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import ShapeError
 from innerloop.learners.comparing import ComparingFast, ComparingLearner
 from innerloop.learners.metric import class_sums, only_shown, ways_of
+from innerloop.records import record, static
 
 
 @record

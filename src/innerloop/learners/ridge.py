@@ -11,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop import losses
-from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import ShapeError
 from innerloop.functional import PureModel
 from innerloop.learners.embedding import EmbeddingLearner
 from innerloop.learners.gradient import query_metrics
 from innerloop.learners.metric import MetricLearner, ways_of
+from innerloop.records import record, static
 
 
 @record

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from innerloop import keys, losses
-from innerloop.core import Examples, Meta, Task, record, static
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import InputError
 from innerloop.functional import PureModel
 from innerloop.learners.embedding import EmbeddingLearner, coded, counted, expect_width, longest_support
 from innerloop.learners.gradient import query_metrics
+from innerloop.records import record, static
 
 _ORDER = 42  # keeps the order apart from what else draws from a task's key
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop import keys as random_keys
-from innerloop.core import BaseLearner, Meta, Task, record
+from innerloop.core import BaseLearner, Meta, Task
 from innerloop.errors import ConfigError
+from innerloop.records import record
 
 _SALT = 21
 _NUMBERS = 1 << 22  # of noise, drawn at once

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop import keys as random_keys
-from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, record
+from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError, InputError
 from innerloop.learners.gradient import GradientFast, GradientLearner, query_metrics
@@ -23,6 +23,7 @@ from innerloop.meta_gradients.perturbations import (
     perturbed,
     trials,
 )
+from innerloop.records import record
 
 
 @record

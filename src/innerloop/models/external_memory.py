@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from innerloop.core import record
+from innerloop.records import record
 
 _SHARPNESS = 10.0
 _TINY = 1e-8  # under the roots of squared lengths: an empty row is similar to nothing
