@@ -92,10 +92,9 @@ def _adapt(
             only_for("a table", "a folder of pictures", target=target, **text)
         else:
             only_for("pictures", "a table", invert=invert)
-        if table is not None and target is None:
-            last = table.columns[-1]
-            raise ConfigError(f"expected --target with a CSV table, got none; for example --target {last!r}")
-        if table is not None and target is not None:
+            if target is None:
+                last = table.columns[-1]
+                raise ConfigError(f"expected --target with a CSV table, got none; for example --target {last!r}")
             support_files.column(table, target)
         fitted, x, y, recognises = _adapted(run, support, target, steps, invert, text, left_out)
     lines: list[str] = []
