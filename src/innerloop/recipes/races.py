@@ -15,6 +15,10 @@ RACES: dict[str, tuple[str, ...]] = {
     problem: tuple(f"race-{problem}-{method}" for method in ("maml", "fomaml", "reptile"))
     for problem in ("omniglot", "glyphs")
 }
+# What differs between them beside the method; it stands above the picture.
+DIFFERENCES = (
+    "The same network and validation tasks for all; reptile trains on ten pictures a class, as its paper does."
+)
 _MANY_SHOTS = {"train_shots": 10, "train_queries": 1}
 _VALIDATIONS = 12
 

@@ -17,7 +17,7 @@ from innerloop.atomic import write_atomically
 from innerloop.errors import InnerloopError, InputError
 from innerloop.provenance import commit
 from innerloop.recipes import RECIPES
-from innerloop.recipes.races import RACES
+from innerloop.recipes.races import DIFFERENCES, RACES
 from innerloop.recipes.recipe import recipe_hash
 from innerloop.report.marked_text import table
 
@@ -203,8 +203,7 @@ def described(folder: Path) -> list[str]:
         lines += [
             f"## {', '.join(f'`{m}`' for m in methods)} against each other: {problem}",
             "",
-            f"The same network and validation tasks for all; reptile trains on ten pictures a class, as its paper does, the others on "
-            f"one. `innerloop results --race {problem}`.",
+            f"{DIFFERENCES} `innerloop results --race {problem}`.",
             "",
             f"![accuracy against seconds and memory]({path.stem}.png)",
             "",
