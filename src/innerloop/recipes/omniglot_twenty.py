@@ -65,7 +65,7 @@ def _longer(label: str, change: _Longer, known: Mapping[str, Recipe]) -> Recipe:
     evaluation = dataclasses.replace(short.evaluations[0], num_tasks=600, published=full.evaluations[0].published)
     return dataclasses.replace(
         short,
-        name=f"omniglot-5w1s-{label}-20min",
+        name=f"{full.name}-20min",
         summary=f"Omniglot 5-way 1-shot, {label}, twenty minutes on one core.",
         source=f"{full.source}; this budget's settings are ours",
         algorithm_options={**short.algorithm_options, **change.options},
@@ -74,7 +74,7 @@ def _longer(label: str, change: _Longer, known: Mapping[str, Recipe]) -> Recipe:
             **short.training,
             "steps": change.steps,
             "valid_tasks": 100,
-            "validate_every": max(1, change.steps // 5),
+            "validate_every": change.steps // 5,
             **change.training,
         },
         evaluations=(evaluation,),
