@@ -17,7 +17,8 @@ RACES: dict[str, tuple[str, ...]] = {
 }
 # What differs between them beside the method; it stands above the picture.
 DIFFERENCES = (
-    "The same network and validation tasks for all; reptile trains on ten pictures a class, as its paper does."
+    "The same network and validation tasks for all; reptile trains on ten pictures a class, as its paper does, "
+    "the others on one."
 )
 _MANY_SHOTS = {"train_shots": 10, "train_queries": 1}
 _VALIDATIONS = 12
