@@ -61,7 +61,7 @@ class _Sources:
         return f"{value} [{self._numbers.setdefault(source, len(self._numbers) + 1)}]"
 
     def listed(self) -> list[str]:
-        return [f"[{i}] {source}.  " for source, i in self._numbers.items()]
+        return [f"[{i}] {source.removesuffix('.')}.  " for source, i in self._numbers.items()]
 
 
 def rounded(value: float, interval: float = math.nan) -> str:
