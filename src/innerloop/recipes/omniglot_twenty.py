@@ -45,7 +45,7 @@ _METHODS: dict[str, _Longer] = {
     "anil": _Longer("5min", 9_000, _VMAPPED, _FIVE_QUERIES),
     "boil": _Longer("5min", 7_500, _VMAPPED, _FIVE_QUERIES),
     "meta-sgd": _Longer("5min", 12_000, _VMAPPED, _FIVE_QUERIES),
-    "mamlpp": _Longer("5min", 2_600, _VMAPPED, _FIVE_QUERIES),
+    "mamlpp": _Longer("5min", 3_800, _VMAPPED, _FIVE_QUERIES),
     "imaml": _Longer("cpu", 4_400, _VMAPPED),
     "matching": _Longer("cpu", 9_000, _LOOPED),
     "relation": _Longer("cpu", 4_200, _LOOPED),
