@@ -46,8 +46,7 @@ _METHODS: dict[str, _Longer] = {
     "boil": _Longer("5min", 7_500, _VMAPPED, _FIVE_QUERIES),
     "meta-sgd": _Longer("5min", 12_000, _VMAPPED, _FIVE_QUERIES),
     "mamlpp": _Longer("5min", 3_800, _VMAPPED, _FIVE_QUERIES),
-    # With the short recipe's damping it stays at 69 % however long it runs.
-    "imaml": _Longer("cpu", 3_800, _VMAPPED, _FIVE_QUERIES, {"damping": 20.0}),
+    "imaml": _Longer("cpu", 3_800, _VMAPPED, _FIVE_QUERIES),
     "matching": _Longer("cpu", 9_000, _LOOPED),
     "relation": _Longer("cpu", 4_200, _LOOPED),
     "siamese": _Longer("cpu", 8_500, _LOOPED),
