@@ -52,7 +52,7 @@ _METHODS: dict[str, _Longer] = {
     "siamese": _Longer("cpu", 8_500, _LOOPED),
     "r2d2": _Longer("cpu", 9_000, _LOOPED),
     "proto-maml": _Longer("cpu", 2_700, _LOOPED),
-    "snail": _Longer("cpu", 11_000, _VMAPPED),
+    "snail": _Longer("cpu", 4_800, _VMAPPED),
     "metanet": _Longer("cpu", 4_500, _LOOPED),
     "mann": _Longer("cpu", 6_200, _VMAPPED),
     "lstm-metalearner": _Longer("cpu", 3_300, _LOOPED),
