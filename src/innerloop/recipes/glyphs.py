@@ -58,7 +58,7 @@ def recipes() -> list[Recipe]:
         ),
         _glyphs(
             "imaml",
-            {"inner_lr": 0.3, "inner_steps": 5, "cg_steps": 3, "strength": 0.5, "eval_strength": 0.0, "damping": 20.0},
+            {"inner_lr": 0.3, "inner_steps": 5, "cg_steps": 3, "strength": 0.5, "eval_strength": 0.0},
             {**_ADAM, "num_tasks": 4, "steps": 250},
         ),
         _glyphs(
