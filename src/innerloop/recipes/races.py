@@ -25,7 +25,7 @@ _VALIDATIONS = 12
 
 
 def recipes() -> list[Recipe]:
-    """About five minutes each on Omniglot and half a minute on glyphs, on one core."""
+    """Two to three minutes each on Omniglot and half a minute on glyphs, on one core."""
     omniglot = {"split": "random", "rotations": True}
     return [
         *_race("omniglot", omniglot, 64, {"maml": 1_560, "fomaml": 2_280, "reptile": 1_080}, valid_tasks=100),
