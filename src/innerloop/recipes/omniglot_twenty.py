@@ -62,7 +62,7 @@ _METHODS: dict[str, _Longer] = {
 def _longer(label: str, change: _Longer, known: Mapping[str, Recipe]) -> Recipe:
     full = known[f"omniglot-5w1s-{label}"]
     short = known[f"{full.name}-{change.of}"] if change.of else _small(full)
-    # Judged on the published number's tasks: where queries inform each other, five a class are another question than one.
+    # Judged with the full recipe's queries: where they inform each other, five a class are another question than one.
     queries = full.task_options["queries"]
     tasks = {} if queries == short.task_options["queries"] else {"queries": queries}
     evaluation = dataclasses.replace(
