@@ -96,6 +96,7 @@ def test_what_was_not_run_says_so_beside_the_published_number(tmp_path):
     assert found["ours"] == "not run" and found["published"].startswith("96.0 [")
     assert re.fullmatch(r"95\.8 \[\d+\], 94\.9-95\.1 \[\d+\]", found["re-implementations"])
     assert found["rotated test classes"] == "yes" and found["split"] == "random"
+    assert found["outer steps"] == str(RECIPES["omniglot-20w1s-protonet"].training["steps"])
     assert cells(tables(tmp_path, PAST), "`innerloop run lake-protonet`")["published"].startswith("13.7 [")
     assert cells(tables(tmp_path, PAST), "humans")["ours"] == "-"
 

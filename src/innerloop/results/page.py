@@ -81,7 +81,8 @@ def _told(field: str) -> Column[Shown]:
 
     def show(s: Shown) -> str:
         if s.line is None:  # what the recipe decides is known before it runs
-            return _yes(protocol(s.recipe).get(field, "")) if s.recipe else ""
+            known = {**protocol(s.recipe), "steps": str(s.recipe.training.get("steps", ""))} if s.recipe else {}
+            return _yes(known.get(field, ""))
         return "; ".join(map(_yes, s.line.told(field)))
 
     return titles.get(field, field), show
