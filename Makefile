@@ -49,11 +49,11 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 bench: $(PEERS)/.installed
-	$(ONE_THREAD) $(PEERS)/bin/innerloop bench $(BENCH)
-	$(PEERS)/bin/innerloop bench --page
+	$(ONE_THREAD) $(PEERS)/bin/python -m benchmarks.speed $(BENCH)
+	$(PEERS)/bin/python -m benchmarks.speed --page
 
 results-page: $(VENV)/.installed
-	$(BIN)/innerloop results --page
+	$(BIN)/python -m benchmarks.published --page
 
 $(BIN)/python:
 	@$(PYTHON) -c "$(NEW_ENOUGH)"
@@ -80,5 +80,5 @@ $(PEERS)/.installed: pyproject.toml benchmarks/requirements-peers.txt benchmarks
 
 clean:
 	rm -rf $(VENV) $(PEERS) build dist demo-report .pytest_cache .ruff_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf src/*.egg-info

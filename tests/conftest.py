@@ -6,11 +6,11 @@ import os
 import warnings
 from collections.abc import Iterator
 
-# The hook has to be there before anything of innerloop is imported; what is imported earlier is not checked.
+# The hook has to be there before anything of innerloop or its benchmarks is imported; what is imported earlier is not checked.
 from jaxtyping import install_import_hook
 
 if os.environ.get("INNERLOOP_TYPECHECK", "1") != "0":
-    install_import_hook("innerloop", "runtime_types.check")
+    install_import_hook(["innerloop", "benchmarks"], "runtime_types.check")
 
 import pytest
 import torch

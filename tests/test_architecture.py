@@ -17,6 +17,7 @@ from innerloop.tasks import TASKS
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "innerloop"
 FILES = sorted(SOURCE.rglob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 
 # A module may import from its own level and from those above it in this list.
 LEVELS = (
@@ -42,8 +43,7 @@ LEVELS = (
     {"training", "evaluation", "bundle", "serving"},
     {"assemble"},
     {"doctor", "report"},
-    {"recipes", "bench"},
-    {"results"},
+    {"recipes"},
     {"demo", "estimators"},
     {"cli", "__main__"},
 )
@@ -105,7 +105,7 @@ def test_no_file_shadows_a_public_name(package, registry):
 def test_only_the_files_that_may_name_a_method_do():
     """Everything else learns of a method from its line in ALGORITHMS."""
     words = re.compile(r"[\"'](" + "|".join(ALGORITHMS) + r")[\"']")
-    allowed = {"algorithms", "recipes", "demo", "bench"}  # a benchmark, like a recipe, is of some method
+    allowed = {"algorithms", "recipes", "demo"}
     naming = {}
     for file in FILES:
         if part(file) not in allowed:
@@ -118,8 +118,15 @@ def test_only_the_files_that_may_name_a_method_do():
     assert set(naming) <= {"cli/doctor.py"}, naming
 
 
+def test_the_package_knows_nothing_of_the_benchmarks_beside_it():
+    """They are not in the wheel."""
+    assert ROOT / "benchmarks" / "speed" / "__main__.py" in BENCHMARKS
+    naming = re.compile(r"\b(import benchmarks|from benchmarks|benchmarks\.(speed|published))\b")
+    assert [str(f.relative_to(ROOT)) for f in FILES if naming.search(f.read_text(encoding="utf-8"))] == []
+
+
 def test_files_are_short_and_none_is_a_drawer():
-    for file in FILES:
+    for file in [*FILES, *BENCHMARKS]:
         lines = len(file.read_text(encoding="utf-8").splitlines())
         assert lines <= 450, f"{file.relative_to(ROOT)} has {lines} lines"
         assert file.stem not in {"utils", "helpers", "misc", "base", "common"}, file

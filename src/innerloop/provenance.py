@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 _COMMIT_DIGITS = 10
+# Files whose changes may move a number: the source and the programs of benchmarks/, not the rows beside them.
+_MAKE_NUMBERS = ("src", ":(glob)benchmarks/**/*.py")
 
 
 def _git(*words: str) -> str | None:
@@ -27,7 +29,10 @@ def _git(*words: str) -> str | None:
 @lru_cache(maxsize=1)
 def commit() -> str:
     """The short commit of the source tree this package runs from, with "+" when it has changes; "" when there is none."""
-    head, changes = _git("rev-parse", f"--short={_COMMIT_DIGITS}", "HEAD"), _git("status", "--porcelain", "--", "src")
+    head, changes = (
+        _git("rev-parse", f"--short={_COMMIT_DIGITS}", "HEAD"),
+        _git("status", "--porcelain", "--", *_MAKE_NUMBERS),
+    )
     return "" if head is None or changes is None else head + ("+" if changes else "")
 
 

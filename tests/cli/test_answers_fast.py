@@ -37,7 +37,6 @@ def command(*argv: str) -> subprocess.CompletedProcess[str]:
         ["report", "--help"],
         ["demo", "--help"],
         ["compare", "--help"],
-        ["results", "--help"],
     ],
 )
 def test_help_needs_no_torch(argv):
@@ -68,6 +67,16 @@ def test_wrong_names_need_no_torch_and_show_the_nearest(argv, nearest):
     assert done.stderr.startswith("innerloop: error: ")
     assert done.stderr.count("\n") == 1
     assert f"did you mean {nearest}?" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["bench", "results"])
+def test_the_maintainers_programs_are_no_commands(name):
+    done = command(name, "--check")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"innerloop: error: unknown command {name!r}: ")
+    assert not {"bench", "results"} & {
+        line.split()[0] for line in command("--help").stdout.splitlines() if line.strip()
+    }
 
 
 def test_list_prints_one_entry_a_line_name_first():

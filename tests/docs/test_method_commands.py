@@ -75,10 +75,8 @@ def test_the_pages_commands_work(name, tiny, capsys):
         if kind == "run":  # minutes to hours: that the recipe is there, and takes the flags that are shown
             assert words[1] in RECIPES
             assert main([*words, "--help"]) == 0
-        elif kind == "bench":  # likewise
-            assert main([*words, "--help"]) == 0
         else:
             assert main(words) == 0, f"innerloop {shlex.join(words)}: {capsys.readouterr().err}"
         expected = [(m, words[2]) for m in words[1].split(",")] if kind in ("train", "compare") else []
         assert tiny[before:] == expected
-        assert kind in ("train", "compare", "doctor", "run", "bench")
+        assert kind in ("train", "compare", "doctor", "run")

@@ -33,8 +33,6 @@ COMMANDS: dict[str, Entry] = {
     "serve": Entry("innerloop.cli.serve:serve", "a page: show it a few examples, see it recognise new ones; and HTTP"),
     "report": Entry("innerloop.cli.show:report", "one HTML file about one or more runs, with plots"),
     "doctor": Entry("innerloop.cli.doctor:doctor", "is the meta-gradient right, on this very model?"),
-    "results": Entry("innerloop.cli.results:results", "measured numbers beside published ones; their page and check"),
-    "bench": Entry("innerloop.cli.bench:bench", "our speed and memory beside the other libraries'"),
     "data": Entry("innerloop.cli.data:data", "data fetch NAME downloads a data set; data check PATH looks at one"),
 }
 

@@ -26,7 +26,13 @@ def dashed(argv: Sequence[str]) -> list[str]:
     return result
 
 
-def run(name: str, function: Callable[..., int], argv: Sequence[str], usage: str | None = None) -> int:
+def run(
+    name: str,
+    function: Callable[..., int],
+    argv: Sequence[str],
+    usage: str | None = None,
+    program: str = "innerloop",
+) -> int:
     """Call ``function`` with what ``argv`` says, by its signature and docstring; ``--help`` prints these.
 
     Args:
@@ -34,6 +40,7 @@ def run(name: str, function: Callable[..., int], argv: Sequence[str], usage: str
         function: what to call.
         argv: the words after the command.
         usage: the first line of the help, where ``argv`` lacks positional words that were taken before.
+        program: what is typed before ``name``.
 
     Raises:
         ConfigError: a flag or value that the signature has no place for; the message is one sentence.
@@ -44,11 +51,11 @@ def run(name: str, function: Callable[..., int], argv: Sequence[str], usage: str
     from innerloop.cli.help_text import PlainHelp
 
     app = App(
-        name=f"innerloop {name}",
+        name=f"{program} {name}",
         help_formatter=PlainHelp(),
         help_format="plaintext",
         version_flags=(),
-        usage=None if usage is None else f"Usage: innerloop {usage}",
+        usage=None if usage is None else f"Usage: {program} {usage}",
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
@@ -63,7 +70,7 @@ def run(name: str, function: Callable[..., int], argv: Sequence[str], usage: str
     try:
         outcome = app(words)
     except CycloptsError as error:
-        raise ConfigError(_sentence(error, f"innerloop {name}", words)) from error
+        raise ConfigError(_sentence(error, f"{program} {name}", words)) from error
     return outcome if isinstance(outcome, int) else 0
 
 

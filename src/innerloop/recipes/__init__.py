@@ -21,13 +21,11 @@ from innerloop.recipes import (
     omniglot_twenty,
     own_characters,
     own_new_classes,
-    races,
     raw_pixels,
     short,
     sine,
     tables,
 )
-from innerloop.recipes.other_numbers import with_other_numbers
 from innerloop.recipes.recipe import Recipe
 
 _FAMILIES = (
@@ -50,11 +48,8 @@ _FAMILIES = (
     own_new_classes,
     own_characters,
     short,
-    races,
 )
-RECIPES: dict[str, Recipe] = {
-    recipe.name: with_other_numbers(recipe) for family in _FAMILIES for recipe in family.recipes()
-}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 
 
 def run(

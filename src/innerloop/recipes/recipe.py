@@ -10,19 +10,7 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-
-class Reimplementation(NamedTuple):
-    """What somebody else's program reaches in a recipe's setting.
-
-    Attributes:
-        value: as printed there.
-        source: where it is printed, and what its protocol differs in.
-    """
-
-    value: str
-    source: str
+from typing import Any, Literal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +51,6 @@ class Recipe:
         published: the paper's number for rows that come from ``runner`` or ``beside``.
         runner: "module:function" for a recipe that trains nothing.
         beside: "module:function" called with the trained learner and the problem's test split; its rows come after the others'.
-        reimplementations: what other programs than the paper's reach.
     """
 
     name: str
@@ -80,7 +67,6 @@ class Recipe:
     published: str = ""
     runner: str | None = None
     beside: str | None = None
-    reimplementations: tuple[Reimplementation, ...] = ()
 
 
 def with_cpu(recipe: Recipe, **training: Any) -> list[Recipe]:
@@ -95,7 +81,7 @@ def with_cpu(recipe: Recipe, **training: Any) -> list[Recipe]:
 
 
 # What a recipe says about numbers, and not how they come about: mending a quotation makes no number of ours older.
-_TOLD = {"name", "summary", "source", "published", "reimplementations"}
+_TOLD = {"name", "summary", "source", "published"}
 
 
 def definition(recipe: Recipe) -> dict[str, Any]:

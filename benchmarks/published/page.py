@@ -1,0 +1,241 @@
+"""The tables of docs/results.md, one a setting, made from the rows in results/; what a person wrote around them stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.published.notes import ABOUT, ALL, Notes, note, read_notes
+from benchmarks.published.other_numbers import YARDSTICKS, Yardstick, reimplementations
+from benchmarks.published.race import described
+from benchmarks.published.summary import Line, lines, rows_in
+from innerloop.provenance import past_commits
+from innerloop.recipes import RECIPES
+from innerloop.recipes.recipe import Recipe
+from innerloop.recipes.result_rows import number, protocol
+from innerloop.report.marked_text import Column, replaced, table
+
+BEGIN = "<!-- tables from results: make results-page -->"
+END = "<!-- end of the tables -->"
+
+# Title -> which recipes, by their names. The first that fits has a recipe; those that fit none are no results.
+SETTINGS: tuple[tuple[str, str], ...] = (
+    ("Sine curves", r"sine-(?!check)"),
+    ("Omniglot, 5-way 1-shot", r"omniglot-5w1s-"),
+    ("Omniglot, 5-way 5-shot", r"omniglot-5w5s-"),
+    ("Omniglot, 20-way 1-shot", r"omniglot-20w1s-"),
+    ("Omniglot, 20-way 5-shot", r"omniglot-20w5s-"),
+    ("Omniglot, along a sequence", r"omniglot-5w-"),
+    ("Lake's 20-way one-shot runs within an alphabet", r"lake-"),
+    ("glyphs, 5-way 1-shot", r"glyphs-5w1s-"),
+    ("Curves from Gaussian processes", r"gp-"),
+    ("Faces", r"faces-"),
+    ("Pictures from plain folders", r"own-"),
+    ("Tables of few rows", r"parkinson-|pmlb-"),
+    ("Others", r"(?!.*-check$)"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A line of a table: a number of ours, a recipe without one, or a yardstick."""
+
+    recipe: Recipe | None
+    line: Line | None = None
+    yardstick: Yardstick | None = None
+    published: str = ""
+
+
+class _Sources:
+    """The numbered list under a table."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def cite(self, value: str, source: str) -> str:
+        if not value:
+            return ""
+        return f"{value} [{self._numbers.setdefault(source, len(self._numbers) + 1)}]"
+
+    def listed(self) -> list[str]:
+        return [f"[{i}] {source.removesuffix('.')}.  " for source, i in self._numbers.items()]
+
+
+def rounded(value: float, interval: float = math.nan) -> str:
+    """A number with its interval, as short as it tells something: "93.3 ± 0.94"."""
+    if not math.isfinite(value):
+        return str(value)
+    shown = f"{value:.2e}" if abs(value) >= 1e5 else f"{value:.4g}"
+    return shown + (f" ± {interval:.2g}" if math.isfinite(interval) else "")
+
+
+def _yes(text: str) -> str:
+    return {"True": "yes", "False": "no"}.get(text, text)
+
+
+def _told(field: str) -> Column[Shown]:
+    titles = {"rotated_test": "rotated test classes", "num_tasks": "test tasks", "steps": "outer steps"}
+
+    def show(s: Shown) -> str:
+        if s.line is None:  # what the recipe decides is known before it runs
+            known = {**protocol(s.recipe), "steps": str(s.recipe.training.get("steps", ""))} if s.recipe else {}
+            return _yes(known.get(field, ""))
+        return "; ".join(map(_yes, s.line.told(field)))
+
+    return titles.get(field, field), show
+
+
+def _command(s: Shown) -> str:
+    if s.recipe is None:
+        return s.yardstick.who if s.yardstick else ""
+    if s.line is None:
+        return f"`innerloop run {s.recipe.name}`"
+    commands = s.line.told("command")
+    seeds = ", ".join(row["seed"] for row in s.line.rows)
+    one = {re.sub(r"--seed -?\d+", f"--seed {seeds}", command) for command in commands}
+    return "; ".join(f"`{command}`" for command in sorted(one))
+
+
+def _ours(s: Shown) -> str:
+    if s.recipe is None:
+        return "-"
+    if s.line is None:
+        return "not run"
+    count = len(s.line.rows)
+    return rounded(s.line.mean, s.line.interval) + (f" ({count} seeds)" if count > 1 else "")
+
+
+def _by_seed(s: Shown) -> str:
+    if s.line is None or len(s.line.rows) < 2:
+        return ""
+    return ", ".join(rounded(number(row["value"]), number(row["ci95"])) for row in s.line.rows)
+
+
+def _budget(s: Shown) -> str:
+    if s.line is None:
+        return ""
+    seconds = [number(row["wall_seconds"]) for row in s.line.rows]
+    low, high = f"{min(seconds):.0f}", f"{max(seconds):.0f}"
+    threads = "; ".join(s.line.told("threads"))
+    where = "; ".join(s.line.told("device"))
+    return f"{low if low == high else f'{low}-{high}'} s, {where}, {threads} thread{'' if threads == '1' else 's'}"
+
+
+def _columns(sources: _Sources, notes: Notes) -> tuple[Column[Shown], ...]:
+    def published(s: Shown) -> str:
+        if s.yardstick:
+            return sources.cite(s.yardstick.value, s.yardstick.source)
+        return sources.cite(s.published, s.recipe.source) if s.recipe else ""
+
+    def others(s: Shown) -> str:
+        return ", ".join(sources.cite(*other) for other in reimplementations(s.recipe)) if s.recipe else ""
+
+    def remarks(s: Shown) -> str:
+        said = (
+            note(notes, s.line.recipe, s.line.metric) if s.line else note(notes, s.recipe.name, "") if s.recipe else ""
+        )
+        doubt = s.line.state if s.line else ""
+        return " ".join(text for text in (f"**{doubt}.**" if doubt else "", said) if text)
+
+    return (
+        ("command", _command),
+        ("number", lambda s: s.line.metric if s.line else s.yardstick.metric if s.yardstick else ""),
+        ("published", published),
+        ("re-implementations", others),
+        ("ours", _ours),
+        ("each seed", _by_seed),
+        _told("transductive"),
+        _told("rotated_test"),
+        _told("split"),
+        _told("num_tasks"),
+        _told("steps"),
+        ("budget", _budget),
+        _told("commit"),
+        ("remarks", remarks),
+    )
+
+
+def _shown(recipe: Recipe, found: Sequence[Line]) -> list[Shown]:
+    if not found:
+        said = [text for evaluation in recipe.evaluations for text in evaluation.published if text]
+        said += [recipe.published] if recipe.published else []
+        return [Shown(recipe, published=" / ".join(said))]
+    return [Shown(recipe, line, published="; ".join(line.told("published"))) for line in found]
+
+
+def _by_method(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """The same recipes, those of a method one after another; methods in the order of their first recipes."""
+    order = list(dict.fromkeys(recipe.algorithm for recipe in recipes))
+    return sorted(recipes, key=lambda recipe: order.index(recipe.algorithm))
+
+
+def notes_in(folder: Path) -> Notes:
+    """What people say of the recipes and settings there are; see `read_notes`."""
+    return read_notes(folder, {*RECIPES, *(title for title, _ in SETTINGS)})
+
+
+def setting_of(name: str) -> str:
+    """The title of the table that a recipe stands in; "" for one that is no result."""
+    return next((title for title, pattern in SETTINGS if re.match(pattern, name)), "")
+
+
+def tables(folder: Path, known: Collection[str] | None = None) -> str:
+    """All tables of the rows in a folder, with the races' pictures.
+
+    Args:
+        folder: results/.
+        known: commits that today's state is built on; None: not known, and no row is stale for its commit.
+    """
+    found = lines(rows_in(folder), RECIPES, known)
+    notes = notes_in(folder)
+    parts: list[str] = []
+    for title, _ in SETTINGS:
+        recipes = _by_method([recipe for recipe in RECIPES.values() if setting_of(recipe.name) == title])
+        shown = [s for recipe in recipes for s in _shown(recipe, found.get(recipe.name, []))]
+        gone = [
+            line for name, own in found.items() if name not in RECIPES and setting_of(name) == title for line in own
+        ]
+        shown += [Shown(Recipe(name=line.recipe, summary=""), line) for line in gone]
+        for prefix, yardsticks in YARDSTICKS.items():
+            if any(recipe.name.startswith(prefix) for recipe in recipes):
+                shown += [Shown(None, yardstick=yardstick) for yardstick in yardsticks]
+        if shown:
+            about = note(notes, title, ABOUT)
+            parts += [f"## {title}", "", *([about.strip(), ""] if about else []), *one_table(shown, notes), ""]
+    return "\n".join([*parts, *described(folder)])
+
+
+def one_table(shown: Iterable[Shown], notes: Notes, only: Collection[str] | None = None) -> list[str]:
+    """Without the columns that say nothing in this setting; with the sources and what is said of a recipe below.
+
+    Args:
+        shown: one a line.
+        notes: sentences about the numbers.
+        only: titles of the columns to show; None: all.
+    """
+    shown, sources = list(shown), _Sources()
+    columns = [
+        column
+        for column in _columns(_Sources(), notes)
+        if (only is None or column[0] in only) and (column[0] == "ours" or any(column[1](s) for s in shown))
+    ]
+    wanted = {title for title, _ in columns}
+    columns = [column for column in _columns(sources, notes) if column[0] in wanted]
+    said = {s.recipe.name: note(notes, s.recipe.name, ALL) for s in shown if s.recipe}
+    remarks = [f"- `{name}`: {text}" for name, text in said.items() if text]
+    parts = (table(columns, shown), sources.listed(), remarks)
+    return [line for part in parts if part for line in (*part, "")][:-1]
+
+
+def rendered(text: str, folder: Path, known: Collection[str] | None = None) -> str:
+    """A page's text with its tables made anew; see `tables`."""
+    return replaced(text, BEGIN, END, tables(folder, known))
+
+
+def update(page: Path, folder: Path) -> None:
+    """Write the page anew from the rows in ``folder``."""
+    text = rendered(page.read_text(encoding="utf-8"), folder, past_commits())
+    page.write_text(text, encoding="utf-8")

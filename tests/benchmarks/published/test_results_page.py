@@ -1,0 +1,169 @@
+"""docs/results.md says what the rows in results/ say, and nothing else."""
+
+import itertools
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.published import method_numbers
+from benchmarks.published.notes import read_notes
+from benchmarks.published.other_numbers import reimplementations
+from benchmarks.published.page import rendered, rounded, setting_of, tables
+from benchmarks.published.summary import lines, rows_in
+from innerloop.algorithms import ALGORITHMS
+from innerloop.errors import InputError
+from innerloop.provenance import past_commits
+from innerloop.recipes import RECIPES
+from innerloop.recipes.recipe import recipe_hash
+from innerloop.recipes.result_rows import HEADER, append_rows, read_rows
+
+ROOT = Path(__file__).resolve().parents[3]
+NAME = "glyphs-5w1s-" + "maml"
+PAST = {"0123456789"}
+
+
+def row(**changes):
+    made = dict.fromkeys(HEADER, "") | {
+        "recipe": NAME, "metric": "accuracy %", "value": "80.0", "ci95": "0.5", "num_tasks": "600",
+        "transductive": "True", "seed": "0", "steps": "500", "wall_seconds": "60.4", "device": "cpu", "threads": "1",
+        "commit": "0123456789", "recipe_hash": recipe_hash(RECIPES[NAME]), "command": f"innerloop run {NAME} --seed 0",
+    }  # fmt: skip
+    seed = str(changes.get("seed", "0"))
+    return (
+        made | {"command": f"innerloop run {NAME} --seed {seed}"} | {key: str(value) for key, value in changes.items()}
+    )
+
+
+def cells(text, start):
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    header = next(h for h in text.splitlines()[: text.splitlines().index(line)][::-1] if h.startswith("| command"))
+    return dict(zip(*([c.strip() for c in x.strip("|").split("|")] for x in (header, line)), strict=True))
+
+
+NEEDS_HISTORY = pytest.mark.skipif(past_commits() is None, reason="which rows are stale is known in a full clone only")
+
+
+@NEEDS_HISTORY
+def test_the_page_is_up_to_date():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert rendered(text, ROOT / "results", past_commits()) == text, "run make results-page"
+
+
+@NEEDS_HISTORY
+def test_the_methods_pages_say_what_the_rows_say(tmp_path):
+    found = method_numbers.rendered(ROOT / "docs" / "methods", ROOT / "results", past_commits())
+    assert {page.stem for page in found} == set(ALGORITHMS)
+    assert [page.name for page, text in found.items() if text != page.read_text("utf-8")] == [], "run make results-page"
+    append_rows(tmp_path / "a.csv", [row(value="12.5")])
+    pages = method_numbers.rendered(ROOT / "docs" / "methods", tmp_path, PAST)
+    mine, other = (pages[ROOT / "docs" / "methods" / f"{name}.md"] for name in (NAME.rsplit("-", 1)[1], "snail"))
+    assert cells(mine, f"`innerloop run {NAME} ")["ours"] == "12.5 ± 0.5" and "No row yet." not in mine
+    assert "No row yet." in other and "`omniglot-5w1s-snail`" in other
+
+
+def test_seeds_are_averaged_and_shown(tmp_path):
+    append_rows(tmp_path / "a.csv", [row(), row(seed=2, value=83.0, wall_seconds=70.6), row(seed=1, value=82.0)])
+    found = cells(tables(tmp_path, PAST), f"`innerloop run {NAME} --seed 0, 1, 2`")
+    # Student's t with 2 degrees of freedom: 4.303 * 1.5275 / sqrt(3)
+    assert found["ours"] == "81.67 ± 3.8 (3 seeds)"
+    assert found["each seed"] == "80 ± 0.5, 82 ± 0.5, 83 ± 0.5"
+    assert found["budget"] == "60-71 s, cpu, 1 thread" and found["transductive"] == "yes"
+    assert not found.get("remarks") and found["commit"] == "0123456789" and found["test tasks"] == "600"
+
+
+def test_of_one_seed_the_interval_is_over_tasks_and_the_last_row_counts(tmp_path):
+    append_rows(tmp_path / "a.csv", [row(value=10), row(value=81.25)])
+    assert cells(tables(tmp_path, PAST), f"`innerloop run {NAME} --seed 0`")["ours"] == "81.25 ± 0.5"
+
+
+def test_stale_rows_are_marked_and_not_averaged_with_those_that_hold(tmp_path):
+    append_rows(tmp_path / "a.csv", [row(recipe_hash="changed", value=10)])
+    assert "**stale: the recipe has changed since.**" in tables(tmp_path, PAST)
+    append_rows(tmp_path / "a.csv", [row(seed=1, value=90)])
+    text = tables(tmp_path, PAST)
+    assert "stale" not in text and cells(text, f"`innerloop run {NAME} --seed 1`")["ours"] == "90 ± 0.5"
+    assert "its commit is not part of this history" in tables(tmp_path, {"ffffffffff"})
+
+
+def test_a_row_whose_recipe_is_gone_stays_and_says_so(tmp_path):
+    append_rows(tmp_path / "a.csv", [row(recipe="glyphs-5w1s-gone", command="innerloop run glyphs-5w1s-gone --seed 0")])
+    assert "no such recipe any more" in cells(tables(tmp_path, PAST), "`innerloop run glyphs-5w1s-gone")["remarks"]
+
+
+def test_what_was_not_run_says_so_beside_the_published_number(tmp_path):
+    found = cells(tables(tmp_path, PAST), "`innerloop run omniglot-20w1s-protonet`")
+    assert found["ours"] == "not run" and found["published"].startswith("96.0 [")
+    assert re.fullmatch(r"95\.8 \[\d+\], 94\.9-95\.1 \[\d+\]", found["re-implementations"])
+    assert found["rotated test classes"] == "yes" and found["split"] == "random"
+    assert found["outer steps"] == str(RECIPES["omniglot-20w1s-protonet"].training["steps"])
+    assert cells(tables(tmp_path, PAST), "`innerloop run lake-protonet`")["published"].startswith("13.7 [")
+    assert cells(tables(tmp_path, PAST), "humans")["ours"] == "-"
+
+
+def test_every_recipe_has_its_place():
+    nowhere = {name for name in RECIPES if not setting_of(name)}
+    assert nowhere == {name for name in RECIPES if name.endswith("-check")}
+    assert not [name for name in RECIPES if setting_of(name) == "Others"], "give it a setting of its own"
+
+
+def test_the_recipes_of_a_method_stand_together(tmp_path):
+    text = tables(tmp_path, PAST)
+    for title in ("Omniglot, 5-way 1-shot", "Sine curves", "glyphs, 5-way 1-shot"):
+        part = text.split(f"## {title}\n")[1].split("\n## ")[0]
+        methods = [RECIPES[name].algorithm for name in re.findall(r"^\| `innerloop run (\S+)`", part, re.MULTILINE)]
+        changes = sum(one != other for one, other in itertools.pairwise(methods))
+        assert len(methods) > 10 and changes == len(set(methods)) - 1
+
+
+def test_a_text_stands_above_the_table_of_its_setting(tmp_path):
+    (tmp_path / "notes.toml").write_text('["Sine curves"]\nabout = """\nWhy so.\n"""\n')
+    assert "## Sine curves\n\nWhy so.\n\n| command" in tables(tmp_path)
+
+
+def test_notes_are_shown_and_name_recipes(tmp_path):
+    append_rows(tmp_path / "a.csv", [row()])
+    (tmp_path / "notes.toml").write_text(f'["{NAME}"]\n"accuracy %" = "Short of it."\nall = "In general."\n')
+    text = tables(tmp_path, PAST)
+    assert cells(text, f"`innerloop run {NAME} ")["remarks"] == "Short of it." and f"- `{NAME}`: In general." in text
+    (tmp_path / "notes.toml").write_text('[nobody]\nall = "x"\n')
+    with pytest.raises(InputError, match="names of recipes and settings, got 'nobody'"):
+        read_notes(tmp_path, RECIPES)
+    (tmp_path / "notes.toml").write_text("[")
+    with pytest.raises(InputError, match="expected TOML"):
+        read_notes(tmp_path, RECIPES)
+
+
+def test_older_files_are_read_and_completed_when_they_grow(tmp_path):
+    path = tmp_path / "old.csv"
+    path.write_text(
+        "recipe,metric,value,ci95,published,num_tasks,transductive,seed,steps,wall_seconds,device,threads,commit,command\n"
+        f"{NAME},accuracy %,80.5,0.9,,600,True,0,500,60,cpu,1,0123456789,innerloop run {NAME} --seed 0\n"
+    )
+    (line,) = lines(rows_in(tmp_path), RECIPES, PAST)[NAME]
+    assert line.state == "recipe hash not recorded" and line.mean == 80.5
+    append_rows(path, [row(seed=1)])
+    old, new = read_rows(path)
+    assert path.read_text().splitlines()[0] == ",".join(HEADER)
+    assert old["value"] == "80.5" and old["recipe_hash"] == "" and new["recipe_hash"]
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(InputError, match="columns of a results file"):
+        append_rows(tmp_path / "a.csv", [])
+    append_rows(tmp_path / "b.csv", [row(value="much")])
+    with pytest.raises(InputError, match=r"line 2: value expected a number, got 'much'"):
+        read_rows(tmp_path / "b.csv")
+
+
+def test_numbers_are_as_long_as_they_tell_something():
+    assert rounded(0.67779, 0.2565) == "0.6778 ± 0.26" and rounded(5.858e37, 1.1e38) == "5.86e+37 ± 1.1e+38"
+    assert rounded(38.75) == "38.75" and rounded(math.inf) == "inf"
+
+
+def test_the_cheap_variant_has_the_same_re_implementations():
+    full, cheap = (RECIPES[f"omniglot-5w5s-protonet{suffix}"] for suffix in ("", "-cpu"))
+    assert reimplementations(full) == reimplementations(cheap)
+    assert [value for value, _ in reimplementations(full)] == ["99.4", "99.6", "99.37"]
