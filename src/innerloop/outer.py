@@ -15,7 +15,7 @@ class Outer:
         lr: outer learning rate.
         schedule: see `training.config.TrainConfig`.
         num_tasks: tasks in an outer step.
-        min_lr: end of the cosine schedule.
+        min_lr: end of the cosine schedule, for the rate ``lr``.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"

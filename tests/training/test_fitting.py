@@ -10,10 +10,13 @@ import pytest
 import torch
 
 import innerloop as il
+from innerloop.assemble import from_run
+from innerloop.cli import config_file
 from innerloop.training import fit as fit_module
 from innerloop.training.config import TrainConfig
 from innerloop.training.files import load_tensors, save_tensors
-from innerloop.training.schedules import rate
+from innerloop.training.run_config import read_run_config
+from innerloop.training.schedules import floor, rate
 
 QUICK = {"num_tasks": 2, "valid_tasks": 3, "quiet": True}
 
@@ -66,6 +69,59 @@ def test_the_optimizer_gets_the_rate_of_its_step(monkeypatch):
         learner(), tasks(), steps=4, outer_optimizer="sgd", outer_lr=0.8, schedule="linear", validate_every=0, **QUICK
     )
     assert used == pytest.approx([0.8, 0.6, 0.4, 0.2])
+
+
+def test_a_rate_of_ones_own_falls_in_proportion(monkeypatch):
+    used = []
+    step = torch.optim.SGD.step
+
+    def recording(self, *arguments, **options):
+        used.append([group["lr"] for group in self.param_groups])
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", recording)
+    settings = {
+        "steps": 4,
+        "outer_optimizer": "sgd",
+        "outer_lr": 1e-3,
+        "validate_every": 0,
+        "schedule": "cosine",
+        **QUICK,
+    }
+    two = il.mamlpp(il.models.mlp(1, 1, hidden=(4,)), inner_lr=0.01)
+    il.fit(two, tasks(), rule_lr=1e-6, **settings)
+    assert two.outer.min_lr == 1e-5
+    for step_number, (model, rule) in enumerate(used):
+        assert model == rate("cosine", step_number, 4, 1e-3, 1e-5)
+        assert rule == pytest.approx(model / 1_000, rel=1e-12)
+    used.clear()
+    il.fit(two, tasks(), min_lr=0.0, **settings)
+    assert used[3] == [rate("cosine", 3, 4, 1e-3, 0.0)] * 2  # no floor where the method recommends one
+    assert floor(1e-5, 1e-6, 0.0) == 0.0
+
+
+def test_a_run_of_the_version_before_has_the_methods_floor(tmp_path):
+    def two() -> il.MetaLearner:
+        torch.manual_seed(1)
+        return il.mamlpp(il.models.mlp(1, 1, hidden=(4,)), inner_lr=0.01)
+
+    settings = {"steps": 4, "outer_lr": 1e-3, "schedule": "cosine", "checkpoint_every": 2, "log_every": 1, **QUICK}
+    whole = two()
+    il.fit(whole, tasks(), out=tmp_path / "run", validate_every=0, **settings)
+    config = tmp_path / "run" / "config.json"
+    described = json.loads(config.read_text())
+    assert described["version"] == 2 and described["training"]["min_lr"] is None
+    described["training"]["min_lr"] = 0.0
+    config.write_text(json.dumps(described))
+    assert read_run_config(tmp_path / "run")["training"]["min_lr"] == 0.0  # of this version: no floor
+    config.write_text(json.dumps({**described, "version": 1}))
+    assert read_run_config(tmp_path / "run")["training"]["min_lr"] is None
+    assert config_file.read(config).content["training"]["min_lr"] is None
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    again, family, training = from_run(tmp_path / "run")
+    again.load_state_dict(two().state_dict())
+    il.fit(again, family, **{**training, "quiet": True})
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in whole.state_dict().items())
 
 
 def test_lines_of_the_log_are_means_since_the_last_one(tmp_path):
@@ -226,7 +282,7 @@ def test_damaged_configurations(run):
     for text, message in (
         ("{", "damaged"),
         ("[]", "to say format 'innerloop-run'"),
-        (json.dumps({**described, "version": 2}), "version 1 or older, got 2; upgrade"),
+        (json.dumps({**described, "version": 3}), "version 2 or older, got 3; upgrade"),
         (json.dumps({**described, "format": "x"}), "to say format 'innerloop-run'"),
         (json.dumps({k: v for k, v in described.items() if k != "model"}), "expected a table 'model'"),
     ):

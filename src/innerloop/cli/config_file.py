@@ -17,6 +17,7 @@ from innerloop.cli import values
 from innerloop.cli.options import Section
 from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
+from innerloop.training.run_config import RUN, upgraded
 
 _NAMED = {"model": "a model's", "meta_gradient": "a meta-gradient's"}  # parts whose name may stand in the file
 _MODEL_SHAPE = ("inputs", "outputs")  # in a run's record; here they follow from the problem
@@ -65,7 +66,8 @@ def read(path: Path) -> File:
         content = {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a table of settings, got {type(content).__name__}; see train --help")
-    return File(path, {str(k): v for k, v in content.items()}, lines)
+    content = {str(k): v for k, v in content.items()}
+    return File(path, upgraded(content) if content.get("format") == RUN else content, lines)
 
 
 def _yaml(text: str, path: Path) -> tuple[Any, dict[Key, int]]:
@@ -132,7 +134,7 @@ def settings(file: File, sections: Sequence[Section], names: Mapping[str, str]) 
             place, nearest.
     """
     known = {section.key: section for section in sections}
-    record = file.content.get("format") == "innerloop-run"
+    record = file.content.get("format") == RUN
     result: dict[str, dict[str, Any]] = {key: {} for key in known}
     for key, value in file.content.items():
         if record and key not in (*known, *_NAMED):

@@ -174,6 +174,7 @@ def train_recipe(
 def _expect_same(recipe: Recipe, folder: Path, own: dict[str, Any]) -> None:
     """ConfigError where the run in ``folder`` is not of this recipe as it is today: its number would be another's."""
     begun = read_run_config(folder)
+    begun["training"] = make_config(begun["training"]).as_dict()  # an older version wrote fewer fields
     for key, value in json.loads(json.dumps(own)).items():
         if begun.get(key) != value:
             raise ConfigError(

@@ -33,7 +33,8 @@ class TrainConfig:
         rule_lr: outer learning rate of learned inner rates and other parameters of the method; None: ``outer_lr``.
         schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)),
             "halving" (half of it every 2,000 steps); None: the method's.
-        min_lr: where the cosine schedule ends.
+        min_lr: where the cosine schedule ends; None: the method's. Parameters with a rate of their own (``rule_lr``) end in
+            the same proportion: at ``min_lr * rule_lr / outer_lr``.
         clip_norm: largest norm of the meta-gradient; None: no clipping.
         validate_every: outer steps between validations; None: twenty in the run, at least 25 steps apart; 0: never.
         valid_tasks: how many fixed validation tasks.
@@ -59,7 +60,7 @@ class TrainConfig:
     outer_lr: float | None = None
     rule_lr: float | None = None
     schedule: Schedule | None = None
-    min_lr: float = 0.0
+    min_lr: float | None = None
     clip_norm: float | None = None
     validate_every: int | None = None
     valid_tasks: int = 100

@@ -23,7 +23,7 @@ from innerloop.training.metrics_log import MetricsLog
 from innerloop.training.optimizer import make_optimizer
 from innerloop.training.placement import settle
 from innerloop.training.progress import Display
-from innerloop.training.schedules import rate
+from innerloop.training.schedules import floor, rate
 from innerloop.training.shared_step import own_part
 from innerloop.training.stepping import Stepper
 
@@ -109,9 +109,9 @@ class _Run:
         learner.check(tasks.train.at(config.seed, 0, 1))  # bad pairings show before anything is written
         outer = learner.outer
         self.schedule = config.schedule or outer.schedule
-        lr = outer.lr if config.outer_lr is None else config.outer_lr
-        self.min_lr = config.min_lr or (outer.min_lr if self.schedule == "cosine" else 0.0)
-        self.optimizer = make_optimizer(config.outer_optimizer or outer.optimizer, learner, lr, config.rule_lr)
+        self.lr = outer.lr if config.outer_lr is None else config.outer_lr
+        self.min_lr = outer.min_lr if config.min_lr is None else config.min_lr
+        self.optimizer = make_optimizer(config.outer_optimizer or outer.optimizer, learner, self.lr, config.rule_lr)
         self.optimizer.zero_grad(set_to_none=True)  # what is left from before is not of this run
         self.part = own_part(group, learner, config.num_tasks or outer.num_tasks)
         self.stepper = Stepper(learner, self.optimizer, config.clip_norm, group, self.part)
@@ -223,7 +223,7 @@ class _Run:
         free = min(config.steps - progress.step, *(n - progress.step % n for n in due))
         rates = [
             [
-                rate(self.schedule, step, config.steps, group["peak_lr"], self.min_lr)
+                rate(self.schedule, step, config.steps, group["peak_lr"], floor(self.min_lr, group["peak_lr"], self.lr))
                 for group in self.optimizer.param_groups
             ]
             for step in range(progress.step, progress.step + min(free, self.stepper.at_once))

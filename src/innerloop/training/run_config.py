@@ -8,7 +8,8 @@ from typing import Any
 
 from innerloop.errors import CheckpointError, InputError
 
-RUN, VERSION = "innerloop-run", 1
+# Version 1 wrote "min_lr": 0.0 for "the method's".
+RUN, VERSION = "innerloop-run", 2
 
 
 def read_run_config(path: str | Path) -> dict[str, Any]:
@@ -45,4 +46,13 @@ def read_run_config(path: str | Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"expected a table {key!r} in {file}, got {config.get(key)!r}; restore it or train again"
             )
-    return config
+    return upgraded(config)
+
+
+def upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's configuration as this version would have written it, so that the run goes on to the same numbers."""
+    training = config.get("training")
+    if config.get("version") != 1 or not isinstance(training, dict):
+        return config
+    training = {name: None if name == "min_lr" and value == 0.0 else value for name, value in training.items()}
+    return {**config, "version": VERSION, "training": training}

@@ -8,6 +8,11 @@ import math
 _HALVED_EVERY = 2000
 
 
+def floor(min_lr: float, peak: float, lr: float) -> float:
+    """Where a group of parameters ends whose schedule starts at ``peak``: it falls in the proportion ``min_lr / lr``."""
+    return min_lr * (peak / lr) if lr else 0.0
+
+
 def rate(schedule: str, step: int, steps: int, lr: float, min_lr: float = 0.0) -> float:
     """The outer rate of step ``step`` (from 0) of ``steps``.
 
