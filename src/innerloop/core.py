@@ -69,6 +69,11 @@ class Task:
     noise: Tensor | None = None
 
 
+def batch_size(tasks: Any) -> int:
+    """How many tasks a batch holds: the length of the leading axis, which all its tensors share."""
+    return next(leaf.shape[0] for leaf in _pytree.tree_leaves(tasks) if isinstance(leaf, Tensor))
+
+
 class TaskDistribution(ABC):
     """A source of tasks: one split (train, valid or test) of one problem.
 

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop import keys, losses
 from innerloop.boundary import check_task, expect_finite
-from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
+from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, batch_size
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.engine.plan import fastest
@@ -272,7 +272,7 @@ class MetaLearner(nn.Module):
         step = self.outer_step if outer_step is None else outer_step
         return dataclasses.replace(
             batch,
-            noise=keys.task_keys(0, "bare", step, 0, batch.support.y.shape[0]).to(self.device),
+            noise=keys.task_keys(0, "bare", step, 0, batch_size(batch)).to(self.device),
         )
 
     def prepare(self, num_classes: int | None) -> None:

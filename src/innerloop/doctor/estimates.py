@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop.core import BaseLearner, Meta, Task, UpdateRule
+from innerloop.core import BaseLearner, Meta, Task, UpdateRule, batch_size
 from innerloop.doctor.other_estimates import first_part, from_the_solution, perturbed_losses, truncated_loss
 from innerloop.engine import gradient, take
 from innerloop.engine.engine import weighted_mean
@@ -98,7 +98,7 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
 
     def mean_loss(meta: Meta, of: BaseLearner) -> Tensor:
         seeded()
-        losses = [of.meta_loss(meta, take(tasks, i), step)[0] for i in range(tasks.support.y.shape[0])]
+        losses = [of.meta_loss(meta, take(tasks, i), step)[0] for i in range(batch_size(tasks))]
         return torch.stack(losses).mean()
 
     if isinstance(estimator, NoGradient):
@@ -120,7 +120,7 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
             meta = learner.meta()
             start = Meta(learner.carry, meta.rule, meta.buffers) if averaged else meta
             total = {name: torch.zeros_like(p) for name, p in (meta.params | meta.rule).items()}
-            count = tasks.support.y.shape[0]
+            count = batch_size(tasks)
             with torch.no_grad():
                 for i in range(count):
                     task = take(tasks, i)
@@ -206,7 +206,7 @@ def loop_gradient(learner: MetaLearner, tasks: Task, first_order: bool) -> Value
     if not isinstance(inner, GradientLearner):
         return None
     inner = dataclasses.replace(inner, first_order=first_order)
-    count = tasks.support.y.shape[0]
+    count = batch_size(tasks)
     parts = (gradient(inner, learner.meta(), take(tasks, i), learner.outer_step)[:2] for i in range(count))
     params, rule = weighted_mean((1 / count, part) for part in parts)
     found = {**params, **rule}

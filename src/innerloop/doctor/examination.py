@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from innerloop.core import Meta, Task
+from innerloop.core import Meta, Task, batch_size
 from innerloop.doctor.differences import Differences
 from innerloop.doctor.estimates import INERT, Claim, Values, claim, loop_gradient, without_effect
 from innerloop.doctor.norms import norm_errors, restore_norms
@@ -124,7 +124,7 @@ class Examination:
             ok=not self.problems,
             problems=tuple(self.problems),
             method=self.learner.name,
-            num_tasks=self.tasks.support.y.shape[0],
+            num_tasks=batch_size(self.tasks),
             inner_steps=self.learner.inner_steps,
             order=claimed.order,
             estimate=claimed.text,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop.core import BaseLearner, Meta, Task, UpdateRule
+from innerloop.core import BaseLearner, Meta, Task, UpdateRule, batch_size
 from innerloop.engine import take
 from innerloop.learners import GradientLearner
 from innerloop.meta_gradients import ES, PES, Implicit
@@ -69,7 +69,7 @@ def truncated_loss(inner: GradientLearner, steps: int, centre: Meta, mean_loss: 
 def from_the_solution(estimator: Implicit, meta: Meta, tasks: Task) -> Values:
     """The implicit meta-gradient, task by task, with every product of the Hessian differentiated anew."""
     learner = estimator.learner
-    count = tasks.support.y.shape[0]
+    count = batch_size(tasks)
     total = {name: torch.zeros_like(p) for name, p in (meta.params | meta.rule).items()}
     for i in range(count):
         task = take(tasks, i)
@@ -110,7 +110,7 @@ def perturbed_losses(estimator: ES | PES, meta: Meta, tasks: Task, outer_step: i
     every = trials(tasks, estimator.num_pairs)
     like = perturbed(meta, estimator.learner)
     total = {name: torch.zeros_like(p) for name, p in (meta.params | meta.rule).items()}
-    count = every.support.y.shape[0]
+    count = batch_size(every)
     for i in range(count):
         one: Any = take(every, i)
         direction = noise(one.key, like)

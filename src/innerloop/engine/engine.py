@@ -16,7 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from innerloop import recompute
-from innerloop.core import BaseLearner, Meta, Task
+from innerloop.core import BaseLearner, Meta, Task, batch_size
 from innerloop.engine import memory
 from innerloop.engine import plan as planning
 from innerloop.engine.gradient import Grads, batch_loss, gradient, value_gradient
@@ -60,7 +60,7 @@ class Engine:
     # ---- choosing --------------------------------------------------------------------------------------------------
     def rule(self, tasks: Task) -> Plan:
         """The plan for a batch like this by its shapes alone, so the same everywhere."""
-        num_tasks = tasks.support.y.shape[0]
+        num_tasks = batch_size(tasks)
         many_pictures = self.convolutional and tasks.support.y.shape[1] + tasks.query.y.shape[1] > _FEW_PICTURES
         if self.strategy in ("vmapped", "per_task", "compiled"):
             if self.needs_loop:
@@ -98,7 +98,7 @@ class Engine:
     def candidates(self, tasks: Task) -> list[Plan]:
         """The plans worth measuring, the rule's first."""
         rule = self.rule(tasks)
-        num_tasks = tasks.support.y.shape[0]
+        num_tasks = batch_size(tasks)
         # One task of a small net is worth measuring all the same: what is measured may be compiled, which takes off the most.
         if self.strategy != "auto" or self.needs_loop or (num_tasks == 1 and self.convolutional):
             return [rule]
@@ -137,7 +137,7 @@ class Engine:
             room = fitting()
             found = planning.measure(job, tasks, bounded(candidates, room.chunk_size))
             if room.need is not None:
-                at_once = 1 if found.strategy == "looped" else found.chunk_size or tasks.support.y.shape[0]
+                at_once = 1 if found.strategy == "looped" else found.chunk_size or batch_size(tasks)
                 found = dataclasses.replace(found, megabytes=round(room.need.of(at_once) / 1e6, 1))
             planning.remember(name, found)
         self.plans[name] = found
@@ -166,7 +166,7 @@ class Engine:
         """Gradient of the mean outer loss by params and rule, and the mean of aux."""
 
         def run(plan: Plan, tasks: Task) -> tuple[Grads, Grads, Any]:
-            num_tasks = tasks.support.y.shape[0]
+            num_tasks = batch_size(tasks)
             if plan.strategy == "looped":
                 parts = (gradient(learner, meta, take(tasks, i), outer_step) for i in range(num_tasks))
                 return weighted_mean((1 / num_tasks, part) for part in parts)
@@ -209,7 +209,7 @@ class Engine:
 @torch.no_grad()
 def _map(plan: Plan, function: Callable[[Meta, Any], Any], meta: Meta, tasks: Task) -> Any:
     if plan.strategy == "looped":
-        results = [function(meta, take(tasks, i)) for i in range(tasks.support.y.shape[0])]
+        results = [function(meta, take(tasks, i)) for i in range(batch_size(tasks))]
         return pytree.tree_map(lambda *values: torch.stack(values), results[0], *results[1:])
     with per_task_convolutions(plan.strategy == "per_task"):
         results = [torch.vmap(lambda t: function(meta, t))(chunk) for _, chunk in chunks(tasks, plan.chunk_size)]
@@ -227,7 +227,7 @@ def bounded(plans: list[Plan], most: int | None) -> list[Plan]:
 
 def chunks(tasks: Task, size: int | None) -> list[tuple[int, Task]]:
     """(number of tasks, those tasks) of each chunk."""
-    total = tasks.support.y.shape[0]
+    total = batch_size(tasks)
     size = min(size or total, total)
     if size == total:
         return [(total, tasks)]

@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from innerloop import recompute
-from innerloop.core import BaseLearner, Meta, Task
+from innerloop.core import BaseLearner, Meta, Task, batch_size
 from innerloop.engine.gradient import batch_loss, gradient, value_gradient
 from innerloop.errors import OutOfMemory
 
@@ -127,7 +127,7 @@ def need_of(step: Step, meta: Meta, tasks: Task, limit: int | None = None) -> Ne
     one = peak_bytes(step, meta, _first(tasks, 1), limit)
     if one is None:
         return None
-    two = peak_bytes(step, meta, _first(tasks, 2), limit) if tasks.support.y.shape[0] > 1 else None
+    two = peak_bytes(step, meta, _first(tasks, 2), limit) if batch_size(tasks) > 1 else None
     per_task = one if two is None else max(two - one, 0)
     return Need(int(growth * (max(one - per_task, 0) + kept)), int(growth * per_task))
 
@@ -198,7 +198,7 @@ def room_for(learner: BaseLearner, meta: Meta, tasks: Task, outer_step: int) -> 
     free = available_bytes(_device(meta))
     if free is None:
         return Room()
-    num_tasks = tasks.support.y.shape[0]
+    num_tasks = batch_size(tasks)
     need = estimate(learner, meta, tasks, outer_step, limit=int(_SHARE * free))
     chunk = 1 if need is None else max(1, chunk_that_fits(need, num_tasks, free))
     return Room(None if chunk == num_tasks else chunk, need)
@@ -338,7 +338,7 @@ def _advice(
     learner: BaseLearner, meta: Meta, tasks: Task, outer_step: int, together: bool, chunk_size: int | None
 ) -> str:
     """One sentence: what the step needs, what is free, and which settings make it fit."""
-    total = tasks.support.y.shape[0]
+    total = batch_size(tasks)
     at_once = min(chunk_size or total, total) if together else 1
     free = available_bytes(_device(meta))
 

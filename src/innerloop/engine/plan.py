@@ -14,7 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from innerloop.atomic import write_atomically
-from innerloop.core import Task
+from innerloop.core import Task, batch_size
 from innerloop.data.locations import cache_folder
 from innerloop.errors import InnerloopError, OutOfMemory
 from innerloop.provenance import processor
@@ -93,7 +93,7 @@ def measure(job: Job, tasks: Task, candidates: Iterable[Plan], clock: Callable[[
         candidates: the first is the rule's choice, kept unless another is clearly faster.
         clock: seconds.
     """
-    total = tasks.support.y.shape[0]
+    total = batch_size(tasks)
     found: dict[Plan, float] = {}
     begun = clock()
     with torch.random.fork_rng(devices=[]):  # a model may draw numbers of its own; CUDA's are not used by planned code

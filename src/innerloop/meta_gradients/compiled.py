@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop.core import Meta, MetaGradient, OuterGradient, Task
+from innerloop.core import Meta, MetaGradient, OuterGradient, Task, batch_size
 from innerloop.engine import Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, compile_function
 
@@ -46,7 +46,7 @@ class CompiledGradients:
             return meta_gradient(carry, meta, tasks, outer_step, None)
         if not by_task(meta_gradient, engine):
             return function(carry, meta, tasks)
-        fixed, num_tasks = pytree.tree_leaves((carry, meta)), tasks.support.y.shape[0]
+        fixed, num_tasks = pytree.tree_leaves((carry, meta)), batch_size(tasks)
         total: list[Tensor] = []
         for i in range(num_tasks):
             found = function.flat(*fixed, *pytree.tree_leaves(take(tasks, slice(i, i + 1))))
