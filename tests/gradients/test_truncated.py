@@ -116,3 +116,12 @@ def test_wrong_settings():
         il.with_meta_gradient(il.maml(net()), "truncated", steps=0)
     with pytest.raises(ConfigError, match="adapts by gradient steps, got PrototypeLearner"):
         il.with_meta_gradient(il.protonet(il.models.mlp(2, None)), "truncated")
+
+
+def test_a_loss_that_is_judged_before_the_last_steps_is_refused():
+    """Its gradient by the rates of the earlier steps would be 0, without a word."""
+    learner = il.mamlpp(net(), inner_steps=STEPS)
+    with pytest.raises(
+        ConfigError, match=r"judged at the end .* got MultiStepLearner, .* before the last 2; use backprop"
+    ):
+        il.with_meta_gradient(learner, "truncated", steps=2)

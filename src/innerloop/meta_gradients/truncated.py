@@ -18,8 +18,9 @@ class Truncated(Backprop):
     The derivative of the earlier steps' end by the initial parameters becomes the identity: cut altogether, an initialisation
     would get no gradient at all. Learned inner rates get theirs from the last steps alone. Memory grows with ``steps``, not
     with inner steps. As many steps as there are inner steps, or more, are full backpropagation, to the last bit; none would
-    be the first-order estimate. Shaban et al. 2019, "Truncated back-propagation for bilevel optimization", arXiv:1810.10667,
-    for hyperparameters; the identity is ours.
+    be the first-order estimate. What is judged before the last ``steps`` would teach learned rates nothing, without a word, so
+    a learner with an outer loss of its own (MAML++'s multi-step loss) is refused. Shaban et al. 2019, "Truncated
+    back-propagation for bilevel optimization", arXiv:1810.10667, for hyperparameters; the identity is ours.
 
     Args:
         learner: a `GradientLearner`.
@@ -38,6 +39,12 @@ class Truncated(Backprop):
         self.check(self.learner)
         assert isinstance(self.learner, GradientLearner)
         whole = self.steps >= self.learner.inner_steps
+        if not whole and type(self.learner).meta_loss is not GradientLearner.meta_loss:
+            raise ConfigError(
+                "truncated backpropagation expected a learner that is judged at the end of its inner steps, got "
+                f"{type(self.learner).__name__}, which may be judged before the last {self.steps}; use backprop, or "
+                f"steps={self.learner.inner_steps}"
+            )
         self.learner = dataclasses.replace(self.learner, backprop_steps=None if whole else self.steps)
         super().__post_init__()
         self.order = "second" if whole else "truncated"
