@@ -12,7 +12,7 @@ UNCOMMITTED = "the source had uncommitted changes"
 
 
 def state(row: Mapping[str, str], recipe: Recipe | None, past_commits: Collection[str] | None) -> str:
-    """ "" for a row that holds; else why it may not: "stale: ..." where something has changed since.
+    """Why a row may not hold, "" where it does: "stale: ..." where something has changed since.
 
     A recipe is what decides a number, and its hash tells a change of it. Of the other code only this much is known: a commit
     that today's state is not built on has been given up.

@@ -72,6 +72,11 @@ class GradientLearner(BaseLearner):
 
     looks_back = False  # inner steps depend on the initial parameters in other ways than through where they have led
 
+    @property
+    def judged_at_end(self) -> bool:
+        """Whether the outer loss is the query loss after the last inner step and nothing else."""
+        return type(self).meta_loss is GradientLearner.meta_loss
+
     def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
         found = self.rule.init_meta({name: params[name] for name in self.adapted}, generator)
         for name in self.per_step:

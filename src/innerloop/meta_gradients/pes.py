@@ -72,7 +72,7 @@ class PES(MetaGradient):
             raise ConfigError(f"truncation expected an integer of at least 1, got {self.truncation!r}")
 
     def check(self, learner: BaseLearner) -> None:
-        if not isinstance(learner, GradientLearner) or type(learner).meta_loss is not GradientLearner.meta_loss:
+        if not isinstance(learner, GradientLearner) or not learner.judged_at_end:
             raise ConfigError(
                 "persistent evolution strategies expected a learner that adapts by gradient steps and is judged at their end, "
                 f"got {type(learner).__name__}; use es"

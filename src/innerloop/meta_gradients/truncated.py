@@ -39,7 +39,7 @@ class Truncated(Backprop):
         self.check(self.learner)
         assert isinstance(self.learner, GradientLearner)
         whole = self.steps >= self.learner.inner_steps
-        if not whole and type(self.learner).meta_loss is not GradientLearner.meta_loss:
+        if not whole and not self.learner.judged_at_end:
             raise ConfigError(
                 "truncated backpropagation expected a learner that is judged at the end of its inner steps, got "
                 f"{type(self.learner).__name__}, which may be judged before the last {self.steps}; use backprop, or "
