@@ -23,7 +23,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 # A module may import from its own level and from those above it in this list.
 LEVELS = (
     {"errors", "registry"},
-    {"keys", "losses", "provenance", "records", "storage"},
+    {"keys", "losses", "objectives", "provenance", "records", "storage"},
     {"core"},
     {"functional", "models", "data"},
     {"engine", "rules", "tasks"},

@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "Examples": "innerloop.core",
     "Meta": "innerloop.core",
+    "Objective": "innerloop.core",
     "Report": "innerloop.core",
     "Task": "innerloop.core",
     "TaskDistribution": "innerloop.core",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from innerloop import tasks as tasks
     from innerloop.core import Examples as Examples
     from innerloop.core import Meta as Meta
+    from innerloop.core import Objective as Objective
     from innerloop.core import Report as Report
     from innerloop.core import Task as Task
     from innerloop.core import TaskDistribution as TaskDistribution

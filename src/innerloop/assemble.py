@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from innerloop import methods, models
+from innerloop import losses, methods, models
 from innerloop import tasks as problems
 from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
@@ -59,7 +59,7 @@ def assemble(
     family = problem(tasks, task_options)
     options, advice = dict(algorithm_options or {}), {}
     if recommended:
-        advice = methods.settings(algorithm, family.train.objective)
+        advice = methods.settings(algorithm, losses.kind_of(family.train.objective))
         options = {**advice.get("algorithm", {}), **options}
         family = _with_advice(family, tasks, task_options or {}, advice.get("tasks", {}))
     torch.manual_seed(seed)

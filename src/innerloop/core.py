@@ -23,12 +23,13 @@ from torch.utils import _pytree
 
 from innerloop import keys as random_keys
 from innerloop.errors import ConfigError
-from innerloop.records import record, static
+from innerloop.records import record, shared, static
 
 _NO_DISTRIBUTION = (
     "expected a method that predicts a distribution, such as a neural process, got one that predicts values without a "
     "distribution; use predict"
 )
+_JUDGED = 15  # keeps the key of the outer loss apart from what else is drawn from a task's key
 _BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
 
 
@@ -37,14 +38,62 @@ class Examples:
     """Labelled examples of one task, or of many with a leading ``tasks`` axis.
 
     Attributes:
-        x: inputs, shape (examples, *input_shape); floating point, or integers for a model that embeds them.
+        x: inputs, shape (examples, *input_shape); floating point, or integers for a model that embeds them; or a pytree of such
+            tensors for a model that takes one.
         y: targets, (examples,) integers for classification or (examples, outputs) floats for regression.
         mask: (examples,) booleans, False for padding that must not count; None when every example counts.
     """
 
-    x: Tensor
+    x: Any
     y: Tensor
     mask: Tensor | None = None
+
+
+Apply = Callable[..., Any]  # the adapted model: inputs -> outputs
+
+
+class Objective(ABC):
+    """What a task's data mean: the only thing that knows. Pure, and without tensors of its own.
+
+    A side of a task is any pytree of tensors: labelled examples, rollouts, an ordered stream, a key and row numbers into
+    `Task.shared`. The functions below get ONE side of ONE task, without a tasks axis, and run inside vmap and grad: no Python
+    branch on a tensor's value, no writing in place. ``key`` is a 64-bit key, (), new for each inner step (see `keys`): what
+    is drawn is a function of it. ``apply`` is the model at the parameters in question; it takes what the model's ``forward``
+    takes (and ``mask=``, (examples,) booleans, for norm layers).
+    """
+
+    metrics: Mapping[
+        str, bool
+    ] = {}  # what `measure` gives, and whether higher is better; the first is the one reported
+    draws: bool = True  # it uses ``key``
+
+    @property
+    def name(self) -> str:
+        """How files call it."""
+        return type(self).__name__
+
+    def check(self, task: Task) -> None:
+        """Raise InputError or ShapeError for a batch of tasks that cannot be judged; all its tensors are finite already."""
+        del task
+
+    @abstractmethod
+    def loss(self, apply: Apply, data: Any, key: Tensor | None) -> Tensor:
+        """What an inner step descends on the support side, and the outer step on the query side; a scalar."""
+
+    @abstractmethod
+    def measure(self, apply: Apply, data: Any, key: Tensor | None) -> dict[str, Tensor]:
+        """How well the model does on one side: a scalar for each of `metrics`."""
+
+    def data(self, side: Any, shared: Any) -> Any:
+        """What `loss` and `measure` are given of a side: itself, and what all tasks share beside it where there is such."""
+        return side if shared is None else (side, shared)
+
+    def examples(self, data: Any) -> int:
+        """How many examples a side holds, for estimates of size: the length of its first tensor."""
+        return length(data)
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 @record
@@ -52,25 +101,65 @@ class Task:
     """A task, or a batch of them: the same record with a leading ``tasks`` axis on every tensor.
 
     Attributes:
-        support: what the learner adapts to.
-        query: what it is judged on; disjoint from the support set.
-        objective: a name of `innerloop.losses.OBJECTIVES` or ``loss(prediction, y) -> scalar``; None: by the targets' dtype.
+        support: what the learner adapts to: `Examples`, or any pytree of tensors that the objective knows.
+        query: what it is judged on, likewise; disjoint from the support set.
+        objective: an `Objective`; or its short form for `Examples`: a name of `innerloop.losses.OBJECTIVES` or
+            ``loss(prediction, y) -> scalar``; None: by the targets' dtype.
         class_ids: (ways,) global class numbers of the local labels 0..ways-1, so that pooled pretraining is honest.
         num_classes: how many global classes there are.
         noise: a 64-bit key, (); all randomness that can only be drawn while adapting comes from it (see `keys`).
+        shared: what all tasks have in common, such as the table that row numbers point into: a pytree without a tasks axis,
+            there once however many tasks there are.
     """
 
-    support: Examples
-    query: Examples
-    objective: str | Callable[[Tensor, Tensor], Tensor] | None = static(None)
+    support: Any
+    query: Any
+    objective: str | Callable[[Tensor, Tensor], Tensor] | Objective | None = static(None)
     class_ids: Tensor | None = None
     num_classes: int | None = static(None)
     noise: Tensor | None = None
+    shared: Any = shared()
 
 
 def batch_size(tasks: Any) -> int:
     """How many tasks a batch holds: the length of the leading axis, which all its tensors share."""
     return next(leaf.shape[0] for leaf in _pytree.tree_leaves(tasks) if isinstance(leaf, Tensor))
+
+
+def length(side: Any, axis: int = 0) -> int:
+    """How many entries a side has along an axis, read from its first tensor; 1 where it has no such axis."""
+    first = next((leaf for leaf in _pytree.tree_leaves(side) if isinstance(leaf, Tensor)), None)
+    return 1 if first is None or first.ndim <= axis else first.shape[axis]
+
+
+def examples_of(tasks: Task) -> int:
+    """How many examples each task of a batch has, support and query together."""
+    objective = tasks.objective if isinstance(tasks.objective, Objective) else None
+    if objective is None:
+        return length(tasks.support, 1) + length(tasks.query, 1)
+    first = _pytree.tree_map(lambda v: v[0], tasks)
+    return objective.examples(first.support) + objective.examples(first.query)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSpec:
+    """What a family of tasks is: made from a distribution's plain attributes, and kept with learners, runs and task files.
+
+    Attributes:
+        name: of the family.
+        objective: an `Objective` or its short form; a text that names one in a file.
+        metrics: names, the first is the one reported; empty: the objective's.
+        input_shape: of one example; None where it is not known.
+        output_size: numbers in an output; 0 where it is not known.
+        preprocessing: how a user's files become inputs; None: they are plain numbers.
+    """
+
+    name: str = ""
+    objective: Any = None
+    metrics: tuple[str, ...] = ()
+    input_shape: tuple[int, ...] | None = None
+    output_size: int = 0
+    preprocessing: Mapping[str, Any] | None = None
 
 
 class TaskDistribution(ABC):
@@ -82,14 +171,26 @@ class TaskDistribution(ABC):
 
     name: str = ""
     split: str = "train"
-    objective: str = "cross_entropy"  # a name of innerloop.losses.OBJECTIVES
-    metrics: tuple[str, ...] = ("accuracy",)  # names of innerloop.losses.METRICS; the first is the one reported
+    objective: Any = "cross_entropy"  # a name of innerloop.losses.OBJECTIVES, or an Objective
+    metrics: Any = None  # names, the first is the one reported; None: the objective's own
     input_shape: tuple[int, ...] = ()
     output_size: int = 0
     num_classes: int | None = None
     preprocessing: Mapping[str, Any] | None = None  # how a user's files become inputs; JSON values, kept with the run
     scaled_by_support: bool = False  # a task's inputs are scaled by its own support set
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What the family is, in one record."""
+        return TaskSpec(
+            name=self.name,
+            objective=self.objective,
+            metrics=tuple(self.metrics or ()),
+            input_shape=tuple(self.input_shape),
+            output_size=self.output_size,
+            preprocessing=None if self.preprocessing is None else dict(self.preprocessing),
+        )
 
     @abstractmethod
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
@@ -146,11 +247,6 @@ class TaskDistribution(ABC):
         del ways, shots, queries
         raise ConfigError(f"{self.name} expected tasks whose sizes can be chosen, got such of fixed sizes")
 
-    def collect(self, task: Task, predict: Callable[[Tensor], Tensor], noise: Tensor | None, i: int) -> Examples:
-        """What the learner sees at inner step ``i``: the support set here; RL draws trajectories, streams the next piece."""
-        del predict, noise, i
-        return task.support
-
 
 class TaskFamily(NamedTuple):
     """The three splits of a problem; what `il.tasks.NAME()` returns."""
@@ -204,9 +300,9 @@ class UpdateRule(ABC):
         params: Mapping[str, Tensor],
         *,
         loss: Tensor,
-        step: int,
+        step: int | Tensor,
     ) -> tuple[dict[str, Tensor], Any]:
-        """(new fast parameters, new state) after inner step number ``step`` (from 0)."""
+        """(new fast parameters, new state) after inner step number ``step`` (from 0; a tensor where tasks are not in step)."""
 
 
 def inner_loop(
@@ -241,6 +337,8 @@ class BaseLearner(ABC):
     any_ways: bool = False  # predictions have one column for each class of the task, however many
     held: str = ""  # what of the adapting the outer gradient takes as given, where the method says so
     predicts_distribution: bool = False  # `predict_std` and `log_density` have answers
+    any_data: bool = False  # takes tasks of any data, through their objective alone; else of labelled `Examples`
+    absorbs: bool = False  # `absorb` takes more data at constant cost
 
     def admit(self, tasks: Task) -> Task:
         """A batch as this learner takes it, completed where traced code could not; InputError where it cannot take it."""
@@ -270,12 +368,20 @@ class BaseLearner(ABC):
         """What is adapted, before the first step."""
 
     @abstractmethod
-    def step(self, meta: Meta, fast: Any, batch: Examples, i: int) -> Any:
+    def step(self, meta: Meta, fast: Any, batch: Any, i: int | Tensor) -> Any:
         """One inner step on ``batch``."""
 
     @abstractmethod
     def predict(self, meta: Meta, fast: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The adapted model's outputs, (examples, output_size)."""
+
+    def as_model(self, meta: Meta, fast: Any) -> Apply:
+        """The adapted model as an objective calls it."""
+
+        def apply(x: Any, mask: Tensor | None = None) -> Any:
+            return self.predict(meta, fast, x, mask)
+
+        return apply
 
     def predict_std(self, meta: Meta, fast: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Standard deviations of the predicted distributions of floating targets, in the shape of `predict`."""
@@ -285,27 +391,69 @@ class BaseLearner(ABC):
         """The log density (labels: log probability) of each query's target under its prediction, (queries,), in nats."""
         raise ConfigError(_NO_DISTRIBUTION)
 
-    @abstractmethod
+    def experience(self, meta: Meta, tasks: Task, key: Tensor) -> Task:
+        """The tasks with the data that an outer step is taken on; themselves by default.
+
+        Called once before an outer step, on a whole batch and without a graph. Where data have to be stored (a world outside
+        of torch, several passes over one draw), all tasks are rolled out here, before and after adapting.
+        """
+        del meta, key
+        return tasks
+
+    def absorb(self, meta: Meta, fast: Any, data: Any) -> Any:
+        """``fast`` after more data of the same task, as if they had been in the support set; see `absorbs`."""
+        raise ConfigError(f"{type(self).__name__} takes no more data once it has adapted; adapt again on all of it")
+
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
-        """The outer loss of one task, and ``aux``: ``metrics`` (scalars) and, where there are any, ``buffers``."""
+        """The outer loss of one task, and ``aux``: ``metrics`` (scalars) and, where there are any, ``buffers``.
+
+        By default the objective on the query side, once adapted.
+        """
+        del outer_step
+        fast = self.adapt(meta, task, self.inner_steps)
+        assert isinstance(task.objective, Objective)  # the boundary has seen to it
+
+        key = None if task.noise is None else random_keys.fold(task.noise, _JUDGED)
+        query = task.objective.data(task.query, task.shared)
+        loss = task.objective.loss(self.as_model(meta, fast), query, key)
+        return loss, {"metrics": {"loss": loss.detach()}}
 
     def in_evaluation(self) -> BaseLearner:
         """This learner for new tasks: no noise, no statistics recorded."""
         return self
 
-    def batch(self, task: Task, i: int) -> Examples:
-        """What inner step ``i`` sees: the whole support set unless a learner draws mini-batches."""
+    def batch(self, task: Task, i: int | Tensor) -> Any:
+        """What inner step ``i`` sees: the whole support side unless a learner draws mini-batches."""
         del i
         return task.support
 
-    def adapt(self, meta: Meta, task: Task, steps: int, observe: Callable[[Any, int], None] | None = None) -> Any:
-        """The inner loop, written once. ``observe(fast, i)`` is called after 0, 1, ... ``steps`` steps."""
+    def adapt(
+        self,
+        meta: Meta,
+        task: Task,
+        steps: int,
+        observe: Callable[[Any, int], None] | None = None,
+        *,
+        fast: Any = None,
+        first: int | Tensor = 0,
+    ) -> Any:
+        """The inner loop, written once.
 
-        def step(fast: Any, given: tuple[Meta, Task], i: int) -> Any:
-            meta, task = given
-            return self.step(meta, fast, self.batch(task, i), i)
+        Args:
+            meta: the outer parameters.
+            task: one task.
+            steps: inner steps.
+            observe: called with ``fast`` and the number of steps taken here, 0, 1, ... ``steps``.
+            fast: where to go on from; None: from `init`.
+            first: the number of the first step; a tensor, (), where tasks of a batch are at different places.
+        """
 
-        return inner_loops[-1](step, self.init(meta, task), (meta, task), steps, observe)
+        def step(fast: Any, given: tuple[Meta, Task, int | Tensor], i: int) -> Any:
+            meta, task, first = given
+            return self.step(meta, fast, self.batch(task, first + i), first + i)
+
+        begin = self.init(meta, task) if fast is None else fast
+        return inner_loops[-1](step, begin, (meta, task, first), steps, observe)
 
 
 class OuterGradient(NamedTuple):
@@ -369,6 +517,7 @@ class Report:
         transductive: whether a query's prediction could depend on the other queries.
         curve: mean of the metric after 0, 1, ... inner steps; empty when not asked for.
         curve_ci95: its half-widths.
+        higher_is_better: whether a higher value of the metric is a better one.
         config: the learner's and the problem's settings.
         commit: of the code that ran, when known.
         environment: versions, machine, threads.
@@ -385,6 +534,7 @@ class Report:
     transductive: bool
     curve: tuple[float, ...] = ()
     curve_ci95: tuple[float, ...] = ()
+    higher_is_better: bool = True
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     commit: str = ""
     environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)

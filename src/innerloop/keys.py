@@ -51,7 +51,7 @@ def task_keys(seed: int, split: str, step: int, start: int, num_tasks: int) -> I
     return fold(base, torch.arange(start, start + num_tasks))
 
 
-def bits(key: Tensor, shape: Sequence[int], salt: int = 0) -> Tensor:
+def bits(key: Tensor, shape: Sequence[int], salt: int | Tensor = 0) -> Tensor:
     """64 random bits in each element, shape (*key.shape, *shape)."""
     count = torch.arange(math.prod(shape), device=key.device).reshape(tuple(shape))
     return mix(fold(key, salt).reshape(key.shape + (1,) * len(shape)) + count * _GOLDEN)
@@ -72,7 +72,7 @@ def normal(key: Tensor, shape: Sequence[int] = (), salt: int = 0, dtype: torch.d
     return torch.sqrt(-2 * torch.log1p(-first)) * torch.cos(2 * math.pi * second)
 
 
-def permutation(key: Tensor, n: int, salt: int = 0) -> Tensor:
+def permutation(key: Tensor, n: int, salt: int | Tensor = 0) -> Tensor:
     """A random order of 0..n-1, shape (*key.shape, n)."""
     return torch.argsort(bits(key, (n,), salt), dim=-1)
 

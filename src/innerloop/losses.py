@@ -7,12 +7,15 @@ has to be a mean over examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.core import Apply, Examples, Objective
 from innerloop.errors import ConfigError, ShapeError, nearest
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -71,8 +74,9 @@ def as_function(loss: Loss) -> Loss:
     return function if same and not list(loss.buffers()) else loss
 
 
-def resolve(loss: str | Loss | None, y: Tensor) -> Loss:
+def resolve(loss: Any, y: Tensor) -> Loss:
     """The function that a name, a function or nothing stands for: nothing is cross-entropy for integers, else MSE."""
+    loss = short_form(loss)
     if loss is None:
         return mse if y.is_floating_point() else cross_entropy
     if isinstance(loss, str):
@@ -82,9 +86,9 @@ def resolve(loss: str | Loss | None, y: Tensor) -> Loss:
     return loss
 
 
-def is_binary(loss: str | Loss | None) -> bool:
+def is_binary(loss: Any) -> bool:
     """Whether a loss compares one logit an example with labels 0/1."""
-    return loss in ("binary_cross_entropy", binary_cross_entropy, F.binary_cross_entropy_with_logits)
+    return short_form(loss) in ("binary_cross_entropy", binary_cross_entropy, F.binary_cross_entropy_with_logits)
 
 
 def check_shapes(loss: Loss, prediction: Tensor, y: Tensor) -> None:
@@ -139,6 +143,103 @@ METRICS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
 # Metrics of the predicted distribution, not of the outputs: the learner judges its queries itself (`BaseLearner.log_density`).
 DISTRIBUTION_METRICS = ("log_likelihood",)
 HIGHER_IS_BETTER = {"accuracy": True, "mse": False, "log_likelihood": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Supervised(Objective):
+    """Labelled examples `Examples`: a loss of predictions and targets, over the examples that count.
+
+    Args:
+        given: the loss: a name of `OBJECTIVES`, ``loss(prediction, y) -> scalar``, or None: cross-entropy for integer and mean
+            squared error for floating targets.
+    """
+
+    given: str | Loss | None = None
+
+    draws: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return self.given if isinstance(self.given, str) else getattr(self.given, "__name__", "") or "supervised"
+
+    @property
+    def metrics(self) -> Mapping[str, bool]:  # type: ignore[override]
+        names = ("mse", "accuracy") if self.given in ("mse", mse, F.mse_loss) else ("accuracy", "mse")
+        return {name: HIGHER_IS_BETTER[name] for name in names}
+
+    def loss(self, apply: Apply, data: Examples, key: Tensor | None = None) -> Tensor:
+        return self.judge(apply(data.x, mask=data.mask), data)
+
+    def judge(self, prediction: Tensor, data: Examples) -> Tensor:
+        """The loss of predictions that were made."""
+        return objective(resolve(self.given, data.y), prediction, data.y, data.mask)
+
+    def measure(self, apply: Apply, data: Examples, key: Tensor | None = None) -> dict[str, Tensor]:
+        prediction = apply(data.x, mask=data.mask)
+        if judges_labels(resolve(self.given, data.y), prediction, data.y):
+            return {"accuracy": accuracy(prediction, data.y, data.mask)}
+        return {"mse": mean_squared_error(prediction, data.y, data.mask)} if data.y.is_floating_point() else {}
+
+    def data(self, side: Any, shared: Any) -> Any:
+        """The examples; where a side is row numbers into shared `Examples`, those rows."""
+        if shared is None or isinstance(side, Examples):
+            return side
+        return Examples(shared.x[side], shared.y[side], None if shared.mask is None else shared.mask[side])
+
+    def examples(self, data: Any) -> int:
+        return data.y.shape[0] if isinstance(data, Examples) else super().examples(data)
+
+
+def as_objective(given: str | Loss | Objective | None) -> Objective:
+    """An objective as it is; a loss as the supervised objective that it is the short form of."""
+    return given if isinstance(given, Objective) else Supervised(given)
+
+
+def short_form(given: Any) -> str | Loss | None:
+    """What `resolve` takes for a supervised objective: the loss behind it."""
+    return given.given if isinstance(given, Supervised) else given
+
+
+def name_of(given: Any) -> str | None:
+    """What a file calls an objective; None for one that has no name, which then goes by the targets' dtype."""
+    return given.name if isinstance(given, Objective) else given if isinstance(given, str) else None
+
+
+def is_labelled(given: Any) -> bool:
+    """Whether a task of this objective holds `Examples`, which any learner can take."""
+    return not isinstance(given, Objective) or isinstance(given, Supervised)
+
+
+def predicts_values(given: Any) -> bool:
+    """Whether an objective is of a regression problem: its targets are values, not labels."""
+    return short_form(given) in ("mse", mse, F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss)
+
+
+def kind_of(given: Any) -> str:
+    """What kind of problem an objective is of: "regression" where `predicts_values`, else "classification"."""
+    return "regression" if predicts_values(given) else "classification"
+
+
+def metrics_of(objective: Any, metrics: Sequence[str] | Mapping[str, bool] | None) -> dict[str, bool]:
+    """The metrics of a problem and whether higher is better, the one that is reported first.
+
+    Args:
+        objective: the problem's.
+        metrics: names that the problem asks for; None or empty: all of its objective.
+
+    Raises:
+        ConfigError: a name that nothing measures.
+    """
+    known = {**HIGHER_IS_BETTER, **as_objective(objective).metrics}
+    if isinstance(metrics, Mapping):
+        known |= metrics
+    if not metrics:
+        own = as_objective(objective).metrics
+        metrics = list(own) if not is_labelled(objective) else list(own)[:1]
+    for name in metrics:
+        if name not in known:
+            raise ConfigError(f"unknown metric {name!r}: {nearest(name, known)}")
+    return {name: known[name] for name in metrics}
 
 
 def judges_labels(loss: str | Loss, prediction: Tensor, y: Tensor) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import innerloop as il
+from innerloop.core import TaskSpec
 
 pytest.importorskip("sklearn")
 from sklearn.base import clone
@@ -53,7 +54,7 @@ def test_clone_pipeline_and_cross_validation():
 def test_rows_of_pixels_are_pictures_again():
     torch.manual_seed(0)
     learner = il.protonet(il.models.conv4((1, 16, 16), None, filters=3, downsample="max_pool"))
-    learner.input_shape = (1, 16, 16)
+    learner.spec = TaskSpec(input_shape=(1, 16, 16))
     X = np.random.default_rng(1).random((6, 256), dtype=np.float32)
     few = il.FewShotClassifier(learner).fit(X, [0, 0, 1, 1, 2, 2])
     direct = learner.adapt(X.reshape(6, 1, 16, 16), [0, 0, 1, 1, 2, 2])

@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 
 import innerloop as il
+from innerloop.core import TaskSpec
 
 
 @pytest.fixture(scope="module")
 def learner():
     made = il.maml(il.models.mlp((1, 8, 8), 2), inner_lr=0.5, inner_steps=5)
-    made.input_shape = (1, 8, 8)
+    made.spec = TaskSpec(input_shape=(1, 8, 8))
     return made
 
 
@@ -62,7 +63,7 @@ def test_what_cannot_be_read(learner, folder, tmp_path):
 @pytest.mark.parametrize("make", [il.maml, il.protonet])
 def test_one_class_is_refused_in_one_line(make, folder):
     learner = make(il.models.mlp((1, 8, 8), 2))
-    learner.input_shape = (1, 8, 8)
+    learner.spec = TaskSpec(input_shape=(1, 8, 8))
     with pytest.raises(
         il.InputError, match=r"^expected examples of at least two classes, got one \('a'\); add examples of"
     ):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import innerloop as il
+from innerloop.core import TaskSpec
 from innerloop.serving import export
 from innerloop.serving.export import export_fitted, export_learner
 
@@ -53,7 +54,7 @@ def test_onnx(tmp_path):
 
 def test_adapting_itself_for_any_number_of_examples(tmp_path):
     learner = il.protonet(conv())
-    learner.input_shape = (1, 16, 16)
+    learner.spec = TaskSpec(input_shape=(1, 16, 16))
     export_learner(learner, tmp_path / "a.pt2", "torch-export", ways=3)
     program = torch.export.load(tmp_path / "a.pt2").module()
     y = torch.tensor([2, 0, 1, 1])

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzing import fuzzed
+from innerloop.core import TaskSpec
 from innerloop.serving.http import interface
 from innerloop.serving.service import Limits, Service
 
@@ -39,7 +40,7 @@ def png(value: int, size: tuple[int, int] = (20, 20)) -> str:
 def pictures() -> Service:
     torch.manual_seed(0)
     learner = il.protonet(il.models.mlp((1, 4, 4), None, hidden=(8,)))
-    learner.input_shape, learner.task_objective = (1, 4, 4), "cross_entropy"
+    learner.spec = TaskSpec(input_shape=(1, 4, 4), objective="cross_entropy")
     return Service(learner, LIMITS)
 
 
@@ -52,7 +53,7 @@ def client(pictures):
 def sine():
     torch.manual_seed(0)
     learner = il.maml(il.models.mlp(1, 1), inner_steps=2)
-    learner.input_shape, learner.task_objective = (1,), "mse"
+    learner.spec = TaskSpec(input_shape=(1,), objective="mse")
     return TestClient(interface(Service(learner, LIMITS)), raise_server_exceptions=False)
 
 

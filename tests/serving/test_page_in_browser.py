@@ -22,6 +22,7 @@ import pytest
 import torch
 
 import innerloop as il
+from innerloop.core import TaskSpec
 
 pytest.importorskip("gradio")
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
@@ -187,7 +188,7 @@ def test_drawings_are_learned_and_recognised(browser, tmp_path):
 def test_a_table_is_adapted_to(browser, tmp_path):
     torch.manual_seed(0)
     learner = il.maml(il.models.mlp(1, 1, hidden=(4,)), inner_steps=1)
-    learner.input_shape, learner.task_objective = (1,), "mse"
+    learner.spec = TaskSpec(input_shape=(1,), objective="mse")
     task = learner.adapt(torch.zeros(2, 1), torch.zeros(2, 1)).save(tmp_path / "task.il")
     with served(task) as address:
         page = opened(browser, address, "#go")

@@ -8,6 +8,7 @@ import torch
 
 import innerloop as il
 from innerloop.cli import serve
+from innerloop.core import TaskSpec
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
 from innerloop.meta_learner.unknown_inputs import Threshold
@@ -21,7 +22,7 @@ from innerloop.tasks.few_shot import FewShotImages
 def learner() -> il.MetaLearner:
     torch.manual_seed(0)
     made = il.protonet(il.models.mlp((1, 4, 4), None, hidden=(16,)))
-    made.input_shape, made.task_objective = (1, 4, 4), "cross_entropy"
+    made.spec = TaskSpec(input_shape=(1, 4, 4), objective="cross_entropy")
     return made
 
 
@@ -113,7 +114,7 @@ def test_a_thread_that_measures_always_ends_with_an_answer(learner, tmp_path, mo
 def test_why_there_is_none_is_said(learner, images, tmp_path, monkeypatch):
     assert "has two classes only" in measured(learner, split(images, 2), 4).told()
     regression = il.maml(il.models.mlp(1, 1))
-    regression.task_objective = "mse"
+    regression.spec = TaskSpec(objective="mse")
     assert "regression" in serve._thresholds(tmp_path, regression, 40).lacking
     assert "--valid-tasks 0" in serve._thresholds(tmp_path, learner, 0).lacking
     assert "serve its run directory" in serve._thresholds(tmp_path / "task.il", learner, 40).lacking

@@ -129,6 +129,7 @@ def _adapted(
     """
     from innerloop import load
     from innerloop.data import support_files
+    from innerloop.losses import predicts_values
 
     learner: Any = load(run)
     if learner.input_shape is None:
@@ -143,7 +144,7 @@ def _adapted(
         fitted = dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark))
     else:
         assert target is not None
-        x, y = support_files.read_support_table(support, target, learner.task_objective != "mse", **text)
+        x, y = support_files.read_support_table(support, target, not predicts_values(learner.task_objective), **text)
         if (x.shape[1],) != shape:
             raise ShapeError(
                 f"{support} expected features of shape {shape}, got {x.shape[1]} columns beside {target!r}"

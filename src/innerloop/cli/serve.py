@@ -102,6 +102,7 @@ def _serve(
 
 def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
     """What inputs of no class are told by in tasks that visitors make."""
+    from innerloop.losses import predicts_values
     from innerloop.serving.thresholds import Thresholds, measured
     from innerloop.training.run_config import read_run_config
 
@@ -109,7 +110,7 @@ def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
         return Thresholds(lacking="a task file brings no validation tasks; serve its run directory instead")
     if valid_tasks == 0:
         return Thresholds(lacking="none were measured (--valid-tasks 0)")
-    if learner.task_objective == "mse":
+    if predicts_values(learner.task_objective):
         return Thresholds(lacking="regression has no classes")
     try:
         return measured(learner, trust.validation_tasks(read_run_config(run)), valid_tasks)

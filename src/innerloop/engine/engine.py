@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from innerloop.core import BaseLearner, Meta, Task, batch_size
+from innerloop.core import BaseLearner, Meta, Task, batch_size, examples_of
 from innerloop.engine import memory, recompute
 from innerloop.engine import plan as planning
 from innerloop.engine.gradient import Grads, batch_loss, gradient, value_gradient
@@ -60,7 +60,7 @@ class Engine:
     def rule(self, tasks: Task) -> Plan:
         """The plan for a batch like this by its shapes alone, so the same everywhere."""
         num_tasks = batch_size(tasks)
-        many_pictures = self.convolutional and tasks.support.y.shape[1] + tasks.query.y.shape[1] > _FEW_PICTURES
+        many_pictures = self.convolutional and examples_of(tasks) > _FEW_PICTURES
         if self.strategy in ("vmapped", "per_task", "compiled"):
             if self.needs_loop:
                 raise ConfigError(

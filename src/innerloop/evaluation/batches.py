@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from innerloop.core import Task, TaskDistribution
+from innerloop.core import Task, TaskDistribution, examples_of
 
 # Both bound memory; results do not depend on them.
 _TASKS, _EXAMPLES = 50, 2_000
@@ -15,7 +15,7 @@ def in_batches(tasks: TaskDistribution, num_tasks: int, *, seed: int = 0, first:
     start, end = first, first + num_tasks
     while start < end:
         one = tasks.at(seed, 0, 1, start)
-        examples = max(1, one.support.y.shape[1] + one.query.y.shape[1])
+        examples = max(1, examples_of(one))
         number = min(end - start, _TASKS, max(1, _EXAMPLES // examples))
         yield one if number == 1 else tasks.at(seed, 0, number, start)
         start += number

@@ -7,7 +7,6 @@ import itertools
 import math
 from collections.abc import Mapping
 
-from innerloop import losses
 from innerloop.core import Report, TaskDistribution
 from innerloop.errors import ConfigError
 from innerloop.evaluation.costs import Cost, costs
@@ -118,8 +117,8 @@ def compare(
 
 def paired(reports: Mapping[str, Report]) -> Comparison:
     """Order reports on the same tasks by merit and take their differences task by task."""
-    metric = next(iter(reports.values())).metric
-    sign = 1.0 if losses.HIGHER_IS_BETTER[metric] else -1.0
+    first = next(iter(reports.values()))
+    metric, sign = first.metric, 1.0 if first.higher_is_better else -1.0
     ordered = dict(sorted(reports.items(), key=lambda item: _rank(sign * item[1].mean)))
     differences = []
     for a, b in itertools.combinations(ordered, 2):

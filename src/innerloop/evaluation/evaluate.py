@@ -14,7 +14,7 @@ from torch import Tensor
 
 from innerloop import losses
 from innerloop.core import Report, Task, TaskDistribution
-from innerloop.errors import ConfigError, DivergedError, InputError, nearest
+from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.evaluation.likelihood import log_likelihoods
@@ -65,9 +65,8 @@ def evaluate(
     for name, value in (("steps", steps), ("curve_steps", curve_steps)):
         if value is not None and value < 0:
             raise ConfigError(f"{name} expected at least 0, got {value}")
-    metric = tasks.metrics[0] if metric is None else metric
-    if metric not in (*losses.METRICS, *losses.DISTRIBUTION_METRICS):
-        raise ConfigError(f"unknown metric {metric!r}: {nearest(metric, losses.HIGHER_IS_BETTER)}")
+    asked = tasks.metrics if metric is None else [metric]
+    metric, higher = next(iter(losses.metrics_of(tasks.objective, asked).items()))
     inductive = learner.inductive if transductive is None else not transductive
     started = time.perf_counter()
     main = learner.eval_steps if steps is None else steps
@@ -77,6 +76,10 @@ def evaluate(
 
     def values(batch: Task) -> Tensor:
         """The metric of some tasks, (steps, tasks): after ``main`` steps alone, or after 0, 1, ... ``longest``."""
+        if not losses.is_labelled(batch.objective):
+            return learner.measure_queries(batch, main if longest is None else longest, path=longest is not None)[
+                metric
+            ]
         if metric in losses.DISTRIBUTION_METRICS:
             return log_likelihoods(learner, batch, main if longest is None else longest, path=longest is not None)
         if longest is None:
@@ -110,6 +113,7 @@ def evaluate(
         transductive=learner.mixes_examples and not inductive,
         curve=tuple(m for m, _ in curve),
         curve_ci95=tuple(c for _, c in curve),
+        higher_is_better=higher,
         config={
             "algorithm": {"name": learner.name, "options": learner.options},
             **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),

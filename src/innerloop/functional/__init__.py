@@ -3,7 +3,7 @@
 from innerloop.functional.convert import check_model, convert
 from innerloop.functional.derivatives import inner_gradient, transformed
 from innerloop.functional.parts import Parts, features_of
-from innerloop.functional.probe import Probe, probe
+from innerloop.functional.probe import Probe, observed, probe
 from innerloop.functional.pure import PureModel
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "convert",
     "features_of",
     "inner_gradient",
+    "observed",
     "probe",
     "transformed",
 ]

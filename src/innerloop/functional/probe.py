@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 # Called as functions, these cannot be replaced in the module tree; under vmap their double backward is wrong or missing.
 _WRONG_UNDER_VMAP = {
@@ -80,22 +81,29 @@ class _Recorder(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def probe(forward: Callable[[Tensor], Tensor], x: Tensor) -> Probe:
+def observed(function: Callable[[], Any]) -> tuple[Any, Probe]:
+    """What a function gives, without a graph, and what it called on the way."""
+    with torch.no_grad(), _Recorder() as seen:
+        found = function()
+    return found, Probe((), tuple(sorted(seen.wrong)), seen.attention, tuple(sorted(seen.random)))
+
+
+def probe(forward: Callable[[Any], Tensor], x: Any) -> Probe:
     """Run ``forward`` on the examples ``x`` of one task and on a part of them.
 
     A part of the examples must give the same outputs unless the model mixes examples (batch statistics, attention across
     the batch); equality is to rounding, since kernels differ with the batch size.
     """
+    whole, seen = observed(lambda: forward(x))
+    number = pytree.tree_leaves(x)[0].shape[0]
     with torch.no_grad():
-        with _Recorder() as seen:
-            whole = forward(x)
         mixes = False
-        if not seen.random and x.shape[0] > 1 and whole.shape[:1] == x.shape[:1]:
+        if not seen.random and number > 1 and whole.shape[:1] == (number,):
             try:
-                part = forward(x[:1])
+                part = forward(pytree.tree_map(lambda v: v[:1], x))
             except Exception:  # a model that cannot take one example alone needs the others
                 mixes = True
             else:
                 scale = whole.abs().max().clamp(min=1e-12)
                 mixes = part.shape[1:] != whole.shape[1:] or bool((part[0] - whole[0]).abs().max() > 1e-3 * scale)
-    return Probe(tuple(whole.shape), tuple(sorted(seen.wrong)), seen.attention, tuple(sorted(seen.random)), mixes)
+    return dataclasses.replace(seen, output_shape=tuple(whole.shape), mixes_examples=mixes)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from innerloop.errors import ConfigError
 from innerloop.functional import context
@@ -87,7 +87,7 @@ class PureModel:
             if self.follow_training and self.module.training != training:
                 self.module.train(training)
             if self.low_precision is not None:
-                stack.enter_context(torch.autocast(x[0].device.type, self.low_precision))
+                stack.enter_context(torch.autocast(_first(x).device.type, self.low_precision))
             call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
             if self._needs_context:
                 stack.enter_context(context.running(call))
@@ -95,8 +95,12 @@ class PureModel:
             output = torch.func.functional_call(self.module, {**params, **buffers}, x, options)
         # Losses and what comes after them are in full precision.
         if self.low_precision is not None:
-            output = tree_map(lambda v: v.to(x[0].dtype) if v.is_floating_point() else v, output)
+            output = tree_map(lambda v: v.to(_first(x).dtype) if v.is_floating_point() else v, output)
         return output, call.buffers
+
+
+def _first(inputs: Any) -> Tensor:
+    return tree_leaves(inputs)[0]
 
 
 def head_module(module: nn.Module) -> str:

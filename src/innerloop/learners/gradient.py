@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from innerloop import keys, losses
-from innerloop.core import BaseLearner, Examples, Meta, Task, UpdateRule
+from innerloop.core import BaseLearner, Meta, Objective, Task, UpdateRule, length
+from innerloop.errors import ConfigError
 from innerloop.functional import PureModel, inner_gradient
 from innerloop.records import record, static
 
 # Salts that keep the task's noise for different purposes apart.
-_BATCHES, _SUPPORT_PASS, _QUERY_PASS = 11, 12, 13
+_BATCHES, _SUPPORT_PASS, _QUERY_PASS, _START, _DRAWN = 11, 12, 13, 14, 16
 
 
 @record
@@ -26,6 +30,7 @@ class GradientFast:
         state: the update rule's.
         buffers: running statistics as they are in this task.
         noise: the task's key.
+        count: how many updates came before, as a tensor, where the tasks of a batch are at different places; else None.
         step: how many updates came before.
         objective: the task's, for the support loss.
     """
@@ -34,8 +39,13 @@ class GradientFast:
     state: Any
     buffers: dict[str, Tensor]
     noise: Tensor | None = None
+    count: Tensor | None = None
     step: int = static(0)
-    objective: str | losses.Loss | None = static(None)
+    objective: Any = static(None)
+
+    @property
+    def steps_taken(self) -> int | Tensor:
+        return self.step if self.count is None else self.count
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +60,9 @@ class GradientLearner(BaseLearner):
         loss: a loss function or name; None: the task's, else by the targets' dtype.
         first_order: stop the outer gradient at the inner gradient.
         inner_batch: examples in an inner step, drawn without replacement pass by pass from the support set; None: all.
+        ordered: inner batches follow each other as the support side lies, for streams; else each pass has a new order.
+        start: where the inner loop begins: ``start(meta's adapted parameters, the task's key)`` gives the weights, such as
+            `drawn_weights`; None: at meta's.
         eval_batch: the same on a new task; None: ``inner_batch``.
         backprop_steps: of the ``inner_steps`` updates, how many of the last ones the outer gradient goes back through; what the
             earlier ones changed is held constant. None: all.
@@ -69,7 +82,10 @@ class GradientLearner(BaseLearner):
     per_step: tuple[str, ...] = ()
     training: bool = True
     backprop_steps: int | None = None
+    ordered: bool = False
+    start: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None = None
 
+    any_data = True
     looks_back = False  # inner steps depend on the initial parameters in other ways than through where they have led
 
     @property
@@ -89,27 +105,47 @@ class GradientLearner(BaseLearner):
 
     def init(self, meta: Meta, task: Task) -> GradientFast:
         params = {name: meta.params[name] for name in self.adapted}
+        if self.start is not None:
+            if task.noise is None:
+                raise ConfigError("weights drawn for each task expected tasks with a key (noise), got none")
+            params = self.start(params, keys.fold(task.noise, _START))
         state = self.rule.init(meta.rule, params)
-        return GradientFast(params, state, meta.buffers, task.noise, 0, task.objective)
+        return GradientFast(params, state, meta.buffers, task.noise, objective=task.objective)
 
     def in_evaluation(self) -> GradientLearner:
         return dataclasses.replace(self, training=False)
 
-    def batch(self, task: Task, i: int) -> Examples:
-        size = self.inner_batch if self.training or self.eval_batch is None else self.eval_batch
-        total = task.support.y.shape[0]
-        if size is None or size >= total or task.noise is None:
-            return task.support
-        # Pass after pass through the support set, each in a new order; a batch may span two passes.
-        positions = range(i * size, (i + 1) * size)
-        passes = {p // total for p in positions}
-        orders = {p: keys.permutation(keys.fold(task.noise, _BATCHES), total, salt=p) for p in passes}
-        rows = torch.stack([orders[p // total][p % total] for p in positions])
-        side = task.support
-        return Examples(side.x[rows], side.y[rows], None if side.mask is None else side.mask[rows])
+    def objective(self, given: Any) -> Objective:
+        """What this learner descends, for tasks with this objective."""
+        return losses.as_objective(given if self.loss is None else self.loss)
 
-    def step(self, meta: Meta, fast: GradientFast, batch: Examples, i: int) -> GradientFast:
-        if self.backprop_steps is None or i >= self.inner_steps - self.backprop_steps:
+    def batch(self, task: Task, i: int | Tensor) -> Any:
+        data = self.objective(task.objective).data
+        size = self.inner_batch if self.training or self.eval_batch is None else self.eval_batch
+        total = length(task.support)
+        if size is None or size >= total or (task.noise is None and not self.ordered):
+            return data(task.support, task.shared)
+        rows = self._rows(task.noise, i, size, total)
+        return data(pytree.tree_map(lambda v: v[rows], task.support), task.shared)
+
+    def _rows(self, noise: Tensor | None, i: int | Tensor, size: int, total: int) -> Tensor:
+        """Which examples inner step ``i`` sees, (size,): pass after pass through the support side."""
+        if self.ordered or noise is None:
+            device = i.device if isinstance(i, Tensor) else None if noise is None else noise.device
+            return (i * size + torch.arange(size, device=device)) % total
+        # Each pass in a new order; a batch may span two passes.
+        key = keys.fold(noise, _BATCHES)
+        if not isinstance(i, Tensor):
+            positions = range(i * size, (i + 1) * size)
+            orders = {p: keys.permutation(key, total, salt=p) for p in {p // total for p in positions}}
+            return torch.stack([orders[p // total][p % total] for p in positions])
+        position = i * size + torch.arange(size, device=i.device)
+        first = i * size // total
+        orders = torch.cat([keys.permutation(key, total, salt=first + k) for k in range(2)])
+        return orders[position - first * total]
+
+    def step(self, meta: Meta, fast: GradientFast, batch: Any, i: int | Tensor) -> GradientFast:
+        if self.backprop_steps is None or i >= self.inner_steps - self.backprop_steps:  # a number here: see Truncated
             return self._step(meta, fast, batch, i)
         with torch.no_grad():
             found = self._step(meta, fast, batch, i)
@@ -118,55 +154,109 @@ class GradientLearner(BaseLearner):
         return dataclasses.replace(found, params=params)
 
     def support_loss(
-        self, meta: Meta, fast: GradientFast, adapted: dict[str, Tensor], batch: Examples
+        self, meta: Meta, fast: GradientFast, adapted: dict[str, Tensor], batch: Any
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What an inner step descends, at these adapted parameters, and the running statistics after this pass."""
-        prediction, buffers = self.forward(meta, fast, adapted, batch.x, batch.mask, _SUPPORT_PASS)
-        loss_function = losses.resolve(self.loss or fast.objective, batch.y)
-        return losses.objective(loss_function, prediction, batch.y, batch.mask), buffers
+        model = _Applied(self, meta, fast, adapted, _SUPPORT_PASS)
+        objective = self.objective(fast.objective)
+        return objective.loss(model, batch, self._key(objective, fast, _SUPPORT_PASS)), model.buffers
 
-    def _step(self, meta: Meta, fast: GradientFast, batch: Examples, i: int) -> GradientFast:
+    def _key(self, objective: Objective, fast: GradientFast, purpose: int) -> Tensor | None:
+        """What an objective draws from at this step; None where it draws nothing."""
+        if not objective.draws or fast.noise is None:
+            return None
+        return keys.fold(keys.fold(keys.fold(fast.noise, _DRAWN), purpose), fast.steps_taken)
+
+    def _step(self, meta: Meta, fast: GradientFast, batch: Any, i: int | Tensor) -> GradientFast:
         def inner_loss(adapted: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
             value, buffers = self.support_loss(meta, fast, adapted, batch)
             return value, (value, buffers)
 
         grads, (value, buffers) = inner_gradient(inner_loss, fast.params, self.first_order)
         params, state = self.rule.update(meta.rule, grads, fast.state, fast.params, loss=value.detach(), step=i)
+        if fast.count is not None:
+            return dataclasses.replace(fast, params=params, state=state, buffers=buffers, count=fast.count + 1)
         return dataclasses.replace(fast, params=params, state=state, buffers=buffers, step=fast.step + 1)
 
-    def predict(self, meta: Meta, fast: GradientFast, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.forward(meta, fast, fast.params, x, mask, _QUERY_PASS)[0]
+    def predict(self, meta: Meta, fast: GradientFast, x: Any, mask: Tensor | None = None) -> Any:
+        return self.as_model(meta, fast)(x, mask=mask)
+
+    def as_model(self, meta: Meta, fast: GradientFast) -> _Applied:
+        return _Applied(self, meta, fast, fast.params, _QUERY_PASS)
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         fast = self.adapt(meta, task, self.inner_steps)
-        loss, prediction, buffers = self.query_loss(meta, fast, task)
-        return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
+        loss, metrics, buffers = self.query_loss(meta, fast, task)
+        return loss, {"metrics": metrics, "buffers": buffers}
 
-    def query_loss(self, meta: Meta, fast: GradientFast, task: Task) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(loss, prediction, running statistics) on the query set at the fast parameters."""
-        query = task.query
-        prediction, buffers = self.forward(meta, fast, fast.params, query.x, query.mask, _QUERY_PASS)
-        loss_function = losses.resolve(self.loss or task.objective, query.y)
-        return losses.objective(loss_function, prediction, query.y, query.mask), prediction, buffers
+    def query_loss(
+        self, meta: Meta, fast: GradientFast, task: Task
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """(loss, what training logs, running statistics) on the query side at the fast parameters."""
+        model, objective = self.as_model(meta, fast), self.objective(task.objective)
+        query = objective.data(task.query, task.shared)
+        if isinstance(objective, losses.Supervised):
+            prediction = model(query.x, mask=query.mask)
+            loss = objective.judge(prediction, query)
+            judged = dataclasses.replace(task, query=query)
+            return loss, query_metrics(loss, prediction, judged, self.loss), model.buffers
+        loss = objective.loss(model, query, self._key(objective, fast, _QUERY_PASS))
+        return loss, {"loss": loss.detach()}, model.buffers
 
     def forward(
         self,
         meta: Meta,
         fast: GradientFast,
         adapted: dict[str, Tensor],
-        x: Tensor,
-        mask: Tensor | None,
-        purpose: int,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        *x: Any,
+        mask: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Any, dict[str, Tensor]]:
         """The model at (shared, adapted) parameters and the running statistics after this pass."""
-        params = {**meta.params, **adapted}
-        if fast.step:
+        params, taken = {**meta.params, **adapted}, fast.steps_taken
+        if self.per_step and isinstance(taken, Tensor):
+            row = taken.clamp(1, self.inner_steps) - 1
+            own = {name: meta.rule[f"per_step/{name}"][row] for name in self.per_step}
+            params.update({name: torch.where(taken > 0, p, params[name]) for name, p in own.items()})
+        elif taken:
             row = min(fast.step, self.inner_steps) - 1
             params.update({name: meta.rule[f"per_step/{name}"][row] for name in self.per_step})
-        noise = None
-        if self.training and fast.noise is not None and self.model.draws_noise:
-            noise = keys.fold(keys.fold(fast.noise, purpose), fast.step)
-        return self.model.apply(params, fast.buffers, x, mask=mask, step=fast.step, training=self.training, noise=noise)
+        step = fast.step
+        return self.model.apply(params, fast.buffers, *x, mask=mask, step=step, training=self.training, noise=noise)
+
+
+class _Applied:
+    """The model at some parameters, as an objective calls it; running statistics go on from call to call.
+
+    Attributes:
+        buffers: the running statistics by now.
+    """
+
+    def __init__(
+        self, learner: GradientLearner, meta: Meta, fast: GradientFast, adapted: dict[str, Tensor], purpose: int
+    ) -> None:
+        self.learner, self.meta, self.fast, self.adapted, self.buffers = learner, meta, fast, adapted, fast.buffers
+        self.noise = None
+        if learner.training and fast.noise is not None and learner.model.draws_noise:
+            self.noise = keys.fold(keys.fold(fast.noise, purpose), fast.steps_taken)
+        self.calls = 0
+
+    def __call__(self, *x: Any, mask: Tensor | None = None) -> Any:
+        noise = self.noise if self.noise is None or not self.calls else keys.fold(self.noise, self.calls)
+        fast = self.fast if not self.calls else dataclasses.replace(self.fast, buffers=self.buffers)
+        found, self.buffers = self.learner.forward(self.meta, fast, self.adapted, *x, mask=mask, noise=noise)
+        self.calls += 1
+        return found
+
+
+def drawn_weights(params: dict[str, Tensor], key: Tensor) -> dict[str, Tensor]:
+    """Fresh weights of these shapes for one task: normal with deviation 1 / sqrt(inputs), zeros for what has one axis."""
+    return {
+        name: keys.normal(key, p.shape, i, p.dtype) / math.sqrt(math.prod(p.shape[1:]))
+        if p.ndim > 1
+        else torch.zeros_like(p)
+        for i, (name, p) in enumerate(params.items())
+    }
 
 
 def query_metrics(loss: Tensor, prediction: Tensor, task: Task, given: str | losses.Loss | None) -> dict[str, Tensor]:

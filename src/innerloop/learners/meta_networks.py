@@ -41,7 +41,7 @@ class MetaNetFast:
     second: Tensor
     counts: Tensor
     step: int = static(0)
-    objective: str | losses.Loss | None = static(None)
+    objective: Any = static(None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

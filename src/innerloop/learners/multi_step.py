@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from innerloop.core import Meta, Task
-from innerloop.learners.gradient import GradientFast, GradientLearner, query_metrics
+from innerloop.learners.gradient import GradientFast, GradientLearner
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,10 +47,10 @@ class MultiStepLearner(GradientLearner):
         def observe(fast: GradientFast, i: int) -> None:
             if i == 0 or weights[i - 1] == 0:
                 return
-            loss, prediction, buffers = self.query_loss(meta, fast, task)
+            loss, metrics, buffers = self.query_loss(meta, fast, task)
             terms.append(weights[i - 1] * loss)
             if i == self.inner_steps:
-                last.update(metrics=query_metrics(loss, prediction, task, self.loss), buffers=buffers)
+                last.update(metrics=metrics, buffers=buffers)
 
         self.adapt(meta, task, self.inner_steps, observe)
         return sum(terms[1:], terms[0]), last

@@ -142,4 +142,4 @@ def flatten(tasks: Task) -> Task:
         mask = torch.cat([m if m.ndim == 1 else m[:, 0] for m in masks])
     both = Examples(torch.cat([a.x, b.x]), torch.cat([a.y, b.y]), mask)
     noise = None if tasks.noise is None else tasks.noise[0]
-    return Task(both, both, tasks.objective, tasks.class_ids, tasks.num_classes, noise)
+    return dataclasses.replace(tasks, support=both, query=both, noise=noise)

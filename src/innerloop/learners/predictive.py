@@ -96,7 +96,7 @@ class PredictiveLearner(EmbeddingLearner):
 
     def score(self, found: Any, task: Task, side: Examples, counts: Tensor) -> Tensor:
         """The loss on some examples: minus the mean log density, unless a loss was given that says otherwise."""
-        given = self.loss or task.objective
+        given = losses.short_form(self.loss or task.objective)
         if (side.y.is_floating_point() and given not in (None, "mse", losses.mse)) or self.loss is not None:
             function = losses.resolve(given, side.y)
             return losses.objective(function, self.outputs_of(found, not side.y.is_floating_point()), side.y, side.mask)

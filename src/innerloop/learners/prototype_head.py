@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,12 +54,14 @@ class PrototypeHeadLearner(MetricLearner, GradientLearner):
         params = {name: meta.params[name] for name in self.adapted}
         params |= {WEIGHT: 2 * means, BIAS: -means.square().sum(-1)}
         state = self.rule.init(meta.rule, params)
-        return PrototypeHeadFast(params, state, meta.buffers, task.noise, 0, task.objective, counts)
+        return PrototypeHeadFast(params, state, meta.buffers, task.noise, objective=task.objective, counts=counts)
 
     def step(self, meta: Meta, fast: GradientFast, batch: Examples, i: int) -> GradientFast:
         return super().step(meta, fast, _with_known_labels(batch, fast), i)
 
-    def query_loss(self, meta: Meta, fast: GradientFast, task: Task) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def query_loss(
+        self, meta: Meta, fast: GradientFast, task: Task
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         return super().query_loss(meta, fast, dataclasses.replace(task, query=_with_known_labels(task.query, fast)))
 
     def forward(
@@ -66,14 +69,14 @@ class PrototypeHeadLearner(MetricLearner, GradientLearner):
         meta: Meta,
         fast: GradientFast,
         adapted: dict[str, Tensor],
-        x: Tensor,
-        mask: Tensor | None,
-        purpose: int,
+        *x: Any,
+        mask: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits at (shared, adapted) parameters, -inf for a class without support; running statistics after this pass."""
         assert isinstance(fast, PrototypeHeadFast) and fast.counts is not None
         body = {name: p for name, p in adapted.items() if name not in (WEIGHT, BIAS)}
-        z, buffers = super().forward(meta, fast, body, x, mask, purpose)
+        z, buffers = super().forward(meta, fast, body, *x, mask=mask, noise=noise)
         logits = z.reshape(z.shape[0], -1) @ adapted[WEIGHT].T + adapted[BIAS]
         found = fast.counts > 0
         return torch.where(found | ~found.any(), logits, -torch.inf), buffers

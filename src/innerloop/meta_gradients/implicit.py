@@ -14,7 +14,7 @@ from innerloop.engine import Engine
 from innerloop.errors import ConfigError
 from innerloop.functional import inner_gradient
 from innerloop.functional.derivatives import gradient_products
-from innerloop.learners.gradient import GradientLearner, query_metrics
+from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.proximal import ProximalLearner
 from innerloop.meta_gradients.conjugate_gradient import conjugate_gradient, dot
 
@@ -92,8 +92,7 @@ class Implicit(MetaGradient):
         def query(values: dict[str, Tensor]) -> tuple[Tensor, Any]:
             here = Meta({**meta.params, **{n: values[n] for n in shared}}, meta.rule, meta.buffers)
             there = dataclasses.replace(fast, params={n: values[n] for n in fast.params})
-            loss, prediction, buffers = learner.query_loss(here, there, task)
-            found = query_metrics(loss, prediction, task, learner.loss)
+            loss, found, buffers = learner.query_loss(here, there, task)
             return loss, (found, {name: b.detach() for name, b in buffers.items()})
 
         slopes, (metrics, buffers) = inner_gradient(query, {**shared, **fast.params}, True)

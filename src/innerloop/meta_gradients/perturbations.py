@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,10 +34,12 @@ def trials(tasks: Task, num_pairs: int) -> Trial:
     drawn = random_keys.fold(
         random_keys.fold(tasks.noise, _SALT)[:, None], torch.arange(num_pairs, device=tasks.noise.device)
     )
-    return Trial(
-        repeated.support, repeated.query, tasks.objective, repeated.class_ids, tasks.num_classes, repeated.noise,
-        drawn.reshape(-1),
-    )  # fmt: skip
+    return Trial(**{**fields_of(repeated), "key": drawn.reshape(-1)})
+
+
+def fields_of(task: Task) -> dict[str, Any]:
+    """A task's own fields, for a record that has more."""
+    return {field.name: getattr(task, field.name) for field in dataclasses.fields(Task)}
 
 
 def perturbed(meta: Meta, learner: BaseLearner) -> dict[str, Tensor]:

@@ -13,10 +13,11 @@ from innerloop import keys as random_keys
 from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError, InputError
-from innerloop.learners.gradient import GradientFast, GradientLearner, query_metrics
+from innerloop.learners.gradient import GradientFast, GradientLearner
 from innerloop.meta_gradients.perturbations import (
     Trial,
     check_settings,
+    fields_of,
     like_meta,
     moved,
     noise,
@@ -99,7 +100,7 @@ class PES(MetaGradient):
         pairs = trials(tasks, self.num_pairs)
         assert pairs.key is not None
         drawn = random_keys.fold(pairs.key, first) if first else pairs.key
-        walk = Walk(pairs.support, pairs.query, pairs.objective, pairs.class_ids, pairs.num_classes, pairs.noise, drawn)
+        walk = Walk(**{**fields_of(pairs), "key": drawn})
         if first:
             # Only the numbers differ from where an inner loop begins, and the count of steps.
             begun = dataclasses.replace(torch.vmap(lambda t: self.learner.init(meta, t))(pairs), step=first)
@@ -114,8 +115,8 @@ class PES(MetaGradient):
                 fast = fast if first else self.learner.init(here, walk)
                 for i in range(first, last):
                     fast = self.learner.step(here, fast, self.learner.batch(walk, i), i)
-                loss, prediction, buffers = self.learner.query_loss(here, fast, walk)
-                ends.append((loss, fast, (query_metrics(loss, prediction, walk, self.learner.loss), buffers)))
+                loss, seen, buffers = self.learner.query_loss(here, fast, walk)
+                ends.append((loss, fast, (seen, buffers)))
             (up, fast_up, seen), (down, fast_down, seen_too) = ends
             return up - down, fast_up, fast_down, pytree.tree_map(lambda a, b: (a + b) / 2, seen, seen_too)
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from innerloop.core import Meta, OuterGradient, Task
 from innerloop.engine import Engine
 from innerloop.learners import GradientLearner
-from innerloop.learners.gradient import query_metrics
 
 Solution = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 
@@ -18,8 +17,8 @@ def mean_solution(learner: GradientLearner, engine: Engine, meta: Meta, tasks: T
 
     def solve(meta: Meta, task: Task) -> Solution:
         fast = learner.adapt(meta, task, learner.inner_steps)
-        loss, prediction, _ = learner.query_loss(meta, fast, task)
-        return fast.params, fast.buffers, query_metrics(loss, prediction, task, learner.loss)
+        _, metrics, _ = learner.query_loss(meta, fast, task)
+        return fast.params, fast.buffers, metrics
 
     return engine.mean(solve, meta, tasks)
 

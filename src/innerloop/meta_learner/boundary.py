@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
+from innerloop import losses
 from innerloop.core import Examples, Task
 from innerloop.errors import DivergedError, InputError, ShapeError
 
@@ -45,12 +47,55 @@ def check_task(task: Task, dtype: torch.dtype, device: torch.device) -> Task:
         ShapeError: sides or axes that do not fit together.
     """
     if not isinstance(task, Task):
-        raise InputError(f"expected an innerloop.Task (support and query Examples), got {type(task).__name__}")
+        raise InputError(f"expected an innerloop.Task (support and query), got {type(task).__name__}")
+    if losses.is_labelled(task.objective) and task.shared is None:
+        _check_examples(task)
+    else:
+        _check_any(task)
+        losses.as_objective(task.objective).check(task)
+    return dataclasses.replace(
+        task,
+        support=_moved(task.support, dtype, device),
+        query=_moved(task.query, dtype, device),
+        class_ids=None if task.class_ids is None else task.class_ids.to(device),
+        noise=None if task.noise is None else task.noise.to(device),
+    )
+
+
+def _check_any(task: Task) -> None:
+    """Sides that only their objective understands: tensors with one leading tasks axis, and finite."""
+    lengths: dict[str, int] = {}
+    for name, side in (("support", task.support), ("query", task.query)):
+        leaves = [(f"{name}{pytree.keystr(path)}", leaf) for path, leaf in pytree.tree_flatten_with_path(side)[0]]
+        if not any(isinstance(leaf, Tensor) for _, leaf in leaves):
+            raise InputError(
+                f"the {name} side expected tensors, got none; give at least one, such as a key for each task"
+            )
+        for where, leaf in leaves:
+            if not isinstance(leaf, Tensor):
+                raise InputError(f"{where} expected a torch.Tensor, got {type(leaf).__name__}; use torch.as_tensor")
+            if leaf.ndim < 1:
+                raise ShapeError(f"{where} expected a leading tasks axis, got a tensor without axes; use value[None]")
+            if leaf.numel() == 0:
+                raise InputError(f"{where} is empty: shape {tuple(leaf.shape)}; give at least one entry")
+            check_finite(leaf, where)
+            lengths[where] = leaf.shape[0]
+    if len(set(lengths.values())) > 1:
+        raise ShapeError(f"all tensors of a batch expected the same number of tasks, got {lengths}")
+
+
+def _check_examples(task: Task) -> None:
+    """Labelled examples: sides, axes and dtypes that fit together."""
     sides = {"support": task.support, "query": task.query}
     lengths: dict[str, int] = {}
     for name, side in sides.items():
-        for part in ("x", "y"):
-            value = getattr(side, part)
+        if not isinstance(side, Examples):
+            raise InputError(
+                f"{name} expected il.Examples(x, y), got {type(side).__name__}; data of another kind need an objective that "
+                "knows them: Task(..., objective=MyObjective())"
+            )
+        inputs = pytree.tree_flatten_with_path(side.x)[0]
+        for part, value in [*((f"x{pytree.keystr(path)}", leaf) for path, leaf in inputs), ("y", side.y)]:
             if not isinstance(value, Tensor):
                 raise InputError(
                     f"{name}.{part} expected a torch.Tensor, got {type(value).__name__}; use torch.as_tensor"
@@ -65,11 +110,11 @@ def check_task(task: Task, dtype: torch.dtype, device: torch.device) -> Task:
                 )
             check_finite(value, f"{name}.{part}")
             lengths[f"{name}.{part}"] = value.shape[0]
-        if side.x.shape[:2] != side.y.shape[:2]:
-            raise ShapeError(
-                f"{name}.x and {name}.y expected the same tasks and examples axes, "
-                f"got {tuple(side.x.shape)} and {tuple(side.y.shape)}"
-            )
+            if value.shape[:2] != side.y.shape[:2]:
+                raise ShapeError(
+                    f"{name}.{part} and {name}.y expected the same tasks and examples axes, "
+                    f"got {tuple(value.shape)} and {tuple(side.y.shape)}"
+                )
         if side.mask is not None and tuple(side.mask.shape) != tuple(side.y.shape[:2]):
             raise ShapeError(
                 f"{name}.mask expected shape {tuple(side.y.shape[:2])} (tasks, examples), got {tuple(side.mask.shape)}"
@@ -79,31 +124,35 @@ def check_task(task: Task, dtype: torch.dtype, device: torch.device) -> Task:
     if len(set(lengths.values())) > 1:
         raise ShapeError(f"support and query expected the same number of tasks, got {lengths}")
     s, q = task.support, task.query
-    if s.x.shape[2:] != q.x.shape[2:]:
+    one, other = pytree.tree_leaves(s.x), pytree.tree_leaves(q.x)
+    widths = [[tuple(x.shape[2:]) for x in side] for side in (one, other)]
+    kinds = [[x.dtype for x in side] for side in (one, other)]
+    if widths[0] != widths[1]:
+        plain = [w[0] if len(w) == 1 else w for w in widths]
+        raise ShapeError(f"support and query inputs expected one width, got {plain[0]} and {plain[1]}")
+    if kinds[0] != kinds[1] or s.y.dtype != q.y.dtype:
+        plain = [k[0] if len(k) == 1 else k for k in kinds]
         raise ShapeError(
-            f"support and query inputs expected one width, got {tuple(s.x.shape[2:])} and {tuple(q.x.shape[2:])}"
-        )
-    if s.x.dtype != q.x.dtype or s.y.dtype != q.y.dtype:
-        raise ShapeError(
-            f"support and query expected one dtype, got x {s.x.dtype} and {q.x.dtype}, y {s.y.dtype} and {q.y.dtype}"
+            f"support and query expected one dtype, got x {plain[0]} and {plain[1]}, y {s.y.dtype} and {q.y.dtype}"
         )
     if s.y.shape[2:] != q.y.shape[2:]:
         raise ShapeError(
             f"support and query targets expected one width, got {tuple(s.y.shape[2:])} and {tuple(q.y.shape[2:])}"
         )
-    return dataclasses.replace(
-        task,
-        support=_cast(s, dtype, device),
-        query=_cast(q, dtype, device),
-        class_ids=None if task.class_ids is None else task.class_ids.to(device),
-        noise=None if task.noise is None else task.noise.to(device),
+
+
+def moved(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """A pytree on a device, its floating-point tensors in a dtype."""
+    return pytree.tree_map(
+        lambda v: v.to(device, dtype if v.is_floating_point() else None) if isinstance(v, Tensor) else v, tree
     )
 
 
-def _cast(side: Examples, dtype: torch.dtype, device: torch.device) -> Examples:
-    x = side.x.to(device, dtype if side.x.is_floating_point() else None)
+def _moved(side: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    if not isinstance(side, Examples):
+        return moved(side, dtype, device)
     y = side.y.to(device, dtype if side.y.is_floating_point() else torch.int64)
-    return Examples(x, y, None if side.mask is None else side.mask.to(device, torch.bool))
+    return Examples(moved(side.x, dtype, device), y, None if side.mask is None else side.mask.to(device, torch.bool))
 
 
 def expect_finite(loss: float, norm: float, step: int) -> None:

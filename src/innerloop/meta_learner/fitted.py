@@ -33,12 +33,15 @@ class Owner(Protocol):
     model_spec: dict[str, Any] | None
     model_class: str
     meta_gradient_spec: dict[str, Any] | None
-    task_objective: str | None
     engine: Engine
     loss: str | losses.Loss | None
-    input_shape: tuple[int, ...] | None
-    preprocessing: dict[str, Any] | None
 
+    @property
+    def task_objective(self) -> Any: ...
+    @property
+    def input_shape(self) -> tuple[int, ...] | None: ...
+    @property
+    def preprocessing(self) -> dict[str, Any] | None: ...
     @property
     def device(self) -> torch.device: ...
     @property
@@ -165,7 +168,7 @@ class Fitted:
             "algorithm": {"name": owner.name, "options": owner.options},
             **({"meta_gradient": owner.meta_gradient_spec} if owner.meta_gradient_spec else {}),
             "model": owner.model_spec or {"custom": owner.model_class},
-            "objective": owner.task_objective,
+            "objective": losses.name_of(owner.task_objective),
             "classes": self.classes_,
             "task_objective": self.objective if isinstance(self.objective, str) else None,
             "preprocessing": self.preprocessing,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop import keys, losses
-from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, batch_size
+from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, TaskSpec, batch_size
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.engine.plan import fastest
@@ -22,12 +22,12 @@ from innerloop.functional import Parts, PureModel, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.pooled import GLOBAL_HEAD
 from innerloop.meta_gradients.compiled import CompiledGradients
-from innerloop.meta_learner.boundary import check_task, expect_finite
+from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, moved
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.outer import Outer
-from innerloop.meta_learner.query_predictions import query_predictions
+from innerloop.meta_learner.query_predictions import query_measures, query_predictions
 from innerloop.meta_learner.support_set import Wanted, support_set
-from innerloop.meta_learner.trial import Trial, try_loss, try_out
+from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
 from innerloop.models import describe
 
 _log = logging.getLogger("innerloop")
@@ -91,15 +91,16 @@ class MetaLearner(nn.Module):
         self._rule_names = {key.replace(".", "|"): key for key in rule}
         for key, value in rule.items():
             self.rule[key.replace(".", "|")] = nn.Parameter(value.detach().clone())
-        self.task_objective: str | None = None  # of the family it was trained on, as far as known
-        self.input_shape: tuple[int, ...] | None = None  # of one example, likewise
-        self.preprocessing: dict[str, Any] | None = None  # how a user's files become inputs, likewise
+        self.spec = TaskSpec()  # of the family it was trained on, as far as known
         self.outer_step = 0
         self.carry = self.meta_gradient.init(self.meta())
         self._recompute: bool | int = False
         self._mixes = False
         self._seen: set[Any] = set()
         self.output_size: int | None = None
+        self._shared: tuple[Any, torch.dtype, torch.device, Any] | None = (
+            None  # as given, where it went, as it is there
+        )
 
     # ---- what is learned -------------------------------------------------------------------------------------------
     def meta(self) -> Meta:
@@ -128,6 +129,21 @@ class MetaLearner(nn.Module):
         super()._apply(fn, recurse)
         self.carry = {name: fn(value) for name, value in self.carry.items()}
         return self
+
+    @property
+    def task_objective(self) -> Any:
+        """The objective of the family it was trained on, as far as known."""
+        return self.spec.objective
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Of one example, likewise."""
+        return self.spec.input_shape
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """How a user's files become inputs, likewise."""
+        return None if self.spec.preprocessing is None else dict(self.spec.preprocessing)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -233,8 +249,8 @@ class MetaLearner(nn.Module):
 
     def _outer_gradient(self, batch: Task, step: int) -> OuterGradient:
         """The meta-gradient; nothing of this learner changes."""
-        # A compiler would see that a segment is computed twice, and keep it.
-        if self.recompute or not self.engine.compiles():
+        # A compiler would see that a segment is computed twice, and keep it; what tasks share it would take for constants.
+        if self.recompute or not self.engine.compiles() or batch.shared is not None:
             with recomputing(self.recompute):
                 return self.meta_gradient(self.carry, self.meta(), batch, step, None)
         found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step)
@@ -264,7 +280,21 @@ class MetaLearner(nn.Module):
         """A batch as the meta-gradient takes it: checked, in this learner's dtype and device, with a key for each task."""
         batch = self._with_noise(self.check(batch), outer_step)
         self.prepare(batch.num_classes)
-        return batch
+        # From here on an objective is an `Objective`.
+        given = batch.objective if self.loss is None else self.loss
+        return dataclasses.replace(batch, objective=losses.as_objective(given))
+
+    def experience(self, batch: Task, *, outer_step: int | None = None) -> Task:
+        """The tasks with the data that an outer step is taken on; `backward` may then be called on them as often as wanted.
+
+        Most methods take the tasks as they come, and then this changes nothing. See `BaseLearner.experience`.
+        """
+        step = self.outer_step if outer_step is None else outer_step
+        if type(self.learner).experience is BaseLearner.experience:
+            return batch
+        with torch.no_grad():
+            key = keys.task_keys(0, "experience", step, 0, 1)[0].to(self.device)
+            return self.learner.experience(self.meta(), self.ready(batch, step), key)
 
     def _with_noise(self, batch: Task, outer_step: int | None = None) -> Task:
         if batch.noise is not None:
@@ -362,6 +392,8 @@ class MetaLearner(nn.Module):
     def check(self, batch: Task) -> Task:
         """``batch`` in this learner's dtype and device, or an error; new shapes are tried out once on the model."""
         batch = self._fitting(batch)
+        if not losses.is_labelled(batch.objective):
+            return batch
         if self.output_size and self._labelled(batch):
             top = max(int(batch.support.y.max()), int(batch.query.y.max()))
             if top >= max(self.output_size, 2):
@@ -372,16 +404,53 @@ class MetaLearner(nn.Module):
 
     def _fitting(self, batch: Task) -> Task:
         """`check` without a look at the labels' values."""
-        batch = self.learner.admit(check_task(batch, self.dtype, self.device))
+        batch = check_task(batch, self.dtype, self.device)
+        if batch.shared is not None:
+            batch = dataclasses.replace(batch, shared=self._beside(batch.shared))
+        if not losses.is_labelled(batch.objective) or (batch.shared is not None and self.learner.any_data):
+            return self._fitting_any(batch)
+        if batch.shared is not None:  # learners that read examples themselves are given them
+            batch = _looked_up(batch)
+        batch = self.learner.admit(batch)
         side = batch.support
-        signature = (side.x.shape[2:], side.x.dtype, side.y.shape[2:], side.y.dtype, batch.objective, side.mask is None)
+        inputs = tuple((v.shape[2:], v.dtype) for v in pytree.tree_leaves(side.x))
+        signature = (inputs, side.y.shape[2:], side.y.dtype, batch.objective, side.mask is None)
         if signature not in self._seen:
             self._heed(try_out(self.pure, self.learner, self.meta(), batch), batch)
             self._seen.add(signature)
         return batch
 
-    def _heed(self, found: Trial, batch: Task) -> None:
-        """Do what a trial on one task has shown to be needed, and try the loss on what the model gave."""
+    def _fitting_any(self, batch: Task) -> Task:
+        """A batch whose data its objective alone knows."""
+        objective = losses.as_objective(batch.objective)
+        if not self.learner.any_data:
+            raise ConfigError(
+                f"{self.name} expected tasks of labelled examples (x, y), got those of the objective {objective.name}; use a "
+                "method that adapts by gradients, such as il.maml"
+            )
+        if self.loss is not None and not losses.is_labelled(objective):
+            raise ConfigError(
+                f"loss expected none beside the tasks' own objective {objective.name}, got one; leave it out"
+            )
+        shapes = tuple((tuple(v.shape[1:]), v.dtype) for v in pytree.tree_leaves((batch.support, batch.query)))
+        if (shapes, objective) not in self._seen:
+            one = take(self._with_noise(batch), 0)
+            self._heed_needs(try_objective(self.pure, self.meta(), objective, one))
+            self._seen.add((shapes, objective))
+        return batch
+
+    def _beside(self, shared: Any) -> Any:
+        """What all tasks share, where this learner is; moved there once."""
+        held = self._shared
+        if held is None or held[0] is not shared or held[1:3] != (self.dtype, self.device):
+            for leaf in pytree.tree_leaves(shared):
+                check_finite(leaf, "shared")
+            self._shared = (shared, self.dtype, self.device, moved(shared, self.dtype, self.device))
+            held = self._shared
+        return held[3]
+
+    def _heed_needs(self, found: Trial) -> None:
+        """Do what a trial on one task has shown to be needed."""
         if found.needs_loop:
             self.engine.needs_loop = found.needs_loop
             self.note(f"{', '.join(found.needs_loop)}: vmap gets it wrong or refuses it; tasks run one after the other")
@@ -395,11 +464,28 @@ class MetaLearner(nn.Module):
                 f"the model draws random numbers itself ({', '.join(found.random)}): results depend on torch's global generator"
             )
         self.assume_mixing(self.mixes_examples or found.mixes_examples)
+
+    def _heed(self, found: Trial, batch: Task) -> None:
+        """`_heed_needs`, and try the loss on what the model gave."""
+        self._heed_needs(found)
         if not self.learner.any_ways:
             self.output_size = found.shape[-1] if len(found.shape) > 1 else 1
         y = batch.support.y[0]
         output = torch.zeros(found.shape, dtype=self.dtype, device=self.device)
         try_loss(losses.resolve(self.loss or batch.objective, y), output, y)
+
+    def measure_queries(self, tasks: Task, steps: int | None = None, path: bool = False) -> dict[str, Tensor]:
+        """What the tasks' objective measures on the query side of each once adapted: {metric: (times, tasks)}; no graph.
+
+        Args:
+            tasks: a batch.
+            steps: inner steps; None: ``eval_steps``.
+            path: after 0, 1, ... ``steps`` steps; False: after ``steps`` alone.
+        """
+        batch = self.ready(tasks, self.outer_step)
+        steps = self.eval_steps if steps is None else steps
+        found = query_measures(self.engine, self.learner.in_evaluation(), self.meta(), batch, steps, last_only=not path)
+        return {name: value.T for name, value in found.items()}
 
     def _labelled(self, batch: Task) -> bool:
         y = batch.support.y
@@ -413,6 +499,14 @@ class MetaLearner(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name}, inner_steps={self.inner_steps}, strategy={self.strategy!r}"
+
+
+def _looked_up(batch: Task) -> Task:
+    """A batch of row numbers into shared examples as a batch of those examples."""
+    data = losses.as_objective(batch.objective).data
+    return dataclasses.replace(
+        batch, support=data(batch.support, batch.shared), query=data(batch.query, batch.shared), shared=None
+    )
 
 
 def _accumulate(p: nn.Parameter, grad: Tensor) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop import keys, losses
 from innerloop.core import BaseLearner, Examples, Meta, Task
 from innerloop.engine import Engine
+
+_MEASURED = 17  # keeps the key of what is measured apart from what else is drawn from a task's key
 
 
 def query_predictions(
@@ -41,6 +44,27 @@ def query_predictions(
 
         learner.adapt(meta, task, steps, observe)
         return torch.stack(seen)
+
+    return engine.map(run, meta, batch)
+
+
+def query_measures(
+    engine: Engine, learner: BaseLearner, meta: Meta, batch: Task, steps: int, *, last_only: bool
+) -> dict[str, Tensor]:
+    """What each task's objective measures on its query side: {metric: (tasks, times)}, times as in `query_predictions`."""
+
+    def run(meta: Meta, task: Task) -> dict[str, Tensor]:
+        seen: list[dict[str, Tensor]] = []
+        objective = losses.as_objective(task.objective)
+        query = objective.data(task.query, task.shared)
+        key = None if task.noise is None else keys.fold(task.noise, _MEASURED)
+
+        def observe(fast: Any, i: int) -> None:
+            if not last_only or i == steps:
+                seen.append(objective.measure(learner.as_model(meta, fast), query, key))
+
+        learner.adapt(meta, task, steps, observe)
+        return {name: torch.stack([found[name].to(torch.float64) for found in seen]) for name in seen[0]}
 
     return engine.map(run, meta, batch)
 

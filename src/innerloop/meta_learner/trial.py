@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from innerloop import losses
-from innerloop.core import BaseLearner, Meta, Task
+from innerloop.core import BaseLearner, Meta, Objective, Task
 from innerloop.errors import ConfigError, InnerloopError, ShapeError
-from innerloop.functional import PureModel, probe
+from innerloop.functional import PureModel, observed, probe
 
 
 class Trial(NamedTuple):
@@ -36,24 +39,64 @@ def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> T
     Raises:
         ShapeError: the model cannot take the inputs.
     """
-    x = batch.support.x[0]
+    x = pytree.tree_map(lambda v: v[0], batch.support.x)
 
-    def forward(x: Tensor) -> Tensor:
-        try:
+    def forward(x: Any) -> Tensor:
+        with _explained(x):
             return pure.apply(meta.params, meta.buffers, x, training=False)[0]
-        except InnerloopError:
-            raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ShapeError(
-                f"the model cannot take inputs of shape {tuple(x.shape)} (examples, ...): {first}"
-            ) from error
 
     found = probe(forward, x)
     if (found.mixes_examples and not pure.mixes_by_norm) and batch.support.mask is not None:
         raise ConfigError("the model mixes examples and the tasks are padded with masks; group tasks by size instead")
     shape = learner.prediction_shape(batch, found.output_shape)
     return Trial(found.needs_loop, found.attention, found.random, found.mixes_examples, shape)
+
+
+def try_objective(pure: PureModel, meta: Meta, objective: Objective, task: Task) -> Trial:
+    """The objective's loss on both sides of one task, whose data it alone knows.
+
+    Raises:
+        ShapeError: the model cannot take what the objective gives it, or the loss is no scalar.
+        ConfigError: `measure` gives something else than the objective's metrics.
+    """
+
+    def apply(*x: Any, mask: Tensor | None = None) -> Any:
+        with _explained(x):
+            return pure.apply(meta.params, meta.buffers, *x, mask=mask, training=False)[0]
+
+    def judge() -> None:
+        for side in (task.support, task.query):
+            data = objective.data(side, task.shared)
+            expect_scalar(objective.loss(apply, data, task.noise), f"{objective.name}.loss")
+        found = objective.measure(apply, objective.data(task.query, task.shared), task.noise)
+        if not losses.is_labelled(objective) and set(found) != set(objective.metrics):
+            raise ConfigError(f"{objective.name}.measure expected {sorted(objective.metrics)}, got {sorted(found)}")
+        for name, value in found.items():
+            expect_scalar(value, f"{objective.name}.measure[{name!r}]")
+
+    seen = observed(judge)[1]
+    return Trial(seen.needs_loop, seen.attention, seen.random, False, ())
+
+
+@contextmanager
+def _explained(x: Any) -> Iterator[None]:
+    """What a model says of inputs that it cannot take, as our own error."""
+    try:
+        yield
+    except InnerloopError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        shapes = [tuple(leaf.shape) for leaf in pytree.tree_leaves(x) if isinstance(leaf, Tensor)]
+        shown = ", ".join(map(str, shapes))
+        raise ShapeError(f"the model cannot take inputs of shape {shown} (examples, ...): {first}") from error
+
+
+def expect_scalar(value: Any, what: str) -> None:
+    """Raise ShapeError for anything but a scalar tensor."""
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ShapeError(f"{what} expected to return a scalar tensor, got {got}; average over the examples")
 
 
 def try_loss(loss: losses.Loss, output: Tensor, y: Tensor) -> None:

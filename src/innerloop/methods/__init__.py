@@ -98,11 +98,11 @@ ALGORITHMS: dict[str, Entry] = {
 }
 
 
-def settings(name: str, objective: str) -> dict[str, dict[str, Any]]:
-    """What a method recommends for an objective ("mse", "cross_entropy", ...) beyond its defaults.
+def settings(name: str, kind: str) -> dict[str, dict[str, Any]]:
+    """What a method recommends for "regression" or "classification" problems, beyond its defaults.
 
     Returns:
         ``{"algorithm": {...}, "tasks": {...}, "model": {...}}``: keyword arguments of the factory, of the problem (for example
         more training shots for Reptile) and of the model (an embedding has no last layer). What the user says goes first.
     """
-    return load("algorithm", ALGORITHMS, name).settings("regression" if objective == "mse" else "classification")
+    return load("algorithm", ALGORITHMS, name).settings(kind)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from innerloop import losses
 from innerloop.evaluation.compare import Comparison
 from innerloop.evaluation.costs import Cost
 from innerloop.report import numbers, style
@@ -29,7 +28,7 @@ def verdict(comparison: Comparison) -> str:
     finite = [label for label in labels if _finite(comparison, label)]
     if not finite:
         return "Every method diverged on some of these tasks, so none can be recommended."
-    direction = "highest" if losses.HIGHER_IS_BETTER[comparison.metric] else "lowest"
+    direction = "highest" if best.higher_is_better else "lowest"
     good = list(comparison.as_good)
     said = [f"{labels[0]} has the {direction} {name}, {result}."]
     if len(good) > 1:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from innerloop import losses
 from innerloop.core import TaskDistribution, TaskFamily
 from innerloop.errors import InnerloopError
 from innerloop.report import adaptation, cards, curves, image_tasks, numbers, sine_plots, style
@@ -181,12 +182,13 @@ def _adaptation(
 def _examples(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:
     """Pictures of single tasks, where the problem can be drawn: curves of one number, or images."""
     shape = tuple(distribution.input_shape)
+    metric = next(iter(losses.metrics_of(distribution.objective, distribution.metrics)))
     shown = dict(list(learners.items())[:4])
     try:
-        if shape == (1,) and distribution.output_size == 1 and distribution.metrics[:1] == ("mse",):
+        if shape == (1,) and distribution.output_size == 1 and metric == "mse":
             picture = sine_plots.task_picture(shown, distribution, steps=_steps(shown))
             return [Section("One task, before and after", [_DRAWN_FROM, picture])]
-        if len(shape) == 3 and shape[0] in (1, 3) and distribution.metrics[:1] == ("accuracy",):
+        if len(shape) == 3 and shape[0] in (1, 3) and metric == "accuracy":
             return [Section("Example tasks", [_DRAWN_FROM, *image_tasks.task_pictures(shown, distribution)])]
     except InnerloopError as error:
         return [Section("Example tasks", [Note(f"Example tasks could not be drawn ({error}).")])]

@@ -46,7 +46,7 @@ class Adam(UpdateRule):
         params: Mapping[str, Tensor],
         *,
         loss: Tensor,
-        step: int,
+        step: int | Tensor,
     ) -> tuple[dict[str, Tensor], Any]:
         del meta, loss
         b1, b2 = self.beta1, self.beta2

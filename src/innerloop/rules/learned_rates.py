@@ -44,7 +44,7 @@ class PerParameterRates(UpdateRule):
         params: Mapping[str, Tensor],
         *,
         loss: Tensor,
-        step: int,
+        step: int | Tensor,
     ) -> tuple[dict[str, Tensor], Any]:
         del loss, step
         return {name: p - meta[f"rate/{name}"] * grads[name] for name, p in params.items()}, state
@@ -80,8 +80,8 @@ class PerLayerPerStepRates(UpdateRule):
         params: Mapping[str, Tensor],
         *,
         loss: Tensor,
-        step: int,
+        step: int | Tensor,
     ) -> tuple[dict[str, Tensor], Any]:
         del loss
-        row = min(step, self.steps - 1)
+        row = step.clamp(max=self.steps - 1) if isinstance(step, Tensor) else min(step, self.steps - 1)
         return {name: p - meta[f"rate/{name}"][row] * grads[name] for name, p in params.items()}, state

@@ -70,7 +70,7 @@ class LSTMRule(UpdateRule):
         params: Mapping[str, Tensor],
         *,
         loss: Tensor,
-        step: int,
+        step: int | Tensor,
     ) -> tuple[dict[str, Tensor], Any]:
         del step
         theta = torch.cat([p.reshape(-1) for p in params.values()])

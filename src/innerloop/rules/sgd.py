@@ -36,7 +36,7 @@ class SGD(UpdateRule):
         params: Mapping[str, Tensor],
         *,
         loss: Tensor,
-        step: int,
+        step: int | Tensor,
     ) -> tuple[dict[str, Tensor], Any]:
         del meta, loss, step
         if self.momentum:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from innerloop import losses
 from innerloop.data import picture_decoding
 from innerloop.data.support_files import KIND, inverts
 from innerloop.errors import InnerloopError, InputError
@@ -106,8 +107,8 @@ class Service:
 
     @property
     def classifies(self) -> bool:
-        objective = self.learner.loss if isinstance(self.learner.loss, str) else self.learner.task_objective
-        return self.first.classes_ is not None if self.first is not None else objective != "mse"
+        objective = self.learner.loss or self.learner.task_objective
+        return self.first.classes_ is not None if self.first is not None else not losses.predicts_values(objective)
 
     @property
     def dark_is_ink(self) -> bool | None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop import losses
 from innerloop.core import TaskFamily
 from innerloop.engine import Plan
 from innerloop.errors import CheckpointError, InputError
@@ -197,7 +198,7 @@ def describe(learner: MetaLearner, tasks: TaskFamily, config: TrainConfig) -> di
         "model": learner.model_spec or {"custom": learner.model_class},
         "tasks": {"name": tasks.name, "options": dict(tasks.options)},
         "training": config.as_dict(),
-        "objective": tasks.train.objective,
+        "objective": losses.name_of(tasks.train.objective),
         "input_shape": list(tasks.train.input_shape),
         **({} if tasks.train.preprocessing is None else {"preprocessing": dict(tasks.train.preprocessing)}),
     }

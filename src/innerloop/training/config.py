@@ -94,13 +94,6 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value not in get_args(choices):
                 raise ConfigError(f"{name} expected one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
-        if self.valid_metric is not None:
-            from innerloop.losses import HIGHER_IS_BETTER  # with torch, which `--help` does not wait for
-
-            if self.valid_metric not in HIGHER_IS_BETTER:
-                raise ConfigError(
-                    f"unknown valid_metric {self.valid_metric!r}: {nearest(str(self.valid_metric), HIGHER_IS_BETTER)}"
-                )
         for name in ("outer_lr", "rule_lr", "clip_norm", "min_lr"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):

@@ -103,8 +103,7 @@ class _Run:
             raise InputError(f"fit expected a family of tasks such as il.tasks.sinusoid(), got {type(tasks).__name__}")
         self.learner, self.tasks, self.config, self.group, self.quiet = learner, tasks, config, group, quiet
         settle(learner, config)
-        learner.task_objective, learner.input_shape = tasks.train.objective, tuple(tasks.train.input_shape)
-        learner.preprocessing = None if tasks.train.preprocessing is None else dict(tasks.train.preprocessing)
+        learner.spec = tasks.train.spec
         learner.prepare(tasks.train.num_classes)
         learner.check(tasks.train.at(config.seed, 0, 1))  # bad pairings show before anything is written
         outer = learner.outer
@@ -115,7 +114,8 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)  # what is left from before is not of this run
         self.part = own_part(group, learner, config.num_tasks or outer.num_tasks)
         self.stepper = Stepper(learner, self.optimizer, config.clip_norm, group, self.part)
-        self.metric = config.valid_metric or tasks.valid.metrics[0]
+        asked = tasks.valid.metrics if config.valid_metric is None else [config.valid_metric]
+        self.metric, self.higher = next(iter(losses.metrics_of(tasks.valid.objective, asked).items()))
         if self.metric in losses.DISTRIBUTION_METRICS and not learner.learner.predicts_distribution:
             raise ConfigError(f"valid_metric expected one that {learner.name} has an answer to, got {self.metric!r}")
         self.directory: RunDirectory | None = None  # of the process that leads, where anything is written
@@ -270,7 +270,7 @@ class _Run:
             group=self.group,
             metric=self.metric,
         )
-        sign = 1.0 if losses.HIGHER_IS_BETTER[self.metric] else -1.0
+        sign = 1.0 if self.higher else -1.0
         progress.validations_since_best += 1
         if progress.best_value is None or sign * report.mean > sign * progress.best_value:
             progress.best_value, progress.best_step = report.mean, progress.step

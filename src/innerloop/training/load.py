@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop import methods, models
-from innerloop.core import Task
+from innerloop.core import Task, TaskSpec
 from innerloop.errors import CheckpointError, ConfigError, InnerloopError
 from innerloop.meta_learner.files import (
     TASK,
@@ -88,11 +88,12 @@ def remake(config: dict[str, Any], model: nn.Module | None, loss: LossArgument, 
             learner = with_meta_gradient(learner, paired["name"], **paired["options"])
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    learner.task_objective = objective
-    shape = config.get("input_shape")
-    learner.input_shape = tuple(shape) if isinstance(shape, list) else None
-    found = config.get("preprocessing")
-    learner.preprocessing = found if isinstance(found, dict) else None
+    shape, preprocessing = config.get("input_shape"), config.get("preprocessing")
+    learner.spec = TaskSpec(
+        objective=objective,
+        input_shape=tuple(shape) if isinstance(shape, list) else None,
+        preprocessing=preprocessing if isinstance(preprocessing, dict) else None,
+    )
     return learner
 
 

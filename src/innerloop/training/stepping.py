@@ -71,7 +71,7 @@ class Stepper:
                 plan = self._measured(tasks, step, threads, steps - step)
                 if plan.threads is not None:
                     torch.set_num_threads(plan.threads)  # compiled code keeps the number that it was compiled with
-                if self._pays(plan, steps - step):
+                if self._pays(plan, steps - step) and tasks.shared is None:
                     plan = self._compiled(plan, tasks, step, steps - step, say)
                 self.plan = plan
         self.plan = self.group.same(self.plan)

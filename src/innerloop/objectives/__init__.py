@@ -1,0 +1,1 @@
+"""What a task's data means: its losses and metrics."""
