@@ -13,7 +13,7 @@ from innerloop.errors import InputError
 from innerloop.serving.service import Service
 from innerloop.serving.texts import EN, ZH
 from innerloop.serving.thresholds import Thresholds, measured
-from innerloop.tasks.few_shot import FewShotImages
+from innerloop.tasks.pictures.few_shot import FewShotImages
 from innerloop.unknown_inputs import Threshold
 
 

@@ -20,7 +20,7 @@ from innerloop.errors import InputError
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner import MetaLearner
 from innerloop.recipes.baselines import sklearn_module
-from innerloop.tasks.own_tables import table_family
+from innerloop.tasks.tables.own import table_family
 from innerloop.training.fit import fit
 
 _FILE = "multitask_tabular/parkinsons_updrs.data.gz"
