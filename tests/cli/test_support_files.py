@@ -132,6 +132,9 @@ def test_other_separators_and_encodings_are_found_or_said(tmp_path):
     with pytest.raises(InputError, match=r"its one column is 'a:größe'; say what separates the cells"):
         support_files.column(support_files.read_table(path, encoding="latin-1"), "größe")
     assert support_files.read_table(path, ":", "latin-1").columns == ["a", "größe"]
-    for separator, encoding, said in ((";;", "latin-1", "one character"), (None, "latin1x", "a name that Python knows")):
+    for separator, encoding, said in (
+        (";;", "latin-1", "one character"),
+        (None, "latin1x", "a name that Python knows"),
+    ):
         with pytest.raises(InputError, match=said):
             support_files.read_table(path, separator, encoding)

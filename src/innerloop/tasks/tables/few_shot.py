@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution
 from innerloop.data.table_preprocessing import LIMIT, TablePreprocessing
-from innerloop.data.table_scaling import scaled, support_scales
+from innerloop.data.table_support import scaled, support_scales
 from innerloop.errors import InputError
 
 _TASK, _CLASSES, _ROWS, _NOISE = range(1, 5)

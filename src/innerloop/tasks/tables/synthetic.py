@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.table_preprocessing import LIMIT, TablePreprocessing
-from innerloop.data.table_scaling import scaled, support_scales
+from innerloop.data.table_support import scaled, support_scales
 from innerloop.errors import InputError
 from innerloop.tasks.precision import DtypeName, dtype_named
 from innerloop.tasks.split_sizes import of_split
