@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.atomic import write_atomically
 from innerloop.errors import ConfigError, InputError
 from innerloop.provenance import commit
 from innerloop.recipes import RECIPES, run
 from innerloop.recipes.recipe import recipe_hash
 from innerloop.recipes.short import NAMES
+from innerloop.storage import write_atomically
 
 FILE = "bands.csv"
 STORE = "python -m benchmarks.published --store-bands"  # the command that measures them

@@ -15,11 +15,11 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.published.races import DIFFERENCES, RACERS, RACES
-from innerloop.atomic import write_atomically
 from innerloop.errors import InnerloopError, InputError
 from innerloop.provenance import commit
 from innerloop.recipes.recipe import recipe_hash
 from innerloop.report.marked_text import table
+from innerloop.storage import write_atomically
 
 FILE = "race_{}.csv"  # of a problem
 _THREADS = 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from innerloop.algorithms import ALGORITHMS
 from innerloop.errors import CheckpointError as CheckpointError
 from innerloop.errors import ConfigError as ConfigError
 from innerloop.errors import DivergedError as DivergedError
@@ -17,6 +16,8 @@ from innerloop.errors import InnerloopWarning as InnerloopWarning
 from innerloop.errors import InputError as InputError
 from innerloop.errors import OutOfMemory as OutOfMemory
 from innerloop.errors import ShapeError as ShapeError
+from innerloop.methods import ALGORITHMS
+from innerloop.registry import load as load_part
 
 __version__ = "0.1.0"
 
@@ -29,16 +30,16 @@ _NAMES = {
     "TaskFamily": "innerloop.core",
     "FewShotClassifier": "innerloop.estimators",
     "FewShotRegressor": "innerloop.estimators",
-    "Fitted": "innerloop.fitted",
-    "MetaLearner": "innerloop.meta_learner",
+    "Fitted": "innerloop.meta_learner.fitted",
+    "MetaLearner": "innerloop.meta_learner.meta_learner",
     "calibrate": "innerloop.evaluation.calibration",
     "check_meta_gradient": "innerloop.doctor",
     "compare": "innerloop.evaluation.compare",
     "evaluate": "innerloop.evaluation.evaluate",
     "fit": "innerloop.training.fit",
-    "load": "innerloop.bundle",
+    "load": "innerloop.training.load",
     "sync_gradients": "innerloop.training.distributed",
-    "with_meta_gradient": "innerloop.algorithms.other_meta_gradient",
+    "with_meta_gradient": "innerloop.methods.other_meta_gradient",
 }
 _MODULES = {"losses", "models", "tasks", "recipes", "report"}
 
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
     from innerloop import recipes as recipes
     from innerloop import report as report
     from innerloop import tasks as tasks
-    from innerloop.algorithms.other_meta_gradient import with_meta_gradient as with_meta_gradient
-    from innerloop.bundle import load as load
     from innerloop.core import Examples as Examples
     from innerloop.core import Meta as Meta
     from innerloop.core import Report as Report
@@ -62,15 +61,17 @@ if TYPE_CHECKING:
     from innerloop.evaluation.calibration import calibrate as calibrate
     from innerloop.evaluation.compare import compare as compare
     from innerloop.evaluation.evaluate import evaluate as evaluate
-    from innerloop.fitted import Fitted as Fitted
-    from innerloop.meta_learner import MetaLearner as MetaLearner
+    from innerloop.meta_learner.fitted import Fitted as Fitted
+    from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
+    from innerloop.methods.other_meta_gradient import with_meta_gradient as with_meta_gradient
     from innerloop.training.distributed import sync_gradients as sync_gradients
     from innerloop.training.fit import fit as fit
+    from innerloop.training.load import load as load
 
 
 def __getattr__(name: str) -> Any:
     if name in ALGORITHMS:
-        return getattr(importlib.import_module("innerloop.algorithms"), name)
+        return load_part("algorithm", ALGORITHMS, name)
     if name in _NAMES:
         return getattr(importlib.import_module(_NAMES[name]), name)
     if name in _MODULES:

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from innerloop import algorithms, models
+from innerloop import methods, models
 from innerloop import tasks as problems
-from innerloop.algorithms.other_meta_gradient import with_meta_gradient
-from innerloop.bundle import remake
 from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.learners.bar_distribution import fitted_borders
+from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.registry import load
+from innerloop.training.load import remake
 from innerloop.training.run_config import read_run_config
 
 _TASKS_FOR_BORDERS = 2_000
@@ -40,7 +40,7 @@ def assemble(
     """A fresh MetaLearner and the problem it is for.
 
     Args:
-        algorithm: a name of `innerloop.algorithms.ALGORITHMS`.
+        algorithm: a name of `innerloop.methods.ALGORITHMS`.
         tasks: a name of `innerloop.tasks.TASKS`, or a path (`innerloop.tasks.from_path`).
         model: a name of `innerloop.models.MODELS`; None: the problem's default model.
         algorithm_options: keyword arguments of the method's factory; they win over what is recommended.
@@ -49,17 +49,17 @@ def assemble(
         meta_gradient: a name of `innerloop.meta_gradients.META_GRADIENTS`; None: the method's own.
         meta_gradient_options: its keyword arguments.
         seed: of the initial weights: equal seeds give equal weights.
-        recommended: start from `innerloop.algorithms.settings` for this kind of problem, not from the paper's
+        recommended: start from `innerloop.methods.settings` for this kind of problem, not from the paper's
             defaults.
 
     Raises:
         ConfigError: an unknown name or option, or a pairing that cannot work.
     """
-    make_learner = load("algorithm", algorithms.ALGORITHMS, algorithm)
+    make_learner = load("algorithm", methods.ALGORITHMS, algorithm)
     family = problem(tasks, task_options)
     options, advice = dict(algorithm_options or {}), {}
     if recommended:
-        advice = algorithms.settings(algorithm, family.train.objective)
+        advice = methods.settings(algorithm, family.train.objective)
         options = {**advice.get("algorithm", {}), **options}
         family = _with_advice(family, tasks, task_options or {}, advice.get("tasks", {}))
     torch.manual_seed(seed)

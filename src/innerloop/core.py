@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from innerloop import keys as random_keys
-from innerloop import recompute
 from innerloop.errors import ConfigError
 from innerloop.records import record, static
 
@@ -210,6 +209,30 @@ class UpdateRule(ABC):
         """(new fast parameters, new state) after inner step number ``step`` (from 0)."""
 
 
+def inner_loop(
+    step: Callable[[Any, Any, int], Any],
+    state: Any,
+    given: Any,
+    steps: int,
+    observe: Callable[[Any, int], None] | None = None,
+) -> Any:
+    """``state`` after ``state = step(state, given, i)`` for i = 0, 1, ... ``steps - 1``.
+
+    ``observe`` is called with the state and the number of steps done, at the beginning and after every step.
+    """
+    if observe is not None:
+        observe(state, 0)
+    for i in range(steps):
+        state = step(state, given, i)
+        if observe is not None:
+            observe(state, i + 1)
+    return state
+
+
+# The last one runs the inner loop: the engine puts its own on top where graphs are to be computed again (`engine.recompute`).
+inner_loops: list[Callable[..., Any]] = [inner_loop]
+
+
 class BaseLearner(ABC):
     """The learner of one task: frozen hyperparameters and pure functions. ``fast`` is whatever the method needs."""
 
@@ -282,7 +305,7 @@ class BaseLearner(ABC):
             meta, task = given
             return self.step(meta, fast, self.batch(task, i), i)
 
-        return recompute.loop(step, self.init(meta, task), (meta, task), steps, observe)
+        return inner_loops[-1](step, self.init(meta, task), (meta, task), steps, observe)
 
 
 class OuterGradient(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import ConfigError, ShapeError
-from innerloop.fitted import Fitted
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.fitted import Fitted
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -35,7 +35,7 @@ class _FewShot(BaseEstimator):
     def _adapt(self, X: Any, y: Any) -> None:
         learner = self.learner
         if isinstance(learner, (str, Path)):
-            from innerloop.bundle import load
+            from innerloop.training.load import load
 
             learner = load(learner)
         if not isinstance(learner, MetaLearner):

@@ -29,7 +29,7 @@ def test_no_help_has_markup_or_none(line, capsys):
 
 
 def test_settings_described_together_have_their_own_sentences():
-    from innerloop.algorithms import ALGORITHMS
+    from innerloop.methods import ALGORITHMS
     from innerloop.registry import load
     from innerloop.tasks import TASKS
 

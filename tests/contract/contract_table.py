@@ -14,9 +14,9 @@ from torch import nn
 from toy_tasks import FEATURES, clusters
 
 import innerloop as il
-from innerloop import algorithms
+from innerloop import methods
 from innerloop.core import Task, TaskFamily
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +144,7 @@ DECLARED: dict[str, Declared] = {
     "multitask_average": Declared(learns=False, training={"steps": 10}, options={"inner_steps": 10}),
     "scratch": Declared(meta_gradient=False, learns=False, training={"steps": 10}),
 }
-NAMES = sorted(algorithms.ALGORITHMS)
+NAMES = sorted(methods.ALGORITHMS)
 CASES = ("regression", "classification", "batch_norm")
 _SMALL = {
     "inner_steps": 2,
@@ -174,7 +174,7 @@ def declared(name: str) -> Declared:
 
 def with_known(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Those options that the method's factory takes."""
-    known = inspect.signature(getattr(algorithms, name)).parameters
+    known = inspect.signature(getattr(il, name)).parameters
     return {key: value for key, value in options.items() if key in known}
 
 
@@ -190,7 +190,7 @@ def small(name: str, case: str = "classification", *, ways: int = 3, seed: int =
     if case == "batch_norm":
         # The bias before batch norm has a gradient of zero but for rounding, which inner Adam would blow up.
         options = {"inner_optimizer": "sgd", **options}
-    return getattr(algorithms, name)(model_for(case, ways, seed), **with_known(name, {**_SMALL, **options}))
+    return getattr(il, name)(model_for(case, ways, seed), **with_known(name, {**_SMALL, **options}))
 
 
 def family(case: str, **options: Any) -> TaskFamily:

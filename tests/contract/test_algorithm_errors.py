@@ -10,7 +10,6 @@ from contract_table import NAMES, batch, declared, small
 from torch import nn
 
 import innerloop as il
-from innerloop import algorithms
 from innerloop.core import Examples, Task
 
 pytestmark = [pytest.mark.usefixtures("double"), pytest.mark.parametrize("name", NAMES)]
@@ -134,7 +133,7 @@ def test_a_loss_that_gives_no_scalar(name):
 
 
 def test_models_that_cannot_be_adapted(name):
-    make = getattr(algorithms, name)
+    make = getattr(il, name)
     message = "no parameters" if declared(name).needs_parameters else "input shape of Sequential is not known"
     if declared(name).needs_parameters or declared(name).asks_shape:
         with pytest.raises(il.ConfigError, match=message):
@@ -158,7 +157,7 @@ def test_bad_options(name):
         ({"loss": "cross_entropi"}, "did you mean 'cross_entropy'"),
     ):
         with pytest.raises(il.ConfigError, match=message):
-            getattr(algorithms, name)(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3)), **options)
+            getattr(il, name)(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3)), **options)
 
 
 def test_settings_of_the_engine(name):

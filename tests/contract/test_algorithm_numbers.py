@@ -24,7 +24,6 @@ from torch.utils._pytree import tree_unflatten
 from toy_tasks import FEATURES, clusters
 
 import innerloop as il
-from innerloop import algorithms
 from innerloop.engine import Plan
 from innerloop.engine.engine import chunks
 from innerloop.engine.tracing import trace
@@ -113,7 +112,7 @@ def test_meta_and_the_given_model_stay_as_they_are(name, case):
     model = model_for(case)
     model.train(False)
     before = copy.deepcopy(model.state_dict())
-    learner = getattr(algorithms, name)(model)
+    learner = getattr(il, name)(model)
     own = {key: p.detach().clone() for key, p in learner.named_parameters()}
     tasks = batch(case)
     learner.prepare(tasks.num_classes)
@@ -182,7 +181,7 @@ def test_parameters_begin_with_the_models_own(name, case):
         model = torch.nn.Sequential(body, torch.nn.Linear(4, 3))
     else:
         model = model_for(case)
-    learner = getattr(algorithms, name)(model)
+    learner = getattr(il, name)(model)
     theirs, ours = list(model.named_parameters()), list(learner.named_parameters())
     prefix = "model.model." if isinstance(learner.model, Parts) else "model."
     assert [f"{prefix}{key}" for key, _ in theirs] == [key for key, _ in ours[: len(theirs)]]

@@ -11,9 +11,8 @@ from contract_table import CASES, NAMES, assert_same, batch, declared, family, o
 from toy_tasks import Clusters, RotatedNames, ShuffledQueryLabels, clusters
 
 import innerloop as il
-from innerloop import algorithms
 from innerloop.evaluation.intervals import mean_ci95
-from innerloop.training.files import load_tensors
+from innerloop.storage import load_tensors
 
 pytestmark = [pytest.mark.usefixtures("double"), pytest.mark.parametrize("name", NAMES)]
 
@@ -67,10 +66,10 @@ def test_resuming_is_exact(name, case, tmp_path):
 def trained(name: str, training: bool = True):
     """A learner for clusters with the method's recommended settings, meta-trained on a small budget."""
     tasks = clusters(shots=2, queries=4, nuisance=declared(name).nuisance)
-    recommended = getattr(algorithms, name).settings("classification")["algorithm"]
+    recommended = getattr(il, name).settings("classification")["algorithm"]
     options = with_known(name, {**recommended, **declared(name).options})
     torch.manual_seed(0)
-    learner = getattr(algorithms, name)(tasks.train.default_model(), **options)
+    learner = getattr(il, name)(tasks.train.default_model(), **options)
     if training:
         il.fit(learner, tasks, num_tasks=8, validate_every=0, quiet=True, **declared(name).training)
     return learner

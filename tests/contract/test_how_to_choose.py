@@ -5,7 +5,7 @@ from pathlib import Path
 
 from contract_table import DECLARED, Declared
 
-from innerloop.algorithms import ALGORITHMS
+from innerloop.methods import ALGORITHMS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to-choose.md"
 

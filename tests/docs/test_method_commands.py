@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import innerloop
-from innerloop.algorithms import ALGORITHMS
 from innerloop.cli.main import main
 from innerloop.data.class_images import ClassImages
 from innerloop.data.omniglot_archive import Omniglot
 from innerloop.evaluation.costs import Cost
+from innerloop.methods import ALGORITHMS
 from innerloop.recipes import RECIPES
 from innerloop.tasks.pictures import omniglot
 

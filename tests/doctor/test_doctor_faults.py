@@ -16,7 +16,7 @@ from innerloop.core import Meta, OuterGradient, Task
 from innerloop.functional.norms import BatchNorm
 from innerloop.learners import GradientLearner
 from innerloop.meta_gradients import Backprop, Displacement, NoGradient
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 
 class _WrongBackward(torch.autograd.Function):

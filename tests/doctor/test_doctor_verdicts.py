@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import innerloop as il
-from innerloop import algorithms
+from innerloop import methods
 from innerloop.core import Examples, Task
 from innerloop.doctor import as_batch, naive_vmap_error
 from innerloop.engine import take
@@ -71,9 +71,9 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(algorithms.ALGORITHMS))
+@pytest.mark.parametrize("name", sorted(methods.ALGORITHMS))
 def test_every_method_is_right_on_a_perceptron(name: str) -> None:
-    make, task = getattr(algorithms, name), sine()
+    make, task = getattr(il, name), sine()
     if "inner_steps" in inspect.signature(make).parameters and name not in LABELS_ONLY:
         learner = make(mlp(), inner_steps=3)
     else:  # it compares embeddings, so its tasks have labels

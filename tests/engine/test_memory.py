@@ -12,8 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import innerloop as il
-from innerloop import recompute
-from innerloop.engine import memory
+from innerloop.engine import memory, recompute
 from innerloop.engine.memory import (
     Need,
     available_bytes,
@@ -23,7 +22,7 @@ from innerloop.engine.memory import (
     gradient_step,
     peak_bytes,
 )
-from innerloop.recompute import recomputing
+from innerloop.engine.recompute import recomputing
 
 
 def sine(steps=5, hidden=(40, 40), num_tasks=25, **more):

@@ -11,13 +11,12 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import innerloop as il
-from innerloop import recompute
-from innerloop.engine import take
+from innerloop.engine import recompute, take
 from innerloop.engine.gradient import batch_loss, gradient, value_gradient
 from innerloop.engine.memory import gradient_step, peak_bytes
+from innerloop.engine.recompute import computed_again, recomputing, segment_lengths
 from innerloop.functional import inner_gradient
 from innerloop.functional.convolutions import per_task_convolutions
-from innerloop.recompute import computed_again, recomputing, segment_lengths
 
 
 class _DrawsByItself(nn.Module):

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 import innerloop as il
 from innerloop.evaluation import calibration
 from innerloop.evaluation.leave_one_out import leave_one_out
-from innerloop.training.files import load_tensors, save_tensors
-from innerloop.unknown_inputs import SCORES, Threshold
+from innerloop.meta_learner.unknown_inputs import SCORES, Threshold
+from innerloop.storage import load_tensors, save_tensors
 
 
 def blobs(classes: int, examples: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from torch import nn
 
 import innerloop as il
 from innerloop.core import Examples, Task
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from innerloop import algorithms
+import innerloop as il
 from innerloop.data.lake_runs import LakeRuns
 from innerloop.recipes import RECIPES, lake_errors
 from innerloop.recipes.result_rows import protocol
@@ -15,7 +15,7 @@ def test_a_learner_that_compares_pixels_finds_what_is_the_same(monkeypatch):
     wrong = answers.clone()
     wrong[0, :5] = (wrong[0, :5] + 1) % 20  # five of forty answers are others than the pictures say
     monkeypatch.setattr(lake_errors, "load_lake_runs", lambda size: LakeRuns(pictures, test, wrong))
-    learner = algorithms.protonet(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 64)))
+    learner = il.protonet(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 64)))
     found = lake_errors.error_of(learner, 8)
     assert found.error == 5 / 40 and found.per_run == (0.25, 0.0) and found.trials == 40
 

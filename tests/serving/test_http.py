@@ -220,7 +220,7 @@ def test_a_task_file_with_a_threshold_knows_what_it_does_not_know(pictures):
     import dataclasses
 
     from innerloop.data.support_files import preprocessing_of
-    from innerloop.unknown_inputs import Threshold
+    from innerloop.meta_learner.unknown_inputs import Threshold
 
     limit = Threshold("max_probability", 0.9999, 0.95, 0.95, 0.1, 0.9, 2, 1, 50, "glyphs")
     x = np.stack([np.zeros((1, 4, 4)), np.ones((1, 4, 4))]).astype(np.float32)

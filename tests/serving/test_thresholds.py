@@ -10,11 +10,11 @@ import innerloop as il
 from innerloop.cli import serve
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
+from innerloop.meta_learner.unknown_inputs import Threshold
 from innerloop.serving.service import Service
 from innerloop.serving.texts import EN, ZH
 from innerloop.serving.thresholds import Thresholds, measured
 from innerloop.tasks.pictures.few_shot import FewShotImages
-from innerloop.unknown_inputs import Threshold
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 
 import innerloop as il
-from innerloop import algorithms
+from innerloop import methods
 from innerloop.training import launch
 from innerloop.training.distributed import joined
 
@@ -193,7 +193,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     cases: dict[str, Any] = {
         f"{name} {case}": lambda name=name, case=case: of_method(name, case)
-        for name in algorithms.ALGORITHMS
+        for name in methods.ALGORITHMS
         for case in ("plain", "batch_norm")
     }
     cases |= {

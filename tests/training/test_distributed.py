@@ -14,9 +14,9 @@ import torch
 from contract_table import declared
 
 import innerloop as il
-from innerloop.algorithms import ALGORITHMS
+from innerloop.methods import ALGORITHMS
+from innerloop.storage import load_tensors
 from innerloop.training.distributed import Group, Part, flattened, unflattened
-from innerloop.training.files import load_tensors
 
 CONTRACT = Path(__file__).parents[1] / "contract"
 Found = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]

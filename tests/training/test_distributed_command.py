@@ -18,8 +18,8 @@ from innerloop.cli import turns
 from innerloop.cli.boundary import Stop
 from innerloop.cli.main import main
 from innerloop.errors import DivergedError, InputError
+from innerloop.storage import load_tensors
 from innerloop.training import launch
-from innerloop.training.files import load_tensors
 
 STEPS = 400
 LINE = [

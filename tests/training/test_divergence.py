@@ -89,7 +89,7 @@ def test_types_that_cannot_be():
 def test_an_atomic_write_replaces_files_only(tmp_path):
     import os
 
-    from innerloop.atomic import write_atomically
+    from innerloop.storage import write_atomically
 
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(il.InputError, match="no regular file"):

@@ -12,9 +12,9 @@ import torch
 import innerloop as il
 from innerloop.assemble import from_run
 from innerloop.cli import config_file
+from innerloop.storage import load_tensors, save_tensors
 from innerloop.training import fit as fit_module
 from innerloop.training.config import TrainConfig
-from innerloop.training.files import load_tensors, save_tensors
 from innerloop.training.run_config import read_run_config
 from innerloop.training.schedules import floor, rate
 

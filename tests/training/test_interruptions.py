@@ -17,8 +17,7 @@ import pytest
 import torch
 
 import innerloop as il
-from innerloop.atomic import write_atomically
-from innerloop.training.files import load_tensors
+from innerloop.storage import load_tensors, write_atomically
 
 STEPS = 20
 

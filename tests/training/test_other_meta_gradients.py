@@ -11,7 +11,7 @@ import torch
 import innerloop as il
 from innerloop.cli.main import main
 from innerloop.errors import CheckpointError, ConfigError
-from innerloop.training.files import load_tensors
+from innerloop.storage import load_tensors
 
 pytestmark = pytest.mark.usefixtures("double")
 PES = {"sigma": 0.05, "num_pairs": 2, "truncation": 2}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+import innerloop as il
 from benchmarks.speed.contenders.contender import Contender
-from innerloop import algorithms
+from innerloop import methods
 from innerloop.registry import load
 from innerloop.training.distributed import Group
 from innerloop.training.optimizer import make_optimizer
@@ -17,7 +18,7 @@ from innerloop.training.stepping import Stepper
 
 if TYPE_CHECKING:
     from benchmarks.speed.problem import Problem
-    from innerloop.meta_learner import MetaLearner
+    from innerloop.meta_learner.meta_learner import MetaLearner
 
 # The plan is that of a run as long as MAML's sine run (Finn et al. 2017: 70,000 steps), so what takes a while to prepare pays.
 _STEPS = 70_000
@@ -32,7 +33,7 @@ class Ours(Contender):
     recompute = False
 
     def refuses(self, problem: Problem) -> str | None:
-        if problem.kind == "prototypes" and "protonet" not in algorithms.ALGORITHMS:
+        if problem.kind == "prototypes" and "protonet" not in methods.ALGORITHMS:
             return "this version has no prototypical networks"
         return None
 
@@ -59,8 +60,8 @@ class Ours(Contender):
         problem = self.problem
         model = problem.load(problem.net.ours())
         if problem.kind == "prototypes":
-            return load("algorithm", algorithms.ALGORITHMS, "protonet")(model)
-        return algorithms.maml(model, inner_lr=problem.inner_lr, inner_steps=problem.inner_steps)
+            return load("algorithm", methods.ALGORITHMS, "protonet")(model)
+        return il.maml(model, inner_lr=problem.inner_lr, inner_steps=problem.inner_steps)
 
     def meta_gradient(self, batch: int = 0) -> dict[str, np.ndarray]:
         # Of the very steps that are timed: after one step at a rate of zero Adam's first moment is a tenth of the gradient.
@@ -116,4 +117,4 @@ class Implicit(Vmapped):
     def _learner(self) -> MetaLearner:
         problem = self.problem
         model = problem.load(problem.net.ours())
-        return algorithms.imaml(model, inner_lr=problem.inner_lr, inner_steps=problem.inner_steps)
+        return il.imaml(model, inner_lr=problem.inner_lr, inner_steps=problem.inner_steps)

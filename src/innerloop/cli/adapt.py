@@ -222,7 +222,7 @@ def _predicted(
     from innerloop import load
     from innerloop.data import support_files
     from innerloop.data.table_preprocessing import is_record_of_tables
-    from innerloop.fitted import Fitted
+    from innerloop.meta_learner.fitted import Fitted
 
     fitted = load(task)
     if not isinstance(fitted, Fitted):

@@ -42,7 +42,7 @@ def _export(
             f"--ways expected a run directory and at least 1, got {ways} with {str(task)!r}; leave it out"
         )
     from innerloop import load
-    from innerloop.fitted import Fitted
+    from innerloop.meta_learner.fitted import Fitted
     from innerloop.serving.export import export_fitted, export_learner
 
     found = load(task)

@@ -12,7 +12,7 @@ from innerloop.errors import ConfigError
 from innerloop.registry import Entry
 
 KINDS = {
-    "algorithms": "innerloop.algorithms:ALGORITHMS",
+    "algorithms": "innerloop.methods:ALGORITHMS",
     "tasks": "innerloop.tasks:TASKS",
     "models": "innerloop.models:MODELS",
     "recipes": "innerloop.recipes:RECIPES",

@@ -10,7 +10,7 @@ from innerloop.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from innerloop.fitted import Fitted
+    from innerloop.meta_learner.fitted import Fitted
 
 UNKNOWN = "unknown"
 

@@ -14,7 +14,7 @@ from innerloop.core import Task
 from innerloop.doctor.examination import Examination, seed_generators
 from innerloop.doctor.report import Diagnosis
 from innerloop.errors import ConfigError, InputError
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 _DIFFERENCES = 1e-4  # what kinks and rounding leave of an agreement with finite differences, with room
 

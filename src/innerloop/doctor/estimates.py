@@ -26,7 +26,7 @@ from innerloop.meta_gradients import (
     Pooled,
     Truncated,
 )
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 Values = dict[str, Tensor]
 INERT = 1e-12  # of the largest number in the gradient: what rounding leaves of a zero

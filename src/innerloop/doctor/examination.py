@@ -18,7 +18,7 @@ from innerloop.doctor.report import Diagnosis
 from innerloop.engine import take
 from innerloop.errors import ConfigError, InnerloopError
 from innerloop.learners import GradientLearner, PooledLearner
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 _TASKS = 2  # of a larger batch, so that the cost does not grow with it
 _SAME = 1e-7  # the same sums in another order: float64 leaves 1e-10 or less even after many inner steps

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from innerloop import recompute
 from innerloop.core import BaseLearner, Meta, Task, batch_size
-from innerloop.engine import memory
+from innerloop.engine import memory, recompute
 from innerloop.engine import plan as planning
 from innerloop.engine.gradient import Grads, batch_loss, gradient, value_gradient
 from innerloop.engine.plan import Plan

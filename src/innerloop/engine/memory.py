@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from innerloop import recompute
 from innerloop.core import BaseLearner, Meta, Task, batch_size
+from innerloop.engine import recompute
 from innerloop.engine.gradient import batch_loss, gradient, value_gradient
 from innerloop.errors import OutOfMemory
 

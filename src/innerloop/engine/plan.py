@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from innerloop.atomic import write_atomically
 from innerloop.core import Task, batch_size
 from innerloop.data.locations import cache_folder
 from innerloop.errors import InnerloopError, OutOfMemory
 from innerloop.provenance import processor
+from innerloop.storage import write_atomically
 
 STRATEGIES = ("looped", "vmapped", "per_task", "compiled")
 # The rule's choice stays unless another takes less than this share of its time: two measurements of one thing differ by about

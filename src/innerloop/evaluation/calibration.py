@@ -20,9 +20,9 @@ from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.evaluation.intervals import mean_ci95
-from innerloop.fitted import Fitted
-from innerloop.meta_learner import MetaLearner
-from innerloop.unknown_inputs import SCORES, Threshold, class_probabilities
+from innerloop.meta_learner.fitted import Fitted
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.meta_learner.unknown_inputs import SCORES, Threshold, class_probabilities
 
 _QUERIES = (3, 2, 1)  # of each class, as many of these as the split allows
 _REGRESSION_QUERIES = (10, 5, 1)
@@ -87,6 +87,7 @@ def calibrate(
                 "calibrate expected shots with a task from a file, which does not hold its examples; give it"
             )
         shots = typical_shots(counts.tolist())
+    assert isinstance(fitted.owner, MetaLearner)
     found = expectation(
         fitted.owner, tasks, len(fitted.classes_), shots, num_tasks=num_tasks, keep=keep, steps=steps, seed=seed
     )

@@ -13,7 +13,7 @@ from innerloop.errors import ConfigError
 from innerloop.evaluation.costs import Cost, costs
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.evaluation.intervals import mean_ci95
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from innerloop.core import Task, TaskDistribution
 from innerloop.engine.memory import peak_bytes
 from innerloop.errors import ConfigError
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 ROUNDS = 10
 

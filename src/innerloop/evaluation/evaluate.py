@@ -18,7 +18,7 @@ from innerloop.errors import ConfigError, DivergedError, InputError, nearest
 from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.evaluation.likelihood import log_likelihoods
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group
 
@@ -136,7 +136,7 @@ def task_metric(metric: str, prediction: Tensor, batch: Task) -> Tensor:
 
 def card(report: Report, folder: str | Path) -> Path:
     """Write the evaluation card ``evaluation.json`` into a run directory."""
-    from innerloop.atomic import write_atomically
+    from innerloop.storage import write_atomically
 
     path = Path(folder) / "evaluation.json"
     write_atomically(path, json.dumps(as_dict(report), indent=1, allow_nan=False).encode())

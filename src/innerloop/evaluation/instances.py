@@ -14,7 +14,7 @@ from innerloop.errors import ConfigError, InputError
 from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.learners import MemoryLearner
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from innerloop import losses
 from innerloop.core import Meta, Task
 from innerloop.errors import ConfigError
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 
 def log_likelihoods(owner: MetaLearner, tasks: Task, steps: int, path: bool = False) -> Float[Tensor, "steps tasks"]:

@@ -10,7 +10,7 @@ from innerloop.core import TaskDistribution
 from innerloop.errors import ConfigError
 from innerloop.evaluation.compare import Comparison, paired
 from innerloop.evaluation.evaluate import evaluate
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.tasks.shift import SHIFTS, shifted
 
 

@@ -104,8 +104,8 @@ def run_from_glyphs() -> list[dict[str, Any]]:
 def _whitened(rotation: int) -> tuple[Scores, TaskFamily]:
     import torch
 
-    from innerloop.algorithms import ALGORITHMS
     from innerloop.assemble import build_model
+    from innerloop.methods import ALGORITHMS
     from innerloop.models.whitening import whiten
     from innerloop.registry import load
 
@@ -127,8 +127,8 @@ def _trained(
 ) -> tuple[Scores, TaskFamily]:
     import torch
 
-    from innerloop.algorithms import ALGORITHMS
     from innerloop.assemble import build_model
+    from innerloop.methods import ALGORITHMS
     from innerloop.registry import load
 
     people = family(rotation, ways=5, shots=1, queries=5, **tasks)

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop import algorithms, models
+from innerloop import models
 from innerloop.core import Task, TaskFamily
 from innerloop.data.locations import data_folder
 from innerloop.errors import InputError
 from innerloop.evaluation.intervals import mean_ci95
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.methods.column_evidence import column_evidence
 from innerloop.recipes.baselines import sklearn_module
 from innerloop.tasks.tables.own import table_family
 from innerloop.training.fit import fit
@@ -51,7 +52,7 @@ def run(rows: int, steps: int = _STEPS, test_tasks: int = _TEST_TASKS) -> list[d
     """Mean AUC (one against the rest for more than two classes) over the same draws of the test tables."""
     family, whole = families(rows, _COLUMNS), families(rows, 512)
     torch.manual_seed(0)
-    learner = algorithms.column_evidence(models.mlp(_COLUMNS, None, hidden=()))
+    learner = column_evidence(models.mlp(_COLUMNS, None, hidden=()))
     done = fit(
         learner,
         family,

@@ -102,8 +102,8 @@ def write_folders(folder: Path, training: Sequence[Character], new: Sequence[Cha
 def adapted(folder: Path, steps: int, seed: int) -> float:
     """The share of the asked pictures that a learner trained on one folder and adapted to another names rightly."""
     from innerloop.assemble import assemble
-    from innerloop.bundle import load
     from innerloop.training.fit import fit
+    from innerloop.training.load import load
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ten classes leave none for validation, and that is said

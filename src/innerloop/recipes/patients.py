@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop import algorithms, models
+from innerloop import models
 from innerloop.core import Task
 from innerloop.data.locations import data_folder
 from innerloop.errors import InputError
 from innerloop.evaluation.intervals import mean_ci95
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.methods.meta_sgd import meta_sgd
 from innerloop.recipes.baselines import sklearn_module
 from innerloop.tasks.tables.own import table_family
 from innerloop.training.fit import fit
@@ -65,7 +66,7 @@ def run(visits: int, steps: int = _STEPS, test_tasks: int = _TEST_TASKS) -> list
     # that are constant within a patient, which can tell nothing about such differences; the baselines have all.
     asked, tuned = plain.test.at(0, 0, test_tasks), plain.valid.at(0, 0, _VALID_TASKS)
     torch.manual_seed(0)
-    learner = algorithms.meta_sgd(
+    learner = meta_sgd(
         models.mlp(family.train.input_shape[0], 1, hidden=()), rate_low=0.01, rate_high=0.05, inner_steps=5
     )
     done = fit(

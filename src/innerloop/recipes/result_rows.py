@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.atomic import write_atomically
 from innerloop.errors import InputError
 from innerloop.recipes.recipe import Evaluation, Recipe
+from innerloop.storage import write_atomically
 
 # One header for all results files; a file with fewer columns is older, and its rows lack what they do not say.
 HEADER: tuple[str, ...] = (

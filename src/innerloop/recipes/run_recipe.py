@@ -14,7 +14,7 @@ from innerloop.errors import ConfigError, nearest
 from innerloop.evaluation.evaluate import card, evaluate
 from innerloop.evaluation.instances import InstanceReport, by_instance
 from innerloop.evaluation.intervals import mean_ci95
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.recipes import RECIPES
 from innerloop.recipes.recipe import Evaluation, Recipe, recipe_hash

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from innerloop.atomic import write_atomically
 from innerloop.errors import ConfigError, InnerloopError
-from innerloop.fitted import Fitted
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.fitted import Fitted
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.serving.graphs import OneLook, Predictor
+from innerloop.storage import write_atomically
 
 Format = Literal["onnx", "torch-export"]
 FORMATS: tuple[Format, ...] = ("onnx", "torch-export")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Meta, Task
-from innerloop.fitted import Fitted, predict_alone
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.fitted import Fitted, predict_alone
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 
 class Holding(nn.Module):

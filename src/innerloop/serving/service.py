@@ -19,8 +19,8 @@ from innerloop.data import picture_decoding
 from innerloop.data.support_files import KIND, inverts
 from innerloop.errors import InnerloopError, InputError
 from innerloop.evaluation.calibration import typical_shots
-from innerloop.fitted import Fitted
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.fitted import Fitted
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.serving.texts import EN, Texts
 from innerloop.serving.thresholds import Thresholds
 

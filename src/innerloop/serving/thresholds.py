@@ -11,8 +11,8 @@ import math
 
 from innerloop.core import TaskDistribution
 from innerloop.evaluation.calibration import expectation
-from innerloop.meta_learner import MetaLearner
-from innerloop.unknown_inputs import Threshold
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.meta_learner.unknown_inputs import Threshold
 
 _WAYS, _SHOTS = (2, 5), (1, 5)
 

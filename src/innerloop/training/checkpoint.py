@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop.atomic import write_atomically
 from innerloop.core import TaskFamily
 from innerloop.engine import Plan
 from innerloop.errors import CheckpointError, InputError
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
+from innerloop.storage import load_tensors, save_tensors, write_atomically
 from innerloop.training import launch
 from innerloop.training.config import TrainConfig
-from innerloop.training.files import load_tensors, save_tensors
 from innerloop.training.run_config import RUN, read_run_config
 from innerloop.training.run_config import VERSION as RUN_VERSION
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from innerloop import errors
 from innerloop.errors import ConfigError, InnerloopError
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training import launch
 from innerloop.training.launch import ProcessLost
 

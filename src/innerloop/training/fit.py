@@ -14,7 +14,7 @@ from innerloop import losses
 from innerloop.core import Task, TaskFamily
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.evaluate import evaluate
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training.checkpoint import Progress, RunDirectory, describe, load_weights, weights
 from innerloop.training.config import TrainConfig, make_config
 from innerloop.training.distributed import Group, joined

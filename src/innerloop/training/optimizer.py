@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 
 def make_optimizer(name: str, learner: MetaLearner, lr: float, rule_lr: float | None = None) -> torch.optim.Optimizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from innerloop.errors import ConfigError
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training import launch
 from innerloop.training.config import TrainConfig
 

@@ -9,7 +9,7 @@ import torch
 
 from innerloop import keys
 from innerloop.core import Task
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training.distributed import Group, Part, flattened, unflattened
 
 

@@ -12,7 +12,7 @@ from innerloop.core import Task
 from innerloop.engine import Plan
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.errors import InnerloopError
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training.distributed import Group, Part
 from innerloop.training.optimizer import clip
 from innerloop.training.shared_step import shared_backward

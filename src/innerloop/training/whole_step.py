@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop.boundary import expect_finite
 from innerloop.core import Meta, Task
 from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, compile_function
 from innerloop.engine.plan import fastest
 from innerloop.meta_gradients.compiled import PLAN
-from innerloop.meta_learner import MetaLearner
+from innerloop.meta_learner.boundary import expect_finite
+from innerloop.meta_learner.meta_learner import MetaLearner
 
 State = dict[str, Any]
 

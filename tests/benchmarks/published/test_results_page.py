@@ -12,8 +12,8 @@ from benchmarks.published.notes import read_notes
 from benchmarks.published.other_numbers import reimplementations
 from benchmarks.published.page import rendered, rounded, setting_of, tables
 from benchmarks.published.summary import lines, rows_in
-from innerloop.algorithms import ALGORITHMS
 from innerloop.errors import InputError
+from innerloop.methods import ALGORITHMS
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
 from innerloop.recipes.recipe import recipe_hash

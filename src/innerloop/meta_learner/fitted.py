@@ -1,0 +1,231 @@
+"""A MetaLearner adapted to one task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from innerloop import losses
+from innerloop.core import BaseLearner, Examples, Meta
+from innerloop.data.support_files import is_path, read_inputs
+from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
+from innerloop.engine import Engine
+from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
+from innerloop.meta_learner import labels
+from innerloop.meta_learner.boundary import as_tensor, check_finite
+from innerloop.meta_learner.files import write_task
+from innerloop.meta_learner.query_predictions import predict_alone
+from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
+
+
+class Owner(Protocol):
+    """What a `Fitted` asks of the `MetaLearner` that it came from."""
+
+    name: str
+    options: dict[str, Any]
+    model: nn.Module
+    model_spec: dict[str, Any] | None
+    model_class: str
+    meta_gradient_spec: dict[str, Any] | None
+    task_objective: str | None
+    engine: Engine
+    loss: str | losses.Loss | None
+    input_shape: tuple[int, ...] | None
+    preprocessing: dict[str, Any] | None
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def mixes_examples(self) -> bool: ...
+    def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fitted:
+    """What `MetaLearner.adapt` returns; a snapshot that later training does not change.
+
+    A prediction here never depends on the other inputs given with it: where the model mixes examples (batch statistics),
+    each input is put beside the support set, one at a time. `evaluate` follows the method's published protocol instead,
+    and says so (``transductive``); ``predict(x, transductive=True)`` does the same here.
+
+    Attributes:
+        owner: the learner that was adapted.
+        preprocessing: how files become this task's inputs, as the learner's training data did; None: they are plain numbers.
+        classes_: class names in the order of ``predict_proba``'s columns; None for regression.
+        threshold: how sure a prediction has to be for the input to be of one of the classes; None: not known
+            (`innerloop.calibrate` measures it).
+    """
+
+    owner: Owner
+    learner: BaseLearner
+    meta: Meta
+    fast: Any
+    support: Examples
+    classes_: list[Any] | None
+    objective: str | None = None
+    preprocessing: dict[str, Any] | None = None
+    threshold: Threshold | None = None
+
+    def outputs(self, x: Any, transductive: bool = False) -> Tensor:
+        """The model's raw outputs, (examples, outputs)."""
+        return self._asked(self.learner.predict, x, transductive)
+
+    def _asked(self, question: Callable[..., Tensor], x: Any, transductive: bool) -> Tensor:
+        """The answer of `BaseLearner.predict` or `BaseLearner.predict_std` for inputs that were checked."""
+        if is_path(x):
+            x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)
+        tx = as_tensor(x, "x").to(self.owner.device)
+        expected = self.support.x.shape[1:]
+        if tx.ndim == 0 or tx.shape[1:] != expected:
+            raise ShapeError(
+                f"x expected shape (examples, {', '.join(map(str, expected))}) as the support set had, got {tuple(tx.shape)}"
+            )
+        if tx.shape[0] == 0:
+            raise InputError("x is empty; give at least one input")
+        if tx.is_floating_point() != self.support.x.is_floating_point():
+            raise InputError(f"x expected the support set's kind of numbers ({self.support.x.dtype}), got {tx.dtype}")
+        check_finite(tx, "x")
+        tx = tx.to(self.support.x.dtype)
+        owner = self.owner
+        with torch.no_grad():
+            if owner.mixes_examples and not transductive:
+                out = predict_alone(question, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
+            else:
+                out = question(self.meta, self.fast, tx)
+        if not bool(torch.isfinite(out).all()):
+            raise DivergedError("the prediction is not finite; adapt with fewer steps, or with a lower inner rate")
+        return out
+
+    def predict(self, x: Any, transductive: bool = False, unknown: str | int | None = None) -> Any:
+        """Class names, or regression values (examples, outputs). Arrays (or paths) in, arrays out; a tensor in, a tensor out.
+
+        Args:
+            x: inputs as the support set's were; or paths of pictures, or of a table that is read as the training tables were
+                (values are then in the table's units).
+            transductive: as the method's published protocol, see above.
+            unknown: what to call inputs that are probably of none of the classes, such as "unknown" or -1; a text where the
+                classes are texts, an integer where they are integers. None: each input gets one of the classes.
+
+        Raises:
+            ConfigError: ``unknown`` for regression, of another kind than the classes or the name of one, or where no threshold
+                is known.
+        """
+        if unknown is not None:
+            self._check_unknown(unknown)
+        out = self.outputs(x, transductive)
+        if self.classes_ is None:
+            return self._in_units(out, x)
+        chosen = self.probabilities(out).argmax(-1).cpu()
+        known = [True] * len(chosen) if unknown is None else self.knows(out).tolist()
+        names = [self.classes_[i] if sure else unknown for i, sure in zip(chosen.tolist(), known, strict=True)]
+        if isinstance(x, Tensor) and not isinstance(names[0], str):
+            return torch.tensor(names)
+        import numpy as np
+
+        return np.asarray(names)
+
+    def predict_std(self, x: Any, transductive: bool = False) -> Any:
+        """Standard deviations of the predicted distributions, (examples, outputs), in the units of the targets.
+
+        Raises:
+            ConfigError: a method that predicts values alone, or a classification task.
+        """
+        return self._in_units(self._asked(self.learner.predict_std, x, transductive), x, spread=True)
+
+    def predict_proba(self, x: Any, transductive: bool = False) -> Any:
+        """Class probabilities (examples, classes); columns follow ``classes_``."""
+        if self.classes_ is None:
+            raise ConfigError("predict_proba expected a classification task, got regression; use predict")
+        return self._as_given(self.probabilities(self.outputs(x, transductive)), x)
+
+    def score(self, x: Any, y: Any, transductive: bool = False) -> float:
+        """Accuracy (a fraction), or mean squared error for regression."""
+        out = self.outputs(x, transductive)
+        if self.classes_ is None:
+            target = as_tensor(y, "y").to(out)
+            losses.check_shapes(losses.mse, out, target)
+            return float(losses.mean_squared_error(out, target))
+        known = labels.number(y, self.classes_).to(out.device)
+        if known.shape[0] != out.shape[0]:
+            raise ShapeError(f"x and y expected equally many examples, got {out.shape[0]} and {known.shape[0]}")
+        return float((self.probabilities(out).argmax(-1) == known).to(torch.float64).mean())
+
+    def save(self, path: str | Path) -> Path:
+        """Write one self-contained file (safetensors and JSON, no pickle); `il.load` opens it."""
+        owner, path = self.owner, Path(path)
+        header = {
+            "algorithm": {"name": owner.name, "options": owner.options},
+            **({"meta_gradient": owner.meta_gradient_spec} if owner.meta_gradient_spec else {}),
+            "model": owner.model_spec or {"custom": owner.model_class},
+            "objective": owner.task_objective,
+            "classes": self.classes_,
+            "task_objective": self.objective if isinstance(self.objective, str) else None,
+            "preprocessing": self.preprocessing,
+            **({} if self.threshold is None else {"threshold": self.threshold.to_dict()}),
+            "mixes_examples": owner.mixes_examples,
+            "needs_loop": list(owner.engine.needs_loop),
+            "dtype": str(owner.dtype),
+        }
+        write_task(
+            path,
+            fast=self.fast,
+            meta=self.meta,
+            module=owner.model,
+            support=self.support,
+            keeps_support=owner.mixes_examples,  # predictions are made beside it
+            header=header,
+        )
+        return path
+
+    def probabilities(self, out: Tensor) -> Tensor:
+        """Over the classes that the support set had; a model may have more outputs than that."""
+        assert self.classes_ is not None
+        found = class_probabilities(out, len(self.classes_))
+        return found if found.shape[-1] == len(self.classes_) else torch.ones_like(found[..., :1])
+
+    def knows(self, out: Tensor) -> Bool[Tensor, " examples"]:
+        """Which inputs are probably of one of the classes, by the raw outputs for them (`outputs`).
+
+        Raises:
+            ConfigError: a regression task, or no threshold is known.
+        """
+        if self.classes_ is None:
+            raise ConfigError("unknown inputs expected a classification task, got regression; leave them out")
+        if self.threshold is None:
+            raise ConfigError(
+                "expected a task with a threshold for unknown inputs, got none; measure it: il.calibrate(fitted, tasks.valid), "
+                "or innerloop adapt again"
+            )
+        return self.threshold.knows(out, len(self.classes_)).cpu()
+
+    def _check_unknown(self, name: str | int) -> None:
+        self.knows(torch.zeros(0, 2))
+        assert self.classes_ is not None
+        if name in self.classes_:
+            raise ConfigError(
+                f"unknown expected a label that is no class, got {name!r}; give another or rename the class"
+            )
+        if isinstance(name, str) != isinstance(self.classes_[0], str):
+            kind = "a text" if isinstance(self.classes_[0], str) else "an integer"
+            raise ConfigError(f"unknown expected {kind} as the classes are, got {name!r}; give another")
+
+    def _in_units(self, value: Tensor, x: Any, spread: bool = False) -> Any:
+        """Regression values, or their spread, as the targets were given: for a table's path in the table's units."""
+        found = self._as_given(value, x)
+        if not (is_path(x) and is_record_of_tables(self.preprocessing)):
+            return found
+        assert self.preprocessing is not None
+        record = TablePreprocessing.from_dict(self.preprocessing)
+        found = found.reshape(len(found), -1)
+        return record.original(found) - (record.original(0 * found) if spread else 0)
+
+    def _as_given(self, value: Tensor, x: Any) -> Any:
+        return value if isinstance(x, Tensor) else value.cpu().numpy()

@@ -1,0 +1,424 @@
+"""The module that owns what is learned across tasks, and holds learner, rule and meta-gradient together."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from innerloop import keys, losses
+from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, batch_size
+from innerloop.engine import STRATEGIES, Engine, Plan, take
+from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
+from innerloop.engine.plan import fastest
+from innerloop.engine.recompute import recomputing
+from innerloop.errors import ConfigError, DivergedError, InputError
+from innerloop.functional import Parts, PureModel, convert
+from innerloop.functional.norms import BatchNormPolicy
+from innerloop.learners.pooled import GLOBAL_HEAD
+from innerloop.meta_gradients.compiled import CompiledGradients
+from innerloop.meta_learner.boundary import check_task, expect_finite
+from innerloop.meta_learner.fitted import Fitted
+from innerloop.meta_learner.outer import Outer
+from innerloop.meta_learner.query_predictions import query_predictions
+from innerloop.meta_learner.support_set import Wanted, support_set
+from innerloop.meta_learner.trial import Trial, try_loss, try_out
+from innerloop.models import describe
+
+_log = logging.getLogger("innerloop")
+
+Pairing = Callable[[PureModel, Engine], tuple[BaseLearner, MetaGradient]]
+
+
+class MetaLearner(nn.Module):
+    """What a factory such as `il.maml` returns.
+
+    ``parameters()`` begins with the model's own parameters, in its own order and shapes; learned rates and other parameters
+    of the method come after. The given module is copied, not changed.
+
+    Args:
+        name: the method's registry name.
+        options: the factory's arguments, JSON-able, to make it again.
+        model: any nn.Module; `Parts` where the method brings networks of its own.
+        pair: makes the learner and the meta-gradient from the pure model and the engine.
+        outer: the recommended outer loop.
+        loss: the factory's ``loss=``.
+        batch_norm: policy of BatchNorm layers.
+        inductive: predict queries one at a time beside the support set when evaluating, where the model mixes examples.
+        norm_rows: inner steps + 1, for per-step statistics.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        model: nn.Module,
+        pair: Pairing,
+        *,
+        outer: Outer,
+        loss: str | losses.Loss | None = None,
+        batch_norm: BatchNormPolicy = "batch",
+        inductive: bool = False,
+        norm_rows: int = 1,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.options = dict(options)
+        self.outer = outer
+        self.loss = loss
+        self.inductive = inductive
+        given = model.model if isinstance(model, Parts) else model
+        self.model_spec = describe(given)
+        self.model_class = f"{type(given).__module__}.{type(given).__qualname__}"
+        self.model, self.notes = convert(model, batch_norm, norm_rows)
+        self.pure = PureModel(self.model, batch_norm)
+        self.engine = Engine()
+        self.learner, self.meta_gradient = pair(self.pure, self.engine)
+        self.engine.convolutional = self._adapts_convolutions()
+        self.engine.identity = f"{name} {sorted(self.options.items(), key=str)} {self.model}"
+        self.meta_gradient_spec: dict[str, Any] | None = (
+            None  # name and options of an estimator that is not the method's own
+        )
+        self.compiled = CompiledGradients()
+        self.meta_gradient.check(self.learner)
+        rule = self.learner.init_rule(dict(self.model.named_parameters()), None)
+        self.rule = nn.ParameterDict()
+        self._rule_names = {key.replace(".", "|"): key for key in rule}
+        for key, value in rule.items():
+            self.rule[key.replace(".", "|")] = nn.Parameter(value.detach().clone())
+        self.task_objective: str | None = None  # of the family it was trained on, as far as known
+        self.input_shape: tuple[int, ...] | None = None  # of one example, likewise
+        self.preprocessing: dict[str, Any] | None = None  # how a user's files become inputs, likewise
+        self.outer_step = 0
+        self.carry = self.meta_gradient.init(self.meta())
+        self._recompute: bool | int = False
+        self._mixes = False
+        self._seen: set[Any] = set()
+        self.output_size: int | None = None
+
+    # ---- what is learned -------------------------------------------------------------------------------------------
+    def meta(self) -> Meta:
+        """The outer parameters as detached tensors that share memory with this module's."""
+        params = {name: p.detach() for name, p in self.model.named_parameters()}
+        rule = {name: p.detach() for name, p in self.rule_by_name().items()}
+        buffers = {name: b for name, b in self.model.named_buffers() if name in self._running_names()}
+        return Meta(params, rule, buffers)
+
+    def rule_by_name(self) -> dict[str, nn.Parameter]:
+        """What the method learns besides the model's parameters, by the names of `Meta.rule`."""
+        return {self._rule_names[key]: p for key, p in self.rule.items()}
+
+    def _running_names(self) -> set[str]:
+        return set(self.learner.init_buffers()) if self.pure.has_batch_norm else set()
+
+    def _adapts_convolutions(self) -> bool:
+        """Whether tasks have convolution weights of their own; shared ones cost vmap nothing."""
+        adapted = set(getattr(self.learner, "adapted", ()))
+        return any(
+            isinstance(module, nn.modules.conv._ConvNd) and f"{name}.weight".lstrip(".") in adapted
+            for name, module in self.model.named_modules()
+        )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> MetaLearner:
+        super()._apply(fn, recurse)
+        self.carry = {name: fn(value) for name, value in self.carry.items()}
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def inner_steps(self) -> int:
+        return self.learner.inner_steps
+
+    @property
+    def eval_steps(self) -> int:
+        return self.learner.eval_steps
+
+    @property
+    def strategy(self) -> str:
+        return self.engine.strategy
+
+    @strategy.setter
+    def strategy(self, value: str) -> None:
+        if value not in ("auto", *STRATEGIES):
+            raise ConfigError(f"strategy expected 'auto' or one of {', '.join(STRATEGIES)}, got {value!r}")
+        self.engine.strategy = value
+
+    @property
+    def low_precision(self) -> torch.dtype | None:
+        """The type in which the model's products and convolutions run, its parameters staying as they are; None: theirs."""
+        return self.pure.low_precision
+
+    @low_precision.setter
+    def low_precision(self, value: torch.dtype | None) -> None:
+        self.pure.low_precision, self.engine.precision = value, str(value)
+
+    @property
+    def chunk_size(self) -> int | None:
+        return self.engine.chunk_size
+
+    @chunk_size.setter
+    def chunk_size(self, value: int | None) -> None:
+        if value is not None and value < 1:
+            raise ConfigError(f"chunk_size expected None or at least 1, got {value}")
+        self.engine.chunk_size = value
+
+    @property
+    def recompute(self) -> bool | int:
+        """Whether inner steps are computed again in the outer backward pass, so that their graphs are not kept.
+
+        True: in segments chosen so that memory hardly grows with the number of steps; a number: in segments of that many.
+        """
+        return self._recompute
+
+    @recompute.setter
+    def recompute(self, value: bool | int) -> None:
+        if not isinstance(value, int) or value < 0 or (value == 0 and value is not False):
+            raise ConfigError(f"recompute expected True, False or a number of inner steps, got {value!r}")
+        self._recompute = value
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether one example's output depends on the others in its batch (batch statistics)."""
+        return self.pure.mixes_by_norm or self._mixes
+
+    def assume_mixing(self, mixes: bool) -> None:
+        """Take over from a file what trying the model out had shown."""
+        self._mixes = mixes and not self.pure.mixes_by_norm
+
+    @property
+    def transductive(self) -> bool:
+        """Whether, in evaluation, one query's prediction can depend on the other queries."""
+        return self.mixes_examples and not self.inductive
+
+    # ---- the outer step --------------------------------------------------------------------------------------------
+    def backward(self, batch: Task, *, outer_step: int | None = None) -> dict[str, Tensor]:
+        """Add the meta-gradient, averaged over the tasks of ``batch``, to ``.grad``; return detached metrics.
+
+        Args:
+            batch: tasks with a leading axis.
+            outer_step: where training is, for methods with a schedule of their own; None: the number of calls so far.
+
+        Raises:
+            InputError, ShapeError: data that does not fit.
+            DivergedError: a loss or gradient that is not finite.
+        """
+        step = self.outer_step if outer_step is None else outer_step
+        found = self._outer_gradient(self.ready(batch, step), step)
+        metrics = {name: value.detach() for name, value in found.metrics.items()}
+        norm = torch.nn.utils.get_total_norm([*found.params.values(), *found.rule.values()])
+        expect_finite(float(metrics["loss"]), float(norm), step)
+        self.carry = found.carry
+        for name, p in self.model.named_parameters():
+            if p.requires_grad:  # a frozen parameter stays out of an optimizer's hands
+                _accumulate(p, found.params[name])
+        for name, p in self.rule_by_name().items():
+            _accumulate(p, found.rule[name])
+        with torch.no_grad():
+            for name, value in found.buffers.items():
+                self.model.get_buffer(name).copy_(value)
+        self.outer_step = step + 1
+        return metrics
+
+    def _outer_gradient(self, batch: Task, step: int) -> OuterGradient:
+        """The meta-gradient; nothing of this learner changes."""
+        # A compiler would see that a segment is computed twice, and keep it.
+        if self.recompute or not self.engine.compiles():
+            with recomputing(self.recompute):
+                return self.meta_gradient(self.carry, self.meta(), batch, step, None)
+        found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step)
+        if self.compiled.trouble:
+            self.note(f"not compiled: {self.compiled.trouble}")
+        return found
+
+    def compile(self, batch: Task, outer_step: int = 0, limits: Limits = STANDARD) -> float:
+        """Compile the meta-gradient for tasks like these; the seconds that it takes then.
+
+        Raises:
+            CompileFailed: see `engine.compiling.compile_function`.
+        """
+        args = (self.meta_gradient, self.engine, self.carry, self.meta(), self.ready(batch, outer_step), outer_step)
+        if self.compiled.ready(*args, limits) is None:
+            raise CompileFailed(self.compiled.trouble)
+        return fastest(lambda: self.compiled(*args))
+
+    def plan(self, batch: Task, outer_step: int = 0) -> Plan:
+        """How a step on tasks like these is run, measured now on copies; `backward` measures by itself at its third call."""
+        batch = self.ready(batch, outer_step)
+        with self.engine.planning() as made, recomputing(self.recompute):
+            self.meta_gradient(self.carry, self.meta(), batch, outer_step, None)
+        return made[-1] if made else self.engine.rule(batch)
+
+    def ready(self, batch: Task, outer_step: int) -> Task:
+        """A batch as the meta-gradient takes it: checked, in this learner's dtype and device, with a key for each task."""
+        batch = self._with_noise(self.check(batch), outer_step)
+        self.prepare(batch.num_classes)
+        return batch
+
+    def _with_noise(self, batch: Task, outer_step: int | None = None) -> Task:
+        if batch.noise is not None:
+            return batch
+        step = self.outer_step if outer_step is None else outer_step
+        return dataclasses.replace(
+            batch,
+            noise=keys.task_keys(0, "bare", step, 0, batch_size(batch)).to(self.device),
+        )
+
+    def prepare(self, num_classes: int | None) -> None:
+        """Make room for as many global classes as the training tasks have (pooled pretraining only).
+
+        `fit` calls it; in one's own loop the first batch does. The parameter object stays the same and only its data
+        grows, so an optimizer made before this still owns it.
+        """
+        if num_classes is None:
+            return
+        rule = self.rule_by_name()
+        for name, value in self.learner.widened_rule(rule, num_classes).items():
+            rule[name].data = value
+            rule[name].grad = None
+
+    def resize_global_head(self, found: Mapping[str, Tensor]) -> None:
+        """Give the global head the size that it has in a checkpoint."""
+        name = f"rule.{GLOBAL_HEAD}/weight"
+        if name in found:
+            self.prepare(found[name].shape[0])
+
+    # ---- one or many new tasks -------------------------------------------------------------------------------------
+    def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted:
+        """Adapt to one new task.
+
+        Args:
+            x: (examples, *input_shape): a tensor, an array or lists; or paths of pictures, or (without ``y``) a folder with one
+                subfolder a class.
+            y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
+            steps: inner steps; None: ``eval_steps``.
+
+        Returns:
+            A `Fitted`, independent of what happens to this learner later.
+        """
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 0):
+            raise ConfigError(f"steps expected an integer of at least 0, got {steps!r}")
+        side, classes = support_set(self._wanted(), x, y)
+        objective = self.task_objective if self.loss is None else None
+        task = self._fitting(Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1)))
+        if classes is not None and self.output_size is not None and len(classes) > max(self.output_size, 2):
+            raise InputError(
+                f"the model has {self.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
+            )
+        learner = self.learner.in_evaluation()
+        meta = Meta(*({name: v.detach().clone() for name, v in part.items()} for part in self.meta()))
+        with torch.no_grad():
+            one = take(task, 0)
+            fast = learner.adapt(meta, one, self.eval_steps if steps is None else steps)
+        if not all(bool(torch.isfinite(leaf).all()) for leaf in pytree.tree_leaves(fast) if leaf.is_floating_point()):
+            raise DivergedError(
+                f"adapting for {self.eval_steps if steps is None else steps} steps gave values that are not finite; "
+                "use fewer steps, or a learner with a lower inner rate"
+            )
+        return Fitted(self, learner, meta, fast, one.support, classes, objective, self.preprocessing)
+
+    def _wanted(self) -> Wanted:
+        def output_shape(x: Tensor) -> torch.Size:
+            meta = self.meta()
+            with torch.no_grad():
+                return self.pure.apply(meta.params, meta.buffers, x.to(self.device, self.dtype))[0].shape
+
+        return Wanted(
+            input_shape=self.input_shape,
+            preprocessing=self.preprocessing,
+            loss=self.loss or self.task_objective,
+            dtype=self.dtype,
+            integers=any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.model.modules()),
+            output_shape=output_shape,
+        )
+
+    def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
+        """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""
+        steps = self.eval_steps if steps is None else steps
+        return self._predictions(tasks, steps, inductive, last_only=True)[:, 0].contiguous()
+
+    def trajectory(self, tasks: Task, steps: int, inductive: bool | None = None) -> Tensor:
+        """Query predictions after 0, 1, ... ``steps`` inner steps: (steps + 1, tasks, queries, outputs); no graph is kept."""
+        return self._predictions(tasks, steps, inductive, last_only=False).transpose(0, 1)
+
+    def _predictions(self, tasks: Task, steps: int, inductive: bool | None, last_only: bool) -> Tensor:
+        alone = (self.inductive if inductive is None else inductive) and self.mixes_examples
+        batch = self._with_noise(self.check(tasks))
+        learner = self.learner.in_evaluation()
+        return query_predictions(self.engine, learner, self.meta(), batch, steps, alone=alone, last_only=last_only)
+
+    # ---- the boundary ----------------------------------------------------------------------------------------------
+    def check(self, batch: Task) -> Task:
+        """``batch`` in this learner's dtype and device, or an error; new shapes are tried out once on the model."""
+        batch = self._fitting(batch)
+        if self.output_size and self._labelled(batch):
+            top = max(int(batch.support.y.max()), int(batch.query.y.max()))
+            if top >= max(self.output_size, 2):
+                raise InputError(
+                    f"labels expected 0 to {self.output_size - 1} for a model with {self.output_size} outputs, got {top}"
+                )
+        return batch
+
+    def _fitting(self, batch: Task) -> Task:
+        """`check` without a look at the labels' values."""
+        batch = self.learner.admit(check_task(batch, self.dtype, self.device))
+        side = batch.support
+        signature = (side.x.shape[2:], side.x.dtype, side.y.shape[2:], side.y.dtype, batch.objective, side.mask is None)
+        if signature not in self._seen:
+            self._heed(try_out(self.pure, self.learner, self.meta(), batch), batch)
+            self._seen.add(signature)
+        return batch
+
+    def _heed(self, found: Trial, batch: Task) -> None:
+        """Do what a trial on one task has shown to be needed, and try the loss on what the model gave."""
+        if found.needs_loop:
+            self.engine.needs_loop = found.needs_loop
+            self.note(f"{', '.join(found.needs_loop)}: vmap gets it wrong or refuses it; tasks run one after the other")
+        if found.attention and not self.pure.plain_attention:
+            self.pure.plain_attention = True
+            self.note("fused attention has no second derivative here; its plain kernel is used")
+        if found.random:
+            self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, *found.random)))
+            self.pure.follow_training = True
+            self.note(
+                f"the model draws random numbers itself ({', '.join(found.random)}): results depend on torch's global generator"
+            )
+        self.assume_mixing(self.mixes_examples or found.mixes_examples)
+        if not self.learner.any_ways:
+            self.output_size = found.shape[-1] if len(found.shape) > 1 else 1
+        y = batch.support.y[0]
+        output = torch.zeros(found.shape, dtype=self.dtype, device=self.device)
+        try_loss(losses.resolve(self.loss or batch.objective, y), output, y)
+
+    def _labelled(self, batch: Task) -> bool:
+        y = batch.support.y
+        return not y.is_floating_point() and y.ndim == 2  # (tasks, examples)
+
+    def note(self, text: str) -> None:
+        """Remember, once, what was done on the user's behalf; `fit` and the report say it."""
+        if text not in self.notes:
+            self.notes.append(text)
+            _log.info(text)
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, inner_steps={self.inner_steps}, strategy={self.strategy!r}"
+
+
+def _accumulate(p: nn.Parameter, grad: Tensor) -> None:
+    if p.grad is None:
+        # In the parameter's own layout: fused optimizers read both as they lie in memory, and a compiled step lays
+        # gradients of convolutions out by channels.
+        p.grad = torch.empty_like(p).copy_(grad)
+    else:
+        p.grad = p.grad + grad.detach()

@@ -1,0 +1,60 @@
+"""Predictions of a batch of tasks' queries, along the inner loop of each; nothing is kept of the adapted learners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop.core import BaseLearner, Examples, Meta, Task
+from innerloop.engine import Engine
+
+
+def query_predictions(
+    engine: Engine, learner: BaseLearner, meta: Meta, batch: Task, steps: int, *, alone: bool, last_only: bool
+) -> Tensor:
+    """(tasks, times, queries, outputs) after 0, 1, ... ``steps`` inner steps, or after the last one alone; no graph.
+
+    Args:
+        engine: what runs it over the tasks.
+        learner: as it is in evaluation.
+        meta: the outer parameters.
+        batch: checked tasks with a key each.
+        steps: inner steps.
+        alone: predict each query by itself beside the support set.
+        last_only: there is one time, the last.
+    """
+
+    def run(meta: Meta, task: Task) -> Tensor:
+        seen: list[Tensor] = []
+
+        def observe(fast: Any, i: int) -> None:
+            if last_only and i < steps:
+                return
+            if alone:
+                batched = not engine.needs_loop
+                seen.append(predict_alone(learner.predict, meta, fast, task.support, task.query.x, batched))
+            else:
+                seen.append(learner.predict(meta, fast, task.query.x, task.query.mask))
+
+        learner.adapt(meta, task, steps, observe)
+        return torch.stack(seen)
+
+    return engine.map(run, meta, batch)
+
+
+def predict_alone(
+    question: Callable[..., Tensor], meta: Meta, fast: Any, support: Examples, x: Tensor, vmapped: bool
+) -> Tensor:
+    """Answers of a learner's ``predict`` (queries, outputs), each query in a batch with the support set alone (Reptile's
+    inductive protocol)."""
+
+    def one(query: Tensor) -> Tensor:
+        mask = None
+        if support.mask is not None:
+            mask = torch.cat([support.mask, torch.ones_like(support.mask[:1])])
+        return question(meta, fast, torch.cat([support.x, query[None]]), mask)[-1]
+
+    return torch.vmap(one)(x) if vmapped else torch.stack([one(query) for query in x])

@@ -1,0 +1,108 @@
+"""The methods, by their paper's name. A new method is one file here and one line in ALGORITHMS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from innerloop.registry import Entry, load
+
+ALGORITHMS: dict[str, Entry] = {
+    "maml": Entry(
+        "innerloop.methods.maml:maml",
+        "Learn an initialisation by backprop through the inner loop (Finn 2017).",
+    ),
+    "fomaml": Entry("innerloop.methods.fomaml:fomaml", "MAML without second derivatives (Finn 2017)."),
+    "reptile": Entry(
+        "innerloop.methods.reptile:reptile",
+        "Move the initialisation towards each task's solution (Nichol 2018).",
+    ),
+    "anil": Entry("innerloop.methods.anil:anil", "MAML that adapts the head only (Raghu 2020)."),
+    "boil": Entry("innerloop.methods.boil:boil", "MAML that adapts the body only (Oh 2021)."),
+    "meta_sgd": Entry(
+        "innerloop.methods.meta_sgd:meta_sgd",
+        "MAML with a learned rate for every parameter (Li 2017).",
+    ),
+    "mamlpp": Entry(
+        "innerloop.methods.mamlpp:mamlpp",
+        "MAML++: six stabilisers, each switchable (Antoniou 2019).",
+    ),
+    "imaml": Entry(
+        "innerloop.methods.imaml:imaml",
+        "Implicit MAML: memory does not grow with inner steps (Rajeswaran 2019).",
+    ),
+    "protonet": Entry(
+        "innerloop.methods.protonet:protonet",
+        "Nearest class mean in a learned embedding (Snell 2017).",
+    ),
+    "mann": Entry(
+        "innerloop.methods.mann:mann",
+        "A controller with an external memory reads the task as a sequence (Santoro 2016).",
+    ),
+    "metanet": Entry(
+        "innerloop.methods.metanet:metanet",
+        "Fast weights made from loss gradients, beside slow ones (Munkhdalai 2017).",
+    ),
+    "snail": Entry(
+        "innerloop.methods.snail:snail",
+        "Causal convolutions and attention over the support set (Mishra 2018).",
+    ),
+    "lstm_metalearner": Entry(
+        "innerloop.methods.lstm_metalearner:lstm_metalearner",
+        "An LSTM cell is the update rule (Ravi 2017).",
+    ),
+    "cnp": Entry(
+        "innerloop.methods.cnp:cnp",
+        "The mean of the examples' codes, decoded to a normal distribution at each query (Garnelo 2018).",
+    ),
+    "anp": Entry(
+        "innerloop.methods.anp:anp",
+        "A neural process whose queries attend to the support examples, with a latent variable (Kim 2019).",
+    ),
+    "pfn": Entry(
+        "innerloop.methods.pfn:pfn",
+        "A transformer trained on tasks from a prior, which reads the support set as its context (Mueller 2022).",
+    ),
+    "siamese": Entry(
+        "innerloop.methods.siamese:siamese",
+        "Same class or not? Twin networks trained on pairs (Koch 2015).",
+    ),
+    "matching": Entry(
+        "innerloop.methods.matching:matching",
+        "Attention over the support examples by cosine (Vinyals 2016).",
+    ),
+    "relation": Entry(
+        "innerloop.methods.relation:relation",
+        "A learned network compares query and class (Sung 2018).",
+    ),
+    "r2d2": Entry("innerloop.methods.r2d2:r2d2", "Ridge regression on a learned embedding (Bertinetto 2019)."),
+    "column_evidence": Entry(
+        "innerloop.methods.column_evidence:column_evidence",
+        "Densities, ridge and neighbours of a table's columns, with learned trust in each; any columns and classes.",
+    ),
+    "proto_maml": Entry(
+        "innerloop.methods.proto_maml:proto_maml",
+        "MAML from a head made of class means, any ways (Triantafillou 2020).",
+    ),
+    "pretrained": Entry(
+        "innerloop.methods.pretrained:pretrained",
+        "Baseline: transfer learning from all tasks pooled.",
+    ),
+    "multitask_average": Entry(
+        "innerloop.methods.multitask_average:multitask_average",
+        "Baseline: the mean of each task's own solution.",
+    ),
+    "scratch": Entry(
+        "innerloop.methods.scratch:scratch",
+        "Baseline: no meta-learning, every task from random weights.",
+    ),
+}
+
+
+def settings(name: str, objective: str) -> dict[str, dict[str, Any]]:
+    """What a method recommends for an objective ("mse", "cross_entropy", ...) beyond its defaults.
+
+    Returns:
+        ``{"algorithm": {...}, "tasks": {...}, "model": {...}}``: keyword arguments of the factory, of the problem (for example
+        more training shots for Reptile) and of the model (an embedding has no last layer). What the user says goes first.
+    """
+    return load("algorithm", ALGORITHMS, name).settings("regression" if objective == "mse" else "classification")

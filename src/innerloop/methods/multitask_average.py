@@ -1,0 +1,68 @@
+"""The multi-task average: solve each training task by itself and average the solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from innerloop.functional.norms import BatchNormPolicy
+from innerloop.meta_gradients import AverageOfSolutions
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.meta_learner.outer import Outer
+from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
+
+
+@method(classification_tasks={"train_shots": 10, "train_queries": 1}, regression={"eval_steps": 10})
+def multitask_average(
+    model: nn.Module,
+    *,
+    inner_lr: float = 0.01,
+    inner_steps: int = 100,
+    eval_steps: int | None = None,
+    loss: LossArgument = None,
+    inner_optimizer: InnerOptimizer = "adam",
+    adapt: Sequence[str] | None = None,
+    freeze: Sequence[str] | None = None,
+    batch_norm: BatchNormPolicy = "batch",
+    inductive: bool = False,
+) -> MetaLearner:
+    """Train one model a task, all from the same first initialisation, and start new tasks from the mean of the results.
+
+    ``meta`` is the exact running mean of all solutions so far (outer SGD with rate 1 / (step + 1)). It is the baseline that has
+    seen many tasks without learning how to adapt.
+
+    Args:
+        model: any nn.Module; copied, not changed.
+        inner_lr: rate of the single-task training, at least 0.
+        inner_steps: steps on each training task, enough to solve it.
+        eval_steps: steps on a new task; None: ``inner_steps``.
+        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
+            for integer and mean squared error for floating targets.
+        inner_optimizer: "sgd", "momentum" (0.9) or "adam".
+        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
+        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand),
+            "per_step", "running", "frozen" or "none".
+        inductive: in evaluation, predict queries one at a time beside the support set.
+
+    Returns:
+        A MetaLearner.
+
+    Raises:
+        ConfigError: a value out of range, a pattern that matches nothing.
+
+    Reference: Finn, Abbeel and Levine 2017, arXiv:1703.03400, appendix C, "multi-task baseline" (theirs without regularisation).
+    """
+    return gradient_method(
+        model,
+        rule=inner_rule(inner_optimizer, inner_lr),
+        inner_steps=inner_steps,
+        eval_steps=eval_steps,
+        loss=loss,
+        adapt=adapt,
+        freeze=freeze,
+        batch_norm=batch_norm,
+        inductive=inductive,
+        estimate=AverageOfSolutions,
+        outer=Outer(optimizer="sgd", lr=1.0, schedule="average", num_tasks=25),
+    )

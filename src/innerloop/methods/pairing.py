@@ -1,0 +1,246 @@
+"""What the factories share: recording their arguments, checking them, and pairing a gradient learner with an estimator."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, ParamSpec
+
+import numpy as np
+import torch.nn.functional as F
+from torch import nn
+
+from innerloop import losses
+from innerloop.core import BaseLearner, MetaGradient, UpdateRule
+from innerloop.engine import Engine
+from innerloop.errors import ConfigError, nearest
+from innerloop.functional import PureModel, check_model
+from innerloop.functional.norms import BatchNormPolicy
+from innerloop.functional.pure import head_module, select
+from innerloop.learners import GradientLearner
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.meta_learner.outer import Outer
+from innerloop.rules import SGD, Adam
+
+P = ParamSpec("P")
+InnerOptimizer = Literal["sgd", "momentum", "adam"]
+LossArgument = str | losses.Loss | None
+
+# torch's own losses may be named in a file; anybody else's function cannot be, and is asked for again on loading.
+_TORCH_LOSSES: dict[str, losses.Loss] = {
+    f"torch.{f.__name__}": f
+    for f in (
+        F.cross_entropy,
+        F.mse_loss,
+        F.l1_loss,
+        F.smooth_l1_loss,
+        F.huber_loss,
+        F.binary_cross_entropy_with_logits,
+    )
+}
+
+
+def loss_name(loss: LossArgument) -> str | None:
+    """How a loss is written in a file."""
+    if loss is None or isinstance(loss, str):
+        return loss
+    for known in (losses.OBJECTIVES, _TORCH_LOSSES):
+        for name, function in known.items():
+            if function is loss:
+                return name
+    return f"custom:{getattr(loss, '__qualname__', type(loss).__name__)}"
+
+
+def named_loss(name: LossArgument) -> LossArgument:
+    """The loss that a file names; a custom one becomes a function that asks for it."""
+    if not isinstance(name, str):
+        return None if name is None else losses.as_function(name)
+    if name in _TORCH_LOSSES:
+        return _TORCH_LOSSES[name]
+    if name.startswith("custom:"):
+
+        def missing(prediction: Any, y: Any) -> Any:
+            raise ConfigError(
+                f"this learner was trained with the loss function {name[7:]!r}; give it again: il.load(path, loss=...)"
+            )
+
+        return missing
+    if name not in losses.OBJECTIVES:
+        raise ConfigError(f"unknown loss {name!r}: {nearest(name, [*losses.OBJECTIVES, *_TORCH_LOSSES])}")
+    return name
+
+
+def method(
+    *,
+    classification: Mapping[str, Any] | None = None,
+    regression: Mapping[str, Any] | None = None,
+    classification_tasks: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
+    regression_tasks: Mapping[str, Any] | None = None,
+    brings_networks: bool = False,
+) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
+    """Make a function a method: its arguments are checked and recorded, and it carries recommended settings.
+
+    Args:
+        classification, regression: arguments of the method that suit such problems better than its defaults.
+        classification_tasks, regression_tasks: arguments of the problem, such as more training ways.
+        model: arguments of the model, such as no last layer; ``name`` for another one than the problem's.
+        brings_networks: the method has networks of its own, so that a model without parameters will do.
+    """
+    recommended = {
+        "classification": {
+            "algorithm": dict(classification or {}),
+            "tasks": dict(classification_tasks or {}),
+            "model": dict(model or {}),
+        },
+        "regression": {
+            "algorithm": dict(regression or {}),
+            "tasks": dict(regression_tasks or {}),
+            "model": dict(model or {}),
+        },
+    }
+
+    def decorate(factory: Callable[P, MetaLearner]) -> Callable[P, MetaLearner]:
+        signature = inspect.signature(factory)
+
+        @functools.wraps(factory)
+        def make(*args: P.args, **kwargs: P.kwargs) -> MetaLearner:
+            for given in kwargs:
+                if given not in signature.parameters:
+                    raise ConfigError(
+                        f"{factory.__name__} has no argument {given!r}: {nearest(given, list(signature.parameters)[1:])}"
+                    )
+            kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}  # type: ignore[assignment]
+            try:
+                call = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise ConfigError(
+                    f"{factory.__name__}: {error}; expected il.{factory.__name__}(model, option=value, ...)"
+                ) from None
+            call.apply_defaults()
+            check_model(call.arguments["model"], needs_parameters=not brings_networks)
+            options = {k: v for k, v in call.arguments.items() if k != "model"}
+            check_options(options)
+            if callable(options.get("loss")):
+                options["loss"] = losses.as_function(options["loss"])
+            if "loss" in options:
+                kwargs["loss"] = named_loss(options["loss"])  # type: ignore[arg-type]
+            learner = factory(*args, **kwargs)
+            learner.name = factory.__name__
+            learner.options = {
+                k: loss_name(v) if k == "loss" else list(v) if isinstance(v, tuple) else v for k, v in options.items()
+            }
+            return learner
+
+        make.settings = lambda kind: {k: dict(v) for k, v in recommended[kind].items()}  # type: ignore[attr-defined]
+        return make
+
+    return decorate
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """The checks that hold for every method's arguments."""
+    for name, value in options.items():
+        if name == "inner_lr" and not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
+            raise ConfigError(f"inner_lr expected a finite number of at least 0, got {value!r}")
+        low = {"inner_steps": 0, "eval_steps": 0, "inner_batch": 1, "eval_batch": 1}.get(name)
+        if low is not None and value is not None:
+            expect_whole(name, value, low)
+        choices = {
+            "inner_optimizer": ("sgd", "momentum", "adam"),
+            "batch_norm": ("batch", "per_step", "running", "frozen", "none"),
+        }.get(name)
+        if choices:
+            expect_choice(name, value, choices)
+        if name in ("adapt", "freeze", "head") and isinstance(value, str) and value not in ("all", "head"):
+            raise ConfigError(f"{name} expected a list of name patterns, got the string {value!r}; write [{value!r}]")
+        if name == "loss" and not (value is None or isinstance(value, str) or callable(value)):
+            raise ConfigError(f"loss expected a function loss(prediction, y) or a name, got {type(value).__name__}")
+
+
+def expect_label_loss(loss: LossArgument) -> None:
+    """Raise ConfigError for a loss that is known not to be one of logits (queries, ways) and integer labels."""
+    if loss in ("mse", losses.mse, F.mse_loss) or losses.is_binary(loss):
+        name = loss if isinstance(loss, str) else getattr(loss, "__name__", repr(loss))
+        raise ConfigError(
+            f"loss expected one for logits (queries, ways) and integer labels, such as 'cross_entropy', got {name!r}; "
+            "leave it out"
+        )
+
+
+def expect_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ConfigError when an argument is none of these words."""
+    if value not in choices:
+        raise ConfigError(f"{name} expected one of {', '.join(choices)}, got {value!r}: {nearest(str(value), choices)}")
+
+
+def expect_whole(name: str, value: object, low: int = 1) -> None:
+    """Raise ConfigError when an argument is no integer of at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
+
+
+def inner_rule(name: InnerOptimizer, lr: float, beta1: float = 0.9) -> UpdateRule:
+    """The inner optimizer by name: plain SGD, SGD with momentum 0.9, or Adam."""
+    if name == "adam":
+        return Adam(lr, beta1=beta1)
+    return SGD(lr, momentum=0.9 if name == "momentum" else 0.0)
+
+
+def head_patterns(model: nn.Module) -> list[str]:
+    """Patterns for the parameters of the model's last layer."""
+    head = head_module(model)
+    names = [name for name, _ in model.named_parameters()]
+    found = [name for name in names if name.rsplit(".", 1)[0] == head] if head else names
+    if len(found) == len(names):
+        raise ConfigError("the model is one layer: it has no body beside its head; use maml or a deeper model")
+    return found
+
+
+def gradient_method(
+    model: nn.Module,
+    *,
+    rule: UpdateRule,
+    inner_steps: int,
+    eval_steps: int | None,
+    loss: LossArgument,
+    adapt: Sequence[str] | None,
+    freeze: Sequence[str] | None,
+    batch_norm: BatchNormPolicy,
+    estimate: Callable[[GradientLearner, Engine], MetaGradient],
+    outer: Outer,
+    inductive: bool = False,
+    learner: type[GradientLearner] = GradientLearner,
+    per_step_norms: bool = False,
+    **more: Any,
+) -> MetaLearner:
+    """A MetaLearner that adapts by gradients: the pairing of ``learner`` x ``rule`` x ``estimate``."""
+
+    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
+        per_step = tuple(pure.norm_parameters()) if per_step_norms else ()
+        trainable = [n for n, p in pure.module.named_parameters() if p.requires_grad and n not in per_step]
+        made = learner(
+            model=pure,
+            rule=rule,
+            adapted=select(trainable, adapt, freeze),
+            inner_steps=inner_steps,
+            eval_steps=inner_steps if eval_steps is None else eval_steps,
+            loss=loss,
+            per_step=per_step,
+            **more,
+        )
+        return made, estimate(made, engine)
+
+    return MetaLearner(
+        "",
+        {},
+        model,
+        pair,
+        outer=outer,
+        loss=loss,
+        batch_norm=batch_norm,
+        inductive=inductive,
+        norm_rows=inner_steps + 1,
+    )

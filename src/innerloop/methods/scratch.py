@@ -1,0 +1,65 @@
+"""No meta-learning: every task starts from the same random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from innerloop.functional.norms import BatchNormPolicy
+from innerloop.meta_gradients import NoGradient
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.meta_learner.outer import Outer
+from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
+
+
+@method()
+def scratch(
+    model: nn.Module,
+    *,
+    inner_lr: float = 0.01,
+    inner_steps: int = 50,
+    eval_steps: int | None = None,
+    loss: LossArgument = None,
+    inner_optimizer: InnerOptimizer = "adam",
+    adapt: Sequence[str] | None = None,
+    freeze: Sequence[str] | None = None,
+    batch_norm: BatchNormPolicy = "batch",
+    inductive: bool = False,
+) -> MetaLearner:
+    """The model's own initialisation, trained on each task's support set alone: what few examples give without a family of tasks.
+
+    Args:
+        model: any nn.Module; copied, not changed.
+        inner_lr: training rate, at least 0.
+        inner_steps: training steps on each task.
+        eval_steps: steps on a new task; None: ``inner_steps``.
+        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
+            for integer and mean squared error for floating targets.
+        inner_optimizer: "sgd", "momentum" (0.9) or "adam".
+        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
+        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand),
+            "per_step", "running", "frozen" or "none".
+        inductive: in evaluation, predict queries one at a time beside the support set.
+
+    Returns:
+        A MetaLearner.
+
+    Raises:
+        ConfigError: a value out of range, a pattern that matches nothing.
+
+    Reference: a control, as in Finn et al. 2017, arXiv:1703.03400, section 5.
+    """
+    return gradient_method(
+        model,
+        rule=inner_rule(inner_optimizer, inner_lr),
+        inner_steps=inner_steps,
+        eval_steps=eval_steps,
+        loss=loss,
+        adapt=adapt,
+        freeze=freeze,
+        batch_norm=batch_norm,
+        inductive=inductive,
+        estimate=NoGradient,
+        outer=Outer(num_tasks=4),
+    )

@@ -1,0 +1,150 @@
+"""Opening what was written: task files and run directories."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from innerloop import methods, models
+from innerloop.core import Task
+from innerloop.errors import CheckpointError, ConfigError, InnerloopError
+from innerloop.meta_learner.files import (
+    TASK,
+    VERSION,
+    as_long_as_adapted,
+    class_names,
+    dtype_named,
+    expect_modest,
+    stored_support,
+)
+from innerloop.meta_learner.fitted import Fitted
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.meta_learner.unknown_inputs import Threshold
+from innerloop.methods.other_meta_gradient import with_meta_gradient
+from innerloop.methods.pairing import LossArgument
+from innerloop.registry import load as load_named
+from innerloop.storage import load_tensors
+from innerloop.training.checkpoint import RunDirectory, load_weights
+
+
+def load(path: str | Path, model: nn.Module | None = None, loss: LossArgument = None) -> MetaLearner | Fitted:
+    """Open a task file or a run directory.
+
+    Args:
+        path: a file that `Fitted.save` wrote, or a directory that `fit` wrote.
+        model: needed when the model is not one of `il.models`: an instance of the same class.
+        loss: needed to adapt again when training used a loss function of one's own.
+
+    Returns:
+        A `Fitted` for a file, a `MetaLearner` with the best validated weights for a directory.
+
+    Raises:
+        CheckpointError: nothing there, damaged, of a newer version, or for another model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return load_run(path, model, loss)
+    if not path.exists():
+        raise CheckpointError(f"{path} expected a task file or a run directory, found nothing there")
+    return load_fitted(path, model, loss)
+
+
+def load_run(path: Path, model: nn.Module | None = None, loss: LossArgument = None) -> MetaLearner:
+    """The learner of a run directory, with its best weights."""
+    directory = RunDirectory(path)
+    config = directory.read_config()
+    learner = remake(config, model, loss, path)
+    directory.load_best(learner)
+    return learner
+
+
+def remake(config: dict[str, Any], model: nn.Module | None, loss: LossArgument, path: Path) -> MetaLearner:
+    """The learner that a configuration describes, with fresh weights."""
+    try:
+        name, options = config["algorithm"]["name"], dict(config["algorithm"]["options"])
+        described, objective = config["model"], config.get("objective")
+        paired = config.get("meta_gradient")
+        paired = None if paired is None else {"name": paired["name"], "options": dict(paired["options"])}
+    except (KeyError, TypeError):
+        raise CheckpointError(
+            f"{path} expected entries 'algorithm' and 'model' in its configuration; it is damaged"
+        ) from None
+    if loss is not None:
+        options["loss"] = loss
+    if model is None:
+        if "name" not in described:
+            raise CheckpointError(
+                f"{path} was made with your own model {described.get('custom')}; give it: il.load(path, model=MyNet())"
+            )
+        model = models.build(described["name"], described["arguments"])
+    try:
+        learner = load_named("algorithm", methods.ALGORITHMS, name)(model, **options)
+        if paired is not None:
+            learner = with_meta_gradient(learner, paired["name"], **paired["options"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    learner.task_objective = objective
+    shape = config.get("input_shape")
+    learner.input_shape = tuple(shape) if isinstance(shape, list) else None
+    found = config.get("preprocessing")
+    learner.preprocessing = found if isinstance(found, dict) else None
+    return learner
+
+
+def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitted:
+    tensors, header = load_tensors(path, TASK, VERSION)
+    try:
+        if not isinstance(header, dict):
+            raise TypeError("no object")
+        expect_modest(header, tensors, path, own_model=model is not None)
+        return _fitted(path, tensors, header, model, loss)
+    except InnerloopError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    except Exception as error:  # a stranger's configuration may be anything, and fail in any way
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({reason})") from None
+
+
+def _fitted(
+    path: Path, tensors: dict[str, Tensor], header: dict[str, Any], model: nn.Module | None, loss: LossArgument
+) -> Fitted:
+    owner = remake(header, model, loss, path)
+    owner.to(dtype=dtype_named(header["dtype"]))
+    named: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if name.startswith("meta/params/"):
+            named[f"learner/model.{name[12:]}"] = value
+        elif name.startswith("meta/rule/"):
+            named[f"learner/rule.{name[10:].replace('.', '|')}"] = value
+        elif name.startswith("meta/buffers/"):
+            named[f"learner/model.{name[13:]}"] = value
+        elif name.startswith("module/"):
+            named[f"learner/model.{name[7:]}"] = value
+    load_weights(owner, named, path)
+    owner.engine.needs_loop = tuple(header["needs_loop"])
+    owner.assume_mixing(bool(header["mixes_examples"]))
+    support = stored_support(header["support"], tensors)
+    support = as_long_as_adapted(support, header["support"], tensors)
+    learner = owner.learner.in_evaluation()
+    meta = owner.meta()
+    classes, task_objective = class_names(header["classes"]), header["task_objective"]
+    ids = None if classes is None else torch.arange(len(classes))
+    one = Task(support, support, task_objective, class_ids=ids, noise=torch.tensor(0))
+    skeleton = learner.init(meta, one)
+    leaves, spec = pytree.tree_flatten(skeleton)
+    saved = [tensors[f"fast/{i:04d}"] for i in range(len(leaves))]
+    if any(a.shape != b.shape for a, b in zip(leaves, saved, strict=True)):
+        raise CheckpointError(f"{path} belongs to another model: adapted values have other shapes")
+    fast = pytree.tree_unflatten(saved, spec)
+    if header["step"] is not None:
+        fast = dataclasses.replace(fast, step=int(header["step"]))
+    limit = None if header.get("threshold") is None else Threshold.from_dict(header["threshold"])
+    meta = type(meta)(*({n: v.detach().clone() for n, v in part.items()} for part in meta))
+    return Fitted(owner, learner, meta, fast, support, classes, task_objective, owner.preprocessing, limit)
