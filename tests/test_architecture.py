@@ -13,7 +13,7 @@ import pytest
 import innerloop as il
 from innerloop.methods import ALGORITHMS
 from innerloop.models import MODELS
-from innerloop.tasks import TASKS
+from innerloop.tasks import OWN, TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "innerloop"
@@ -84,11 +84,13 @@ def test_the_check_sees_a_wrong_import(tmp_path):
     assert imported(file) == {"cli"} and LEVEL["cli"] > LEVEL["core"]
 
 
-@pytest.mark.parametrize(("package", "registry"), [("models", MODELS), ("tasks", TASKS)])
-def test_no_file_shadows_a_public_name(package, registry):
-    """Python binds a submodule to its package under the file's name, which would hide a function of that name."""
-    files = {f.stem for f in (SOURCE / package).glob("*.py")}
-    assert not files & set(registry)
+@pytest.mark.parametrize(("package", "names"), [("models", MODELS), ("tasks", [*TASKS, *OWN])])
+def test_no_file_shadows_a_public_name(package, names):
+    """Python binds a file or folder to its package under its name, which would hide a function of that name.
+
+    Only of the package itself: `il.tasks.sinusoid` may live in `tasks/curves/sinusoid.py`.
+    """
+    assert not {f.stem for f in (SOURCE / package).iterdir()} & set(names)
 
 
 def test_only_the_files_that_may_name_a_method_do():

@@ -9,7 +9,7 @@ from PIL import Image
 
 import innerloop as il
 from innerloop.cli.main import main
-from innerloop.tasks.own_tables import table_family
+from innerloop.tasks.tables.own import table_family
 
 
 @pytest.fixture(scope="module")

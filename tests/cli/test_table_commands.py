@@ -9,7 +9,7 @@ import pytest
 
 import innerloop as il
 from innerloop.cli.main import main
-from innerloop.tasks.own_tables import table_family
+from innerloop.tasks.tables.own import table_family
 
 pytest.importorskip("pandas")
 RNG = np.random.default_rng(1)

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.parametrize("name", NAMES)
 @pytest.fixture(autouse=True)
 def small_archives(monkeypatch):
     """Omniglot's archives are not at hand in a test; noise in their layout stands for them."""
-    from innerloop.tasks import omniglot_characters, omniglot_splits
+    from innerloop.tasks.pictures import omniglot
 
     def part(alphabets: int, letters: int, prefix: str) -> ClassImages:
         generator = torch.Generator().manual_seed(ord(prefix))
@@ -52,8 +52,8 @@ def small_archives(monkeypatch):
     first, second = part(8, 10, "B"), part(3, 12, "E")
     images = torch.cat([first.images, second.images])
     both = Omniglot(ClassImages(images, first.names + second.names, first.groups + second.groups), first.num_classes)
-    monkeypatch.setattr(omniglot_characters, "load_omniglot", lambda size: both)
-    monkeypatch.setattr(omniglot_splits, "TRAINING_CHARACTERS", 60)
+    monkeypatch.setattr(omniglot, "load_omniglot", lambda size: both)
+    monkeypatch.setattr(omniglot, "TRAINING_CHARACTERS", 60)
 
 
 def family(name: str, **options):

@@ -11,7 +11,7 @@ from tiny_archives import write_tiny_runs
 from innerloop.data.lake_runs import FILE, check_runs, load_lake_runs
 from innerloop.data.omniglot_archive import omniglot_folder
 from innerloop.errors import InputError, ShapeError
-from innerloop.tasks.lake_one_shot import modified_hausdorff, modified_hausdorff_error, one_shot_error
+from innerloop.tasks.pictures.lake import modified_hausdorff, modified_hausdorff_error, one_shot_error
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,13 @@ def test_the_separator_is_found(separator):
     assert table.columns["a"].tolist() == [1, 2] and table.texts["b"].tolist() == ["x", "y"]
 
 
+def test_quoted_cells_hold_anything_and_empty_lines_are_no_rows():
+    table = read('a,b\r\n\r\n1,"x, ""y""\nz"\r\n  \r\n2,\r\n')
+    assert table.columns["a"].tolist() == [1, 2] and table.texts["b"].tolist() == ['x, "y"\nz', None]
+    assert read('a\n1\n""\n2\n').texts["a"].tolist() == ["1", None, "2"], "a cell of its own that is missing"
+    assert read("a,b\r1,2\r3,4\r").columns["b"].tolist() == [2, 4]
+
+
 def test_decimal_commas_are_numbers_where_semicolons_separate():
     assert read("a;b\n1,5;x\n-2,25;y\n").columns["a"].tolist() == [1.5, -2.25]
     assert not read('a,b\n"1,5",x\n"2,5",y\n').is_number("a")
@@ -54,6 +61,8 @@ def test_infinite_and_huge_numbers_are_missing_and_said():
         ("a,b\n1,2\n3\n", "row 2 expected 2 cells .* got 1"),
         ("a,b\n", "at least one row"),
         ("", "empty file"),
+        ('a,b\n1,"2\n', "a quotation mark at the end of a cell"),
+        ('a,b\n1,2\n3,"', "a quotation mark at the end of a cell"),
         ("a,b\n\xe9,2\n".encode("latin-1"), "--encoding latin-1"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "expected text"),
         (b"a,b\n\0,1\n", "binary file"),
@@ -96,7 +105,7 @@ def test_an_unreadable_table_of_a_folder_is_left_out_and_named(tmp_path):
         read_tables(tmp_path)
 
 
-def test_without_pandas_the_error_names_the_line_to_type(monkeypatch):
+def test_without_pandas_text_is_read_and_parquet_names_the_line_to_type(monkeypatch):
     real = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -106,7 +115,8 @@ def test_without_pandas_the_error_names_the_line_to_type(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"pip install 'innerloop\[tables\]'"):
-        read("a,b\n1,2\n")
+        read(b"PAR1")
+    assert read("a,b\n1,x\n").texts["b"].tolist() == ["x"]
 
 
 def test_a_parquet_columns_of_odd_kinds(tmp_path):

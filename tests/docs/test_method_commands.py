@@ -17,7 +17,7 @@ from innerloop.data.omniglot_archive import Omniglot
 from innerloop.evaluation.costs import Cost
 from innerloop.methods import ALGORITHMS
 from innerloop.recipes import RECIPES
-from innerloop.tasks import omniglot_characters
+from innerloop.tasks.pictures import omniglot
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "methods"
 _BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.M | re.S)
@@ -55,7 +55,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(comparing, "costs", lambda learners, *_, **__: {label: Cost(1.0, 1) for label in learners})
     monkeypatch.setattr(innerloop, "fit", one_step, raising=False)
     monkeypatch.setattr(innerloop, "compare", two_tasks, raising=False)
-    monkeypatch.setattr(omniglot_characters, "load_omniglot", random_omniglot)
+    monkeypatch.setattr(omniglot, "load_omniglot", random_omniglot)
     monkeypatch.chdir(tmp_path)
     return fitted
 

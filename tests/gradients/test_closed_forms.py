@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import innerloop as il
-from innerloop.tasks import quadratic_answers as answers
+from innerloop.tasks.curves import quadratics as answers
 
 pytestmark = pytest.mark.usefixtures("double")
 LR, TOLERANCE = 0.07, 1e-10

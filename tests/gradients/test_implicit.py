@@ -11,7 +11,7 @@ import innerloop as il
 from innerloop.engine import memory
 from innerloop.errors import ConfigError
 from innerloop.meta_gradients.conjugate_gradient import conjugate_gradient
-from innerloop.tasks import quadratic_answers as answers
+from innerloop.tasks.curves import quadratics as answers
 
 pytestmark = pytest.mark.usefixtures("double")
 STRENGTH = 0.7

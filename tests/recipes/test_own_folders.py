@@ -13,7 +13,7 @@ from innerloop.data.omniglot_archive import load_omniglot, omniglot_folder
 from innerloop.recipes import own_characters, own_new_classes
 from innerloop.recipes.scratch_folder import scratch_folder
 from innerloop.tasks import own_data
-from innerloop.tasks.few_shot import few_shot_family
+from innerloop.tasks.pictures.few_shot import few_shot_family
 
 LETTERS = [Character(ord(letter), "Latin", (0, 1)) for letter in "ABCDEFGHIJKLMNO"]
 

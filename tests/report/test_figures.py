@@ -22,7 +22,7 @@ from innerloop.report.adaptation import (
     adaptation_picture,
     adaptation_table,
 )
-from innerloop.tasks.sine import sinusoid
+from innerloop.tasks.curves.sinusoid import sinusoid
 
 
 def _lines(axes: object) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from innerloop.meta_learner.unknown_inputs import Threshold
 from innerloop.serving.service import Service
 from innerloop.serving.texts import EN, ZH
 from innerloop.serving.thresholds import Thresholds, measured
-from innerloop.tasks.few_shot import FewShotImages
+from innerloop.tasks.pictures.few_shot import FewShotImages
 
 
 @pytest.fixture(scope="module")

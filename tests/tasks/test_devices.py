@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import innerloop as il
 from innerloop import keys as random_keys
-from innerloop.tasks.few_shot import FewShotImages
-from innerloop.tasks.quarter_turns import pixel_sources, turned_blocks, turned_gather
+from innerloop.tasks.pictures.changes import pixel_sources, turned_blocks, turned_gather
+from innerloop.tasks.pictures.few_shot import FewShotImages
 
 
 class Places(TorchDispatchMode):

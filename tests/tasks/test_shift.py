@@ -13,9 +13,9 @@ import torch
 import innerloop as il
 from innerloop.data.class_images import ClassImages
 from innerloop.data.mnist_files import FILES, load_mnist, read_idx
-from innerloop.tasks.few_shot import few_shot_family
+from innerloop.tasks.pictures.few_shot import few_shot_family
+from innerloop.tasks.pictures.shifted import TurnedPictures
 from innerloop.tasks.shift import SHIFTS, kinds_of, parse_shift, shifted
-from innerloop.tasks.shifted_pictures import TurnedPictures
 
 KEYS = torch.arange(5) * 7919
 

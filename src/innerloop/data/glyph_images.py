@@ -23,11 +23,10 @@ from torch import Tensor
 
 from innerloop import keys
 from innerloop.data import glyph_fonts
-from innerloop.data.class_images import ClassImages
+from innerloop.data.class_images import ClassImages, cached_pictures
 from innerloop.data.glyph_fonts import Character, characters, drawn
 from innerloop.data.glyph_shapes import Shapes
 from innerloop.data.locations import cache_folder
-from innerloop.data.picture_cache import cached_pictures
 from innerloop.errors import ConfigError
 
 DRAWINGS = 20  # of each class, as many as Omniglot has

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.data.class_arrays import ClassArrays
-from innerloop.data.class_images import ClassImages
+from innerloop.data.class_images import ClassArrays, ClassImages
 from innerloop.errors import InputError
 
 IMAGE_COLUMNS = ("image", "img", "picture", "embedding", "features", "x")

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from innerloop.data.class_images import ClassImages
+from innerloop.data.class_images import ClassImages, cached_pictures
 from innerloop.data.locations import cache_folder, data_folder
-from innerloop.data.picture_cache import cached_pictures
 from innerloop.data.zip_reading import check_checksums, contents_bytes, open_zip
 from innerloop.errors import InputError
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from innerloop.data.class_images import ClassImages
+from innerloop.data.class_images import ClassImages, cached_pictures
 from innerloop.data.locations import cache_folder
-from innerloop.data.picture_cache import cached_pictures
 from innerloop.data.picture_decoding import Unreadable, opened, pixels, refuse_many
 from innerloop.data.picture_sources import PictureSource
 from innerloop.errors import InputError

@@ -6,7 +6,6 @@ learner's height and width. Ink is what is bright in the file; drawings in black
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from jaxtyping import Float
 
 from innerloop.data.picture_decoding import SUFFIXES
 from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
-from innerloop.data.tables import is_table, near_column
+from innerloop.data.tables import is_table, near_column, read_written
 from innerloop.data.tables import read_table as read_any_table
 from innerloop.errors import InputError
 
@@ -28,7 +27,7 @@ Rows = Float[np.ndarray, "examples features"]
 
 
 class Table(NamedTuple):
-    """A CSV file: column names and the cells, as text."""
+    """A text table: column names and the cells, as they are written."""
 
     path: Path
     columns: list[str]
@@ -163,36 +162,11 @@ def read_classes(
 
 
 def read_table(path: Path, separator: str | None = None, encoding: str | None = None) -> Table:
-    """A CSV file with a header line; cells are separated by commas, the text is UTF-8, unless said otherwise.
-
-    Raises:
-        InputError: no rows, a row with another number of cells than the header, a column named twice, or no
-            text.
-    """
+    """The cells of a text table; `tables.read_table` says what is found out about it and what is refused."""
     if path.suffix.lower() in PICTURES:
         raise InputError(f"expected a table, got the picture {str(path)!r}; give a CSV file")
-    if separator is not None and (len(separator) != 1 or separator in '\n\r"'):
-        raise InputError(f"separator expected one character, got {separator!r}; give ',' or ';' or '|' or a tab")
-    try:
-        with path.open(newline="", encoding=encoding or "utf-8-sig") as file:
-            lines = [row for row in csv.reader(file, delimiter=separator or ",") if row]
-    except LookupError:
-        raise InputError(f"encoding expected a name that Python knows, such as latin-1, got {encoding!r}") from None
-    except (UnicodeError, csv.Error) as error:
-        raise InputError(
-            f"{path} expected a CSV table in {encoding or 'UTF-8'}, got something else ({error}); export it again, or say "
-            "what it is in (--encoding latin-1)"
-        ) from error
-    if len(lines) < 2:
-        raise InputError(f"{path} expected a header and at least one row, got {len(lines)} lines; add the rows")
-    columns = [name.strip() for name in lines[0]]
-    if len(set(columns)) != len(columns):
-        twice = next(name for name in columns if columns.count(name) > 1)
-        raise InputError(f"{path} expected columns of different names, got {twice!r} twice; rename one")
-    for number, row in enumerate(lines[1:], start=1):
-        if len(row) != len(columns):
-            raise InputError(f"{path} row {number} expected {len(columns)} cells, got {len(row)}; mend that row")
-    return Table(path, columns, lines[1:])
+    written = read_written(path, separator=separator, encoding=encoding)
+    return Table(path, written.columns, list(written.rows))
 
 
 def features(table: Table, leave_out: Sequence[str] = ()) -> Rows:

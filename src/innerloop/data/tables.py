@@ -1,7 +1,7 @@
-"""Tables from files: CSV, TSV and Parquet, also packed (.gz, .xz), read by pandas into plain columns of numbers and texts.
+"""Tables from files: CSV, TSV and Parquet, also packed (.gz, .xz), read into plain columns of numbers and texts.
 
 Text is taken as text first, so that a label "01" stays one. What is odd but readable is noted; what cannot be read is one
-error that names the place. pandas (and pyarrow for Parquet) come with the extra ``tables`` and are imported when needed.
+error that names the place. Parquet needs pandas and pyarrow, which come with the extra ``tables`` and are imported then.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import csv
 import dataclasses
 import gzip
 import io
+import itertools
 import lzma
 import zlib
-from collections.abc import Collection
+from array import array
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +29,7 @@ MISSING = frozenset(("", "na", "n/a", "nan", "null", "#n/a", "?", "<na>", "none"
 MAX_BYTES = 1 << 30  # of one table's text, after decompression
 MAX_COLUMNS = 20_000
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+_AT_ONCE = 10_000  # rows taken apart into columns together: fast, and little memory
 _STRAY_SHARE = 0.05  # of a column's cells may be texts among numbers; they are then taken as missing
 
 
@@ -74,6 +77,22 @@ class Table:
         return Table(self.name, columns, texts, len(rows), self.notes)
 
 
+class Written(NamedTuple):
+    """A text table as it is written.
+
+    Attributes:
+        columns: their names.
+        rows: the cells of each row below the header, as many as there are columns; read as they are asked for.
+        separator: between cells.
+        notes: what is odd about it, in sentences.
+    """
+
+    columns: list[str]
+    rows: Iterator[list[str]]
+    separator: str
+    notes: list[str]
+
+
 def near_column(name: str, columns: Collection[str]) -> str:
     """A sentence part for a column that is not there: the nearest one, or that the table was not cut into columns."""
     if len(columns) == 1 and not next(iter(columns)).isidentifier():
@@ -92,7 +111,7 @@ def pandas_module() -> ModuleType:
         import pandas
     except ImportError:
         raise InputError(
-            "reading tables expected pandas, got none installed; install it: pip install 'innerloop[tables]'"
+            "reading Parquet expected pandas, got none installed; install it: pip install 'innerloop[tables]'"
         ) from None
     return pandas
 
@@ -108,24 +127,45 @@ def read_table(path: str | Path, *, separator: str | None = None, encoding: str 
     Raises:
         InputError: no table, with the reason and the place.
     """
-    path = Path(path)
+    return table_from_bytes(_content(Path(path)), str(path), separator=separator, encoding=encoding)
+
+
+def read_written(path: str | Path, *, separator: str | None = None, encoding: str | None = None) -> Written:
+    """The cells of a text table's file as they are written, whatever they say; arguments and errors as for `read_table`."""
+    name = str(path)
+    data = _whole(_content(Path(path)), name)
+    if _is_parquet(data, name):
+        raise InputError(f"{name} expected a table of text, got Parquet; export it as CSV")
+    return _written(_decoded(data, name, encoding), name, separator)
+
+
+def _content(path: Path) -> bytes:
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing"
         raise InputError(f"expected a table, got {what} at {str(path)!r}; check the path")
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path} expected at most {MAX_BYTES >> 20} MB, got more; cut the table into several")
-    return table_from_bytes(path.read_bytes(), str(path), separator=separator, encoding=encoding)
+    return path.read_bytes()
 
 
 def table_from_bytes(data: bytes, name: str, *, separator: str | None = None, encoding: str | None = None) -> Table:
     """The table in a file's bytes; ``name`` is for messages, and its ending says what kind of file it is."""
-    if name.lower().endswith(".gz") or data[:2] == b"\x1f\x8b":
-        data = _unpacked(gzip.GzipFile(fileobj=io.BytesIO(data)), name)
-    elif name.lower().endswith(".xz") or data[:6] == b"\xfd7zXZ\0":
-        data = _unpacked(lzma.LZMAFile(io.BytesIO(data)), name)  # noqa: SIM115 (closed there)
-    if data[:4] == b"PAR1" or name.lower().endswith((".parquet", ".pq")):
+    data = _whole(data, name)
+    if _is_parquet(data, name):
         return _from_parquet(data, name)
-    return _from_text(_decoded(data, name, encoding), name, separator)
+    return _typed(_written(_decoded(data, name, encoding), name, separator), name)
+
+
+def _is_parquet(data: bytes, name: str) -> bool:
+    return data[:4] == b"PAR1" or name.lower().endswith((".parquet", ".pq"))
+
+
+def _whole(data: bytes, name: str) -> bytes:
+    if name.lower().endswith(".gz") or data[:2] == b"\x1f\x8b":
+        return _unpacked(gzip.GzipFile(fileobj=io.BytesIO(data)), name)
+    if name.lower().endswith(".xz") or data[:6] == b"\xfd7zXZ\0":
+        return _unpacked(lzma.LZMAFile(io.BytesIO(data)), name)
+    return data
 
 
 def _unpacked(packed: gzip.GzipFile | lzma.LZMAFile, name: str) -> bytes:
@@ -178,17 +218,6 @@ def _separator(lines: list[str], name: str) -> str:
     return best
 
 
-def _header(text: str, name: str, separator: str) -> tuple[list[str], list[str]]:
-    """(column names, notes); names that are twice there are an error, empty ones get a number."""
-    try:
-        first = next(row for row in csv.reader(io.StringIO(text), delimiter=separator) if row)
-    except (StopIteration, csv.Error):
-        raise InputError(f"{name} expected a header and rows, got an empty file; add them") from None
-    if len(first) > MAX_COLUMNS:
-        raise InputError(f"{name} expected at most {MAX_COLUMNS} columns, got {len(first)}; give embeddings as arrays")
-    return _named([cell.strip() for cell in first], name)
-
-
 def _named(names: list[str], where: str) -> tuple[list[str], list[str]]:
     notes = []
     for i, given in enumerate(names):
@@ -204,57 +233,75 @@ def _named(names: list[str], where: str) -> tuple[list[str], list[str]]:
     return names, notes
 
 
-def _from_text(text: str, name: str, separator: str | None) -> Table:
-    pandas = pandas_module()
-    lines = text.splitlines()[:200]
-    sep = separator or _separator(lines, name)
+def _written(text: str, name: str, separator: str | None) -> Written:
+    sep = separator or _separator(text.splitlines()[:200], name)
     if len(sep) != 1 or sep in '\n\r"':
         raise InputError(f"{name}: separator expected one character, got {sep!r}; give ',' or ';' or '|' or a tab")
-    names, notes = _header(text, name, sep)
+    lines = _lines(text, name, sep)
+    header = next(lines, None)
+    if header is None:
+        raise InputError(f"{name} expected a header and rows, got an empty file; add them")
+    if len(header) > MAX_COLUMNS:
+        raise InputError(f"{name} expected at most {MAX_COLUMNS} columns, got {len(header)}; give embeddings as arrays")
+    columns, notes = _named([cell.strip() for cell in header], name)
     usual = "\t" if name.lower().removesuffix(".gz").removesuffix(".xz").endswith((".tsv", ".tab")) else ","
     if sep != usual and separator is None:
         notes.append(f"cells are separated by {_SEPARATORS[sep]}")
-    _expect_whole_rows(text, name, sep, len(names))
-    try:
-        frame = pandas.read_csv(
-            io.StringIO(text),
-            sep=sep,
-            header=0,
-            names=names,
-            dtype=object,
-            keep_default_na=False,
-            skip_blank_lines=True,
-            on_bad_lines="error",
-        )
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"{name} expected {len(names)} cells separated by {_SEPARATORS.get(sep, repr(sep))} in every row, got other "
-            f"rows ({_first_line(error)}); mend them, or say what separates them (--separator ';')"
-        ) from None
-    if not isinstance(frame.index, pandas.RangeIndex):
-        raise InputError(
-            f"{name} expected {len(names)} cells in every row as in the header, got rows with more; mend it"
-        )
-    if not len(frame):
-        raise InputError(f"{name} expected at least one row below its header, got none; add rows")
-    columns, texts = {}, {}
-    for column in names:
-        columns[column], texts[column] = _from_cells(frame[column], column, notes, comma=sep == ";")
-    return Table(name, columns, texts, len(frame), tuple(notes))
+    return Written(columns, _rows(lines, name, sep, len(columns)), sep, notes)
 
 
-def _expect_whole_rows(text: str, name: str, separator: str, cells: int) -> None:
-    """pandas fills a short row up in silence."""
-    rows = (row for row in csv.reader(io.StringIO(text), delimiter=separator) if row)
+def _lines(text: str, name: str, separator: str) -> Iterator[list[str]]:
+    """The cells of every line but blank ones, the header first."""
+    blank, begun, last = " \t\r\n".replace(separator, ""), False, None
+
+    def lines() -> Iterator[str]:
+        nonlocal begun
+        # A line of two empty cells comes last. A quotation mark that nothing closes swallows it.
+        for line in itertools.chain(io.StringIO(text, newline=""), [separator]):
+            if begun or line.strip(blank):  # within quotation marks a blank line is part of the cell
+                begun = True
+                yield line
+
     try:
-        for number, row in enumerate(rows):
-            if len(row) != cells:
-                raise InputError(
-                    f"{name} row {number} expected {cells} cells separated by {_SEPARATORS.get(separator, repr(separator))} as "
-                    f"the header has, got {len(row)}; mend that row, or say what separates the cells (--separator ';')"
-                )
+        for row in csv.reader(lines(), delimiter=separator):
+            if last is not None:
+                yield last
+            begun, last = False, row
     except csv.Error as error:
         raise InputError(f"{name} expected a table of text, got something else ({error}); export it again") from None
+    if last != ["", ""]:
+        raise InputError(
+            f"{name} expected a quotation mark at the end of a cell that begins with one, got none; mend it"
+        )
+
+
+def _rows(lines: Iterator[list[str]], name: str, separator: str, cells: int) -> Iterator[list[str]]:
+    number = 0
+    for number, row in enumerate(lines, start=1):
+        if len(row) != cells:
+            raise InputError(
+                f"{name} row {number} expected {cells} cells separated by {_SEPARATORS.get(separator, repr(separator))} as "
+                f"the header has, got {len(row)}; mend that row, or say what separates the cells (--separator ';')"
+            )
+        yield row
+    if not number:
+        raise InputError(f"{name} expected at least one row below its header, got none; add rows")
+
+
+def _typed(written: Written, name: str) -> Table:
+    # Of each column the different cells, each with its number, and the number of every row's.
+    known: list[dict[str, int]] = [{} for _ in written.columns]
+    codes = [array("q") for _ in written.columns]
+    while some := list(itertools.islice(written.rows, _AT_ONCE)):
+        for cells, numbers, of_rows in zip(zip(*some, strict=True), known, codes, strict=True):
+            of_rows.extend([numbers.setdefault(cell, len(numbers)) for cell in cells])
+    columns, texts, notes = {}, {}, written.notes
+    for column, numbers, of_rows in zip(written.columns, known, codes, strict=True):
+        cells = np.frombuffer(of_rows, dtype=np.int64)
+        columns[column], texts[column] = _from_cells(
+            cells, list(numbers), column, notes, comma=written.separator == ";"
+        )
+    return Table(name, columns, texts, len(codes[0]), tuple(notes))
 
 
 def _first_line(error: BaseException) -> str:
@@ -271,11 +318,14 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _from_cells(series: Any, column: str, notes: list[str], comma: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(typed column, texts) of text cells: numbers where they are numbers, texts else; a few stray texts among numbers are
-    missing, and said."""
-    codes, found = pandas_module().factorize(series)  # each different cell is looked at once
-    kinds = np.array([*map(_text, found), None], dtype=object)  # the code of what pandas takes for missing is -1
+def _from_cells(
+    codes: np.ndarray, found: Sequence[Any], column: str, notes: list[str], comma: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(typed column, texts) of the cells ``found[codes]``, each different one looked at once.
+
+    Numbers where they are numbers, texts else; a few stray texts among numbers are missing, and said.
+    """
+    kinds = np.array([*map(_text, found), None], dtype=object)  # code -1: what pandas takes for missing
     numbers = [None if text is None else _parsed(text, comma) for text in kinds]
     values = np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
     is_number = np.array([number is not None for number in numbers], dtype=bool)
@@ -353,7 +403,8 @@ def table_from_frame(frame: Any, name: str = "the data frame") -> Table:
             values = series.astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
             columns[column], texts[column] = _finite(values, column, notes), _all_texts(series)
         else:
-            columns[column], texts[column] = _from_cells(_as_cells(series, missing), column, notes, comma=False)
+            codes, found = pandas.factorize(_as_cells(series, missing))
+            columns[column], texts[column] = _from_cells(codes, found, column, notes, comma=False)
     return Table(name, columns, texts, len(frame), tuple(notes))
 
 

@@ -20,7 +20,7 @@ def beside_the_exact_posterior(learner: Any, tasks: Any, num_tasks: int = 2_000)
     """
     from innerloop.evaluation.evaluate import evaluate
     from innerloop.evaluation.intervals import mean_ci95
-    from innerloop.tasks.gaussian_process_answers import exact_on_split
+    from innerloop.tasks.curves.gaussian_process import exact_on_split
 
     exact = exact_on_split(tasks, num_tasks).tolist()
     reached = evaluate(learner, tasks, num_tasks=num_tasks, metric="log_likelihood").per_task

@@ -183,7 +183,7 @@ def _rows(label: str, rotations: list[tuple[Scores, TaskFamily]]) -> list[dict[s
     import torch
 
     from innerloop.evaluation.intervals import mean_ci95
-    from innerloop.tasks.own_pictures import OwnTasks
+    from innerloop.tasks.pictures.own import OwnTasks
 
     rows = []
     for ways, shots in (("person", 4), *SETTINGS):

@@ -25,7 +25,7 @@ from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.methods.column_evidence import column_evidence
 from innerloop.recipes.baselines import sklearn_module
-from innerloop.tasks.own_tables import table_family
+from innerloop.tasks.tables.own import table_family
 from innerloop.training.fit import fit
 
 # Variants of one generator, subsets and other codings of one data set.

@@ -11,7 +11,7 @@ from innerloop.core import Examples, Task, TaskDistribution
 from innerloop.data.lake_runs import load_lake_runs
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
-from innerloop.tasks.lake_one_shot import OneShotError, modified_hausdorff_error, one_shot_error
+from innerloop.tasks.pictures.lake import OneShotError, modified_hausdorff_error, one_shot_error
 
 
 def run_hausdorff() -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ def run(steps: int = _STEPS, num_tasks: int = _NUM_TASKS) -> list[dict[str, Any]
     from innerloop.data.omniglot_archive import load_omniglot
     from innerloop.evaluation.intervals import mean_ci95
     from innerloop.recipes.scratch_folder import scratch_folder
-    from innerloop.tasks.omniglot_splits import omniglot_splits
+    from innerloop.tasks.pictures.omniglot import omniglot_splits
 
     splits = omniglot_splits(load_omniglot(), "background", valid_alphabets=5, valid_characters=100, seed=0)
     built_in = accuracies("omniglot", steps, num_tasks)

@@ -65,7 +65,7 @@ def run(draws: int = _DRAWS, steps: int = _STEPS) -> list[dict[str, Any]]:
 
 def characters_of(draw: int) -> tuple[list[Character], list[Character]]:
     """Ten characters of the training scripts of `glyphs`, and five of its test scripts."""
-    from innerloop.data.class_splits import seeded_order
+    from innerloop.data.class_images import seeded_order
     from innerloop.data.glyph_fonts import SPLITS, TEST, TRAIN, character_name, characters
     from innerloop.data.glyph_images import glyph_images
 

@@ -21,7 +21,7 @@ from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.methods.meta_sgd import meta_sgd
 from innerloop.recipes.baselines import sklearn_module
-from innerloop.tasks.own_tables import table_family
+from innerloop.tasks.tables.own import table_family
 from innerloop.training.fit import fit
 
 _FILE = "multitask_tabular/parkinsons_updrs.data.gz"

@@ -50,7 +50,7 @@ def mean_sine(
 
 @runtime_checkable
 class KnowsCurves(Protocol):
-    """A distribution that can tell the true curve of its tasks, such as `innerloop.tasks.sine.SineTasks`."""
+    """A distribution that can tell the true curve of its tasks, such as `innerloop.tasks.curves.sinusoid.SineTasks`."""
 
     def curve(self, keys: Int64[Tensor, " tasks"], x: Float[Tensor, "#tasks points"]) -> Float[Tensor, "tasks points"]:
         """The true curves of the tasks of these keys at ``x``, without noise."""

@@ -1,8 +1,8 @@
 """Problems: families of tasks, by name. ``innerloop.tasks.NAME(**options)`` returns a `TaskFamily`.
 
-One problem is one file and one line here; nothing is imported before it is asked for. Data of your own:
-``innerloop.tasks.from_path(path)`` and ``innerloop.tasks.from_arrays(x, y)``. ``innerloop.tasks.shifted(tasks, kind, amount)``
-moves tasks away from those of training.
+One problem is one file, in the folder of its field, and one line here; nothing is imported before it is asked for. Data
+of your own: ``innerloop.tasks.from_path(path)`` and ``innerloop.tasks.from_arrays(x, y)``. ``innerloop.tasks.shifted(tasks, kind,
+amount)`` moves tasks away from those of training.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ from typing import Any
 from innerloop.registry import Entry, load
 
 TASKS: dict[str, Entry] = {
-    "sinusoid": Entry("innerloop.tasks.sine:sinusoid", "regression on sine curves of random amplitude and phase"),
+    "sinusoid": Entry(
+        "innerloop.tasks.curves.sinusoid:sinusoid", "regression on sine curves of random amplitude and phase"
+    ),
     "omniglot": Entry(
-        "innerloop.tasks.omniglot_characters:omniglot",
+        "innerloop.tasks.pictures.omniglot:omniglot",
         "handwritten characters of 50 alphabets (needs `innerloop data fetch omniglot`)",
     ),
     "glyphs": Entry(
-        "innerloop.tasks.glyph_characters:glyphs",
+        "innerloop.tasks.pictures.glyphs:glyphs",
         "printed characters of many scripts, drawn from fonts; built in",
     ),
     "gaussian_process": Entry(
-        "innerloop.tasks.gaussian_curves:gaussian_process",
+        "innerloop.tasks.curves.gaussian_process:gaussian_process",
         "regression on curves drawn from a Gaussian process, with exact answers",
     ),
     "synthetic_tables": Entry(
-        "innerloop.tasks.synthetic_table:synthetic_tables",
+        "innerloop.tasks.tables.synthetic:synthetic_tables",
         "classification of rows of made-up tables, a new one for each task",
     ),
     "quadratics": Entry(
-        "innerloop.tasks.quadratic:quadratics",
+        "innerloop.tasks.curves.quadratics:quadratics",
         "least squares with closed-form answers, to test methods against",
     ),
 }

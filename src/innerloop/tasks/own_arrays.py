@@ -12,11 +12,10 @@ from torch import Tensor
 
 from innerloop.core import TaskFamily
 from innerloop.data import labelled
-from innerloop.data.class_arrays import ClassArrays
+from innerloop.data.class_images import ClassArrays
 from innerloop.errors import InputError
-from innerloop.tasks.class_cuts import cut
 from innerloop.tasks.own_data import IN_MEMORY
-from innerloop.tasks.own_pictures import Changes, OwnTasks, own_family
+from innerloop.tasks.pictures.own import Changes, OwnTasks, cut, own_family
 from innerloop.tasks.precision import DtypeName, dtype_named
 
 

@@ -120,10 +120,10 @@ def packed(path: Path) -> Path:
 @functools.lru_cache(maxsize=64)
 def _factory(path: Path) -> Callable[..., TaskFamily]:
     if holds(path) == "pictures":
-        from innerloop.tasks.own_pictures import picture_family
+        from innerloop.tasks.pictures.own import picture_family
 
         return picture_family
-    from innerloop.tasks.own_tables import table_family  # pyright: ignore[reportMissingImports]
+    from innerloop.tasks.tables.own import table_family
 
     return table_family
 
@@ -143,7 +143,7 @@ def from_path(path: str | Path, **options: Any) -> TaskFamily:
     Args:
         path: a folder with one subfolder a class, a .zip of the same, a .csv of path,label; or a table (.csv, .tsv,
             .parquet) or a folder of tables.
-        options: those of `own_pictures.picture_family` or of `own_tables.table_family`.
+        options: those of `pictures.own.picture_family` or of `tables.own.table_family`.
 
     Raises:
         InputError: nothing there, neither pictures nor tables, or what their readers refuse.
@@ -171,9 +171,9 @@ def check(path: str | Path, **options: Any) -> CheckResult:
     """
     found = packed(existing(path))
     if holds(found) == "pictures":
-        from innerloop.tasks.picture_check import check_pictures
+        from innerloop.tasks.pictures.check import check_pictures
 
         return check_pictures(found, **options)
-    from innerloop.tasks import own_tables  # pyright: ignore[reportAttributeAccessIssue]
+    from innerloop.tasks.tables.own import check as check_tables
 
-    return own_tables.check(found, **options)
+    return check_tables(found, **options)

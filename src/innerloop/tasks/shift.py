@@ -11,10 +11,9 @@ from typing import NamedTuple, TypeVar, overload
 
 from innerloop.core import TaskDistribution, TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
-from innerloop.tasks.few_shot import FewShotImages
-from innerloop.tasks.shifted_pictures import inverted, of_alphabet, of_digits, rotated
-from innerloop.tasks.shifted_sine import moved
-from innerloop.tasks.sine import SineTasks
+from innerloop.tasks.curves.sinusoid import SineTasks, moved
+from innerloop.tasks.pictures.few_shot import FewShotImages
+from innerloop.tasks.pictures.shifted import inverted, of_alphabet, of_digits, rotated
 
 T = TypeVar("T", TaskDistribution, TaskFamily)
 Amount = float | str

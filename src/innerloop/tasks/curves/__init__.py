@@ -1,0 +1,1 @@
+"""Problems whose tasks are curves, lines or planes: a number from numbers."""

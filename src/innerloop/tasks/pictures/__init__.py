@@ -1,0 +1,1 @@
+"""Problems whose tasks are of pictures by class."""

@@ -1,0 +1,1 @@
+"""Problems whose tasks are rows of tables."""

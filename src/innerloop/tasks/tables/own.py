@@ -1,0 +1,139 @@
+"""A user's own tables as a problem: rows grouped into tasks, or a folder in which each table is a task."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from innerloop.core import TaskFamily
+from innerloop.data.check_result import CheckResult
+from innerloop.data.table_preprocessing import Scaling
+from innerloop.errors import ConfigError
+from innerloop.tasks.tables.few_shot import TableTasks
+from innerloop.tasks.tables.understanding import ColumnRule, Kind, TableOptions, Understanding, understand
+
+NAME = "tables"
+_MOST_WAYS = 10  # of tasks whose number of ways nobody named
+
+
+def table_family(
+    path: str | Path,
+    *,
+    target: str | Sequence[str] | None = None,
+    task_column: str | None = None,
+    tasks_by: str | None = None,
+    split_by: str | None = None,
+    together: Sequence[str] = (),
+    only: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    kind: Kind = "auto",
+    columns: ColumnRule = "auto",
+    scaling: Scaling = "train",
+    center_target: bool = False,
+    ranked: bool = False,
+    max_columns: int = 64,
+    ways: int | None = None,
+    shots: int = 5,
+    queries: int = 15,
+    train_ways: int | None = None,
+    train_shots: int | None = None,
+    train_queries: int | None = None,
+    valid_share: float = 0.15,
+    test_share: float = 0.15,
+    seed: int = 0,
+    separator: str | None = None,
+    encoding: str | None = None,
+) -> TaskFamily:
+    """Tasks from a CSV, TSV or Parquet table, or from a folder or zip of them.
+
+    Args:
+        path: the table, or a folder or zip in which each table is a task.
+        target: the column to predict. Several: for regression predicted together, for classification a task each.
+        task_column: rows with one value of this column are one task.
+        tasks_by: another rule: "class_pairs" (a task tells two classes apart, ``ways`` for more; the sides of the split have
+            different classes) or "ranges:COLUMN:N" (N ranges of a column of numbers, with equally many rows).
+        split_by: a column that says train, valid or test for whole tasks, or whose values keep tasks together on one side.
+        together: patterns of task names, such as "monk*" or "chess|kr_vs_kp"; tasks that match the same one lie on one side
+            of the split.
+        only: patterns of the tables' names; the others of the folder or zip are not read.
+        ignore: columns that are no inputs.
+        categories: columns of numbers that are categories.
+        kind: of the target; "auto": texts and whole numbers of at most 20 values are classes.
+        columns: of several tables: "common": the columns that all have, encoded alike; "own": each table's own, scaled by
+            the task's support set and padded with zeros to one width; "auto": "common" where all have the same columns.
+        scaling: "train": numbers are scaled with the mean and deviation of the training tasks' rows; "support": with the
+            task's support set too.
+        center_target: for regression, take the mean of the support set's targets off a task's targets.
+        ranked: the encoded columns that the support set finds most telling come first (``scaling`` is "support" then).
+        max_columns: most encoded columns of a ranked row, or of tables with their own columns.
+        ways: classes of a task; None: as many as the largest task of training has, at most 10; 2 for class pairs.
+        shots, queries: rows of a task's support and query set; for classification, of each of its classes.
+        train_ways, train_shots, train_queries: of training tasks, where they differ.
+        valid_share, test_share: of the tasks.
+        seed: of the split.
+        separator, encoding: of text tables, where they are not found rightly.
+
+    Returns:
+        The family; ``train.preprocessing`` says how rows are encoded, learned on the training tasks alone.
+
+    Raises:
+        InputError: tables that cannot be read, no such column, too few tasks.
+        ConfigError: options that do not go together, or none that says what a task is.
+    """
+    given: dict[str, Any] = {key: value for key, value in locals().items() if key != "path"}
+    if target is None or not target:
+        raise ConfigError(f"{path} expected --target, the column to predict, got none; see innerloop data check {path}")
+    names = {field.name for field in dataclasses.fields(TableOptions)}
+    options = TableOptions(**{key: value for key, value in given.items() if key in names})
+    return family_of(understand(path, options), path, given)
+
+
+def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]) -> TaskFamily:
+    """The family of tables that were understood, with `table_family`'s options."""
+    record = found.record
+    ways = options.get("ways")
+    if not record.classification and (ways is not None or options.get("train_ways") is not None):
+        raise ConfigError("ways expected a target of classes, got one of numbers; leave ways out, or say kind")
+    if record.classification and ways is None:
+        ways = 2 if found.pairs else min(_MOST_WAYS, max(len(g.classes or ()) for g in found.groups["train"]))
+
+    def distribution(split: str) -> TableTasks:
+        training = split == "train"
+
+        def chosen(name: str, otherwise: Any) -> Any:
+            own = options.get(f"train_{name}") if training else None
+            return otherwise if own is None else own
+
+        return TableTasks(
+            found.groups[split],
+            record,
+            name=NAME,
+            split=split,
+            ways=chosen("ways", ways) or 0,
+            shots=chosen("shots", options.get("shots", 5)),
+            queries=chosen("queries", options.get("queries", 15)),
+            by_table=found.by_table,
+        )
+
+    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+    return TaskFamily.by_split(str(path), distribution, kept)
+
+
+def check(path: str | Path, **options: Any) -> CheckResult:
+    """What a path of tables holds and what can be trained on it; options as for `table_family`.
+
+    Without ``target`` the columns are listed and a command is suggested.
+    """
+    from innerloop.tasks.tables.report import described, suggested
+
+    if options.get("target") is None:
+        return suggested(path, options)
+    names = {field.name for field in dataclasses.fields(TableOptions)}
+    found = understand(path, TableOptions(**{k: v for k, v in options.items() if k in names}))
+    family = family_of(found, path, options)
+    json.dumps(dict(family.options))  # a run directory holds them
+    return described(path, found, family, options)

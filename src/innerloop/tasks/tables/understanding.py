@@ -1,0 +1,397 @@
+"""What a path with tables holds, as tasks: targets, groups of rows, sides of the split, encoded columns, what was left out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from innerloop.data.table_files import FILE_COLUMN, below_each_other, read_tables
+from innerloop.data.table_preprocessing import Column, Scaling, TablePreprocessing, fit_columns, raw
+from innerloop.data.tables import Table
+from innerloop.errors import ConfigError, InputError, first_few
+from innerloop.tasks.tables.few_shot import TableGroup
+from innerloop.tasks.tables.grouping import RULES, named_splits, rows_by_range, rows_by_value, split_names, units
+
+Kind = Literal["auto", "classification", "regression"]
+ColumnRule = Literal["auto", "common", "own"]
+_MOST_CLASSES = 20  # whole numbers of at most so many values are classes, where nobody says what they are
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """How tables become tasks; see `own.table_family`."""
+
+    target: str | Sequence[str]
+    task_column: str | None = None
+    tasks_by: str | None = None
+    split_by: str | None = None
+    together: Sequence[str] = ()
+    only: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    kind: Kind = "auto"
+    columns: ColumnRule = "auto"
+    scaling: Scaling = "train"
+    center_target: bool = False
+    ranked: bool = False
+    max_columns: int = 64
+    valid_share: float = 0.15
+    test_share: float = 0.15
+    least_rows: int = 2
+    seed: int = 0
+    separator: str | None = None
+    encoding: str | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+
+@dataclasses.dataclass(frozen=True)
+class Understanding:
+    """What was made of the tables.
+
+    Attributes:
+        record: how rows are encoded.
+        groups: the tasks of each side of the split.
+        rule: in words, what makes a task.
+        notes: what was done on the user's behalf.
+        left_out: what is not used, and why.
+        rows: how many rows there were.
+        by_table: each table has its own classes.
+        pairs: a task is a draw of a few of the side's classes.
+    """
+
+    record: TablePreprocessing
+    groups: Mapping[str, list[TableGroup]]
+    rule: str
+    notes: list[str]
+    left_out: list[str]
+    rows: int
+    by_table: bool = False
+    pairs: bool = False
+
+
+def understand(path: str | Path, options: TableOptions) -> Understanding:
+    """Read the tables and find tasks in them.
+
+    Raises:
+        InputError: no tables, no such columns, too few tasks.
+        ConfigError: options that do not go together, or none that says what a task is.
+    """
+    _check(options)
+    tables, left_out = read_tables(path, options.only, separator=options.separator, encoding=options.encoding)
+    notes = [f"{table.name}: {note}" if len(tables) > 1 else note for table in tables for note in table.notes]
+    if len(tables) == 1:
+        return _one_table(tables[0], options, notes, left_out)
+    if options.columns == "own" or (options.columns == "auto" and len({tuple(t.columns) for t in tables}) > 1):
+        return _own_columns(tables, options, notes, left_out)
+    table, more = below_each_other(tables, str(path))
+    by_file = options.task_column is None and options.tasks_by is None
+    if by_file:
+        options = dataclasses.replace(options, task_column=FILE_COLUMN)
+    else:
+        options = dataclasses.replace(options, ignore=[*options.ignore, FILE_COLUMN])
+    return _one_table(table, options, notes + more, left_out)
+
+
+def _check(options: TableOptions) -> None:
+    if options.task_column is not None and options.tasks_by is not None:
+        raise ConfigError(
+            f"expected task_column or tasks_by, got both ({options.task_column!r} and {options.tasks_by!r}); leave one out"
+        )
+    choices = {
+        "kind": (options.kind, ("auto", "classification", "regression")),
+        "columns": (options.columns, ("auto", "common", "own")),
+        "scaling": (options.scaling, ("train", "support")),
+    }
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ConfigError(f"{name} expected one of {', '.join(known)}, got {value!r}; choose one of these")
+    if not options.targets:
+        raise ConfigError("target expected the name of a column, got none; name what is to be predicted")
+    if options.max_columns < 1:
+        raise ConfigError(f"max_columns expected at least 1, got {options.max_columns}; raise it")
+    rule = options.tasks_by
+    if rule is not None and rule != "class_pairs" and not rule.startswith("ranges:"):
+        raise ConfigError(f"tasks_by expected 'class_pairs' or 'ranges:COLUMN:N', got {rule!r}; for one task a value of a "
+                          f"column use task_column={rule!r}")  # fmt: skip
+
+
+def is_classification(table: Table, targets: Sequence[str], kind: Kind) -> bool:
+    """Whether the targets are class names: texts, or whole numbers of few values, where ``kind`` does not say."""
+    if kind != "auto":
+        return kind == "classification"
+    found = []
+    for name in targets:
+        values = table.column(name)
+        if not table.is_number(name):
+            found.append(True)
+            continue
+        present = values[~np.isnan(values)]
+        few = len(np.unique(present)) <= min(_MOST_CLASSES, max(2, len(present) // 2))
+        found.append(bool((present == np.round(present)).all()) and few)
+    if len(set(found)) > 1:
+        raise InputError(
+            f"{table.name}: targets expected all classes or all numbers, got both; train them apart, or say kind"
+        )
+    return found[0]
+
+
+def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: list[str]) -> Understanding:
+    targets = options.targets
+    used = [*targets, *options.ignore, *options.categories, *(c for c in (options.task_column, options.split_by) if c)]
+    table.expect(*used)
+    classification = is_classification(table, targets, options.kind)
+    if options.tasks_by == "class_pairs":
+        return _class_pairs(table, options, classification, notes, left_out)
+    if options.task_column is not None:
+        rows, without = rows_by_value(table, options.task_column)
+        rule = (
+            "one task a file" if options.task_column == FILE_COLUMN else f"one task a value of {options.task_column!r}"
+        )
+    elif options.tasks_by is not None:
+        rows, without = rows_by_range(table, options.tasks_by)
+        rule = f"one task a range of {options.tasks_by.split(':', 1)[1].rsplit(':', 1)[0]!r}"
+    else:
+        raise ConfigError(
+            f"{table.name}: expected a rule that says what a task is, got none; give {RULES}, or use the table as the "
+            "support of one new task (innerloop adapt)"
+        )
+    if without:
+        left_out.append(f"{without} rows without a value that says their task")
+    sides = named_splits(table, options.split_by, rows) if options.split_by else None
+    unit_of = units(table, options.split_by, rows) if options.split_by and sides is None else None
+    pieces = _pieces(table, rows, targets, classification, options.least_rows, left_out)
+    kept = [name for name in rows if any(piece[0] == name for piece in pieces)]
+    if sides is None:
+        sides = split_names(
+            kept,
+            seed=options.seed,
+            valid_share=options.valid_share,
+            test_share=options.test_share,
+            together=options.together,
+            unit_of=unit_of,
+            left_out=left_out,
+        )
+    leave = [*targets, *options.ignore, *(c for c in (options.task_column, options.split_by) if c), FILE_COLUMN]
+    training = np.concatenate([piece[2] for piece in pieces if piece[0] in sides["train"]] or [np.empty(0, int)])
+    record = _record(table, np.unique(training), leave, options, classification, notes)
+    groups = {
+        split: [_group(table, piece, record) for piece in pieces if piece[0] in names] for split, names in sides.items()
+    }
+    return Understanding(record, groups, rule, notes, left_out, table.rows)
+
+
+_Piece = tuple[str, str, np.ndarray]  # the task's name, its target ("" for all), its rows
+
+
+def _pieces(
+    table: Table, rows: Mapping[str, np.ndarray], targets: Sequence[str], classification: bool, least: int,
+    left_out: list[str],
+) -> list[_Piece]:  # fmt: skip
+    """Tasks with enough rows that have a target; for classification each target makes a task of its own."""
+    pieces: list[_Piece] = []
+    few: list[str] = []
+    gone = 0
+    for name, own in rows.items():
+        for target in targets if classification else [""]:
+            there = np.ones(len(own), dtype=bool)
+            for column in [target] if target else targets:
+                cells = table.texts[column] if classification else table.columns[column]
+                if not classification and not table.is_number(column):
+                    cell = next(c for c in table.texts[column] if c is not None)
+                    raise InputError(f"{table.name}: the target {column!r} expected numbers for regression, got {cell[:40]!r}; "
+                                     "mend it, or say kind='classification'")  # fmt: skip
+                there &= np.array([c is not None for c in cells[own]]) if classification else ~np.isnan(cells[own])
+            gone += int((~there).sum())
+            usable = own[there]
+            if classification:
+                _, number, counts = np.unique(
+                    table.texts[target][usable].astype(str), return_inverse=True, return_counts=True
+                )
+                usable = usable[counts[number] >= least] if len(usable) else usable
+                enough = int((counts >= least).sum()) >= 2
+            else:
+                enough = len(usable) >= least
+            if enough:
+                pieces.append((name, target, usable))
+            else:
+                few.append(name)
+    if gone:
+        left_out.append(f"{gone} rows without a target")
+    _say_few(few, classification, least, left_out)
+    return pieces
+
+
+def _say_few(few: Sequence[str], classification: bool, least: int, left_out: list[str]) -> None:
+    if few:
+        shown = first_few([repr(name) for name in few])
+        why = f"fewer than two classes of {least} rows" if classification else f"fewer than {least} rows with a target"
+        left_out.append(f"{len(few)} task{'s' * (len(few) != 1)} with {why}: {shown}")
+
+
+def _record(
+    table: Table, training: np.ndarray, leave: Sequence[str], options: TableOptions, classification: bool, notes: list[str]
+) -> TablePreprocessing:  # fmt: skip
+    """Encodings and target scales, from the training tasks' rows alone."""
+    if not len(training):
+        raise InputError(f"{table.name}: expected rows for training, got none; give another split")
+    rows = table.take(training)
+    columns, more = fit_columns(rows, leave, categories=options.categories)
+    notes += more
+    width = sum(column.width for column in columns)
+    if not width:
+        raise InputError(f"{table.name}: expected columns to predict from, got none beside the target; add some")
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    if not classification:
+        y = [rows.columns[name] for name in options.targets]
+        y = [v[~np.isnan(v)] for v in y]
+        mean = tuple(float(v.mean()) for v in y)
+        std = tuple(float(v.std()) or 1.0 for v in y)
+    return TablePreprocessing(
+        columns=columns,
+        targets=options.targets,
+        classification=classification,
+        width=min(width, options.max_columns) if options.ranked else width,
+        target_mean=mean,
+        target_std=std,
+        scaling="support" if options.ranked else options.scaling,
+        center_target=options.center_target and not classification,
+        ranked=options.ranked,
+    )
+
+
+def _group(table: Table, piece: _Piece, record: TablePreprocessing) -> TableGroup:
+    name, target, rows = piece
+    own = table.take(rows)
+    assert record.columns is not None
+    x = raw(own, record.columns)
+    label = f"{name}: {target}" if target and len(record.targets) > 1 else name
+    if not record.classification:
+        return TableGroup(label, x, record.values(own))
+    return TableGroup(label, x, None, _by_class(own.texts[target]))
+
+
+def _by_class(cells: np.ndarray) -> dict[str, np.ndarray]:
+    names, number = np.unique(cells.astype(str), return_inverse=True)
+    return {str(name): np.flatnonzero(number == i) for i, name in enumerate(names)}
+
+
+def _class_pairs(
+    table: Table, options: TableOptions, classification: bool, notes: list[str], left_out: list[str]
+) -> Understanding:
+    """Tasks tell a few classes of one table apart; the sides of the split have different classes."""
+    if len(options.targets) > 1 or not classification or options.split_by:
+        raise ConfigError(
+            "tasks_by='class_pairs' expected one target of class names and no split_by, got something else; use task_column"
+        )
+    rows, without = rows_by_value(table, next(iter(options.targets)))
+    if without:
+        left_out.append(f"{without} rows without a target")
+    few = [name for name, own in rows.items() if len(own) < options.least_rows]
+    if few:
+        left_out.append(f"{len(few)} classes of fewer than {options.least_rows} rows: {', '.join(map(repr, few[:5]))}")
+    sides = split_names(
+        [name for name in rows if name not in few],
+        seed=options.seed,
+        valid_share=options.valid_share,
+        test_share=options.test_share,
+        together=options.together,
+        least=2,
+        what="classes",
+        left_out=left_out,
+    )
+    training = np.sort(np.concatenate([rows[name] for name in sides["train"]]))
+    record = _record(table, training, [*options.targets, *options.ignore], options, True, notes)
+    groups = {
+        split: [_group(table, (split, next(iter(options.targets)), np.concatenate([rows[n] for n in names])), record)]
+        for split, names in sides.items()
+    }
+    return Understanding(record, groups, "a draw of classes of the table", notes, left_out, table.rows, pairs=True)
+
+
+def _own_columns(
+    tables: Sequence[Table], options: TableOptions, notes: list[str], left_out: list[str]
+) -> Understanding:
+    """Every table is a task with columns of its own: encoded by itself, scaled by its support set, padded to one width."""
+    if options.task_column or options.tasks_by or options.split_by or len(options.targets) > 1 or options.center_target:
+        raise ConfigError(
+            "tables of different columns are one task each, expected no task_column, tasks_by, split_by, center_target or "
+            "second target, got one; give columns='common' to put the tables below each other"
+        )
+    target = next(iter(options.targets))
+    usable = [table for table in tables if target in table.columns]
+    lacking = [t.name for t in tables if target not in t.columns]
+    if lacking:
+        left_out.append(f"{len(lacking)} tables without the column {target!r}: {', '.join(lacking[:5])}")
+    if not usable:
+        raise InputError(f"expected tables with the column {target!r}, got none; name the target that they have")
+    kinds = [is_classification(table, [target], options.kind) for table in usable]
+    if len(set(kinds)) > 1:
+        raise InputError(
+            f"the target {target!r} expected classes in all tables or numbers in all, got {sum(kinds)} tables of classes and "
+            f"{len(kinds) - sum(kinds)} of numbers; say kind"
+        )
+    groups: dict[str, TableGroup] = {}
+    widths: list[int] = []
+    few: list[str] = []
+    for table in usable:
+        whole = {table.name: np.arange(table.rows)}
+        said: list[str] = []
+        pieces = _pieces(table, whole, [target], kinds[0], options.least_rows, said)
+        ignored = [target, *(c for c in options.ignore if c in table.columns)]
+        named = [c for c in options.categories if c in table.columns]
+        columns, _ = fit_columns(table, ignored, categories=named)
+        if not pieces or not columns:
+            few.append(table.name)
+            continue
+        groups[table.name] = _own_group(table, pieces[0], target, columns, kinds[0])
+        widths.append(sum(column.width for column in columns))
+    _say_few(few, kinds[0], options.least_rows, left_out)
+    if not groups:
+        raise InputError(f"expected tables with rows of at least two classes, got none; {'; '.join(left_out[:2])}")
+    sides = split_names(
+        list(groups),
+        seed=options.seed,
+        valid_share=options.valid_share,
+        test_share=options.test_share,
+        together=options.together,
+    )
+    width = min(options.max_columns, max(widths))
+    cut = sum(w > width for w in widths)
+    if cut:
+        which = "most telling" if options.ranked else "first"
+        notes.append(f"{cut} tables have more than {width} encoded columns; the {which} are used")
+    record = TablePreprocessing(
+        columns=None,
+        targets=(),
+        classification=kinds[0],
+        width=width,
+        target_mean=() if kinds[0] else (0.0,),
+        target_std=() if kinds[0] else (1.0,),
+        scaling="support",
+        center_target=not kinds[0],
+        ranked=options.ranked,
+    )
+    by_side = {split: [groups[name] for name in names] for split, names in sides.items()}
+    rows = sum(table.rows for table in tables)
+    return Understanding(
+        record, by_side, "one task a file, each with its own columns", notes, left_out, rows, by_table=True
+    )
+
+
+def _own_group(table: Table, piece: _Piece, target: str, columns: Sequence[Column], classification: bool) -> TableGroup:
+    name, _, rows = piece
+    own = table.take(rows)
+    x = raw(own, columns)
+    if classification:
+        return TableGroup(name, x, None, _by_class(own.texts[target]))
+    y = own.columns[target]
+    # Each task scales its targets by its support set; this only keeps large numbers exact in float32.
+    return TableGroup(name, x, ((y - y.mean()) / (y.std() or 1.0)).astype(np.float32)[:, None])
