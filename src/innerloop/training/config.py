@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from innerloop.errors import ConfigError, nearest
+from innerloop.training.optimizer_options import options_of, written
 
 Strategy = Literal["auto", "looped", "vmapped", "per_task", "compiled"]
 Precision = Literal["float32", "float64", "bfloat16", "tf32"]
-OuterOptimizer = Literal["adam", "sgd"]
 Schedule = Literal["constant", "linear", "cosine", "average", "halving"]
 
 
@@ -28,7 +29,10 @@ class TrainConfig:
         steps: outer steps.
         seed: of the tasks drawn, of the validation tasks and of all noise.
         num_tasks: tasks in an outer step (the meta-batch); None: the method's recommendation.
-        outer_optimizer: "adam" or "sgd"; None: the method's.
+        outer_optimizer: a class of torch.optim by its name, such as "adam", "sgd" or "adamw"; in Python also the class itself, or
+            a class or function ``groups -> Optimizer`` of one's own, which resuming needs again; None: the method's.
+        outer_optimizer_options: its other arguments, each as NAME=VALUE, such as weight_decay=0.01 betas=0.9,0.99; in Python a
+            dictionary.
         outer_lr: outer learning rate; None: the method's.
         rule_lr: outer learning rate of learned inner rates and other parameters of the method; None: ``outer_lr``.
         schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)),
@@ -56,7 +60,8 @@ class TrainConfig:
     steps: int = 1000
     seed: int = 0
     num_tasks: int | None = None
-    outer_optimizer: OuterOptimizer | None = None
+    outer_optimizer: str | Callable[..., Any] | None = None
+    outer_optimizer_options: Mapping[str, Any] | Sequence[str] | None = None
     outer_lr: float | None = None
     rule_lr: float | None = None
     schedule: Schedule | None = None
@@ -90,12 +95,17 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
-        for name, choices in (("precision", Precision), ("schedule", Schedule), ("outer_optimizer", OuterOptimizer)):
+        for name, choices in (("precision", Precision), ("schedule", Schedule)):
             value = getattr(self, name)
             if value is not None and value not in get_args(choices):
                 raise ConfigError(f"{name} expected one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+        object.__setattr__(self, "outer_optimizer_options", options_of(self.outer_optimizer_options))
+        if self.outer_optimizer not in (None, "adam", "sgd"):
+            from innerloop.training.optimizer import known_optimizer  # with torch, which `--help` does not wait for
+
+            object.__setattr__(self, "outer_optimizer", known_optimizer(self.outer_optimizer))
         if self.valid_metric is not None:
-            from innerloop.losses import HIGHER_IS_BETTER  # with torch, which `--help` does not wait for
+            from innerloop.losses import HIGHER_IS_BETTER  # likewise
 
             if self.valid_metric not in HIGHER_IS_BETTER:
                 raise ConfigError(
@@ -120,7 +130,15 @@ class TrainConfig:
         return max(1, self.steps // 20, min(_LEAST_APART, self.steps))
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """As JSON values: an optimizer of one's own by its name, and options as they are written on the command line."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if callable(self.outer_optimizer):
+            from innerloop.training.optimizer import CUSTOM, name_of
+
+            found["outer_optimizer"] = f"{CUSTOM}{name_of(self.outer_optimizer)}"
+        if self.outer_optimizer_options is not None:
+            found["outer_optimizer_options"] = written(options_of(self.outer_optimizer_options) or {})
+        return found
 
 
 def make_config(settings: dict[str, Any]) -> TrainConfig:

@@ -16,7 +16,7 @@ from innerloop.meta_learner import MetaLearner
 from innerloop.training.distributed import Group, Part
 from innerloop.training.optimizer import clip
 from innerloop.training.shared_step import shared_backward
-from innerloop.training.whole_step import WholeStep
+from innerloop.training.whole_step import WholeStep, is_plain
 
 # Compiled steps taken between two looks at Ctrl-C, and at most for so many seconds.
 _AT_ONCE, _SECONDS_AT_ONCE = 64, 0.2
@@ -146,13 +146,20 @@ class Stepper:
         self._whole = whole
         return dataclasses.replace(plan, strategy="compiled", milliseconds=times)
 
+    def _fits_whole(self) -> bool:
+        """Whether the compiled step may hold the optimizer's update too; else the optimizer steps outside of it.
+
+        The one place that decides.
+        """
+        return not self.learner.engine.convolutional and is_plain(self.optimizer)
+
     def _compile(self, tasks: Task, step: int, limits: Limits) -> tuple[WholeStep | None, float]:
         """The compiled step, None where the learner compiles its meta-gradient alone, and the seconds that one takes.
 
         Raises:
             CompileFailed: see `compile_function`.
         """
-        if not self.learner.engine.convolutional:
+        if self._fits_whole():
             whole = WholeStep(self.learner, self.optimizer, self.clip_norm)
             whole.compile(tasks, step, limits)
             return whole, whole.seconds(tasks, step)

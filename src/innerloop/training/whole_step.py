@@ -46,7 +46,7 @@ class WholeStep:
         Raises:
             CompileFailed: no optimizer for this, or as `compile_function`.
         """
-        if not _is_plain(self.optimizer):
+        if not is_plain(self.optimizer):
             raise CompileFailed("only plain Adam and SGD can be compiled")
         tasks = self.learner.ready(tasks, outer_step)
         meta_gradient, step = self.learner.meta_gradient, outer_step
@@ -199,8 +199,12 @@ def _shapes(leaves: Sequence[Tensor], spec: Any) -> Any:
     return spec, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
-def _is_plain(optimizer: torch.optim.Optimizer) -> bool:
+def is_plain(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether this is an optimizer whose whole step is the update that is written out here."""
+    hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks or "step" in vars(optimizer)
     unwanted = ("amsgrad", "maximize", "weight_decay", "momentum", "nesterov", "differentiable")
-    return type(optimizer) in (torch.optim.Adam, torch.optim.SGD) and not any(
-        group.get(name) for group in optimizer.param_groups for name in unwanted
+    return (
+        type(optimizer) in (torch.optim.Adam, torch.optim.SGD)
+        and not hooked
+        and not any(group.get(name) for group in optimizer.param_groups for name in unwanted)
     )
