@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -38,6 +39,7 @@ class Stepper:
         optimizer: over its parameters.
         clip_norm: largest norm of the meta-gradient; None: no clipping.
         group, part: the processes of the run, and the tasks of a step that this one takes.
+        passes: how often the optimizer steps on the tasks of one draw.
 
     Attributes:
         plan: what was decided.
@@ -49,6 +51,7 @@ class Stepper:
     clip_norm: float | None
     group: Group
     part: Part
+    passes: int = 1
     plan: Plan | None = None
     _whole: WholeStep | None = None
     at_once: int = 1
@@ -129,7 +132,7 @@ class Stepper:
         """How long compiling may take, and how many operations a step may have, for it to pay."""
         convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in self.learner.model.modules())
         share = _SAVED_CONVOLUTIONS if convolves else _SAVED
-        worth = steps * plan.milliseconds[plan.label] / 1e3 * share / _WORTH
+        worth = steps * self.passes * plan.milliseconds[plan.label] / 1e3 * share / _WORTH
         nodes = int((worth - _BASE_SECONDS) / _SECONDS_A_NODE)
         return Limits(min(STANDARD.seconds, worth), min(STANDARD.nodes, nodes))
 
@@ -151,7 +154,7 @@ class Stepper:
 
         The one place that decides.
         """
-        return not self.learner.engine.convolutional and is_plain(self.optimizer)
+        return not self.learner.engine.convolutional and self.passes == 1 and is_plain(self.optimizer)
 
     def _compile(self, tasks: Task, step: int, limits: Limits) -> tuple[WholeStep | None, float]:
         """The compiled step, None where the learner compiles its meta-gradient alone, and the seconds that one takes.
@@ -182,7 +185,8 @@ class Stepper:
             interrupted: says whether this process was asked to stop.
 
         Returns:
-            The mean outer loss of each step taken, and whether any process was asked to stop.
+            The mean outer loss of each step taken, and whether any process was asked to stop. Of several passes it is the loss of
+            the first, to which the tasks are new.
 
         Raises:
             DivergedError, InputError: on all processes when on one.
@@ -218,9 +222,19 @@ class Stepper:
         for settings, rate in zip(self.optimizer.param_groups, rates, strict=True):
             settings["lr"] = rate
         assert self.plan is not None
-        with self.learner.engine.forced(self.plan):
-            loss, asked = shared_backward(self.group, self.learner, draw, self.part, step, interrupted)
-        clip([p for p in self.learner.parameters() if p.requires_grad], self.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return [loss], asked
+        learner, draw = self.learner, functools.cache(draw)
+        carry, counted = learner.carry, learner.outer_step
+        losses, stops = [], []
+        for _ in range(self.passes):
+            learner.carry, learner.outer_step = (
+                carry,
+                counted,
+            )  # each pass begins where the first did, but for the parameters
+            with learner.engine.forced(self.plan):
+                loss, asked = shared_backward(self.group, learner, draw, self.part, step, interrupted)
+            clip([p for p in learner.parameters() if p.requires_grad], self.clip_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            losses.append(loss)
+            stops.append(asked)
+        return losses[:1], any(stops)
