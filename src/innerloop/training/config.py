@@ -42,6 +42,8 @@ class TrainConfig:
         min_lr: where the cosine schedule ends; None: the method's. Parameters with a rate of their own (``rule_lr``) end in
             the same proportion: at ``min_lr * rule_lr / outer_lr``.
         clip_norm: largest norm of the meta-gradient; None: no clipping.
+        rule_clip_norm: largest norm of its part for learned inner rates and other parameters of the method, which is then clipped
+            by itself, while ``clip_norm`` is for the model's parameters; None: all are clipped together.
         validate_every: outer steps between validations; None: twenty in the run, at least 25 steps apart; 0: never.
         valid_tasks: how many fixed validation tasks.
         valid_metric: what they are judged by: a metric of `evaluate`; None: the problem's first.
@@ -70,6 +72,7 @@ class TrainConfig:
     schedule: Schedule | None = None
     min_lr: float | None = None
     clip_norm: float | None = None
+    rule_clip_norm: float | None = None
     validate_every: int | None = None
     valid_tasks: int = 100
     valid_metric: str | None = None
@@ -115,7 +118,7 @@ class TrainConfig:
                 raise ConfigError(
                     f"unknown valid_metric {self.valid_metric!r}: {nearest(str(self.valid_metric), HIGHER_IS_BETTER)}"
                 )
-        for name in ("outer_lr", "rule_lr", "clip_norm", "min_lr"):
+        for name in ("outer_lr", "rule_lr", "clip_norm", "rule_clip_norm", "min_lr"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name} expected a finite number of at least 0, got {value!r}")

@@ -118,7 +118,15 @@ class _Run:
         )
         self.optimizer.zero_grad(set_to_none=True)  # what is left from before is not of this run
         self.part = own_part(group, learner, config.num_tasks or outer.num_tasks)
-        self.stepper = Stepper(learner, self.optimizer, config.clip_norm, group, self.part, config.outer_passes)
+        self.stepper = Stepper(
+            learner,
+            self.optimizer,
+            config.clip_norm,
+            group,
+            self.part,
+            passes=config.outer_passes,
+            rule_clip_norm=config.rule_clip_norm,
+        )
         self.metric = config.valid_metric or tasks.valid.metrics[0]
         if self.metric in losses.DISTRIBUTION_METRICS and not learner.learner.predicts_distribution:
             raise ConfigError(f"valid_metric expected one that {learner.name} has an answer to, got {self.metric!r}")

@@ -140,7 +140,26 @@ def _expect_arguments(name: str, arguments: Mapping[str, inspect.Parameter], opt
             raise ConfigError(f"outer_optimizer_options: {name} has no argument {key!r}: {nearest(key, known)}")
 
 
-def clip(parameters: list[torch.nn.Parameter], largest: float | None) -> None:
-    """Clip the meta-gradient's norm; `MetaLearner.backward` has seen to it that it is finite."""
-    if largest is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, largest)
+def clipped_together(
+    learner: MetaLearner, clip_norm: float | None, rule_clip_norm: float | None
+) -> list[tuple[list[torch.nn.Parameter], float]]:
+    """Parameters and the largest norm that their gradients may have together.
+
+    Args:
+        learner: whose parameters.
+        clip_norm: of all; where ``rule_clip_norm`` is given, of the model's. None: they are not clipped.
+        rule_clip_norm: of the method's own; None: these are clipped with the model's.
+    """
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    parts = [(trained, clip_norm)]
+    if rule_clip_norm is not None:
+        rule = {id(p) for p in learner.rule.values()}
+        own = [p for p in trained if id(p) in rule]
+        parts = [([p for p in trained if id(p) not in rule], clip_norm), (own, rule_clip_norm)]
+    return [(together, largest) for together, largest in parts if together and largest is not None]
+
+
+def clip(learner: MetaLearner, clip_norm: float | None, rule_clip_norm: float | None = None) -> None:
+    """Clip the meta-gradient's norm, as `clipped_together` says; `MetaLearner.backward` has seen to it that it is finite."""
+    for together, largest in clipped_together(learner, clip_norm, rule_clip_norm):
+        torch.nn.utils.clip_grad_norm_(together, largest)

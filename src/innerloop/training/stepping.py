@@ -37,7 +37,7 @@ class Stepper:
     Args:
         learner: what is trained.
         optimizer: over its parameters.
-        clip_norm: largest norm of the meta-gradient; None: no clipping.
+        clip_norm, rule_clip_norm: largest norms of the meta-gradient; see `clipped_together`.
         group, part: the processes of the run, and the tasks of a step that this one takes.
         passes: how often the optimizer steps on the tasks of one draw.
 
@@ -52,6 +52,7 @@ class Stepper:
     group: Group
     part: Part
     passes: int = 1
+    rule_clip_norm: float | None = None
     plan: Plan | None = None
     _whole: WholeStep | None = None
     at_once: int = 1
@@ -163,7 +164,7 @@ class Stepper:
             CompileFailed: see `compile_function`.
         """
         if self._fits_whole():
-            whole = WholeStep(self.learner, self.optimizer, self.clip_norm)
+            whole = WholeStep(self.learner, self.optimizer, self.clip_norm, self.rule_clip_norm)
             whole.compile(tasks, step, limits)
             return whole, whole.seconds(tasks, step)
         return None, self.learner.compile(tasks, step, limits)
@@ -232,7 +233,7 @@ class Stepper:
             )  # each pass begins where the first did, but for the parameters
             with learner.engine.forced(self.plan):
                 loss, asked = shared_backward(self.group, learner, draw, self.part, step, interrupted)
-            clip([p for p in learner.parameters() if p.requires_grad], self.clip_norm)
+            clip(learner, self.clip_norm, self.rule_clip_norm)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             losses.append(loss)
