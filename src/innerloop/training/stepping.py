@@ -227,10 +227,8 @@ class Stepper:
         carry, counted = learner.carry, learner.outer_step
         losses, stops = [], []
         for _ in range(self.passes):
-            learner.carry, learner.outer_step = (
-                carry,
-                counted,
-            )  # each pass begins where the first did, but for the parameters
+            # Each pass begins where the first did, but for the parameters.
+            learner.carry, learner.outer_step = carry, counted
             with learner.engine.forced(self.plan):
                 loss, asked = shared_backward(self.group, learner, draw, self.part, step, interrupted)
             clip(learner, self.clip_norm, self.rule_clip_norm)
