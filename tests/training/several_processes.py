@@ -95,7 +95,7 @@ def random_model() -> dict[str, Any]:
     return fitted(learner, sine())
 
 
-def dropout_without_keys() -> dict[str, Any]:
+def dropout_without_keys(**settings: Any) -> dict[str, Any]:
     """Tasks of somebody's own that carry no key of their own."""
 
     class Keyless(type(sine().train)):
@@ -106,7 +106,12 @@ def dropout_without_keys() -> dict[str, Any]:
     family.train.__class__ = Keyless
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 1))
-    return fitted(il.maml(net, inner_lr=0.01), family)
+    return fitted(il.maml(net, inner_lr=0.01), family, **settings)
+
+
+def several_passes() -> dict[str, Any]:
+    """Over the same tasks, with the same keys; and an optimizer other than the method's."""
+    return dropout_without_keys(outer_passes=3, outer_optimizer="adamw", clip_norm=0.1)
 
 
 def own_loop(counts: tuple[int, int], say: bool) -> dict[str, Any]:
@@ -200,7 +205,7 @@ def main(folder: Path) -> None:
         work.__name__: work
         for work in (
             fewer_tasks_than_processes, other_weights_on_each, validated, random_model, dropout_without_keys,
-            diverging_on_the_last, failing_to_draw_on_the_last, other_settings, other_model,
+            several_passes, diverging_on_the_last, failing_to_draw_on_the_last, other_settings, other_model,
         )
     }  # fmt: skip
     cases["interrupted_on_the_last"] = lambda: interrupted_on_the_last(folder / f"interrupted-{SIZE}")

@@ -80,7 +80,14 @@ def test_training_has_moved_the_weights(found):
 
 @pytest.mark.parametrize(
     "case",
-    ["fewer_tasks_than_processes", "other_weights_on_each", "random_model", "dropout_without_keys", "validated"],
+    [
+        "fewer_tasks_than_processes",
+        "other_weights_on_each",
+        "random_model",
+        "dropout_without_keys",
+        "several_passes",
+        "validated",
+    ],
 )
 def test_what_could_differ_between_processes(found, case):
     one, first, second = (values[case] for values in found)

@@ -196,6 +196,29 @@ def test_clipping(largest, monkeypatch):
     assert norms[1] == pytest.approx(min(largest, norms[0]), rel=1e-4) and norms[0] > 0.01
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.02, 1e6])
+@pytest.mark.parametrize("rule_clip_norm", [None, 0.003, 1e6])
+def test_clipping_by_group(clip_norm, rule_clip_norm, monkeypatch):
+    seen = []
+
+    def recording(self, *arguments, **options):
+        seen.append([torch.cat([p.grad.reshape(-1) for p in group["params"]]) for group in self.param_groups])
+
+    monkeypatch.setattr(torch.optim.SGD, "step", recording)
+    settings = {"steps": 1, "outer_optimizer": "sgd", "validate_every": 0, **QUICK}
+    for clips in ({}, {"clip_norm": clip_norm, "rule_clip_norm": rule_clip_norm}):
+        torch.manual_seed(1)
+        il.fit(il.meta_sgd(il.models.mlp(1, 1, hidden=(4,))), tasks(), **settings, **clips)
+    (model, rule), found = seen
+    norms = [float(model.norm()), float(rule.norm())]
+    if rule_clip_norm is None:
+        norms = [float(torch.cat([model, rule]).norm())] * 2
+    assert norms[0] > 0.02 and norms[1] > 0.003
+    largest = [clip_norm, clip_norm if rule_clip_norm is None else rule_clip_norm]
+    for before, after, norm, most in zip((model, rule), found, norms, largest, strict=True):
+        assert torch.allclose(after, before * (1.0 if most is None else min(1.0, most / norm)), rtol=1e-3, atol=1e-9)
+
+
 def test_divergence_of_the_loss_names_step_quantity_and_checkpoint(tmp_path):
     one = learner()
     backward = one.backward
@@ -317,6 +340,7 @@ def test_what_is_there_is_not_overwritten(run, tmp_path):
         ({"steps": 0}, "steps expected an integer of at least 1, got 0"),
         ({"outer_lr": float("nan")}, "outer_lr expected a finite number"),
         ({"clip_norm": -1.0}, "clip_norm expected"),
+        ({"rule_clip_norm": -1.0}, "rule_clip_norm expected"),
         ({"seed": 2**63}, "64-bit"),
         ({"device": "tpu0"}, "device expected"),
         ({"resume": True}, "resume expected the run directory as out=, got none"),

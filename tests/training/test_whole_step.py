@@ -33,13 +33,13 @@ def problem(name: str = "maml", **options):
     return getattr(il, name)(model, **options), il.tasks.sinusoid(shots=3, queries=3).train
 
 
-def step_by_step(learner, optimizer, batches, rates, clip_norm=None):
+def step_by_step(learner, optimizer, batches, rates, clip_norm=None, rule_clip_norm=None):
     losses = []
     for batch, own in zip(batches, rates, strict=True):
         for group, rate in zip(optimizer.param_groups, own, strict=False):
             group["lr"] = rate
         losses.append(float(learner.backward(batch)["loss"]))
-        clip([p for p in learner.parameters() if p.requires_grad], clip_norm)
+        clip(learner, clip_norm, rule_clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return losses
@@ -92,6 +92,26 @@ def test_equal_to_steps_taken_one_by_one(interpreted, name, options, optimizer, 
     same_state(found[0][:2], found[1][:2])
     moved = problem(name)[0].state_dict()
     assert any(not torch.allclose(value, moved[key], atol=1e-4) for key, value in found[0][0].state_dict().items())
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.3])
+def test_groups_are_clipped_by_themselves(interpreted, clip_norm):
+    def made():
+        learner, tasks = problem("meta_sgd", inner_steps=2)
+        return learner, make_optimizer("sgd", learner, 0.1), [tasks.at(0, i, 5) for i in range(3)]
+
+    compiled, outer, batches = made()
+    whole = WholeStep(compiled, outer, clip_norm, 0.01)
+    whole.compile(batches[0], 0)
+    whole.run([whole.leaves(compiled.ready(b, i), i) for i, b in enumerate(batches)], 0, [[0.1, 0.1]] * 3)
+    plain, theirs, batches = made()
+    step_by_step(plain, theirs, batches, [[0.1, 0.1]] * 3, clip_norm, 0.01)
+    same_state((compiled, outer), (plain, theirs))
+    together, theirs, batches = made()
+    step_by_step(together, theirs, batches, [[0.1, 0.1]] * 3, clip_norm)
+    assert not all(
+        torch.allclose(p, q, rtol=1e-6) for p, q in zip(plain.rule.values(), together.rule.values(), strict=True)
+    )
 
 
 def test_what_is_frozen_stays(interpreted):

@@ -19,6 +19,7 @@ from innerloop.provenance import commit, environment
 from innerloop.storage import load_tensors, save_tensors, write_atomically
 from innerloop.training import launch
 from innerloop.training.config import TrainConfig
+from innerloop.training.optimizer_state import flat_state, put_state
 from innerloop.training.run_config import RUN, read_run_config
 from innerloop.training.run_config import VERSION as RUN_VERSION
 
@@ -127,11 +128,12 @@ class RunDirectory:
         """One atomic file with all that resuming needs."""
         tensors = weights(learner)
         tensors |= {f"carry/{name}": value for name, value in learner.carry.items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            for key, value in state.items():
-                tensors[f"optimizer/{index}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+        kept, plain = flat_state(optimizer)
+        tensors |= kept
         tensors["rng/torch"] = torch.get_rng_state()
         header = {**dataclasses.asdict(progress), "outer_step": learner.outer_step, "method": learner.name}
+        if plain:
+            header["optimizer"] = plain
         if learner.meta_gradient_spec:
             header["meta_gradient"] = learner.meta_gradient_spec
         save_tensors(self.checkpoint_file, CHECKPOINT, VERSION, tensors, header)
@@ -164,14 +166,7 @@ class RunDirectory:
         load_weights(learner, tensors, self.checkpoint_file)
         learner.carry = {n[6:]: v.to(learner.device) for n, v in tensors.items() if n.startswith("carry/")}
         learner.outer_step = header["outer_step"]
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer/"):
-                _, index, key = name.split("/")
-                state.setdefault(int(index), {})[key] = value
-        described = optimizer.state_dict()
-        described["state"] = state
-        optimizer.load_state_dict(described)
+        put_state(optimizer, tensors, header.get("optimizer", {}))
         torch.set_rng_state(tensors["rng/torch"])
         names = {f.name for f in dataclasses.fields(Progress)}
         return Progress(**{name: value for name, value in header.items() if name in names})

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from innerloop.errors import ConfigError, nearest
+from innerloop.training.optimizer_options import options_of, written
 
 Strategy = Literal["auto", "looped", "vmapped", "per_task", "compiled"]
 Precision = Literal["float32", "float64", "bfloat16", "tf32"]
-OuterOptimizer = Literal["adam", "sgd"]
 Schedule = Literal["constant", "linear", "cosine", "average", "halving"]
 
 
@@ -28,14 +29,21 @@ class TrainConfig:
         steps: outer steps.
         seed: of the tasks drawn, of the validation tasks and of all noise.
         num_tasks: tasks in an outer step (the meta-batch); None: the method's recommendation.
-        outer_optimizer: "adam" or "sgd"; None: the method's.
+        outer_optimizer: a class of torch.optim by its name, such as "adam", "sgd" or "adamw"; in Python also the class itself, or
+            a class or function ``groups -> Optimizer`` of one's own, which resuming needs again; None: the method's.
+        outer_optimizer_options: its other arguments, each as NAME=VALUE, such as weight_decay=0.01 betas=0.9,0.99; in Python a
+            dictionary.
         outer_lr: outer learning rate; None: the method's.
         rule_lr: outer learning rate of learned inner rates and other parameters of the method; None: ``outer_lr``.
+        outer_passes: steps of the outer optimizer on the tasks of each draw, as policy gradients with a clipped ratio take them;
+            together they are one outer step of ``steps`` and of the schedule.
         schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)),
             "halving" (half of it every 2,000 steps); None: the method's.
         min_lr: where the cosine schedule ends; None: the method's. Parameters with a rate of their own (``rule_lr``) end in
             the same proportion: at ``min_lr * rule_lr / outer_lr``.
         clip_norm: largest norm of the meta-gradient; None: no clipping.
+        rule_clip_norm: largest norm of its part for learned inner rates and other parameters of the method, which is then clipped
+            by itself, while ``clip_norm`` is for the model's parameters; None: all are clipped together.
         validate_every: outer steps between validations; None: twenty in the run, at least 25 steps apart; 0: never.
         valid_tasks: how many fixed validation tasks.
         valid_metric: what they are judged by: a metric of `evaluate`; None: the problem's first.
@@ -56,12 +64,15 @@ class TrainConfig:
     steps: int = 1000
     seed: int = 0
     num_tasks: int | None = None
-    outer_optimizer: OuterOptimizer | None = None
+    outer_optimizer: str | Callable[..., Any] | None = None
+    outer_optimizer_options: Mapping[str, Any] | Sequence[str] | None = None
     outer_lr: float | None = None
     rule_lr: float | None = None
+    outer_passes: int = 1
     schedule: Schedule | None = None
     min_lr: float | None = None
     clip_norm: float | None = None
+    rule_clip_norm: float | None = None
     validate_every: int | None = None
     valid_tasks: int = 100
     valid_metric: str | None = None
@@ -79,6 +90,7 @@ class TrainConfig:
         for name, low in (
             ("steps", 1),
             ("num_tasks", 1),
+            ("outer_passes", 1),
             ("valid_tasks", 1),
             ("validate_every", 0),
             ("patience", 1),
@@ -90,11 +102,16 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
-        for name, choices in (("precision", Precision), ("schedule", Schedule), ("outer_optimizer", OuterOptimizer)):
+        for name, choices in (("precision", Precision), ("schedule", Schedule)):
             value = getattr(self, name)
             if value is not None and value not in get_args(choices):
                 raise ConfigError(f"{name} expected one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
-        for name in ("outer_lr", "rule_lr", "clip_norm", "min_lr"):
+        object.__setattr__(self, "outer_optimizer_options", options_of(self.outer_optimizer_options))
+        if self.outer_optimizer not in (None, "adam", "sgd"):
+            from innerloop.training.optimizer import known_optimizer  # with torch, which `--help` does not wait for
+
+            object.__setattr__(self, "outer_optimizer", known_optimizer(self.outer_optimizer))
+        for name in ("outer_lr", "rule_lr", "clip_norm", "rule_clip_norm", "min_lr"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name} expected a finite number of at least 0, got {value!r}")
@@ -113,7 +130,15 @@ class TrainConfig:
         return max(1, self.steps // 20, min(_LEAST_APART, self.steps))
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """As JSON values: an optimizer of one's own by its name, and options as they are written on the command line."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if callable(self.outer_optimizer):
+            from innerloop.training.optimizer import CUSTOM, name_of
+
+            found["outer_optimizer"] = f"{CUSTOM}{name_of(self.outer_optimizer)}"
+        if self.outer_optimizer_options is not None:
+            found["outer_optimizer_options"] = written(options_of(self.outer_optimizer_options) or {})
+        return found
 
 
 def make_config(settings: dict[str, Any]) -> TrainConfig:

@@ -20,7 +20,8 @@ from innerloop.training.config import TrainConfig, make_config
 from innerloop.training.distributed import Group, joined
 from innerloop.training.interrupt import Interrupted, on_interrupt
 from innerloop.training.metrics_log import MetricsLog
-from innerloop.training.optimizer import make_optimizer
+from innerloop.training.optimizer import CUSTOM, make_optimizer
+from innerloop.training.optimizer_options import options_of
 from innerloop.training.placement import settle
 from innerloop.training.progress import Display
 from innerloop.training.schedules import floor, rate
@@ -110,10 +111,21 @@ class _Run:
         self.schedule = config.schedule or outer.schedule
         self.lr = outer.lr if config.outer_lr is None else config.outer_lr
         self.min_lr = outer.min_lr if config.min_lr is None else config.min_lr
-        self.optimizer = make_optimizer(config.outer_optimizer or outer.optimizer, learner, self.lr, config.rule_lr)
+        options = options_of(config.outer_optimizer_options)
+        self.optimizer = make_optimizer(
+            config.outer_optimizer or outer.optimizer, learner, self.lr, config.rule_lr, options
+        )
         self.optimizer.zero_grad(set_to_none=True)  # what is left from before is not of this run
         self.part = own_part(group, learner, config.num_tasks or outer.num_tasks)
-        self.stepper = Stepper(learner, self.optimizer, config.clip_norm, group, self.part)
+        self.stepper = Stepper(
+            learner,
+            self.optimizer,
+            config.clip_norm,
+            group,
+            self.part,
+            passes=config.outer_passes,
+            rule_clip_norm=config.rule_clip_norm,
+        )
         asked = tasks.valid.metrics if config.valid_metric is None else [config.valid_metric]
         self.metric, self.higher = next(iter(losses.metrics_of(tasks.valid.objective, asked).items()))
         if self.metric in losses.DISTRIBUTION_METRICS and not learner.learner.predicts_distribution:
@@ -140,7 +152,7 @@ class _Run:
                 directory = RunDirectory(out)
                 again = not resume and directory.begun_here(learner, self.tasks, self.config)
                 if resume or (again and directory.checkpoint_file.exists()):
-                    directory.read_config()
+                    self._expect_optimizer(directory.read_config()["training"].get("outer_optimizer"))
                     checkpoint = directory.read_checkpoint()
                 else:
                     directory.create(force or again)
@@ -156,6 +168,18 @@ class _Run:
                 self.progress = place.restore(learner, self.optimizer, checkpoint)
         if self.directory is not None:
             self.log = MetricsLog(self.directory.metrics_file, self.progress.step)
+
+    def _expect_optimizer(self, begun: str | None) -> None:
+        """Refuse another outer optimizer than the run was begun with, whose state it would not understand."""
+        own = self.config.as_dict()["outer_optimizer"] or self.learner.outer.optimizer
+        begun = begun or self.learner.outer.optimizer
+        if own == begun or (own.startswith(CUSTOM) and begun.startswith(CUSTOM)):
+            return
+        what = f"{begun.removeprefix(CUSTOM)} itself, which no file holds" if begun.startswith(CUSTOM) else repr(begun)
+        raise ConfigError(
+            f"outer_optimizer expected that of the run, {what}, got {own!r}; give it again: "
+            "il.fit(learner, tasks, out=RUN, resume=True, outer_optimizer=...)"
+        )
 
     def _take_state_of_first(self) -> None:
         """Process 0's weights and carry, on every process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -16,7 +17,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training.distributed import Group, Part
 from innerloop.training.optimizer import clip
 from innerloop.training.shared_step import shared_backward
-from innerloop.training.whole_step import WholeStep
+from innerloop.training.whole_step import WholeStep, is_plain
 
 # Compiled steps taken between two looks at Ctrl-C, and at most for so many seconds.
 _AT_ONCE, _SECONDS_AT_ONCE = 64, 0.2
@@ -36,8 +37,9 @@ class Stepper:
     Args:
         learner: what is trained.
         optimizer: over its parameters.
-        clip_norm: largest norm of the meta-gradient; None: no clipping.
+        clip_norm, rule_clip_norm: largest norms of the meta-gradient; see `clipped_together`.
         group, part: the processes of the run, and the tasks of a step that this one takes.
+        passes: how often the optimizer steps on the tasks of one draw.
 
     Attributes:
         plan: what was decided.
@@ -49,6 +51,8 @@ class Stepper:
     clip_norm: float | None
     group: Group
     part: Part
+    passes: int = 1
+    rule_clip_norm: float | None = None
     plan: Plan | None = None
     _whole: WholeStep | None = None
     at_once: int = 1
@@ -129,7 +133,7 @@ class Stepper:
         """How long compiling may take, and how many operations a step may have, for it to pay."""
         convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in self.learner.model.modules())
         share = _SAVED_CONVOLUTIONS if convolves else _SAVED
-        worth = steps * plan.milliseconds[plan.label] / 1e3 * share / _WORTH
+        worth = steps * self.passes * plan.milliseconds[plan.label] / 1e3 * share / _WORTH
         nodes = int((worth - _BASE_SECONDS) / _SECONDS_A_NODE)
         return Limits(min(STANDARD.seconds, worth), min(STANDARD.nodes, nodes))
 
@@ -146,14 +150,21 @@ class Stepper:
         self._whole = whole
         return dataclasses.replace(plan, strategy="compiled", milliseconds=times)
 
+    def _fits_whole(self) -> bool:
+        """Whether the compiled step may hold the optimizer's update too; else the optimizer steps outside of it.
+
+        The one place that decides.
+        """
+        return not self.learner.engine.convolutional and self.passes == 1 and is_plain(self.optimizer)
+
     def _compile(self, tasks: Task, step: int, limits: Limits) -> tuple[WholeStep | None, float]:
         """The compiled step, None where the learner compiles its meta-gradient alone, and the seconds that one takes.
 
         Raises:
             CompileFailed: see `compile_function`.
         """
-        if not self.learner.engine.convolutional:
-            whole = WholeStep(self.learner, self.optimizer, self.clip_norm)
+        if self._fits_whole():
+            whole = WholeStep(self.learner, self.optimizer, self.clip_norm, self.rule_clip_norm)
             whole.compile(tasks, step, limits)
             return whole, whole.seconds(tasks, step)
         return None, self.learner.compile(tasks, step, limits)
@@ -175,7 +186,8 @@ class Stepper:
             interrupted: says whether this process was asked to stop.
 
         Returns:
-            The mean outer loss of each step taken, and whether any process was asked to stop.
+            The mean outer loss of each step taken, and whether any process was asked to stop. Of several passes it is the loss of
+            the first, to which the tasks are new.
 
         Raises:
             DivergedError, InputError: on all processes when on one.
@@ -211,9 +223,17 @@ class Stepper:
         for settings, rate in zip(self.optimizer.param_groups, rates, strict=True):
             settings["lr"] = rate
         assert self.plan is not None
-        with self.learner.engine.forced(self.plan):
-            loss, asked = shared_backward(self.group, self.learner, draw, self.part, step, interrupted)
-        clip([p for p in self.learner.parameters() if p.requires_grad], self.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return [loss], asked
+        learner, draw = self.learner, functools.cache(draw)
+        carry, counted = learner.carry, learner.outer_step
+        losses, stops = [], []
+        for _ in range(self.passes):
+            # Each pass begins where the first did, but for the parameters.
+            learner.carry, learner.outer_step = carry, counted
+            with learner.engine.forced(self.plan):
+                loss, asked = shared_backward(self.group, learner, draw, self.part, step, interrupted)
+            clip(learner, self.clip_norm, self.rule_clip_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            losses.append(loss)
+            stops.append(asked)
+        return losses[:1], any(stops)

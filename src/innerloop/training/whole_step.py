@@ -18,6 +18,7 @@ from innerloop.engine.plan import fastest
 from innerloop.meta_gradients.compiled import PLAN
 from innerloop.meta_learner.boundary import expect_finite
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.training.optimizer import clipped_together
 
 State = dict[str, Any]
 
@@ -30,11 +31,18 @@ class WholeStep:
     Args:
         learner: what is trained.
         optimizer: torch.optim.Adam or torch.optim.SGD without momentum, weight decay or variants, over the learner's parameters.
-        clip_norm: largest norm of the meta-gradient; None: no clipping.
+        clip_norm, rule_clip_norm: largest norms of the meta-gradient; see `clipped_together`.
     """
 
-    def __init__(self, learner: MetaLearner, optimizer: torch.optim.Optimizer, clip_norm: float | None = None) -> None:
-        self.learner, self.optimizer, self.clip_norm = learner, optimizer, clip_norm
+    def __init__(
+        self,
+        learner: MetaLearner,
+        optimizer: torch.optim.Optimizer,
+        clip_norm: float | None = None,
+        rule_clip_norm: float | None = None,
+    ) -> None:
+        self.learner, self.optimizer = learner, optimizer
+        self.clip_norm, self.rule_clip_norm = clip_norm, rule_clip_norm
         self.group_of = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
         self.compiled: Compiled | None = None
         self.shapes: Any = None
@@ -46,7 +54,7 @@ class WholeStep:
         Raises:
             CompileFailed: no optimizer for this, or as `compile_function`.
         """
-        if not _is_plain(self.optimizer):
+        if not is_plain(self.optimizer):
             raise CompileFailed("only plain Adam and SGD can be compiled")
         tasks = self.learner.ready(tasks, outer_step)
         meta_gradient, step = self.learner.meta_gradient, outer_step
@@ -113,9 +121,11 @@ class WholeStep:
         trained = self._trained()
         norm = _norm(grads.values())
         alive = state["alive"] & torch.isfinite(norm) & torch.isfinite(metrics["loss"])
-        if self.clip_norm is not None:
-            shrink = (self.clip_norm / (_norm(grads[name] for name in trained) + 1e-6)).clamp(max=1.0)
-            grads = {name: g * shrink for name, g in grads.items()}
+        for together, largest in clipped_together(self.learner, self.clip_norm, self.rule_clip_norm):
+            own = {id(p) for p in together}
+            names = [name for name, p in self._named().items() if id(p) in own]
+            shrink = (largest / (_norm(grads[name] for name in names) + 1e-6)).clamp(max=1.0)
+            grads |= {name: grads[name] * shrink for name in names}
         count = torch.where(alive, state["count"] + 1, state["count"])
         firsts, seconds = dict(state["firsts"]), dict(state["seconds"])
         for name, p in trained.items():
@@ -148,11 +158,13 @@ class WholeStep:
         return self._state(), torch.zeros(len(self.optimizer.param_groups), dtype=torch.float64), tasks
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
-        """The parameters that the optimizer moves, by the names that the traced step gives them."""
-        learner = self.learner
-        named = dict(learner.model.named_parameters())
-        named |= {f"rule {name}": p for name, p in learner.rule_by_name().items()}
-        return {name: p for name, p in named.items() if id(p) in self.group_of}
+        """The parameters that the optimizer moves."""
+        return {name: p for name, p in self._named().items() if id(p) in self.group_of}
+
+    def _named(self) -> dict[str, torch.nn.Parameter]:
+        """The learner's parameters by the names that the traced step gives them."""
+        named = dict(self.learner.model.named_parameters())
+        return named | {f"rule {name}": p for name, p in self.learner.rule_by_name().items()}
 
     def _state(self) -> State:
         found, count = (self._moments("exp_avg"), self._moments("exp_avg_sq")), 0.0
@@ -199,8 +211,12 @@ def _shapes(leaves: Sequence[Tensor], spec: Any) -> Any:
     return spec, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
-def _is_plain(optimizer: torch.optim.Optimizer) -> bool:
+def is_plain(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether this is an optimizer whose whole step is the update that is written out here."""
+    hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks or "step" in vars(optimizer)
     unwanted = ("amsgrad", "maximize", "weight_decay", "momentum", "nesterov", "differentiable")
-    return type(optimizer) in (torch.optim.Adam, torch.optim.SGD) and not any(
-        group.get(name) for group in optimizer.param_groups for name in unwanted
+    return (
+        type(optimizer) in (torch.optim.Adam, torch.optim.SGD)
+        and not hooked
+        and not any(group.get(name) for group in optimizer.param_groups for name in unwanted)
     )
