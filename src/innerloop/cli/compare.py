@@ -102,7 +102,7 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None, every: b
             None,
             "The folder for the runs, compare.json and the plot; left out: runs/compare-TASKS-seedN.",
         ),
-        "device": (str | None, None, "cpu, cuda or cuda:0."),
+        "device": (str, "auto", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."),
         "precision": (str | None, None, "float32, float64, bfloat16 or tf32."),
         "strategy": (Strategy | None, None, "How the engine runs many tasks."),
         "threads": (int | None, None, "CPU threads of torch."),
@@ -159,16 +159,18 @@ def _compare(
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
     from innerloop import compare as measure
     from innerloop import load
-    from innerloop.assemble import assemble, check_device, problem
+    from innerloop.assemble import assemble, problem
     from innerloop.cli.boundary import say
+    from innerloop.training.placement import device_of
 
-    check_device(config.device)
+    device = device_of(config.device)
     if shift is not None:
         shifts.check(problem(problem_name, task_options).test, shift)  # before the first method is trained
-    learners = {}
+    learners: dict[str, Any] = {}
     for label in labels:
         if Path(label).is_dir():
             learners[Path(label).name] = load(Path(label))
+            learners[Path(label).name].to(device)
             continue
         try:
             learner, family = assemble(label, problem_name, model, task_options=task_options, seed=config.seed)

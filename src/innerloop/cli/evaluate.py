@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,8 @@ OWN = {
     "--split": 1,
     "--steps": 1,
     "--metric": 1,
+    "--curve-steps": 1,
+    "--device": 1,
     "--shift": 1,
     "--json": 0,
     "--no-json": 0,
@@ -56,13 +59,15 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
         steps: int | None = None,
         metric: str | None = None,
         shift: str | None = None,
+        curve_steps: int | None = None,
+        device: str = "auto",
         json: bool = False,
         **records: Any,
     ) -> int:
         if path is None:
             raise ConfigError("expected RUN, a run directory, got nothing; see innerloop evaluate --help")
         overrides = made.merged(records).get("tasks", {})
-        return _evaluate(path, overrides, num_tasks, seed, which, steps, metric, shift, json)
+        return _evaluate(path, overrides, num_tasks, seed, which, steps, metric, shift, curve_steps, device, json)
 
     texts: dict[str, tuple[Any, Any, str, str]] = {
         "num_tasks": (int, 600, "--num-tasks", "How many tasks."),
@@ -76,6 +81,13 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
             "--shift",
             "Move the tasks away from training's: KIND=AMOUNT or KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1).",
         ),
+        "curve_steps": (
+            int | None,
+            None,
+            "--curve-steps",
+            "Also the metric after 0, 1, ... this many inner steps.",
+        ),
+        "device": (str, "auto", "--device", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."),
         "json": (bool, False, "--json", "Print one JSON object and nothing else."),
     }
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -105,17 +117,26 @@ def _evaluate(
     steps: int | None,
     metric: str | None,
     shift: str | None,
+    curve_steps: int | None,
+    device: str,
     as_json: bool,
 ) -> int:
     from innerloop import evaluate as measure
     from innerloop import load
     from innerloop.assemble import problem
+    from innerloop.training.placement import device_of
     from innerloop.training.run_config import read_run_config
 
     at_least_one(num_tasks, "--num-tasks")
+    if curve_steps is not None and curve_steps < 0:
+        raise ConfigError(f"--curve-steps expected an integer of at least 0, got {curve_steps}")
+    if curve_steps is not None and shift is not None:
+        raise ConfigError("--curve-steps expected tasks as in training, got --shift too; leave one of them out")
+    place = device_of(device)
     record = read_run_config(path)
     family = problem(record["tasks"]["name"], {**record["tasks"].get("options", {}), **overrides})
     learner: Any = load(path)
+    learner.to(place)
     if shift is not None:
         curves = shifts.measure({path.name: learner}, getattr(family, which), shift, num_tasks, seed, steps)
         found = {**shifts.write(curves, path, f"shift-{curves.kind}"), "run": str(path)}
@@ -123,11 +144,20 @@ def _evaluate(
             found |= {key: found["results"][0][key] for key in ("mean", "ci95", "transductive")}
         shifts.say(curves, found, as_json)
         return 0
-    report = measure(learner, getattr(family, which), num_tasks=num_tasks, seed=seed, steps=steps, metric=metric)
+    report = measure(
+        learner,
+        getattr(family, which),
+        num_tasks=num_tasks,
+        seed=seed,
+        steps=steps,
+        metric=metric,
+        curve_steps=curve_steps,
+    )
     file = path / ("evaluation.json" if which == "test" else f"evaluation-{which}.json")
     output.write_json(file, report)
     if as_json:
         keys = ("mean", "ci95", "metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
+        keys += () if curve_steps is None else ("curve", "curve_ci95")
         output.print_json({**{key: getattr(report, key) for key in keys}, "run": str(path), "card": str(file)})
         return 0
     print(f"{report.metric} {report.mean:.4f} ± {report.ci95:.4f} (mean and 95 % interval over tasks)")
@@ -135,8 +165,17 @@ def _evaluate(
         f"{report.num_tasks} {report.split} tasks, seed {report.seed}, transductive "
         f"{'yes' if report.transductive else 'no'}"
     )
+    if curve_steps is not None:
+        print(curve_line(report.curve))
     print(f"card: {file}")
     return 0
+
+
+def curve_line(curve: Sequence[float]) -> str:
+    """The metric after 0, 1, ... inner steps as one line; of a long curve about ten of its numbers."""
+    last = len(curve) - 1
+    shown = sorted({*range(0, last, max(1, math.ceil(last / 10))), last})
+    return f"after inner steps: {', '.join(f'{i}: {curve[i]:.4f}' for i in shown)}"
 
 
 def at_least_one(value: int, flag: str) -> None:

@@ -68,7 +68,8 @@ def _run(
         results: a CSV file to append the numbers to.
         force: overwrite an existing run directory.
         resume: go on with the run that was stopped there; as often as it takes.
-        device: cpu or cuda; left out: the recipe's, which is the CPU unless it says otherwise.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps; left out: the recipe's, which is auto unless it says
+            otherwise, or that of the run that goes on.
         quiet: no progress bar.
         json: print one JSON object and nothing else.
     """

@@ -195,15 +195,16 @@ def _train(
     if launch.size() == 1:
         _expect_new(out, force)  # told before torch is loaded
     from innerloop import fit
-    from innerloop.assemble import assemble, check_device
+    from innerloop.assemble import assemble
     from innerloop.training.distributed import joined
+    from innerloop.training.placement import device_of
 
     settings = merged.get("training", {})
     with joined() as group:
         with group.together():
             if group.leads:  # it makes the directory, maybe before the others look
                 _expect_new(out, force)
-            check_device(config.device)
+            device_of(config.device)  # told before any data is read
             learner, family = assemble(
                 algorithm,
                 tasks,
@@ -237,12 +238,16 @@ def resume(*, resume: Path, quiet: bool = False, json: bool = False) -> int:
     from innerloop import fit
     from innerloop.assemble import from_run
     from innerloop.training.distributed import joined
+    from innerloop.training.placement import going_on
 
     command = shlex.join(["innerloop", "train", "--resume", str(resume)])
     with joined() as group:
         with group.together():
             existing_folder(resume, "a run directory", "see the folders that `innerloop train` made")
             learner, family, config = from_run(resume)
+            config["device"], moved = going_on(config.get("device", "cpu"))
+        if moved and group.leads:
+            say(f"note: {moved}")
         result = fit(learner, family, out=resume, resume=True, quiet=quiet or json, command=command, **config)
     return told(result, resume, json)
 

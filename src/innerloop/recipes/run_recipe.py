@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from innerloop.registry import Entry, load
 from innerloop.training.checkpoint import describe
 from innerloop.training.config import make_config
 from innerloop.training.fit import fit
+from innerloop.training.placement import going_on, resolved
 from innerloop.training.run_config import read_run_config
 
 _TEST_SEED = 0
@@ -48,7 +50,7 @@ def run_recipe(
         quiet: no progress.
         force: overwrite an earlier run there.
         resume: go on with the run that is there; its seconds count all sittings.
-        device: "cpu" or "cuda"; None: the recipe's.
+        device: as for `fit`; None: the recipe's, or that of the run that goes on.
         results: a CSV file to append the rows to.
 
     Returns:
@@ -162,7 +164,11 @@ def train_recipe(
     learner, family = assemble_recipe(recipe, seed)
     settings = {**recipe.training, "seed": seed, **({"device": device} if device else {})}
     if resume:
-        _expect_same(recipe, folder, describe(learner, family, make_config(settings)))
+        place, moved = going_on(str(read_run_config(folder)["training"].get("device", "cpu")))
+        settings = {"device": place, **settings} if device is None else settings
+        _expect_same(recipe, folder, describe(learner, family, make_config(settings)), device)
+        if moved and not quiet:
+            print(f"note: {moved}", file=sys.stderr, flush=True)
     started = time.perf_counter()
     done = fit(learner, family, out=folder, resume=resume, force=force, quiet=quiet, command=command, **settings)
     if done.stopped == "interrupted":
@@ -171,10 +177,17 @@ def train_recipe(
     return Trained(learner, family, done.steps, earlier)
 
 
-def _expect_same(recipe: Recipe, folder: Path, own: dict[str, Any]) -> None:
-    """ConfigError where the run in ``folder`` is not of this recipe as it is today: its number would be another's."""
+def _expect_same(recipe: Recipe, folder: Path, own: dict[str, Any], device: str | None) -> None:
+    """ConfigError where the run in ``folder`` is not of this recipe as it is today: its number would be another's.
+
+    A run may go on where its device is not; one that is asked for has to be the run's.
+    """
     begun = read_run_config(folder)
     begun["training"] = make_config(begun["training"]).as_dict()  # an older version wrote fewer fields
+    if device is None:
+        own["training"]["device"] = begun["training"]["device"]
+    else:
+        own["training"]["device"] = resolved(own["training"]["device"])
     for key, value in json.loads(json.dumps(own)).items():
         if begun.get(key) != value:
             raise ConfigError(

@@ -42,7 +42,8 @@ class TrainConfig:
         patience: stop after this many validations without a new best; None: never.
         checkpoint_every: outer steps between checkpoints; None: at every validation.
         log_every: outer steps between lines of metrics; None: a hundred in the run.
-        device: "cpu", "cuda" or "cuda:0".
+        device: "auto" (a GPU where there is one, else the CPU), "cpu", "cuda", "cuda:1" or "mps". A run's configuration holds the
+            one that was taken.
         precision: "float32" or "float64"; None: as the model is. "bfloat16": the model's products and convolutions in
             bfloat16, while its parameters, their updates, norm layers and losses stay float32. "tf32": as float32, with
             products on the tensor cores of a GPU.
@@ -68,7 +69,7 @@ class TrainConfig:
     patience: int | None = None
     checkpoint_every: int | None = None
     log_every: int | None = None
-    device: str = "cpu"
+    device: str = "auto"
     precision: Precision | None = None
     strategy: Strategy = "auto"
     chunk_size: int | None = None

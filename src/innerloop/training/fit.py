@@ -21,7 +21,7 @@ from innerloop.training.distributed import Group, joined
 from innerloop.training.interrupt import Interrupted, on_interrupt
 from innerloop.training.metrics_log import MetricsLog
 from innerloop.training.optimizer import make_optimizer
-from innerloop.training.placement import settle
+from innerloop.training.placement import resolved, settle
 from innerloop.training.progress import Display
 from innerloop.training.schedules import floor, rate
 from innerloop.training.shared_step import own_part
@@ -101,6 +101,7 @@ class _Run:
     def __init__(self, learner: MetaLearner, tasks: TaskFamily, config: TrainConfig, group: Group, quiet: bool) -> None:
         if not isinstance(tasks, TaskFamily):
             raise InputError(f"fit expected a family of tasks such as il.tasks.sinusoid(), got {type(tasks).__name__}")
+        config = dataclasses.replace(config, device=resolved(config.device))
         self.learner, self.tasks, self.config, self.group, self.quiet = learner, tasks, config, group, quiet
         settle(learner, config)
         learner.task_objective, learner.input_shape = tasks.train.objective, tuple(tasks.train.input_shape)
