@@ -21,6 +21,7 @@ OWN = (
     | dict.fromkeys(
         [
             "--steps",
+            "--minutes",
             "--num-tasks",
             "--seed",
             "--shift",
@@ -75,7 +76,7 @@ def _labels(text: str) -> list[str]:
 def _command(made: parts.Parts, labels: list[str], problem: str | None, every: bool) -> Any:
     from cyclopts import Parameter
 
-    from innerloop.training.config import Strategy, TrainConfig
+    from innerloop.training.config import Strategy
 
     def command(**given: Any) -> int:
         if problem is None:
@@ -86,9 +87,17 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None, every: b
         training = {key: value for key, value in typed.items() if value is not None}
         return _compare(labels, problem, made.merged(records).get("tasks", {}), every=every, training=training, **given)
 
-    default = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
     texts: dict[str, tuple[Any, Any, str]] = {
-        "steps": (int, default["steps"], "Outer steps of each method that is trained here."),
+        "steps": (
+            int | None,
+            None,
+            "Outer steps of each method that is trained here; left out: 1,000, or with --minutes as many as there is time for.",
+        ),
+        "minutes": (
+            float | None,
+            None,
+            "Wall-clock time for all training of this command, shared evenly over the methods that are trained here.",
+        ),
         "num_tasks": (int, 600, "Test tasks, the same for all."),
         "seed": (int, 0, "Of initial weights, training tasks and test tasks."),
         "shift": (
@@ -130,7 +139,7 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None, every: b
 
 
 _ALL_PAIRS = 5  # with more methods only the differences from the best are printed
-TRAINING = ("steps", "seed", "device", "precision", "strategy", "threads", "chunk_size", "recompute")
+TRAINING = ("steps", "minutes", "seed", "device", "precision", "strategy", "threads", "chunk_size", "recompute")
 
 
 def _compare(
@@ -166,6 +175,9 @@ def _compare(
     device = device_of(config.device)
     if shift is not None:
         shifts.check(problem(problem_name, task_options).test, shift)  # before the first method is trained
+    if config.minutes is not None:
+        count = _trainable(labels, problem_name, model, task_options, config.seed) if every else labels
+        training["minutes"] = config.minutes / max(1, sum(not Path(label).is_dir() for label in count))
     learners: dict[str, Any] = {}
     for label in labels:
         if Path(label).is_dir():
@@ -204,6 +216,23 @@ def _compare(
         _print(found, comparison)
         print(f"\nfiles: {out / 'compare.json'}, {plot}")
     return 0
+
+
+def _trainable(
+    labels: list[str], problem_name: str, model: str | None, task_options: dict[str, Any], seed: int
+) -> list[str]:
+    """Of these methods those that suit the problem: the time is shared among them."""
+    from innerloop.assemble import assemble
+
+    found = []
+    for label in labels:
+        try:
+            learner, family = assemble(label, problem_name, model, task_options=task_options, seed=seed)
+            learner.check(family.train.at(seed, 0, 1))
+            found.append(label)
+        except (ConfigError, InputError, ShapeError):
+            continue
+    return found
 
 
 def _trained(

@@ -39,6 +39,7 @@ def run_recipe(
     force: bool = False,
     resume: bool = False,
     device: str | None = None,
+    minutes: float | None = None,
     results: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train what the recipe says, evaluate it on the test split, and put the published numbers beside ours.
@@ -51,6 +52,7 @@ def run_recipe(
         force: overwrite an earlier run there.
         resume: go on with the run that is there; its seconds count all sittings.
         device: as for `fit`; None: the recipe's, or that of the run that goes on.
+        minutes: of wall-clock time for the training, schedule included; None: no limit.
         results: a CSV file to append the rows to.
 
     Returns:
@@ -63,6 +65,7 @@ def run_recipe(
     """
     recipe = known_recipe(name)
     command = f"innerloop run {name} --seed {seed}" + (f" --device {device}" if device else "")
+    command += f" --minutes {minutes:g}" if minutes is not None else ""
     started = time.perf_counter()
     earlier = 0.0
     folder: Path | None = None
@@ -70,15 +73,23 @@ def run_recipe(
     if results is not None and Path(results).is_file() and Path(results).stat().st_size:
         read_rows(Path(results))  # what is no results file is told before the work, not after it
     if recipe.runner is not None:
-        if resume or device is not None:
+        if resume or device is not None or minutes is not None:
             raise ConfigError(
-                f"expected a recipe that trains for --resume and --device, got {name}, which has neither; leave them out"
+                f"expected a recipe that trains for --resume, --device and --minutes, got {name}, which has none; leave them out"
             )
         found = load("recipe", {name: Entry(recipe.runner, recipe.summary)}, name)()
     else:
         folder = Path(out) if out is not None else Path("runs") / f"{name}-seed{seed}"
         trained = train_recipe(
-            recipe, folder, seed=seed, quiet=quiet, force=force, resume=resume, device=device, command=command
+            recipe,
+            folder,
+            seed=seed,
+            quiet=quiet,
+            force=force,
+            resume=resume,
+            device=device,
+            minutes=minutes,
+            command=command,
         )
         learner, steps, place, earlier = trained.learner, trained.steps, str(trained.learner.device), trained.earlier
         found = []
@@ -158,11 +169,14 @@ def train_recipe(
     force: bool = False,
     resume: bool = False,
     device: str | None = None,
+    minutes: float | None = None,
     command: str = "",
 ) -> Trained:
     """Train as a recipe says, in a run directory; arguments as those of `run_recipe`."""
     learner, family = assemble_recipe(recipe, seed)
     settings = {**recipe.training, "seed": seed, **({"device": device} if device else {})}
+    if minutes is not None:
+        settings["minutes"] = minutes
     if resume:
         place, moved = going_on(str(read_run_config(folder)["training"].get("device", "cpu")))
         settings = {"device": place, **settings} if device is None else settings
