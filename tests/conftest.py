@@ -9,6 +9,9 @@ from collections.abc import Iterator
 # The hook has to be there before anything of innerloop or its benchmarks is imported; what is imported earlier is not checked.
 from jaxtyping import install_import_hook
 
+# What tests expect to the last bit was computed on the CPU: device="auto" sees no GPU unless the environment shows it one.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 if os.environ.get("INNERLOOP_TYPECHECK", "1") != "0":
     install_import_hook(["innerloop", "benchmarks"], "runtime_types.check")
 

@@ -193,18 +193,6 @@ def from_run(path: Path) -> tuple[Any, TaskFamily, dict[str, Any]]:
     return remake(record, None, None, path), family, training
 
 
-def check_device(name: str) -> None:
-    """Raise ConfigError when torch cannot compute on ``name`` here."""
-    try:
-        torch.empty(1, device=name)
-    except (
-        RuntimeError,
-        AssertionError,
-    ) as error:  # torch says "not compiled with CUDA enabled" by an assertion
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(f"device expected one that torch can use here, got {name!r} ({first}); use cpu") from error
-
-
 def _check_names(owner: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(factory).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):

@@ -66,3 +66,18 @@ def test_a_wrong_list_is_told_on_one_line(names, said, capsys):
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
+
+
+def test_minutes_are_shared_evenly_over_what_is_trained(tmp_path, monkeypatch, capsys):
+    from innerloop.cli import compare as command
+
+    chosen = {name: registry_of("algorithms")[name] for name in ("protonet", "maml", "reptile")}
+    monkeypatch.setattr(command, "registry_of", lambda kind: chosen if kind == "algorithms" else registry_of(kind))
+    quick = ["--num-tasks", "6", "--quiet", "--minutes", "0.004", "--out", str(tmp_path / "c")]
+    assert main(["compare", "all", "sinusoid", *quick]) == 0
+    for name in ("maml", "reptile"):  # protonet does not suit
+        found = json.loads((tmp_path / "c" / name / "config.json").read_text())["training"]
+        assert (found["minutes"], found["steps"]) == (0.002, None)
+    capsys.readouterr()
+    assert main(["compare", "maml,reptile", "sinusoid", "--minutes", "0", "--out", str(tmp_path / "d")]) == 2
+    assert "minutes expected a finite number above 0, got 0" in capsys.readouterr().err

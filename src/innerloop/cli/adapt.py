@@ -36,6 +36,7 @@ def _adapt(
     invert: bool | None = None,
     valid_tasks: int = 100,
     keep: float = 0.95,
+    device: str = "auto",
     force: bool = False,
 ) -> int:
     """Adapt a trained run to one new task and write it as a file; and say how far it may be trusted.
@@ -54,6 +55,7 @@ def _adapt(
         valid_tasks: on how many of the run's validation tasks, as near as they come to yours in classes and examples, the
             expected accuracy and the threshold for unknown inputs are measured; 0: nothing is measured.
         keep: the share of inputs of known classes that the threshold for unknown inputs keeps.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
         force: overwrite an existing task file.
     """
     from innerloop.data import support_files
@@ -71,16 +73,19 @@ def _adapt(
             "the pictures of each class into a folder"
         )
     places.new_file(out, force)
+    from innerloop.training.placement import device_of
     from innerloop.training.run_config import read_run_config
 
     record = read_run_config(run)
+    place = device_of(device)
     text = {"separator": separator, "encoding": encoding}
     left_out: list[str] = []
     if is_record_of_tables(record.get("preprocessing")):
         from innerloop import load
 
         only_for("pictures", "a table", invert=invert)
-        fitted, x, y, recognises = table_task.adapted(load(run), support, target, steps, text)
+        learner: Any = load(run)
+        fitted, x, y, recognises = table_task.adapted(learner.to(place), support, target, steps, text)
     else:
         table = None if support.is_dir() else support_files.read_table(support, separator, encoding)
         if table is not None and support_files.takes_pictures(record.get("input_shape") or ()):
@@ -96,7 +101,7 @@ def _adapt(
                 last = table.columns[-1]
                 raise ConfigError(f"expected --target with a CSV table, got none; for example --target {last!r}")
             support_files.column(table, target)
-        fitted, x, y, recognises = _adapted(run, support, target, steps, invert, text, left_out)
+        fitted, x, y, recognises = _adapted(run, place, support, target, steps, invert, text, left_out)
     lines: list[str] = []
     if valid_tasks:
         fitted, lines = trust.measured(fitted, y, recognises, record, steps, valid_tasks, keep)
@@ -116,6 +121,7 @@ def _adapt(
 
 def _adapted(
     run: Path,
+    place: Any,
     support: Path,
     target: str | None,
     steps: int | None,
@@ -125,13 +131,15 @@ def _adapted(
 ) -> tuple[Any, Any, Any, trust.Recognises]:
     """(fitted task, inputs, targets, `leave_one_out`'s question) of pictures, or of a table of plain numbers.
 
-    ``text`` has the table's separator and encoding; ``left_out`` takes down which pictures cannot be read.
+    ``place`` is the device; ``text`` has the table's separator and encoding; ``left_out`` takes down which pictures cannot be
+    read.
     """
     from innerloop import load
     from innerloop.data import support_files
     from innerloop.losses import predicts_values
 
     learner: Any = load(run)
+    learner.to(place)
     if learner.input_shape is None:
         raise InputError(
             f"expected a run that knows its inputs' shape, got {str(run)!r}, which does not; train it again"

@@ -21,6 +21,7 @@ OWN = (
     | dict.fromkeys(
         [
             "--steps",
+            "--minutes",
             "--num-tasks",
             "--seed",
             "--shift",
@@ -75,7 +76,7 @@ def _labels(text: str) -> list[str]:
 def _command(made: parts.Parts, labels: list[str], problem: str | None, every: bool) -> Any:
     from cyclopts import Parameter
 
-    from innerloop.training.config import Strategy, TrainConfig
+    from innerloop.training.config import Strategy
 
     def command(**given: Any) -> int:
         if problem is None:
@@ -86,9 +87,17 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None, every: b
         training = {key: value for key, value in typed.items() if value is not None}
         return _compare(labels, problem, made.merged(records).get("tasks", {}), every=every, training=training, **given)
 
-    default = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
     texts: dict[str, tuple[Any, Any, str]] = {
-        "steps": (int, default["steps"], "Outer steps of each method that is trained here."),
+        "steps": (
+            int | None,
+            None,
+            "Outer steps of each method that is trained here; left out: 1,000, or with --minutes as many as there is time for.",
+        ),
+        "minutes": (
+            float | None,
+            None,
+            "Wall-clock time for all training of this command, shared evenly over the methods that are trained here.",
+        ),
         "num_tasks": (int, 600, "Test tasks, the same for all."),
         "seed": (int, 0, "Of initial weights, training tasks and test tasks."),
         "shift": (
@@ -102,7 +111,7 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None, every: b
             None,
             "The folder for the runs, compare.json and the plot; left out: runs/compare-TASKS-seedN.",
         ),
-        "device": (str | None, None, "cpu, cuda or cuda:0."),
+        "device": (str, "auto", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."),
         "precision": (str | None, None, "float32, float64, bfloat16 or tf32."),
         "strategy": (Strategy | None, None, "How the engine runs many tasks."),
         "threads": (int | None, None, "CPU threads of torch."),
@@ -130,7 +139,7 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None, every: b
 
 
 _ALL_PAIRS = 5  # with more methods only the differences from the best are printed
-TRAINING = ("steps", "seed", "device", "precision", "strategy", "threads", "chunk_size", "recompute")
+TRAINING = ("steps", "minutes", "seed", "device", "precision", "strategy", "threads", "chunk_size", "recompute")
 
 
 def _compare(
@@ -159,16 +168,21 @@ def _compare(
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
     from innerloop import compare as measure
     from innerloop import load
-    from innerloop.assemble import assemble, check_device, problem
+    from innerloop.assemble import assemble, problem
     from innerloop.cli.boundary import say
+    from innerloop.training.placement import device_of
 
-    check_device(config.device)
+    device = device_of(config.device)
     if shift is not None:
         shifts.check(problem(problem_name, task_options).test, shift)  # before the first method is trained
-    learners = {}
+    if config.minutes is not None:
+        count = _trainable(labels, problem_name, model, task_options, config.seed) if every else labels
+        training["minutes"] = config.minutes / max(1, sum(not Path(label).is_dir() for label in count))
+    learners: dict[str, Any] = {}
     for label in labels:
         if Path(label).is_dir():
             learners[Path(label).name] = load(Path(label))
+            learners[Path(label).name].to(device)
             continue
         try:
             learner, family = assemble(label, problem_name, model, task_options=task_options, seed=config.seed)
@@ -202,6 +216,23 @@ def _compare(
         _print(found, comparison)
         print(f"\nfiles: {out / 'compare.json'}, {plot}")
     return 0
+
+
+def _trainable(
+    labels: list[str], problem_name: str, model: str | None, task_options: dict[str, Any], seed: int
+) -> list[str]:
+    """Of these methods those that suit the problem: the time is shared among them."""
+    from innerloop.assemble import assemble
+
+    found = []
+    for label in labels:
+        try:
+            learner, family = assemble(label, problem_name, model, task_options=task_options, seed=seed)
+            learner.check(family.train.at(seed, 0, 1))
+            found.append(label)
+        except (ConfigError, InputError, ShapeError):
+            continue
+    return found
 
 
 def _trained(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import math
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from innerloop.cli import output, parts, shifts
 from innerloop.cli.program import dashed, existing_folder, run, split
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, InputError
+from innerloop.training.seeds import Seeds, has_seeds, read_seeds, runs_of
 
 OWN = {
     "--num-tasks": 1,
@@ -17,6 +20,8 @@ OWN = {
     "--split": 1,
     "--steps": 1,
     "--metric": 1,
+    "--curve-steps": 1,
+    "--device": 1,
     "--shift": 1,
     "--json": 0,
     "--no-json": 0,
@@ -39,7 +44,7 @@ def evaluate(argv: Sequence[str]) -> int:
     from innerloop.training.run_config import read_run_config
 
     path = existing_folder(Path(found[0]), "a run directory", "see the folders that `innerloop train` made")
-    problem = read_run_config(path)["tasks"]["name"]
+    problem = read_run_config(runs_of(path)[0] if runs_of(path) else path)["tasks"]["name"]
     made = parts.parts({"tasks": parts.known("tasks", problem)}, OWN)
     found, rest = split(words, {**made.arity(), **OWN}, 1)
     return run("evaluate", _command(made, Path(found[0])), rest, usage=_USAGE)
@@ -56,13 +61,15 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
         steps: int | None = None,
         metric: str | None = None,
         shift: str | None = None,
+        curve_steps: int | None = None,
+        device: str = "auto",
         json: bool = False,
         **records: Any,
     ) -> int:
         if path is None:
             raise ConfigError("expected RUN, a run directory, got nothing; see innerloop evaluate --help")
         overrides = made.merged(records).get("tasks", {})
-        return _evaluate(path, overrides, num_tasks, seed, which, steps, metric, shift, json)
+        return _evaluate(path, overrides, num_tasks, seed, which, steps, metric, shift, curve_steps, device, json)
 
     texts: dict[str, tuple[Any, Any, str, str]] = {
         "num_tasks": (int, 600, "--num-tasks", "How many tasks."),
@@ -76,6 +83,13 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
             "--shift",
             "Move the tasks away from training's: KIND=AMOUNT or KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1).",
         ),
+        "curve_steps": (
+            int | None,
+            None,
+            "--curve-steps",
+            "Also the metric after 0, 1, ... this many inner steps.",
+        ),
+        "device": (str, "auto", "--device", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."),
         "json": (bool, False, "--json", "Print one JSON object and nothing else."),
     }
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -105,29 +119,70 @@ def _evaluate(
     steps: int | None,
     metric: str | None,
     shift: str | None,
+    curve_steps: int | None,
+    device: str,
     as_json: bool,
 ) -> int:
     from innerloop import evaluate as measure
     from innerloop import load
     from innerloop.assemble import problem
+    from innerloop.training.placement import device_of
     from innerloop.training.run_config import read_run_config
 
     at_least_one(num_tasks, "--num-tasks")
-    record = read_run_config(path)
+    if curve_steps is not None and curve_steps < 0:
+        raise ConfigError(f"--curve-steps expected an integer of at least 0, got {curve_steps}")
+    if curve_steps is not None and shift is not None:
+        raise ConfigError("--curve-steps expected tasks as in training, got --shift too; leave one of them out")
+    place = device_of(device)
+    several = read_seeds(path) if has_seeds(path) else None
+    if several is not None:
+        missing = [own for own, folder in several.folders.items() if not (folder / "checkpoint.safetensors").is_file()]
+        if missing:
+            raise InputError(
+                f"expected a run of every seed in {str(path)!r}, got none of {missing[0]}; train it: innerloop train --resume "
+                f"{shlex.quote(str(path))}"
+            )
+    if several is not None and shift is not None:
+        raise ConfigError(
+            f"--shift expected one run, got those of several seeds; give {next(iter(several.folders.values()))}"
+        )
+    record = read_run_config(path if several is None else next(iter(several.folders.values())))
     family = problem(record["tasks"]["name"], {**record["tasks"].get("options", {}), **overrides})
-    learner: Any = load(path)
+
+    def opened(run: Path) -> Any:
+        learner: Any = load(run)
+        return learner.to(place)
+
+    name = "evaluation.json" if which == "test" else f"evaluation-{which}.json"
+
+    def judged(run: Path) -> Any:
+        report = measure(
+            opened(run),
+            getattr(family, which),
+            num_tasks=num_tasks,
+            seed=seed,
+            steps=steps,
+            metric=metric,
+            curve_steps=curve_steps,
+        )
+        output.write_json(run / name, report)
+        return report
+
+    if several is not None:
+        reports = {own: judged(folder) for own, folder in several.folders.items()}
+        return _told_together(several, reports, path / name, as_json)
     if shift is not None:
-        curves = shifts.measure({path.name: learner}, getattr(family, which), shift, num_tasks, seed, steps)
+        curves = shifts.measure({path.name: opened(path)}, getattr(family, which), shift, num_tasks, seed, steps)
         found = {**shifts.write(curves, path, f"shift-{curves.kind}"), "run": str(path)}
         if len(found["results"]) == 1:  # as without a shift
             found |= {key: found["results"][0][key] for key in ("mean", "ci95", "transductive")}
         shifts.say(curves, found, as_json)
         return 0
-    report = measure(learner, getattr(family, which), num_tasks=num_tasks, seed=seed, steps=steps, metric=metric)
-    file = path / ("evaluation.json" if which == "test" else f"evaluation-{which}.json")
-    output.write_json(file, report)
+    report, file = judged(path), path / name
     if as_json:
         keys = ("mean", "ci95", "metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
+        keys += () if curve_steps is None else ("curve", "curve_ci95")
         output.print_json({**{key: getattr(report, key) for key in keys}, "run": str(path), "card": str(file)})
         return 0
     print(f"{report.metric} {report.mean:.4f} ± {report.ci95:.4f} (mean and 95 % interval over tasks)")
@@ -135,8 +190,55 @@ def _evaluate(
         f"{report.num_tasks} {report.split} tasks, seed {report.seed}, transductive "
         f"{'yes' if report.transductive else 'no'}"
     )
+    if curve_steps is not None:
+        print(curve_line(report.curve))
     print(f"card: {file}")
     return 0
+
+
+def _told_together(several: Seeds, reports: Mapping[int, Any], file: Path, as_json: bool) -> int:
+    """The mean over seeds and its 95 % interval over seeds; the numbers of each seed beside them."""
+    from innerloop.evaluation.intervals import mean_ci95
+
+    first = next(iter(reports.values()))
+    mean, ci95 = mean_ci95([report.mean for report in reports.values()])
+    keys = ("metric", "num_tasks", "seed", "split", "transductive")
+    rows = [
+        {"seed": own, "mean": report.mean, "ci95": report.ci95, "run": str(several.folders[own])}
+        for own, report in reports.items()
+    ]
+    found: dict[str, Any] = {
+        "mean": mean,
+        "ci95": ci95,
+        "ci95_over": "seeds",
+        **{key: getattr(first, key) for key in keys},
+        "wall_seconds": sum(report.wall_seconds for report in reports.values()),
+        "seeds": rows,
+    }
+    if first.curve:
+        points = [mean_ci95(point) for point in zip(*(report.curve for report in reports.values()), strict=True)]
+        found |= {"curve": [m for m, _ in points], "curve_ci95": [c for _, c in points]}
+    output.write_json(file, found)
+    if as_json:
+        output.print_json({**found, "run": str(several.path), "card": str(file)})
+        return 0
+    print(f"{first.metric} {mean:.4f} ± {ci95:.4f} (mean and 95 % interval over {len(rows)} seeds)")
+    for row in rows:
+        print(f"  seed {row['seed']}: {row['mean']:.4f} ± {row['ci95']:.4f} (mean and 95 % interval over tasks)")
+    print(
+        f"{first.num_tasks} {first.split} tasks, seed {first.seed}, transductive {'yes' if first.transductive else 'no'}"
+    )
+    if first.curve:
+        print(curve_line(found["curve"]))
+    print(f"card: {file}")
+    return 0
+
+
+def curve_line(curve: Sequence[float]) -> str:
+    """The metric after 0, 1, ... inner steps as one line; of a long curve about ten of its numbers."""
+    last = len(curve) - 1
+    shown = sorted({*range(0, last, max(1, math.ceil(last / 10))), last})
+    return f"after inner steps: {', '.join(f'{i}: {curve[i]:.4f}' for i in shown)}"
 
 
 def at_least_one(value: int, flag: str) -> None:

@@ -31,6 +31,7 @@ def _serve(
     max_tasks: int = 200,
     max_seconds: float = 30.0,
     valid_tasks: int = 40,
+    device: str = "auto",
 ) -> int:
     """A page on which anybody shows the learner a few examples and sees it recognise new ones; and the same over HTTP.
 
@@ -44,6 +45,7 @@ def _serve(
         max_seconds: how long a request waits for its turn.
         valid_tasks: on how many of the run's validation tasks of each size the thresholds for unknown inputs are measured, in the
             background from the start; 0: none are.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps; of a task file, which stays on the CPU, cpu alone.
     """
     if not run.exists():
         raise InputError(f"expected a run directory or a task file, got nothing at {str(run)!r}; check the path")
@@ -57,6 +59,13 @@ def _serve(
         if value <= 0:
             raise ConfigError(f"{name} expected more than 0, got {value}")
     trust.check_flags(valid_tasks, keep=0.95)
+    from innerloop.training.placement import device_of
+
+    if not run.is_dir() and device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"--device expected auto or cpu with a task file, got {device!r}; serve its run directory instead"
+        )
+    place = device_of(device)
     listener = _listen(host, port)  # before anything slow: a busy port is said at once
     print(f"opening {run}; this takes some seconds", flush=True)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -72,6 +81,7 @@ def _serve(
     import uvicorn
 
     from innerloop import load
+    from innerloop.meta_learner.meta_learner import MetaLearner
     from innerloop.serving.application import application
     from innerloop.serving.service import Limits, Service
     from innerloop.serving.texts import EN
@@ -79,11 +89,16 @@ def _serve(
 
     limits = Limits(megabytes=max_megabytes, examples=max_examples, tasks=max_tasks, seconds=max_seconds)
     learner = load(run)
+    if isinstance(learner, MetaLearner):
+        learner.to(place)
     service = Service(learner, limits, Thresholds(lacking=EN.still_measured))
 
     def measure() -> None:
         # A learner of its own: requests give the other one their tasks' weights.
-        service.thresholds = _thresholds(run, load(run) if run.is_dir() else learner, valid_tasks)
+        own = load(run) if isinstance(learner, MetaLearner) else learner
+        if isinstance(own, MetaLearner):
+            own.to(place)
+        service.thresholds = _thresholds(run, own, valid_tasks)
         if service.classifies:
             print(service.thresholds.told(), flush=True)
 

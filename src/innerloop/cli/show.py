@@ -19,7 +19,9 @@ def demo(argv: Sequence[str]) -> int:
 def run(argv: Sequence[str]) -> int:
     words = program.dashed(argv)
     flags = dict.fromkeys(["--json", "--quiet", "--force", "--resume"], 0)
-    names, _ = program.split(words, {**flags, **dict.fromkeys(["--seed", "--out", "--results", "--device"], 1)}, 1)
+    names, _ = program.split(
+        words, {**flags, **dict.fromkeys(["--seed", "--out", "--results", "--device", "--minutes"], 1)}, 1
+    )
     if names and names[0] not in registry_of("recipes"):  # told before torch is loaded
         hint = program.closest(names[0], registry_of("recipes"), "see innerloop list recipes")
         raise ConfigError(f"unknown recipe {names[0]!r}: {hint}")
@@ -55,6 +57,7 @@ def _run(
     force: bool = False,
     resume: bool = False,
     device: str | None = None,
+    minutes: float | None = None,
     quiet: bool = False,
     json: bool = False,
 ) -> int:
@@ -68,7 +71,9 @@ def _run(
         results: a CSV file to append the numbers to.
         force: overwrite an existing run directory.
         resume: go on with the run that was stopped there; as often as it takes.
-        device: cpu or cuda; left out: the recipe's, which is the CPU unless it says otherwise.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps; left out: the recipe's, which is auto unless it says
+            otherwise, or that of the run that goes on.
+        minutes: wall-clock time for the training, schedule included; the recipe's number of steps stays a limit.
         quiet: no progress bar.
         json: print one JSON object and nothing else.
     """
@@ -85,7 +90,15 @@ def _run(
     if results is not None:
         places.file(results, "--results")
     result: dict[str, Any] = recipes.run(
-        recipe, seed=seed, out=out, quiet=quiet or json, force=force, resume=resume, device=device, results=results
+        recipe,
+        seed=seed,
+        out=out,
+        quiet=quiet or json,
+        force=force,
+        resume=resume,
+        device=device,
+        minutes=minutes,
+        results=results,
     )
     if json:
         output.print_json(result)

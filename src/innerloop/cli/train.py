@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from innerloop.cli import config_file, output, parts, places
+from innerloop.cli import config_file, output, parts, places, seeds
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
 from innerloop.cli.listing import registry_of
-from innerloop.cli.options import arity, sections
+from innerloop.cli.options import arity, given, sections
 from innerloop.cli.program import closest, dashed, existing_folder, is_flag, run, split
 from innerloop.errors import ConfigError, InputError
 from innerloop.training import launch
+from innerloop.training.seeds import has_seeds, parse_seeds, read_seeds
 
 # Flags of the command itself: name -> words that follow.
 OWN = {
@@ -23,6 +24,7 @@ OWN = {
     "--out": 1,
     "--config": 1,
     "--resume": 1,
+    "--seeds": 1,
     "--force": 0,
     "--quiet": 0,
     "--json": 0,
@@ -30,6 +32,7 @@ OWN = {
 }
 
 _HELP = """Usage: innerloop train ALGORITHM TASKS [--steps N --seed S --ways N --shots K --queries Q ...]
+       innerloop train ALGORITHM TASKS --seeds 0,1,2 [...]
        innerloop train --resume RUN
 
 Meta-train a method on a problem. The flags are the method's, the problem's and the training's:
@@ -122,6 +125,7 @@ def _command(
         *,
         out: Any = None,
         config: Any = None,
+        several: Any = None,
         force: Any = False,
         quiet: Any = False,
         json: Any = False,
@@ -135,6 +139,10 @@ def _command(
         names = {"algorithm": algorithm, "tasks": tasks} | ({"model": model} if model else {})
         names |= {"meta_gradient": other} if other else {}
         merged = made.merged(records, file, names)
+        if several is not None:
+            if "seed" in given(records.get("training")):
+                raise ConfigError("expected --seed or --seeds, got both; leave one out")
+            return _train_seeds(merged, names, several, out, force, quiet, json, typed)
         return _train(algorithm, tasks, model, other, merged, out, force, quiet, json, typed)
 
     own = {
@@ -155,6 +163,11 @@ def _command(
             "A YAML, TOML or config.json file of settings: tables algorithm, tasks, training, model; or "
             "keys that only "
             "one of them has. Flags win over the file.",
+        ),
+        "several": (
+            str | None,
+            "--seeds",
+            "Several seeds, 0,1,2: a run of each in OUT/seed-0, OUT/seed-1, ...; --minutes is then the time of all together.",
         ),
         "force": (bool, "--force", "Overwrite an existing run directory."),
         "quiet": (bool, "--quiet", "No progress bar."),
@@ -195,15 +208,16 @@ def _train(
     if launch.size() == 1:
         _expect_new(out, force)  # told before torch is loaded
     from innerloop import fit
-    from innerloop.assemble import assemble, check_device
+    from innerloop.assemble import assemble
     from innerloop.training.distributed import joined
+    from innerloop.training.placement import device_of
 
     settings = merged.get("training", {})
     with joined() as group:
         with group.together():
             if group.leads:  # it makes the directory, maybe before the others look
                 _expect_new(out, force)
-            check_device(config.device)
+            device_of(config.device)  # told before any data is read
             learner, family = assemble(
                 algorithm,
                 tasks,
@@ -217,6 +231,30 @@ def _train(
             )
         result = fit(learner, family, out=out, force=force, quiet=quiet or as_json, command=typed, **settings)
     return told(result, out, as_json)
+
+
+def _train_seeds(
+    merged: dict[str, dict[str, Any]],
+    names: dict[str, str],
+    text: str,
+    out: Path | None,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+    typed: str,
+) -> int:
+    from innerloop.training.config import TrainConfig
+
+    chosen = parse_seeds(text)
+    if launch.size() > 1:
+        raise ConfigError(f"--seeds expected one process, got {launch.size()}; train seed by seed, with --seed")
+    config = TrainConfig(**{**merged.get("training", {}), "seed": chosen[0]})  # wrong numbers are told before the work
+    from innerloop.training.placement import device_of
+
+    device_of(config.device)
+    method = "-".join(names[part] for part in ("algorithm", "meta_gradient") if part in names)
+    out = out or Path("runs") / f"{method}-{parts.short(names['tasks'])}-seeds{'-'.join(map(str, chosen))}"
+    return seeds.train(seeds.begin(out, chosen, merged, names, force, typed), quiet, as_json)
 
 
 def _expect_new(out: Path, force: bool) -> None:
@@ -234,15 +272,25 @@ def resume(*, resume: Path, quiet: bool = False, json: bool = False) -> int:
         quiet: no progress bar.
         json: print one JSON object about the run, and nothing else.
     """
+    if has_seeds(resume):
+        if launch.size() > 1:
+            raise ConfigError(
+                f"expected one process for the runs of several seeds, got {launch.size()}; leave torchrun out"
+            )
+        return seeds.train(read_seeds(resume), quiet, json)
     from innerloop import fit
     from innerloop.assemble import from_run
     from innerloop.training.distributed import joined
+    from innerloop.training.placement import going_on
 
     command = shlex.join(["innerloop", "train", "--resume", str(resume)])
     with joined() as group:
         with group.together():
             existing_folder(resume, "a run directory", "see the folders that `innerloop train` made")
             learner, family, config = from_run(resume)
+            config["device"], moved = going_on(config.get("device", "cpu"))
+        if moved and group.leads:
+            say(f"note: {moved}")
         result = fit(learner, family, out=resume, resume=True, quiet=quiet or json, command=command, **config)
     return told(result, resume, json)
 

@@ -61,9 +61,20 @@ def run(
     force: bool = False,
     resume: bool = False,
     device: str | None = None,
+    minutes: float | None = None,
     results: str | Path | None = None,
 ) -> dict[str, Any]:
     """Run a recipe; see `recipes.run_recipe.run_recipe`."""
     from innerloop.recipes.run_recipe import run_recipe
 
-    return run_recipe(name, seed=seed, out=out, quiet=quiet, force=force, resume=resume, device=device, results=results)
+    return run_recipe(
+        name,
+        seed=seed,
+        out=out,
+        quiet=quiet,
+        force=force,
+        resume=resume,
+        device=device,
+        minutes=minutes,
+        results=results,
+    )

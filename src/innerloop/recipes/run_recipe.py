@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from innerloop.registry import Entry, load
 from innerloop.training.checkpoint import describe
 from innerloop.training.config import make_config
 from innerloop.training.fit import fit
+from innerloop.training.placement import going_on, resolved
 from innerloop.training.run_config import read_run_config
 
 _TEST_SEED = 0
@@ -37,6 +39,7 @@ def run_recipe(
     force: bool = False,
     resume: bool = False,
     device: str | None = None,
+    minutes: float | None = None,
     results: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train what the recipe says, evaluate it on the test split, and put the published numbers beside ours.
@@ -48,7 +51,8 @@ def run_recipe(
         quiet: no progress.
         force: overwrite an earlier run there.
         resume: go on with the run that is there; its seconds count all sittings.
-        device: "cpu" or "cuda"; None: the recipe's.
+        device: as for `fit`; None: the recipe's, or that of the run that goes on.
+        minutes: of wall-clock time for the training, schedule included; None: no limit.
         results: a CSV file to append the rows to.
 
     Returns:
@@ -61,6 +65,7 @@ def run_recipe(
     """
     recipe = known_recipe(name)
     command = f"innerloop run {name} --seed {seed}" + (f" --device {device}" if device else "")
+    command += f" --minutes {minutes:g}" if minutes is not None else ""
     started = time.perf_counter()
     earlier = 0.0
     folder: Path | None = None
@@ -68,15 +73,23 @@ def run_recipe(
     if results is not None and Path(results).is_file() and Path(results).stat().st_size:
         read_rows(Path(results))  # what is no results file is told before the work, not after it
     if recipe.runner is not None:
-        if resume or device is not None:
+        if resume or device is not None or minutes is not None:
             raise ConfigError(
-                f"expected a recipe that trains for --resume and --device, got {name}, which has neither; leave them out"
+                f"expected a recipe that trains for --resume, --device and --minutes, got {name}, which has none; leave them out"
             )
         found = load("recipe", {name: Entry(recipe.runner, recipe.summary)}, name)()
     else:
         folder = Path(out) if out is not None else Path("runs") / f"{name}-seed{seed}"
         trained = train_recipe(
-            recipe, folder, seed=seed, quiet=quiet, force=force, resume=resume, device=device, command=command
+            recipe,
+            folder,
+            seed=seed,
+            quiet=quiet,
+            force=force,
+            resume=resume,
+            device=device,
+            minutes=minutes,
+            command=command,
         )
         learner, steps, place, earlier = trained.learner, trained.steps, str(trained.learner.device), trained.earlier
         found = []
@@ -156,13 +169,20 @@ def train_recipe(
     force: bool = False,
     resume: bool = False,
     device: str | None = None,
+    minutes: float | None = None,
     command: str = "",
 ) -> Trained:
     """Train as a recipe says, in a run directory; arguments as those of `run_recipe`."""
     learner, family = assemble_recipe(recipe, seed)
     settings = {**recipe.training, "seed": seed, **({"device": device} if device else {})}
+    if minutes is not None:
+        settings["minutes"] = minutes
     if resume:
-        _expect_same(recipe, folder, describe(learner, family, make_config(settings)))
+        place, moved = going_on(str(read_run_config(folder)["training"].get("device", "cpu")))
+        settings = {"device": place, **settings} if device is None else settings
+        _expect_same(recipe, folder, describe(learner, family, make_config(settings)), device)
+        if moved and not quiet:
+            print(f"note: {moved}", file=sys.stderr, flush=True)
     started = time.perf_counter()
     done = fit(learner, family, out=folder, resume=resume, force=force, quiet=quiet, command=command, **settings)
     if done.stopped == "interrupted":
@@ -171,10 +191,17 @@ def train_recipe(
     return Trained(learner, family, done.steps, earlier)
 
 
-def _expect_same(recipe: Recipe, folder: Path, own: dict[str, Any]) -> None:
-    """ConfigError where the run in ``folder`` is not of this recipe as it is today: its number would be another's."""
+def _expect_same(recipe: Recipe, folder: Path, own: dict[str, Any], device: str | None) -> None:
+    """ConfigError where the run in ``folder`` is not of this recipe as it is today: its number would be another's.
+
+    A run may go on where its device is not; one that is asked for has to be the run's.
+    """
     begun = read_run_config(folder)
     begun["training"] = make_config(begun["training"]).as_dict()  # an older version wrote fewer fields
+    if device is None:
+        own["training"]["device"] = begun["training"]["device"]
+    else:
+        own["training"]["device"] = resolved(own["training"]["device"])
     for key, value in json.loads(json.dumps(own)).items():
         if begun.get(key) != value:
             raise ConfigError(

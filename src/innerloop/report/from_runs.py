@@ -14,6 +14,7 @@ from innerloop.report import adaptation, cards, curves, image_tasks, numbers, si
 from innerloop.report.html import render
 from innerloop.report.page import Note, Part, Picture, Section
 from innerloop.report.runs import Run, read_runs
+from innerloop.training.seeds import runs_of
 
 _CURVE_TASKS = 100  # enough for a picture; the card's number has its own, larger count
 _DRAWN_FROM = "Drawn from the validation split; test tasks are for `innerloop evaluate` alone."
@@ -23,7 +24,7 @@ def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None
     """One self-contained HTML file about one run or several of the same problem.
 
     Args:
-        runs: run directories, the first being the headline; or a single one.
+        runs: run directories, the first being the headline; or a single one. A folder of several seeds stands for its runs.
         out: an .html file or a folder; None: report.html in the first run's directory.
 
     Returns:
@@ -33,9 +34,9 @@ def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None
         InputError: no run, no such directory, or a place that cannot be written.
         CheckpointError: a directory that is no run, or was written by a newer innerloop.
     """
-    found = read_runs([runs] if isinstance(runs, Path | str) else list(runs))
-    first = found[0]
-    return render(_title(found), run_sections(found), out if out is not None else first.path / "report.html")
+    given = [Path(run) for run in ([runs] if isinstance(runs, Path | str) else runs)]
+    found = read_runs([own for run in given for own in runs_of(run)])
+    return render(_title(found), run_sections(found), out if out is not None else given[0] / "report.html")
 
 
 def _title(runs: Sequence[Run]) -> str:

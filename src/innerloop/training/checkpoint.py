@@ -29,7 +29,10 @@ Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and header
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run is: everything that a step depends on besides tensors."""
+    """Where a run is: everything that a step depends on besides tensors.
+
+    ``seconds`` are those of all sittings; ``ended_minutes`` is the budget that is used up, 0 while none is.
+    """
 
     step: int = 0
     best_step: int = 0
@@ -38,6 +41,7 @@ class Progress:
     loss_sum: float = 0.0
     loss_count: int = 0
     seconds: float = 0.0
+    ended_minutes: float = 0.0
 
 
 class RunDirectory:

@@ -18,6 +18,7 @@ Precision = Literal["float32", "float64", "bfloat16", "tf32"]
 Schedule = Literal["constant", "linear", "cosine", "average", "halving"]
 
 
+_STEPS = 1000  # where neither steps nor minutes are given
 _LEAST_APART = 25  # steps between validations that nobody asked for: of a short run they would take most of the time
 
 
@@ -26,7 +27,10 @@ class TrainConfig:
     """Settings of meta-training.
 
     Attributes:
-        steps: outer steps.
+        steps: outer steps; None: 1,000, or with ``minutes`` as many as there is time for.
+        minutes: of wall-clock time for the whole of the training, all sittings together, with the last validation and
+            checkpoint: the schedule ends with the time or with ``steps``, whichever comes first. Such a run depends on the
+            machine's speed; None: no limit.
         seed: of the tasks drawn, of the validation tasks and of all noise.
         num_tasks: tasks in an outer step (the meta-batch); None: the method's recommendation.
         outer_optimizer: a class of torch.optim by its name, such as "adam", "sgd" or "adamw"; in Python also the class itself, or
@@ -44,13 +48,15 @@ class TrainConfig:
         clip_norm: largest norm of the meta-gradient; None: no clipping.
         rule_clip_norm: largest norm of its part for learned inner rates and other parameters of the method, which is then clipped
             by itself, while ``clip_norm`` is for the model's parameters; None: all are clipped together.
-        validate_every: outer steps between validations; None: twenty in the run, at least 25 steps apart; 0: never.
+        validate_every: outer steps between validations; None: twenty in the run, at least 25 steps apart, or with ``minutes`` as
+            many as take a tenth of the time; 0: never.
         valid_tasks: how many fixed validation tasks.
         valid_metric: what they are judged by: a metric of `evaluate`; None: the problem's first.
         patience: stop after this many validations without a new best; None: never.
         checkpoint_every: outer steps between checkpoints; None: at every validation.
         log_every: outer steps between lines of metrics; None: a hundred in the run.
-        device: "cpu", "cuda" or "cuda:0".
+        device: "auto" (a GPU where there is one, else the CPU), "cpu", "cuda", "cuda:1" or "mps". A run's configuration holds the
+            one that was taken.
         precision: "float32" or "float64"; None: as the model is. "bfloat16": the model's products and convolutions in
             bfloat16, while its parameters, their updates, norm layers and losses stay float32. "tf32": as float32, with
             products on the tensor cores of a GPU.
@@ -61,7 +67,8 @@ class TrainConfig:
         threads: CPU threads of torch; None: as the environment says.
     """
 
-    steps: int = 1000
+    steps: int | None = None
+    minutes: float | None = None
     seed: int = 0
     num_tasks: int | None = None
     outer_optimizer: str | Callable[..., Any] | None = None
@@ -79,7 +86,7 @@ class TrainConfig:
     patience: int | None = None
     checkpoint_every: int | None = None
     log_every: int | None = None
-    device: str = "cpu"
+    device: str = "auto"
     precision: Precision | None = None
     strategy: Strategy = "auto"
     chunk_size: int | None = None
@@ -87,6 +94,15 @@ class TrainConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            object.__setattr__(self, "steps", _STEPS)
+        if self.minutes is not None and not (
+            isinstance(self.minutes, int | float)
+            and not isinstance(self.minutes, bool)
+            and math.isfinite(self.minutes)
+            and self.minutes > 0
+        ):
+            raise ConfigError(f"minutes expected a finite number above 0, got {self.minutes!r}")
         for name, low in (
             ("steps", 1),
             ("num_tasks", 1),
@@ -119,10 +135,15 @@ class TrainConfig:
             raise ConfigError(f"seed expected a 64-bit integer, got {self.seed}")
 
     def every(self, name: str) -> int:
-        """The step interval of ``validate_every``, ``checkpoint_every`` or ``log_every``, derived where it is None."""
+        """The step interval of ``validate_every``, ``checkpoint_every`` or ``log_every``, derived where it is None.
+
+        0: never, or where it is None by the clock of ``minutes``.
+        """
         value = getattr(self, name)
         if value is not None:
             return value
+        if self.minutes is not None or self.steps is None:
+            return 0
         if name == "log_every":
             return max(1, self.steps // 100)
         if name == "checkpoint_every":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any, Literal
 from torch import Tensor
 
 from innerloop import losses
-from innerloop.core import Task, TaskFamily
+from innerloop.core import Report, Task, TaskFamily, batch_size
 from innerloop.errors import ConfigError, DivergedError, InputError
+from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.training.budget import Budget
 from innerloop.training.checkpoint import Progress, RunDirectory, describe, load_weights, weights
 from innerloop.training.config import TrainConfig, make_config
 from innerloop.training.distributed import Group, joined
@@ -22,7 +25,7 @@ from innerloop.training.interrupt import Interrupted, on_interrupt
 from innerloop.training.metrics_log import MetricsLog
 from innerloop.training.optimizer import CUSTOM, make_optimizer
 from innerloop.training.optimizer_options import options_of
-from innerloop.training.placement import settle
+from innerloop.training.placement import resolved, settle
 from innerloop.training.progress import Display
 from innerloop.training.schedules import floor, rate
 from innerloop.training.shared_step import own_part
@@ -102,6 +105,7 @@ class _Run:
     def __init__(self, learner: MetaLearner, tasks: TaskFamily, config: TrainConfig, group: Group, quiet: bool) -> None:
         if not isinstance(tasks, TaskFamily):
             raise InputError(f"fit expected a family of tasks such as il.tasks.sinusoid(), got {type(tasks).__name__}")
+        config = dataclasses.replace(config, device=resolved(config.device))
         self.learner, self.tasks, self.config, self.group, self.quiet = learner, tasks, config, group, quiet
         settle(learner, config)
         learner.spec = tasks.train.spec
@@ -133,6 +137,7 @@ class _Run:
         self.directory: RunDirectory | None = None  # of the process that leads, where anything is written
         self.log = MetricsLog(None, 0)
         self.progress = Progress()
+        self.budget: Budget | None = None  # of wall-clock time
         self.best: dict[str, Tensor] | None = None
         self.stopped: Ending = "finished"
         self.note = ""
@@ -194,6 +199,8 @@ class _Run:
         """All outer steps that are left, and the best weights in the end."""
         progress, config = self.progress, self.config
         self.base_seconds, self.started, self.first = progress.seconds, time.perf_counter(), progress.step
+        if config.minutes is not None:
+            self.budget = Budget(60 * config.minutes, self.base_seconds)
         title = f"{self.learner.name} on {self.tasks.name}"
         if config.patience is not None and progress.validations_since_best >= config.patience:
             self.stopped = "early"  # an earlier sitting ended so
@@ -202,8 +209,9 @@ class _Run:
                 self.display.say(f"note: {text}")
             try:
                 self._plan()
+                self._time_validation()
                 batches = self._batches()
-                while progress.step < config.steps and self.stopped == "finished":
+                while not self._over() and self.stopped == "finished":
                     self._advance(batches, interrupt)
             except DivergedError as error:
                 error.args = (f"{error}; {self.group.same(self._last_good())}",)
@@ -213,6 +221,13 @@ class _Run:
         self._take_best()
         best_step = progress.best_step if progress.best_value is not None else progress.step
         return FitResult(progress.step, best_step, progress.best_value, self.metric, progress.seconds, self.stopped)
+
+    def _over(self) -> bool:
+        """Whether all steps are done, or the time is up."""
+        progress, config = self.progress, self.config
+        if config.steps is not None and progress.step >= config.steps:
+            return True
+        return config.minutes is not None and progress.ended_minutes >= config.minutes
 
     def _batches(self) -> Iterator[Task]:
         """This process's part of each step's tasks."""
@@ -226,8 +241,10 @@ class _Run:
     def _plan(self) -> None:
         """Decide how steps are taken, or go on as an earlier sitting did."""
         progress, config = self.progress, self.config
-        if progress.step >= config.steps or self.stopped != "finished":
+        if self._over() or self.stopped != "finished":
             return
+        if self.budget is not None:
+            self.stepper.seconds = max(0.0, self.budget.for_steps - progress.seconds)
         kept = self.group.same(None if self.directory is None else self.directory.read_plan())
         if kept is not None:
             self.stepper.again(kept, lambda: next(self._batches()), progress.step, self.display.say)
@@ -239,40 +256,91 @@ class _Run:
             self.directory.write_plan(plan)
         self.display.say(f"plan: {plan}")
 
+    def _time_validation(self) -> None:
+        """Find out on its first tasks what a validation takes, so that the last one lies within the budget."""
+        if self.budget is None or self.config.validate_every == 0 or self._over() or self.stopped != "finished":
+            return
+        whole = self.config.valid_tasks
+        few = batch_size(next(in_batches(self.tasks.valid, whole, seed=_VALIDATION_SEED)))
+        took = math.inf
+        for _ in range(2):  # the first has more to do
+            began = time.perf_counter()
+            self._judged(few)
+            took = min(took, time.perf_counter() - began)
+        self.budget.validation = took * whole / few
+
     def _advance(self, batches: Iterator[Task], interrupt: Interrupted) -> None:
         """One outer step or some, and what is due after them."""
         progress, config = self.progress, self.config
         # At the end of the run everything is due.
         due = [n for n in map(config.every, ("log_every", "validate_every", "checkpoint_every")) if n]
-        free = min(config.steps - progress.step, *(n - progress.step % n for n in due))
+        free = min([self.stepper.at_once, *(n - progress.step % n for n in due)])
+        if config.steps is not None:
+            free = min(free, config.steps - progress.step)
+        if self.budget is not None:
+            self._clock()
         rates = [
             [
-                rate(self.schedule, step, config.steps, group["peak_lr"], floor(self.min_lr, group["peak_lr"], self.lr))
+                rate(
+                    self.schedule,
+                    step,
+                    config.steps or 1,
+                    group["peak_lr"],
+                    floor(self.min_lr, group["peak_lr"], self.lr),
+                    self._done(step),
+                )
                 for group in self.optimizer.param_groups
             ]
-            for step in range(progress.step, progress.step + min(free, self.stepper.at_once))
+            for step in range(progress.step, progress.step + free)
         ]
+        began = time.perf_counter()
         losses, asked = self.stepper.run(batches, progress.step, rates, lambda: interrupt.asked)
+        if self.budget is not None:
+            self.budget.took(time.perf_counter() - began, len(losses))
         for loss in losses:
             progress.loss_sum += loss
         progress.step += len(losses)
         progress.loss_count += len(losses)
         self._clock()
-        last = progress.step == config.steps
-        if progress.step % config.every("log_every") == 0 or last:
+        if self.budget is not None and self.budget.over(progress.seconds):
+            progress.ended_minutes = config.minutes or 0.0
+        last = self._over()
+        if self._due("log_every") or last:
             self._log_loss()
-        validate_every = config.every("validate_every")
-        if validate_every and (progress.step % validate_every == 0 or last):
+        validates = config.validate_every != 0 and (self._due("validate_every") or last)
+        if validates:
             self._validate()
         # Several processes have to stop at the same step: what came after they last spoke counts at the next.
         if asked or (self.group.size == 1 and interrupt.asked):
             self.stopped = "interrupted"
-        keep = progress.step % config.every("checkpoint_every") == 0
+        keep = self._due("checkpoint_every") or (validates and self.budget is not None)
         if self.directory is not None and (keep or last or self.stopped != "finished"):
+            began = time.perf_counter()
             self.directory.save(self.learner, self.optimizer, progress)
+            if self.budget is not None:
+                self.budget.checkpoint = time.perf_counter() - began
+
+    def _done(self, step: int) -> float | None:
+        """How far the run will be at this step, by steps or by time, whichever is further; None: by steps alone."""
+        if self.budget is None:
+            return None
+        by_time = self.budget.share(self.progress.seconds, step - self.progress.step)
+        return by_time if self.config.steps is None else max(by_time, min(step / self.config.steps, 1.0))
+
+    def _due(self, name: str) -> bool:
+        """Whether the number of steps of this setting has come round, or its time where it has none."""
+        every = self.config.every(name)
+        if every:
+            return self.progress.step % every == 0
+        timed = self.budget is not None and getattr(self.config, name) is None
+        return timed and self.budget is not None and self.budget.due(name, self.progress.seconds)
 
     def _clock(self) -> None:
-        self.progress.seconds = self.base_seconds + time.perf_counter() - self.started
+        """The seconds so far; where they decide something, process 0's on all."""
+        seconds = self.base_seconds + time.perf_counter() - self.started
+        if self.budget is not None:
+            seconds, self.budget.measured = self.group.same((seconds, self.budget.measured))
+        self.progress.seconds = seconds
 
     def _log_loss(self) -> None:
         progress = self.progress
@@ -280,20 +348,31 @@ class _Run:
         self.log.write(progress.step, "train", {"loss": mean}, progress.seconds)
         progress.loss_sum, progress.loss_count = 0.0, 0
         speed = (progress.step - self.first) / max(time.perf_counter() - self.started, 1e-9)
-        self.display.advance(progress.step, speed, f"loss {mean:.4g} {self.note}")
+        steps = self.config.steps
+        if self.budget is not None:
+            in_time = progress.step + int(speed * max(0.0, self.budget.for_steps - progress.seconds))
+            steps = in_time if steps is None else min(steps, in_time)
+        self.display.advance(progress.step, steps, speed, f"loss {mean:.4g} {self.note}")
 
-    def _validate(self) -> None:
-        """Judge the weights on the fixed validation tasks; keep them when they are the best so far."""
-        progress, config = self.progress, self.config
-        report = evaluate(
+    def _judged(self, num_tasks: int) -> Report:
+        """The weights as they are, on so many of the fixed validation tasks."""
+        return evaluate(
             self.learner,
             self.tasks.valid,
-            num_tasks=config.valid_tasks,
+            num_tasks=num_tasks,
             seed=_VALIDATION_SEED,
             allow_diverged=True,
             group=self.group,
             metric=self.metric,
         )
+
+    def _validate(self) -> None:
+        """Judge the weights on the fixed validation tasks; keep them when they are the best so far."""
+        progress, config = self.progress, self.config
+        began = time.perf_counter()
+        report = self._judged(config.valid_tasks)
+        if self.budget is not None:
+            self.budget.validation = time.perf_counter() - began
         sign = 1.0 if self.higher else -1.0
         progress.validations_since_best += 1
         if progress.best_value is None or sign * report.mean > sign * progress.best_value:
@@ -306,7 +385,8 @@ class _Run:
         self.log.write(progress.step, "valid", {self.metric: report.mean, "ci95": report.ci95}, progress.seconds)
         self.note = f"valid {self.metric} {report.mean:.4g}"
         if self.display.bar is None:
-            at = f"step {progress.step}/{config.steps}"
+            of = "" if config.steps is None else f"/{config.steps}"
+            at = f"step {progress.step}{of}"
             self.display.say(f"{at}: {self.note} ± {report.ci95:.2g} ({progress.seconds:.0f} s)")
         if config.patience is not None and progress.validations_since_best >= config.patience:
             self.stopped = "early"

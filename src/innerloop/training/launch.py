@@ -31,6 +31,11 @@ def local_rank() -> int:
     return _number("LOCAL_RANK", 0) if size() > 1 else 0
 
 
+def local_size() -> int:
+    """How many of them are on this machine."""
+    return _number("LOCAL_WORLD_SIZE", 1) if size() > 1 else 1
+
+
 def restarts() -> int:
     """How often torchrun has started the processes again after one had died."""
     return _number("TORCHELASTIC_RESTART_COUNT", 0)

@@ -28,14 +28,47 @@ def settle(learner: MetaLearner, config: TrainConfig) -> None:
     learner.recompute = config.recompute
 
 
+def resolved(name: str) -> str:
+    """``name``, or what "auto" is here: "cuda" where every process on this machine has a GPU, else "cpu".
+
+    Apple's "mps" is taken by name alone: it has no double precision, which evaluation computes in.
+    """
+    if name != "auto":
+        return name
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return "cuda" if gpus >= max(1, launch.local_size()) else "cpu"
+
+
+def going_on(name: str) -> tuple[str, str]:
+    """Where a run goes on that was on device ``name``, and a sentence for whoever resumes it where that is another one."""
+    try:
+        device_of(name)
+    except ConfigError:
+        here = resolved("auto")
+        return (
+            here,
+            f"this run was on {name}, which is not here; it goes on on {here}, to the same result but for rounding",
+        )
+    return name, ""
+
+
 def device_of(name: str) -> torch.device:
     """The device of this process: of several processes on a machine each takes the GPU of its own number."""
     try:
-        device = torch.device(name)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(f"device {name!r} is not available here; use device='cpu'")
+        device = torch.device(resolved(name))
     except RuntimeError:
-        raise ConfigError(f"device expected 'cpu', 'cuda' or 'cuda:N', got {name!r}") from None
+        raise ConfigError(f"device expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} is not available here; use device='cpu'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {name!r} is not available here, there are {torch.cuda.device_count()}; use device='cuda'"
+        )
+    try:
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError) as error:  # torch says "not compiled with ..." by an assertion
+        first = str(error).strip().splitlines()[0].partition(". ")[0]
+        raise ConfigError(f"device expected one that torch can use here, got {name!r} ({first}); use cpu") from None
     if device.type != "cuda" or launch.size() == 1:
         return device
     if device.index is not None:

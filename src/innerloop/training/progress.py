@@ -10,8 +10,7 @@ from typing import Any
 class Display:
     """Progress on stderr; nothing when quiet."""
 
-    def __init__(self, title: str, steps: int, start: int, quiet: bool) -> None:
-        self.steps = steps
+    def __init__(self, title: str, steps: int | None, start: int, quiet: bool) -> None:
         self.quiet = quiet
         self.bar: Any = None
         self.task: Any = None
@@ -50,9 +49,10 @@ class Display:
         if self.bar is not None:
             self.bar.stop()
 
-    def advance(self, step: int, rate: float, note: str) -> None:
+    def advance(self, step: int, steps: int | None, rate: float, note: str) -> None:
+        """``steps``: how many there will be, as far as is known."""
         if self.bar is not None:
-            self.bar.update(self.task, completed=step, rate=f"{rate:.1f} steps/s", note=note)
+            self.bar.update(self.task, completed=step, total=steps, rate=f"{rate:.1f} steps/s", note=note)
 
     def say(self, text: str) -> None:
         if self.bar is not None:

@@ -13,13 +13,14 @@ def floor(min_lr: float, peak: float, lr: float) -> float:
     return min_lr * (peak / lr) if lr else 0.0
 
 
-def rate(schedule: str, step: int, steps: int, lr: float, min_lr: float = 0.0) -> float:
+def rate(schedule: str, step: int, steps: int, lr: float, min_lr: float = 0.0, done: float | None = None) -> float:
     """The outer rate of step ``step`` (from 0) of ``steps``.
 
     "constant"; "linear" from lr to 0; "cosine" from lr to min_lr; "average": lr / (step + 1), which makes the parameters the
-    running mean of what each step asks for; "halving": half as much after every 2,000 steps.
+    running mean of what each step asks for; "halving": half as much after every 2,000 steps. ``done``: how far the run is, from
+    0 to 1, where its steps alone do not tell (`training.budget`).
     """
-    done = min(step / steps, 1.0)
+    done = min(step / steps, 1.0) if done is None else done
     if schedule == "linear":
         return lr * (1 - done)
     if schedule == "cosine":

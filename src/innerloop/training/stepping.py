@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -44,6 +46,7 @@ class Stepper:
     Attributes:
         plan: what was decided.
         at_once: the most steps that a call of `run` takes.
+        seconds: how long training may still take, compiling included.
     """
 
     learner: MetaLearner
@@ -56,27 +59,31 @@ class Stepper:
     plan: Plan | None = None
     _whole: WholeStep | None = None
     at_once: int = 1
+    seconds: float = math.inf
 
     # ---- the plan --------------------------------------------------------------------------------------------------
     def decide(
-        self, draw: Callable[[], Task], step: int, steps: int, threads: int | None, say: Callable[[str], None]
+        self, draw: Callable[[], Task], step: int, steps: int | None, threads: int | None, say: Callable[[str], None]
     ) -> Plan:
         """Measure how steps are best taken, on tasks that are drawn for it; process 0 decides for all.
 
         Args:
             draw: gives a batch such as the run's.
-            step, steps: the run's step and how many it has.
+            step, steps: the run's step and how many it has; None: as many as there is time for.
             threads: the number asked for; None: what is fastest.
             say: told what takes a while.
         """
         with self.group.together():
             if self.group.leads and self.part.count:
                 tasks = draw()
-                plan = self._measured(tasks, step, threads, steps - step)
+                left = sys.maxsize if steps is None else steps - step
+                plan = self._measured(tasks, step, threads, left)
                 if plan.threads is not None:
                     torch.set_num_threads(plan.threads)  # compiled code keeps the number that it was compiled with
-                if self._pays(plan, steps - step) and tasks.shared is None:
-                    plan = self._compiled(plan, tasks, step, steps - step, say)
+                if math.isfinite(self.seconds) and plan.milliseconds:
+                    left = min(left, int(1e3 * self.seconds / plan.milliseconds[plan.label]))
+                if self._pays(plan, left) and tasks.shared is None:
+                    plan = self._compiled(plan, tasks, step, left, say)
                 self.plan = plan
         self.plan = self.group.same(self.plan)
         assert self.plan is not None
@@ -89,7 +96,7 @@ class Stepper:
                 torch.set_num_threads(plan.threads)
             try:
                 say("compiling the outer step again")
-                self._whole, _ = self._compile(draw(), step, STANDARD)
+                self._whole, _ = self._compile(draw(), step, self._most())
             except CompileFailed as error:
                 plan = dataclasses.replace(self.learner.engine.beneath(plan), why="could not be compiled again")
                 say(f"note: {error}; going on {plan.label}, to the same result but for rounding")
@@ -137,11 +144,15 @@ class Stepper:
         nodes = int((worth - _BASE_SECONDS) / _SECONDS_A_NODE)
         return Limits(min(STANDARD.seconds, worth), min(STANDARD.nodes, nodes))
 
+    def _most(self) -> Limits:
+        """How long compiling may take where it was asked for: half of the time that is left."""
+        return STANDARD._replace(seconds=min(STANDARD.seconds, self.seconds / 2))
+
     def _compiled(self, plan: Plan, tasks: Task, step: int, steps: int, say: Callable[[str], None]) -> Plan:
         asked = self.learner.strategy == "compiled"
         say("compiling the outer step" if asked else f"compiling the outer step ({plan}; {steps} steps to go)")
         try:
-            whole, seconds = self._compile(tasks, step, STANDARD if asked else self._limits(plan, steps))
+            whole, seconds = self._compile(tasks, step, self._most() if asked else self._limits(plan, steps))
         except CompileFailed as error:
             return dataclasses.replace(plan, why=f"{plan.why}; not compiled: {error}")
         times = {**plan.milliseconds, "compiled": round(seconds * 1e3, 4)}
