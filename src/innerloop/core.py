@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -178,6 +178,9 @@ class TaskDistribution(ABC):
     num_classes: int | None = None
     preprocessing: Mapping[str, Any] | None = None  # how a user's files become inputs; JSON values, kept with the run
     scaled_by_support: bool = False  # a task's inputs are scaled by its own support set
+    target_scale: Sequence[float] | None = (
+        None  # of each output: what its values are multiplied by to be in the user's unit
+    )
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @property
@@ -505,6 +508,23 @@ class MetaGradient(ABC):
 
 
 @dataclasses.dataclass(frozen=True)
+class Measured:
+    """One metric over the tasks of an evaluation.
+
+    Attributes:
+        mean: over the tasks where it can be judged; NaN where there is none.
+        ci95: half-width of the 95 % interval, as in `Report`.
+        num_tasks: on how many tasks it can be judged (the area under a ROC curve needs both labels).
+        higher_is_better: its direction.
+    """
+
+    mean: float
+    ci95: float
+    num_tasks: int
+    higher_is_better: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """The frozen result of an evaluation.
 
@@ -518,6 +538,7 @@ class Report:
         curve: mean of the metric after 0, 1, ... inner steps; empty when not asked for.
         curve_ci95: its half-widths.
         higher_is_better: whether a higher value of the metric is a better one.
+        metrics: every metric that was measured, by name, the reported one first.
         config: the learner's and the problem's settings.
         commit: of the code that ran, when known.
         environment: versions, machine, threads.
@@ -535,6 +556,7 @@ class Report:
     curve: tuple[float, ...] = ()
     curve_ci95: tuple[float, ...] = ()
     higher_is_better: bool = True
+    metrics: Mapping[str, Measured] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     commit: str = ""
     environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)

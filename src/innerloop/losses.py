@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from innerloop.core import Apply, Examples, Objective
 from innerloop.errors import ConfigError, ShapeError, nearest
+from innerloop.objectives.metrics import DISTRIBUTION_METRICS as DISTRIBUTION_METRICS
+from innerloop.objectives.metrics import HIGHER_IS_BETTER, METRICS, masked_mean
+from innerloop.objectives.metrics import accuracy as accuracy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,8 +30,17 @@ def cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
 
 
 def binary_cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
-    """Binary cross-entropy of logits against labels 0/1 of the same shape, (examples,) or (examples, outputs)."""
-    return F.binary_cross_entropy_with_logits(prediction, y.to(prediction.dtype))
+    """Binary cross-entropy of logits against labels 0/1 of the same shape, (examples,) or (examples, labels).
+
+    Of several labels an example, one that is NaN is missing: the mean is over those that are there.
+    """
+    if y.ndim < 2 or not y.is_floating_point():
+        return F.binary_cross_entropy_with_logits(prediction, y.to(prediction.dtype))
+    known = ~y.isnan()
+    each = F.binary_cross_entropy_with_logits(
+        prediction, torch.where(known, y, 0.0).to(prediction.dtype), reduction="none"
+    )
+    return torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def mse(prediction: Tensor, y: Tensor) -> Tensor:
@@ -108,41 +120,14 @@ def check_shapes(loss: Loss, prediction: Tensor, y: Tensor) -> None:
         raise ShapeError(f"cross-entropy expected logits (examples, ways) and labels (examples,), got {p} and {t}")
 
 
-def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the leading axis of the rows that count; 0 where none does."""
-    if mask is None:
-        return values.mean(0)
-    weight = mask.to(values.dtype).reshape(mask.shape + (1,) * (values.ndim - 1))
-    return (values * weight).sum(0) / weight.sum(0).clamp(min=1.0)
-
-
 def objective(loss: Loss, prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     """The loss of one task, over the examples that count."""
     if mask is None:
         return loss(prediction, y)
+    if loss is binary_cross_entropy and y.ndim > 1 and y.is_floating_point():
+        return loss(prediction, torch.where(mask.reshape(-1, *[1] * (y.ndim - 1)), y, torch.nan))
     each = torch.vmap(lambda p, t: loss(p[None], t[None]))(prediction, y)
     return masked_mean(each, mask)
-
-
-def accuracy(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Fraction of examples whose largest output is their label; for one logit an example, its sign."""
-    one_logit = prediction.shape == y.shape
-    right = (prediction > 0) == (y > 0.5) if one_logit else prediction.argmax(-1) == y
-    return masked_mean(right.to(prediction.dtype).reshape(right.shape[0], -1).mean(-1), mask)
-
-
-def mean_squared_error(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Squared error, averaged over the examples that count and over outputs."""
-    return masked_mean((prediction - y).square().reshape(y.shape[0], -1).mean(-1), mask)
-
-
-METRICS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
-    "accuracy": accuracy,
-    "mse": mean_squared_error,
-}
-# Metrics of the predicted distribution, not of the outputs: the learner judges its queries itself (`BaseLearner.log_density`).
-DISTRIBUTION_METRICS = ("log_likelihood",)
-HIGHER_IS_BETTER = {"accuracy": True, "mse": False, "log_likelihood": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +149,8 @@ class Supervised(Objective):
 
     @property
     def metrics(self) -> Mapping[str, bool]:  # type: ignore[override]
-        names = ("mse", "accuracy") if self.given in ("mse", mse, F.mse_loss) else ("accuracy", "mse")
-        return {name: HIGHER_IS_BETTER[name] for name in names}
+        kinds = ("values",) if predicts_values(self) else ("labels", "scores")
+        return {name: metric.higher_is_better for name, metric in METRICS.items() if metric.kind in kinds}
 
     def loss(self, apply: Apply, data: Examples, key: Tensor | None = None) -> Tensor:
         return self.judge(apply(data.x, mask=data.mask), data)
@@ -176,9 +161,9 @@ class Supervised(Objective):
 
     def measure(self, apply: Apply, data: Examples, key: Tensor | None = None) -> dict[str, Tensor]:
         prediction = apply(data.x, mask=data.mask)
-        if judges_labels(resolve(self.given, data.y), prediction, data.y):
-            return {"accuracy": accuracy(prediction, data.y, data.mask)}
-        return {"mse": mean_squared_error(prediction, data.y, data.mask)} if data.y.is_floating_point() else {}
+        labels = judges_labels(resolve(self.given, data.y), prediction, data.y)
+        kinds = ("labels", "scores") if labels else ("values",) if data.y.shape == prediction.shape else ()
+        return {n: m.function(prediction, data.y, data.mask) for n, m in METRICS.items() if m.kind in kinds}
 
     def data(self, side: Any, shared: Any) -> Any:
         """The examples; where a side is row numbers into shared `Examples`, those rows."""
@@ -234,8 +219,7 @@ def metrics_of(objective: Any, metrics: Sequence[str] | Mapping[str, bool] | Non
     if isinstance(metrics, Mapping):
         known |= metrics
     if not metrics:
-        own = as_objective(objective).metrics
-        metrics = list(own) if not is_labelled(objective) else list(own)[:1]
+        metrics = as_objective(objective).metrics
     for name in metrics:
         if name not in known:
             raise ConfigError(f"unknown metric {name!r}: {nearest(name, known)}")

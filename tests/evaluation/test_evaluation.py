@@ -153,7 +153,7 @@ def test_paired_differences_by_hand():
     assert difference.ci95 == pytest.approx(1.96 * sd / 2) and difference.winner == "a"
     undecided = next(d for d in found.differences if {d.first, d.second} == {"a", "c"})
     assert undecided.winner is None
-    errors = {k: dataclasses.replace(r, metric="mse") for k, r in reports.items()}
+    errors = {k: dataclasses.replace(r, metric="mse", higher_is_better=False) for k, r in reports.items()}
     lower = paired(errors)
     assert lower.best == "b"
     assert next(d for d in lower.differences if {d.first, d.second} == {"a", "b"}).winner == "b"
@@ -182,6 +182,6 @@ def test_padding_does_not_count():
     prediction = torch.nn.functional.one_hot(batch.query.y, 2).double()
     prediction[:, 4:] = 1 - prediction[:, 4:]  # half of the queries are wrong ...
     masked = Examples(batch.query.x, batch.query.y, (torch.arange(8) < 4).expand(3, -1))
-    assert evaluation.task_metric("accuracy", prediction, batch).tolist() == [0.5] * 3
+    assert evaluation.task_metrics(["accuracy"], prediction, batch)["accuracy"].tolist() == [0.5] * 3
     masked_batch = dataclasses.replace(batch, query=masked)
-    assert evaluation.task_metric("accuracy", prediction, masked_batch).tolist() == [1.0] * 3  # ... and masked
+    assert evaluation.task_metrics(["accuracy"], prediction, masked_batch)["accuracy"].tolist() == [1.0] * 3  # ... and masked

@@ -10,8 +10,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 
 from innerloop.errors import ConfigError, ShapeError
-from innerloop.losses import masked_mean
-from innerloop.objectives.metrics import DISTRIBUTION_METRICS, HIGHER_IS_BETTER, METRICS, check
+from innerloop.objectives.metrics import DISTRIBUTION_METRICS, HIGHER_IS_BETTER, METRICS, check, masked_mean
 
 ON_LABELS = [name for name, metric in METRICS.items() if metric.kind != "values"]
 ON_VALUES = [name for name, metric in METRICS.items() if metric.kind == "values"]

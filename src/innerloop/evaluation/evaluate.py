@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import torch
 from torch import Tensor
 
 from innerloop import losses
-from innerloop.core import Report, Task, TaskDistribution
+from innerloop.core import Measured, Report, Task, TaskDistribution
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.evaluation.likelihood import log_likelihoods
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.objectives.metrics import UNJUDGED, check
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group
 
@@ -34,7 +36,7 @@ def evaluate(
     transductive: bool | None = None,
     allow_diverged: bool = False,
     group: Group | None = None,
-    metric: str | None = None,
+    metric: str | Sequence[str] | None = None,
 ) -> Report:
     """Mean and 95 % interval of a metric over ``num_tasks`` fixed tasks.
 
@@ -50,8 +52,10 @@ def evaluate(
         allow_diverged: give the mean as it comes, infinite or NaN, where some tasks diverged.
         group: processes that share the tasks out; each has to call this, and each gets the whole report. None: this process
             takes all tasks.
-        metric: a name of `losses.METRICS`, or "log_likelihood" (nats a query) for a learner that predicts a distribution; None:
-            the problem's first.
+        metric: one name or several, the first is the one reported: accuracy, f1, roc_auc, average_precision for labels; mse,
+            mae, rmse, r2 for values; "log_likelihood" (nats a query) for a learner that predicts a distribution; those of the
+            problem's own objective. None: the problem's, and all others that its targets can be judged by. Errors of values
+            are in the target's own unit (mse: its square) where the problem knows it.
 
     Raises:
         ConfigError: ``num_tasks`` below 1, an unknown metric, or one that the method has no answer to.
@@ -65,8 +69,8 @@ def evaluate(
     for name, value in (("steps", steps), ("curve_steps", curve_steps)):
         if value is not None and value < 0:
             raise ConfigError(f"{name} expected at least 0, got {value}")
-    asked = tasks.metrics if metric is None else [metric]
-    metric, higher = next(iter(losses.metrics_of(tasks.objective, asked).items()))
+    names = _asked(tasks, metric)
+    metric, higher = next(iter(names.items()))
     inductive = learner.inductive if transductive is None else not transductive
     started = time.perf_counter()
     main = learner.eval_steps if steps is None else steps
@@ -74,33 +78,50 @@ def evaluate(
     part = group.part(num_tasks)
     longest = None if curve_steps is None else max(main, curve_steps)
 
+    scale = None if tasks.target_scale is None else torch.as_tensor(tasks.target_scale, dtype=torch.float64)
+
     def values(batch: Task) -> Tensor:
-        """The metric of some tasks, (steps, tasks): after ``main`` steps alone, or after 0, 1, ... ``longest``."""
+        """The metrics of some tasks, (steps, metrics, tasks): after ``main`` steps alone, or after 0, 1, ... ``longest``."""
+        steps, path = main if longest is None else longest, longest is not None
+        found: dict[str, Tensor] = {}
         if not losses.is_labelled(batch.objective):
-            return learner.measure_queries(batch, main if longest is None else longest, path=longest is not None)[
-                metric
-            ]
-        if metric in losses.DISTRIBUTION_METRICS:
-            return log_likelihoods(learner, batch, main if longest is None else longest, path=longest is not None)
-        if longest is None:
-            return task_metric(metric, learner.predict_queries(batch, main, inductive), batch)[None]
-        trajectory = learner.trajectory(batch, longest, inductive)
-        return torch.stack([task_metric(metric, prediction, batch) for prediction in trajectory])
+            found = learner.measure_queries(batch, steps, path=path)
+        else:
+            outputs = [name for name in names if name not in losses.DISTRIBUTION_METRICS]
+            if outputs:
+                if path:
+                    predictions = learner.trajectory(batch, steps, inductive)
+                else:
+                    predictions = learner.predict_queries(batch, steps, inductive)[None]
+                judged = [task_metrics(outputs, prediction, batch, scale) for prediction in predictions]
+                found = {name: torch.stack([one[name] for one in judged]) for name in outputs}
+            if len(outputs) < len(names):
+                found["log_likelihood"] = log_likelihoods(learner, batch, steps, path=path)
+        return torch.stack([found[name] for name in names], 1)
 
     with group.together():
-        rows = 1 if longest is None else longest + 1
+        rows = (1 if longest is None else longest + 1) * len(names)
         none = torch.zeros(rows, 0, dtype=torch.float64, device=learner.device)
         batches = in_batches(tasks, part.count, seed=seed, first=part.first)
-        own = torch.cat([none, *(values(batch) for batch in batches)], 1)
-    found = group.columns(own, part)
-    per_task: list[float] = found[0 if longest is None else main].tolist()
+        own = torch.cat([none, *(values(batch).flatten(0, 1) for batch in batches)], 1)
+    found = group.columns(own, part).unflatten(0, (-1, len(names)))  # (steps, metrics, tasks)
+    at_main = found[0 if longest is None else main]
+    per_task: list[float] = at_main[0].tolist()
     diverged = sum(not math.isfinite(value) for value in per_task)
-    if diverged and not allow_diverged:
+    if diverged and not allow_diverged and metric not in UNJUDGED:
         raise DivergedError(
             f"{diverged} of {num_tasks} tasks gave a {metric} that is not finite after {main} inner steps; "
             "use fewer steps, or a lower inner rate"
         )
-    mean, ci95 = mean_ci95(per_task)
+    measured = {}
+    for row, (name, better) in zip(at_main.tolist(), names.items(), strict=True):
+        judged = [v for v in row if not (name in UNJUDGED and math.isnan(v))]
+        middle, width = mean_ci95(judged) if judged else (math.nan, math.nan)
+        measured[name] = Measured(middle, width, len(judged), better)
+    if not measured[metric].num_tasks and not allow_diverged:
+        raise InputError(f"{metric} can be judged on none of these {num_tasks} tasks; choose another metric")
+    found = found[:, 0]
+    mean, ci95 = measured[metric].mean, measured[metric].ci95
     curve = [] if curve_steps is None else [mean_ci95(row.tolist()) for row in found[: curve_steps + 1]]
     return Report(
         metric=metric,
@@ -114,6 +135,7 @@ def evaluate(
         curve=tuple(m for m, _ in curve),
         curve_ci95=tuple(c for _, c in curve),
         higher_is_better=higher,
+        metrics=measured,
         config={
             "algorithm": {"name": learner.name, "options": learner.options},
             **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
@@ -127,15 +149,47 @@ def evaluate(
     )
 
 
-def task_metric(metric: str, prediction: Tensor, batch: Task) -> Tensor:
-    """The metric of each task, (tasks,), in double precision."""
+def _asked(tasks: TaskDistribution, metric: str | Sequence[str] | None) -> dict[str, bool]:
+    """The metrics to measure and their directions, the reported one first."""
+    if metric is not None:
+        return losses.metrics_of(tasks.objective, [metric] if isinstance(metric, str) else metric)
+    own = losses.metrics_of(tasks.objective, tasks.metrics)
+    if not losses.is_labelled(tasks.objective):
+        return own
+    first = next(iter(own))
+    kinds = [losses.METRICS[name].kind for name in own if name in losses.METRICS]
+    same = ("values",) if "values" in kinds else ("labels", "scores") if kinds else ()
+    return own | {n: m.higher_is_better for n, m in losses.METRICS.items() if m.kind in same and n != first}
+
+
+def task_metrics(
+    names: Sequence[str], prediction: Tensor, batch: Task, scale: Tensor | None = None
+) -> dict[str, Tensor]:
+    """These metrics of each task, (tasks,) each, in double precision.
+
+    Args:
+        names: of `losses.METRICS`.
+        prediction: of the queries, (tasks, queries, outputs).
+        batch: the tasks.
+        scale: of each output, what its values are multiplied by to be in the target's unit; None: they are.
+    """
     query = batch.query
     y = query.y.to(prediction.device)
-    y = y.to(torch.float64) if y.is_floating_point() else y
     prediction = prediction.to(torch.float64)
-    if query.mask is None:
-        return torch.vmap(lambda p, t: losses.METRICS[metric](p, t, None))(prediction, y)
-    return torch.vmap(losses.METRICS[metric])(prediction, y, query.mask.to(prediction.device))
+    if y.is_floating_point():
+        y = y.to(torch.float64)
+        if scale is not None:
+            prediction, y = (v * scale.to(v.device) for v in (prediction, y))
+    labels = losses.judges_labels(losses.resolve(batch.objective, y), prediction[0], y[0])
+    found = {}
+    for name in names:
+        check(name, prediction.shape[1:], query.y.dtype, query.y.shape[1:], labels=labels)
+        function = losses.METRICS[name].function
+        if query.mask is None:
+            found[name] = torch.vmap(lambda p, t, f=function: f(p, t, None))(prediction, y)
+        else:
+            found[name] = torch.vmap(function)(prediction, y, query.mask.to(prediction.device))
+    return found
 
 
 def card(report: Report, folder: str | Path) -> Path:

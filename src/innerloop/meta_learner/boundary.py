@@ -108,7 +108,10 @@ def _check_examples(task: Task) -> None:
                 raise InputError(
                     f"the {name} set is empty: {name}.{part} has shape {tuple(value.shape)}; give at least one example"
                 )
-            check_finite(value, f"{name}.{part}")
+            if part == "y" and losses.is_binary(task.objective) and value.ndim == 3:
+                check_finite(value.nan_to_num(), f"{name}.{part}")  # a NaN among several labels is a missing one
+            else:
+                check_finite(value, f"{name}.{part}")
             lengths[f"{name}.{part}"] = value.shape[0]
             if value.shape[:2] != side.y.shape[:2]:
                 raise ShapeError(

@@ -18,7 +18,14 @@ import torch
 from torch import Tensor
 
 from innerloop.errors import ConfigError, ShapeError, nearest
-from innerloop.losses import masked_mean
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the leading axis of the rows that count; 0 where none does."""
+    if mask is None:
+        return values.mean(0)
+    weight = mask.to(values.dtype).reshape(mask.shape + (1,) * (values.ndim - 1))
+    return (values * weight).sum(0) / weight.sum(0).clamp(min=1.0)
 
 
 def accuracy(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -149,6 +156,8 @@ METRICS: dict[str, Metric] = {
     "average_precision": Metric(average_precision, True, "scores", 0),
     "f1": Metric(f1, True, "labels", 0),
 }
+# NaN on a task that they cannot judge: one label only, or fewer than two values.
+UNJUDGED = ("roc_auc", "average_precision", "r2")
 # Metrics of the predicted distribution, not of the outputs: the learner judges its queries itself (`BaseLearner.log_density`).
 DISTRIBUTION_METRICS = ("log_likelihood",)
 HIGHER_IS_BETTER = {name: metric.higher_is_better for name, metric in METRICS.items()} | {"log_likelihood": True}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from innerloop.core import Task
+from innerloop.core import BaseLearner, Task
 from innerloop.engine import Plan
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.errors import InnerloopError
@@ -166,7 +166,9 @@ class Stepper:
 
         The one place that decides.
         """
-        return not self.learner.engine.convolutional and self.passes == 1 and is_plain(self.optimizer)
+        # What a learner goes out to see before a step is no part of it.
+        stays = type(self.learner.learner).experience is BaseLearner.experience
+        return stays and not self.learner.engine.convolutional and self.passes == 1 and is_plain(self.optimizer)
 
     def _compile(self, tasks: Task, step: int, limits: Limits) -> tuple[WholeStep | None, float]:
         """The compiled step, None where the learner compiles its meta-gradient alone, and the seconds that one takes.
@@ -234,14 +236,20 @@ class Stepper:
         for settings, rate in zip(self.optimizer.param_groups, rates, strict=True):
             settings["lr"] = rate
         assert self.plan is not None
-        learner, draw = self.learner, functools.cache(draw)
+        learner = self.learner
+
+        @functools.cache
+        def tasks() -> Task:
+            """Drawn once, with what the learner goes out to see of them; all passes share it."""
+            return learner.experience(draw(), outer_step=step)
+
         carry, counted = learner.carry, learner.outer_step
         losses, stops = [], []
         for _ in range(self.passes):
             # Each pass begins where the first did, but for the parameters.
             learner.carry, learner.outer_step = carry, counted
             with learner.engine.forced(self.plan):
-                loss, asked = shared_backward(self.group, learner, draw, self.part, step, interrupted)
+                loss, asked = shared_backward(self.group, learner, tasks, self.part, step, interrupted)
             clip(learner, self.clip_norm, self.rule_clip_norm)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
