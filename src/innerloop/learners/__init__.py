@@ -4,7 +4,6 @@ from innerloop.learners.attentive_process import AttentiveLearner
 from innerloop.learners.column_evidence import ColumnEvidenceLearner
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.matching import MatchingLearner
-from innerloop.learners.memory import MemoryLearner
 from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner
 from innerloop.learners.multi_step import MultiStepLearner
@@ -25,7 +24,6 @@ __all__ = [
     "ConditionalLearner",
     "GradientLearner",
     "MatchingLearner",
-    "MemoryLearner",
     "MetaNetLearner",
     "MetricLearner",
     "MultiStepLearner",
