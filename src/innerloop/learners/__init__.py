@@ -4,7 +4,6 @@ from innerloop.learners.attentive_process import AttentiveLearner
 from innerloop.learners.column_evidence import ColumnEvidenceLearner
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.matching import MatchingLearner
-from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.neural_process import ConditionalLearner
@@ -24,7 +23,6 @@ __all__ = [
     "ConditionalLearner",
     "GradientLearner",
     "MatchingLearner",
-    "MetaNetLearner",
     "MetricLearner",
     "MultiStepLearner",
     "PooledLearner",

@@ -29,6 +29,9 @@ from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, method
 from innerloop.records import record, static
 
+_SUPPORT_ORDER, _QUERY_ORDER = 52, 53
+T = TypeVar("T")
+_LAST = torch.iinfo(torch.int64).max
 _SHARPNESS = 10.0
 _TINY = 1e-8  # under the roots of squared lengths: an empty row is similar to nothing
 
@@ -103,9 +106,8 @@ class ExternalMemory(nn.Module):
         for layer in (self.from_input, self.from_state):
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -bound, bound)
-        if (
-            sharpen
-        ):  # a softmax over cosines is nearly flat over so many rows; begin where the most similar row stands out
+        if sharpen:
+            # A softmax over cosines is nearly flat over so many rows; begin where the most similar row stands out.
             with torch.no_grad():
                 self.to_heads.bias[-heads:] = _SHARPNESS
 
@@ -176,11 +178,6 @@ def _chosen(now: Tensor, after: MemoryState, before: MemoryState) -> MemoryState
     return MemoryState(
         *(torch.where(now, getattr(after, name), getattr(before, name)) for name in MemoryState.__dataclass_fields__)
     )
-
-
-_SUPPORT_ORDER, _QUERY_ORDER = 52, 53
-T = TypeVar("T")
-_LAST = torch.iinfo(torch.int64).max
 
 
 @record
