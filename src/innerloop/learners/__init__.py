@@ -14,7 +14,6 @@ from innerloop.learners.prototypes import PrototypeLearner
 from innerloop.learners.proximal import ProximalLearner
 from innerloop.learners.relation import RelationLearner
 from innerloop.learners.ridge import RidgeLearner
-from innerloop.learners.sequence import SequenceLearner
 from innerloop.learners.siamese import SiameseLearner
 
 __all__ = [
@@ -32,6 +31,5 @@ __all__ = [
     "ProximalLearner",
     "RelationLearner",
     "RidgeLearner",
-    "SequenceLearner",
     "SiameseLearner",
 ]
