@@ -2,7 +2,6 @@
 
 from innerloop.rules.adam import Adam
 from innerloop.rules.learned_rates import PerLayerPerStepRates, PerParameterRates
-from innerloop.rules.lstm import LSTMRule
 from innerloop.rules.sgd import SGD
 
-__all__ = ["SGD", "Adam", "LSTMRule", "PerLayerPerStepRates", "PerParameterRates"]
+__all__ = ["SGD", "Adam", "PerLayerPerStepRates", "PerParameterRates"]
