@@ -1,7 +1,6 @@
 """Learners of one task."""
 
 from innerloop.learners.attentive_process import AttentiveLearner
-from innerloop.learners.column_evidence import ColumnEvidenceLearner
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.matching import MatchingLearner
 from innerloop.learners.metric import MetricLearner
@@ -18,7 +17,6 @@ from innerloop.learners.siamese import SiameseLearner
 
 __all__ = [
     "AttentiveLearner",
-    "ColumnEvidenceLearner",
     "ConditionalLearner",
     "GradientLearner",
     "MatchingLearner",
