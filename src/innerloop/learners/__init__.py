@@ -1,11 +1,9 @@
 """Learners of one task."""
 
-from innerloop.learners.attentive_process import AttentiveLearner
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.matching import MatchingLearner
 from innerloop.learners.metric import MetricLearner
 from innerloop.learners.multi_step import MultiStepLearner
-from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.prior_fitted import PriorFittedLearner
 from innerloop.learners.prototype_head import PrototypeHeadLearner
@@ -16,8 +14,6 @@ from innerloop.learners.ridge import RidgeLearner
 from innerloop.learners.siamese import SiameseLearner
 
 __all__ = [
-    "AttentiveLearner",
-    "ConditionalLearner",
     "GradientLearner",
     "MatchingLearner",
     "MetricLearner",

@@ -182,6 +182,18 @@ def expect_whole(name: str, value: object, low: int = 1) -> None:
         raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
 
 
+def checked_outputs(outputs: int | None, features: int, min_sd: float = 0.0) -> int:
+    """How many outputs there are; ConfigError for fewer than one, or for a least standard deviation that cannot be."""
+    if not (math.isfinite(min_sd) and 0 <= min_sd < 1):
+        raise ConfigError(
+            f"min_sd expected a number from 0 to below 1, got {min_sd}; scale the targets if they vary less"
+        )
+    found = features if outputs is None else outputs
+    if found < 1:
+        raise ConfigError(f"outputs expected at least 1, got {found}; give the numbers in a target, or the classes")
+    return found
+
+
 def inner_rule(name: InnerOptimizer, lr: float, beta1: float = 0.9) -> UpdateRule:
     """The inner optimizer by name: plain SGD, SGD with momentum 0.9, or Adam."""
     if name == "adam":

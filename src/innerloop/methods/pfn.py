@@ -18,8 +18,7 @@ from innerloop.learners.bar_distribution import checked_borders, normal_borders
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.cnp import checked_outputs
-from innerloop.methods.pairing import LossArgument, method
+from innerloop.methods.pairing import LossArgument, checked_outputs, method
 from innerloop.models.cross_attention import AttentionBlock
 
 
