@@ -5,7 +5,6 @@ from innerloop.learners.matching import MatchingLearner
 from innerloop.learners.metric import MetricLearner
 from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.pooled import PooledLearner
-from innerloop.learners.prior_fitted import PriorFittedLearner
 from innerloop.learners.prototype_head import PrototypeHeadLearner
 from innerloop.learners.prototypes import PrototypeLearner
 from innerloop.learners.proximal import ProximalLearner
@@ -19,7 +18,6 @@ __all__ = [
     "MetricLearner",
     "MultiStepLearner",
     "PooledLearner",
-    "PriorFittedLearner",
     "PrototypeHeadLearner",
     "PrototypeLearner",
     "ProximalLearner",

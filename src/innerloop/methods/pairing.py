@@ -10,7 +10,7 @@ from typing import Any, Literal, ParamSpec
 
 import numpy as np
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from innerloop import losses
 from innerloop.core import BaseLearner, MetaGradient, UpdateRule
@@ -80,6 +80,7 @@ def method(
     model: Mapping[str, Any] | None = None,
     regression_tasks: Mapping[str, Any] | None = None,
     brings_networks: bool = False,
+    from_targets: Mapping[str, Callable[[Tensor, Mapping[str, Any]], Any]] | None = None,
 ) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
     """Make a function a method: its arguments are checked and recorded, and it carries recommended settings.
 
@@ -88,6 +89,8 @@ def method(
         classification_tasks, regression_tasks: arguments of the problem, such as more training ways.
         model: arguments of the model, such as no last layer; ``name`` for another one than the problem's.
         brings_networks: the method has networks of its own, so that a model without parameters will do.
+        from_targets: arguments that are made from floating targets of the problem's training tasks where nobody gave them:
+            ``{name: f(targets, arguments)}``, the targets in one row.
     """
     recommended = {
         "classification": {
@@ -135,6 +138,7 @@ def method(
             return learner
 
         make.settings = lambda kind: {k: dict(v) for k, v in recommended[kind].items()}  # type: ignore[attr-defined]
+        make.from_targets = dict(from_targets or {})  # type: ignore[attr-defined]
         return make
 
     return decorate
