@@ -1,4 +1,4 @@
-"""Learners of one task."""
+"""Learners of one task that several methods share; the others stand in their method's file."""
 
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.matching import MatchingLearner

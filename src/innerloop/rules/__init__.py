@@ -1,4 +1,4 @@
-"""Update rules: how a gradient changes the fast parameters."""
+"""Update rules: how a gradient changes the fast parameters; those of one method alone stand in its file."""
 
 from innerloop.rules.adam import Adam
 from innerloop.rules.learned_rates import PerLayerPerStepRates, PerParameterRates
