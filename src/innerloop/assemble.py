@@ -15,13 +15,12 @@ from innerloop import losses, methods, models
 from innerloop import tasks as problems
 from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
-from innerloop.learners.bar_distribution import fitted_borders
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.registry import load
 from innerloop.training.load import remake
 from innerloop.training.run_config import read_run_config
 
-_TASKS_FOR_BORDERS = 2_000
+_TASKS_FOR_TARGETS = 2_000
 
 
 def assemble(
@@ -67,23 +66,24 @@ def assemble(
     _check_names(f"algorithm {algorithm}", make_learner, options)
     if "outputs" in inspect.signature(make_learner).parameters:  # of networks that it puts behind the model
         options.setdefault("outputs", family.train.output_size)
-    _set_borders(make_learner, options, family)
+    _set_from_targets(make_learner, options, family)
     learner = make_learner(net, **options)
     if meta_gradient is not None:
         learner = with_meta_gradient(learner, meta_gradient, **(meta_gradient_options or {}))
     return learner, family
 
 
-def _set_borders(make_learner: Callable[..., Any], options: dict[str, Any], family: TaskFamily) -> None:
-    """Give a method that predicts histograms borders that suit the targets of the problem's training tasks."""
-    parameters = inspect.signature(make_learner).parameters
-    if not {"borders", "buckets"} <= set(parameters) or options.get("borders") is not None:
-        return
-    if family.train.num_classes is None and family.train.at(0, 0, 1).support.y.is_floating_point():
-        support = family.train.at(0, 0, _TASKS_FOR_BORDERS).support
+def _set_from_targets(make_learner: Callable[..., Any], options: dict[str, Any], family: TaskFamily) -> None:
+    """Give a method the arguments that it makes from targets of the problem's training tasks, such as a histogram's borders."""
+    wanted = {
+        name: make for name, make in getattr(make_learner, "from_targets", {}).items() if options.get(name) is None
+    }
+    if wanted and family.train.num_classes is None and family.train.at(0, 0, 1).support.y.is_floating_point():
+        support = family.train.at(0, 0, _TASKS_FOR_TARGETS).support
         y = support.y if support.mask is None else support.y[support.mask]
-        buckets = options.get("buckets", parameters["buckets"].default)
-        options["borders"] = fitted_borders(y.flatten()[:1_000_000], buckets)
+        defaults = {name: p.default for name, p in inspect.signature(make_learner).parameters.items()}
+        for name, make in wanted.items():
+            options[name] = make(y.flatten()[:1_000_000], {**defaults, **options})
 
 
 def _with_advice(family: TaskFamily, tasks: str, given: Mapping[str, Any], advice: Mapping[str, Any]) -> TaskFamily:

@@ -184,4 +184,6 @@ def test_padding_does_not_count():
     masked = Examples(batch.query.x, batch.query.y, (torch.arange(8) < 4).expand(3, -1))
     assert evaluation.task_metrics(["accuracy"], prediction, batch)["accuracy"].tolist() == [0.5] * 3
     masked_batch = dataclasses.replace(batch, query=masked)
-    assert evaluation.task_metrics(["accuracy"], prediction, masked_batch)["accuracy"].tolist() == [1.0] * 3  # ... and masked
+    assert (
+        evaluation.task_metrics(["accuracy"], prediction, masked_batch)["accuracy"].tolist() == [1.0] * 3
+    )  # ... and masked

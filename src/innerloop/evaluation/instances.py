@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from innerloop.core import Meta, Task, TaskDistribution
+from innerloop.core import Examples, Meta, Task, TaskDistribution
 from innerloop.errors import ConfigError, InputError
 from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.intervals import mean_ci95
-from innerloop.learners import MemoryLearner
 from innerloop.meta_learner.meta_learner import MetaLearner
+
+
+@runtime_checkable
+class PredictsAlong(Protocol):
+    """A learner that predicts each example of a sequence before it is told the label.
+
+    Attributes:
+        outputs: of a prediction.
+    """
+
+    outputs: int
+
+    def along(self, meta: Meta, task: Task) -> tuple[Float[Tensor, "time outputs"], Examples]:
+        """Predictions along one random sequence of all examples of a task; the sequence."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +76,7 @@ def by_instance(
         InputError: targets that are no labels, or a class with fewer examples than the largest instance.
     """
     reader = learner.learner.in_evaluation()
-    if not isinstance(reader, MemoryLearner):
+    if not isinstance(reader, PredictsAlong):
         raise ConfigError(
             f"accuracy by instance expected a method that reads a sequence, got {learner.name}; use evaluate"
         )

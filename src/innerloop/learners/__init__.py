@@ -1,41 +1,27 @@
-"""Learners of one task."""
+"""Learners of one task that several methods share; the others stand in their method's file."""
 
-from innerloop.learners.attentive_process import AttentiveLearner
-from innerloop.learners.column_evidence import ColumnEvidenceLearner
 from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.matching import MatchingLearner
-from innerloop.learners.memory import MemoryLearner
-from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner
 from innerloop.learners.multi_step import MultiStepLearner
-from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
-from innerloop.learners.prior_fitted import PriorFittedLearner
 from innerloop.learners.prototype_head import PrototypeHeadLearner
 from innerloop.learners.prototypes import PrototypeLearner
 from innerloop.learners.proximal import ProximalLearner
 from innerloop.learners.relation import RelationLearner
 from innerloop.learners.ridge import RidgeLearner
-from innerloop.learners.sequence import SequenceLearner
 from innerloop.learners.siamese import SiameseLearner
 
 __all__ = [
-    "AttentiveLearner",
-    "ColumnEvidenceLearner",
-    "ConditionalLearner",
     "GradientLearner",
     "MatchingLearner",
-    "MemoryLearner",
-    "MetaNetLearner",
     "MetricLearner",
     "MultiStepLearner",
     "PooledLearner",
-    "PriorFittedLearner",
     "PrototypeHeadLearner",
     "PrototypeLearner",
     "ProximalLearner",
     "RelationLearner",
     "RidgeLearner",
-    "SequenceLearner",
     "SiameseLearner",
 ]

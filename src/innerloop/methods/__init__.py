@@ -1,4 +1,7 @@
-"""The methods, by their paper's name. A new method is one file here and one line in ALGORITHMS."""
+"""The methods, by their paper's name. A new method is one file here and one line in ALGORITHMS.
+
+Its file holds all of it: networks, learner or rule, factory. What several methods share is in learners/, rules/ and models/.
+"""
 
 from __future__ import annotations
 

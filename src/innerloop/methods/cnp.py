@@ -1,24 +1,96 @@
-"""Conditional neural processes: the examples' codes are averaged, and a decoder predicts a distribution at any input."""
+"""CNP, conditional neural processes: the examples' codes are averaged, and a decoder predicts a distribution at any input.
+
+The learner and the factory; its networks are plain layers. Garnelo et al. 2018, "Conditional neural processes",
+arXiv:1807.01613.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, MetaGradient
+from innerloop.core import BaseLearner, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError
 from innerloop.functional import Parts, PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
-from innerloop.learners import ConditionalLearner
+from innerloop.learners.embedding import coded
+from innerloop.learners.gaussian import GaussianLearner, Gaussians
+from innerloop.learners.predictive import counts_of
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, method
+from innerloop.methods.pairing import LossArgument, checked_outputs, method
 from innerloop.models.cross_attention import layers
+from innerloop.records import record, static
+
+
+@record
+class ConditionalFast:
+    """What a conditional neural process knows of a task.
+
+    Attributes:
+        r: (1, width) the mean of the support examples' codes, or (classes, width) that of each class; zeros before the
+            first step, and for a class without support.
+        step: how many steps came before.
+        labels: whether targets are labels.
+    """
+
+    r: Tensor
+    step: int = static(0)
+    labels: bool = static(False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ConditionalLearner(GaussianLearner):
+    """``r = mean of encoder(z, y)`` over the support set; the decoder reads a query's z and r.
+
+    Labels are averaged class by class; the decoder reads z and one class's mean at a time, and gives the logit of that class.
+
+    Args:
+        width: of r.
+        score_support: the loss is over the support examples too.
+    """
+
+    width: int = 128
+    score_support: bool = True
+
+    def init(self, meta: Meta, task: Task) -> ConditionalFast:
+        labels = not task.support.y.is_floating_point()
+        like = next(p for p in meta.params.values() if p.is_floating_point())
+        return ConditionalFast(like.new_zeros(self.outputs if labels else 1, self.width), 0, labels)
+
+    def look(self, meta: Meta, fast: ConditionalFast, z: Tensor, y: Tensor, counts: Tensor) -> ConditionalFast:
+        # A class's mean says which class it is by its place: its examples' codes need not.
+        codes = self.net(meta, "encoder", torch.cat([z, torch.zeros_like(y) if fast.labels else y], -1))
+        weight = (y if fast.labels else torch.ones_like(y[:, :1])) * counts[:, None]
+        r = weight.T @ codes / weight.sum(0).clamp(min=1.0)[:, None]
+        return dataclasses.replace(fast, r=r, step=1)
+
+    def distribution(self, meta: Meta, fast: ConditionalFast, z: Tensor) -> Gaussians:
+        pairs = torch.cat([z[:, None].expand(-1, fast.r.shape[0], -1), fast.r.expand(z.shape[0], *fast.r.shape)], -1)
+        raw = self.net(meta, "decoder", pairs.flatten(0, 1)).reshape(*pairs.shape[:2], -1)
+        if fast.labels:
+            logits = raw[None, ..., 0]
+            return Gaussians(logits, torch.ones_like(logits))
+        return self.gaussians(raw.transpose(0, 1))
+
+    def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
+        del outer_step
+        both, z, buffers = self.sides_of(meta, task)
+        support, query, shots = task.support, task.query, task.support.y.shape[0]
+        fast = self.init(meta, task)
+        fast = self.look(meta, fast, z[:shots], coded(support.y, self.outputs, z), counts_of(support, z))
+        found = self.distribution(meta, fast, z if self.score_support else z[shots:])
+        asked = Gaussians(*(part[:, -query.y.shape[0] :] for part in found))
+        judged = both if self.score_support else query
+        loss = self.score(found, task, judged, counts_of(judged, z))
+        return loss, {"metrics": self.metrics(loss, asked, task), "buffers": buffers}
 
 
 @method(
@@ -94,15 +166,3 @@ def cnp(
         batch_norm=batch_norm,
         inductive=inductive,
     )
-
-
-def checked_outputs(outputs: int | None, features: int, min_sd: float = 0.0) -> int:
-    """How many outputs there are; ConfigError for fewer than one, or for a least standard deviation that cannot be."""
-    if not (math.isfinite(min_sd) and 0 <= min_sd < 1):
-        raise ConfigError(
-            f"min_sd expected a number from 0 to below 1, got {min_sd}; scale the targets if they vary less"
-        )
-    found = features if outputs is None else outputs
-    if found < 1:
-        raise ConfigError(f"outputs expected at least 1, got {found}; give the numbers in a target, or the classes")
-    return found

@@ -1,25 +1,386 @@
-"""Column evidence: plain classifiers for tables of any columns and classes, and learned trust in columns and voices."""
+"""Column evidence: plain classifiers for tables of any columns and classes, and learned trust in columns and voices.
+
+The trees in tensor operations, the learner, what it asks of columns and rows, and the factory. This project's own.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import softplus
 
-from innerloop.core import BaseLearner, MetaGradient
+from innerloop import keys
+from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError
 from innerloop.functional import Parts, PureModel
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners import ColumnEvidenceLearner
-from innerloop.learners.column_evidence import VOICES
+from innerloop.learners.comparing import ComparingLearner
+from innerloop.learners.metric import members_of, only_shown, ways_of
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, expect_label_loss, expect_whole, method
 from innerloop.models.cross_attention import layers
+from innerloop.records import record, static
+
+_COLUMNS, _THRESHOLDS = 1, 2
+VOICES = 4  # densities column by column, ridge regression, kernel ridge regression of whole rows, trees
+_LEAST = 1e-6
+_ABSENT = -1e4  # the log density of a class without rows
+
+
+class Trees(NamedTuple):
+    """Trees that are all full to one depth: the node after ``i`` is ``2 i + 1`` or ``2 i + 2``.
+
+    Attributes:
+        columns: (trees, nodes) which column a node asks for.
+        thresholds: (trees, nodes) the value from which on, itself left out, a row goes to the second.
+        counts: (trees, leaves, ways) support rows of each class in a leaf.
+    """
+
+    columns: Int64[Tensor, "trees nodes"]
+    thresholds: Float[Tensor, "trees nodes"]
+    counts: Float[Tensor, "trees leaves ways"]
+
+
+def grown(
+    x: Float[Tensor, "support columns"],
+    members: Float[Tensor, "support ways"],
+    alive: Bool[Tensor, " columns"],
+    *,
+    trees: int,
+    depth: int,
+    candidates: int,
+) -> Trees:
+    """Trees on all support rows; each node takes the purest of a few random cuts of random columns.
+
+    The draws are the same for every task, and do not depend on the order of the rows. No gradient passes.
+
+    Args:
+        x: support rows.
+        members: 1 where a row belongs to a class; rows of no class do not count.
+        alive: columns that vary.
+        trees: how many.
+        depth: cuts on the way to a leaf, at least 1.
+        candidates: cuts to choose from.
+
+    Reference: Geurts, Ernst and Wehenkel 2006, "Extremely randomized trees", Machine Learning 63.
+    """
+    x, counted = x.detach(), members.sum(-1) > 0
+    shape = (trees, 2**depth - 1, candidates)
+    key = torch.zeros((), dtype=torch.int64, device=x.device)
+    usable = alive.sum().clamp(min=1)
+    order = torch.argsort((~alive).to(torch.int64), stable=True)
+    drawn = order[(keys.uniform(key, shape, _COLUMNS, torch.float32) * usable).to(torch.int64)]
+    share = keys.uniform(key, shape, _THRESHOLDS, torch.float32).to(x.dtype)
+    here = counted.expand(trees, 1, -1)  # which rows are at each node of this depth
+    columns, thresholds = [], []
+    for level in range(depth):
+        nodes = slice(2**level - 1, 2 ** (level + 1) - 1)
+        values = x.T[drawn[:, nodes]]  # (trees, nodes, candidates, support)
+        inside = here[:, :, None]
+        low = torch.where(inside, values, torch.inf).amin(-1)
+        high = torch.where(inside, values, -torch.inf).amax(-1)
+        cut = torch.where(low < high, low + share[:, nodes] * (high - low), 0.0)
+        second = (values > cut[..., None]) & inside
+        whole = (inside.to(x.dtype) @ members).expand(*cut.shape, -1)
+        after = second.to(x.dtype) @ members
+        purity = sum(c.square().sum(-1) / c.sum(-1).clamp(min=1.0) for c in (after, whole - after))
+        assert isinstance(purity, Tensor)
+        best = purity.argmax(-1, keepdim=True)
+        columns.append(drawn[:, nodes].gather(-1, best)[..., 0])
+        thresholds.append(cut.gather(-1, best)[..., 0])
+        goes = second.gather(2, best[..., None].expand(-1, -1, -1, x.shape[0]))[:, :, 0]
+        here = torch.stack([here & ~goes, here & goes], 2).flatten(1, 2)
+    return Trees(torch.cat(columns, 1), torch.cat(thresholds, 1), here.to(x.dtype) @ members)
+
+
+def leaves_of(trees: Trees, x: Float[Tensor, "examples columns"]) -> Int64[Tensor, "trees examples"]:
+    """The leaf of each example in each tree."""
+    x = x.detach()
+    at = torch.zeros(trees.columns.shape[0], x.shape[0], dtype=torch.int64, device=x.device)
+    depth = (trees.columns.shape[1] + 1).bit_length() - 1
+    for _ in range(depth):
+        column, threshold = trees.columns.gather(1, at), trees.thresholds.gather(1, at)
+        at = 2 * at + 1 + (x.T.gather(0, column) > threshold).to(torch.int64)
+    return at - trees.columns.shape[1]
+
+
+def leaf_shares(
+    trees: Trees, x: Float[Tensor, "examples columns"], less: Float[Tensor, "examples ways"] | None = None
+) -> Float[Tensor, "examples ways"]:
+    """The mean over the trees of each class's share of the rows in an example's leaf; even where the leaf is empty.
+
+    Args:
+        trees: grown on the support set.
+        x: examples.
+        less: taken off the leaf's counts: the example itself, where it is a support row.
+    """
+    leaves = leaves_of(trees, x)
+    found = trees.counts.gather(1, leaves[..., None].expand(-1, -1, trees.counts.shape[-1]))
+    found = (found if less is None else found - less).clamp(min=0.0)
+    shown = (trees.counts.sum((0, 1)) > 0).to(found.dtype)
+    even = shown / shown.sum().clamp(min=1.0)
+    number = found.sum(-1, keepdim=True)
+    return torch.where(number > 0, found / number.clamp(min=1.0), even).mean(0)
+
+
+@record
+class EvidenceFast:
+    """What a column evidence learner knows of a task.
+
+    Attributes:
+        raw: (support, columns) scaled support rows; zeros before the first step.
+        z: (support, columns) the same as soft ranks.
+        members: (support, ways) 1 where a row belongs to a class, padding to none.
+        middle, spread: (columns,) the support set's mean and deviation.
+        rank_spread: (columns,) the deviation of its soft ranks.
+        weights: (columns, widths + 2) how far each column is trusted by each voice.
+        gates: (4,) how far each voice is trusted.
+        solution: (support, ways) ridge regression's.
+        row_solution: (support, ways) kernel ridge regression's.
+        trees: see `Trees`.
+        step: how many steps came before.
+    """
+
+    raw: Tensor
+    z: Tensor
+    members: Tensor
+    middle: Tensor
+    spread: Tensor
+    rank_spread: Tensor
+    weights: Tensor
+    gates: Tensor
+    solution: Tensor
+    row_solution: Tensor
+    trees: Trees
+    step: int = static(0)
+
+    @property
+    def counts(self) -> Tensor:
+        return self.members.sum(0)
+
+
+class Sizes(NamedTuple):
+    """How many rows count, and classes and columns that say something; at least 1 each."""
+
+    rows: Tensor
+    classes: Tensor
+    columns: Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ColumnEvidenceLearner(ComparingLearner):
+    """Four voices for each class, weighted by what leaving each support row out says of columns and voices.
+
+    Every column is treated alike and every class is, so their numbers are free.
+
+    Args:
+        widths: of the kernels at the beginning, in deviations of the support set; learned.
+        trees: how many.
+        depth: of the trees.
+        candidates: cuts that each node of a tree chooses from.
+    """
+
+    widths: tuple[float, ...] = ()
+    trees: int = 128
+    depth: int = 5
+    candidates: int = 6
+
+    def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
+        del generator
+        like = next(p for p in params.values() if p.is_floating_point())
+        return {
+            "log_widths": like.new_tensor([math.log(width) for width in self.widths]),
+            "log_smoothing": like.new_zeros(len(self.widths)),
+            "log_ridge": like.new_zeros(()),
+            "log_row_width": like.new_zeros(()),
+            "log_row_ridge": like.new_tensor(-0.7),
+            "log_softness": like.new_tensor(-2.0),
+        }
+
+    def blank(self, meta: Meta, task: Task, one: Tensor) -> EvidenceFast:
+        rows, columns, ways = task.support.y.shape[0], one.shape[-1], ways_of(task)
+        return EvidenceFast(
+            one.new_zeros(rows, columns),
+            one.new_zeros(rows, columns),
+            one.new_zeros(rows, ways),
+            one.new_zeros(columns),
+            one.new_ones(columns),
+            one.new_ones(columns),
+            one.new_zeros(columns, len(self.widths) + 2),
+            one.new_zeros(VOICES),
+            one.new_zeros(rows, ways),
+            one.new_zeros(rows, ways),
+            Trees(
+                torch.zeros(self.trees, 2**self.depth - 1, dtype=torch.int64, device=one.device),
+                one.new_zeros(self.trees, 2**self.depth - 1),
+                one.new_zeros(self.trees, 2**self.depth, ways),
+            ),
+        )
+
+    def read(self, meta: Meta, z: Tensor, support: Examples, ways: int) -> EvidenceFast:
+        members = members_of(support.y, ways, support.mask).to(z.dtype)
+        counts_row = members.sum(1, keepdim=True)
+        rows = counts_row.sum().clamp(min=1.0)
+        middle = (z * counts_row).sum(0) / rows
+        variance = ((z - middle).square() * counts_row).sum(0) / rows
+        alive = (variance > _LEAST**2).to(z.dtype)
+        spread = torch.where(alive > 0, variance, 1.0).sqrt()
+        raw = (z - middle) / spread * counts_row
+        softness = meta.rule["log_softness"].exp()
+        z = soft_ranks(raw, raw, counts_row[:, 0], softness) * counts_row  # their mean is 0
+        rank_spread = torch.where(alive > 0, z.square().sum(0) / rows, 1.0).sqrt()
+        z = z / rank_spread
+        sizes = Sizes(rows, (members.sum(0) > 0).to(z.dtype).sum().clamp(min=1.0), alive.sum().clamp(min=1.0))
+        others = 1 - torch.eye(z.shape[0], dtype=z.dtype, device=z.device)  # each row is judged by the others
+        distance = (z[:, None] - z).abs()
+        evidence = evidence_of_columns(distance, others, members, *self.kernels(meta))
+        told = (evidence * members[None, :, :, None]).sum((1, 2)) / rows  # (widths, columns)
+        alike = ((distance < 1e-4) * counts_row * counts_row.T[..., None]).sum((0, 1)) / rows.square()
+        described = torch.stack(
+            [*told, _explained(z, members, sizes), alike, *(v.expand_as(alike) for v in _logs(sizes)[:2])], -1
+        )
+        weights = softplus(self.net(meta, "columns", described)) * alive[:, None]
+        x = z * _shares(weights[:, -2]).sqrt()
+        solution, left_out = ridge_left_out(x @ x.T, members, meta.rule["log_ridge"].exp())
+        kernel = self.row_kernel(meta, weights, distance) * (counts_row @ counts_row.T)
+        row_solution, row_left_out = ridge_left_out(kernel, members, meta.rule["log_row_ridge"].exp())
+        trees = grown(z, members, alive > 0, trees=self.trees, depth=self.depth, candidates=self.candidates)
+        gates = z.new_zeros(VOICES)
+        fast = EvidenceFast(
+            raw, z, members, middle, spread, rank_spread, weights, gates, solution, row_solution, trees, step=1
+        )
+        voices = self.voices(fast, evidence, left_out, row_left_out, leaf_shares(trees, z, members))
+        # How far each voice is off where a row was left out, in units of guessing.
+        off = -(torch.log_softmax(voices, 1) * members[..., None]).sum((0, 1)) / rows
+        gates = softplus(self.net(meta, "gates", torch.cat([off / (sizes.classes.log() + 0.1), _logs(sizes)])))
+        return dataclasses.replace(fast, gates=gates)
+
+    def compare(
+        self, meta: Meta, fast: EvidenceFast, z: Tensor, mask: Tensor | None
+    ) -> tuple[Float[Tensor, "queries ways"], dict[str, Tensor]]:
+        z = (z - fast.middle) / fast.spread
+        z = soft_ranks(z, fast.raw, fast.members.sum(1), meta.rule["log_softness"].exp()) / fast.rank_spread
+        distance = (z[:, None] - fast.z).abs()
+        seen = z.new_ones(z.shape[0], fast.z.shape[0])
+        evidence = evidence_of_columns(distance, seen, fast.members, *self.kernels(meta))
+        root = _shares(fast.weights[:, -2]).sqrt()
+        fitted = (z * root) @ (fast.z * root).T @ fast.solution
+        row_fitted = self.row_kernel(meta, fast.weights, distance) @ fast.row_solution
+        voices = self.voices(fast, evidence, fitted, row_fitted, leaf_shares(fast.trees, z))
+        return only_shown((voices * fast.gates).sum(-1), fast.counts), meta.buffers
+
+    def voices(
+        self, fast: EvidenceFast, evidence: Tensor, fitted: Tensor, row_fitted: Tensor, in_leaves: Tensor
+    ) -> Float[Tensor, "examples ways voices"]:
+        """What each voice says for each class; classes without rows get a large negative number."""
+        columns = (fast.weights[:, -1] > 0).to(evidence.dtype).sum().clamp(min=1.0)
+        by_column = 2 * torch.einsum("hqcj,jh->qc", evidence, fast.weights[:, :-2]) / columns.sqrt()
+        found = torch.stack([by_column, 5 * fitted, 5 * row_fitted, 2 * torch.log(in_leaves + 0.03)], -1)
+        return torch.where((fast.counts > 0)[:, None], found, -30.0)
+
+    def row_kernel(self, meta: Meta, weights: Tensor, distance: Tensor) -> Float[Tensor, "examples support"]:
+        """How alike whole rows are, 1 for the same row, from their distances column by column."""
+        return torch.exp(-(distance @ _shares(weights[:, -1])) / meta.rule["log_row_width"].exp())
+
+    def kernels(self, meta: Meta) -> tuple[Tensor, Tensor]:
+        """Widths of the kernels and their smoothing, (widths,) each."""
+        return meta.rule["log_widths"].exp(), meta.rule["log_smoothing"].exp()
+
+    def net(self, meta: Meta, part: str, inputs: Tensor) -> Tensor:
+        """One of the method's own networks."""
+        return self.model.apply(meta.params, meta.buffers, inputs, part=part, training=self.training)[0]
+
+
+def evidence_of_columns(
+    distance: Float[Tensor, "examples support columns"],
+    seen: Float[Tensor, "examples support"],
+    members: Float[Tensor, "support ways"],
+    widths: Float[Tensor, " widths"],
+    smoothing: Float[Tensor, " widths"],
+) -> Float[Tensor, "widths examples ways columns"]:
+    """What one column alone says for each class: its log density there, less that of all classes together.
+
+    A density is a kernel mean ``(sum exp(-distance / width) + a g) / (n + a)`` over the n rows of the class, drawn by
+    ``a`` rows' worth towards ``g``, the mean over all rows.
+
+    Args:
+        distance: between examples and support rows, in deviations.
+        seen: 1 where an example may know the support row, 0 for itself.
+        members: 1 where a support row belongs to a class.
+        widths, smoothing: above 0; ``a`` is the smoothing.
+    """
+    kernel = torch.exp(-distance / widths[:, None, None, None]) * seen[..., None]
+    inside = torch.einsum("hqsj,sc->hqcj", kernel, members)
+    number = seen @ members
+    anywhere = inside.sum(2, keepdim=True) / number.sum(1).clamp(min=1.0)[:, None, None] + 1e-2
+    a = smoothing[:, None, None, None]
+    density = torch.log((inside + a * anywhere) / (number[..., None] + a))
+    shown = (members.sum(0) > 0).to(density.dtype)
+    together = torch.logsumexp(density + (1 - shown)[:, None] * _ABSENT, 2, keepdim=True)
+    return density - together + shown.sum().clamp(min=1.0).log()
+
+
+def soft_ranks(
+    x: Float[Tensor, "examples columns"],
+    support: Float[Tensor, "support columns"],
+    counted: Float[Tensor, " support"],
+    softness: Float[Tensor, ""],
+) -> Float[Tensor, "examples columns"]:
+    """Where examples lie among the support rows, column by column: below all of them near -1, above all near 1.
+
+    The mean over the rows s that count of ``(x - s) / (|x - s| + softness)``: the rank for a small softness, and the
+    number itself, drawn together, for a large one. Columns with a few far values, as amounts have, lose nothing by it.
+    """
+    apart = x[:, None] - support
+    return torch.einsum("qsj,s->qj", apart / (apart.abs() + softness), counted) / counted.sum().clamp(min=1.0)
+
+
+def ridge_left_out(
+    gram: Float[Tensor, "support support"], members: Float[Tensor, "support ways"], ridge: Float[Tensor, ""]
+) -> tuple[Float[Tensor, "support ways"], Float[Tensor, "support ways"]]:
+    """Ridge regression of the classes in a kernel's space: its dual solution, and what it says of each row without that row.
+
+    Predictions for rows q are ``kernel(q, support) solution``, less the share of each class, which ranks no query
+    differently.
+
+    Args:
+        gram: the kernel between support rows; for linear regression on centred rows ``x x'``.
+        members: 1 where a row belongs to a class; padding to none, and its kernel is 0.
+        ridge: the penalty, above 0.
+    """
+    counts = members.sum(1, keepdim=True)
+    y = members - members.sum(0) / counts.sum().clamp(min=1.0) * counts
+    inverse = torch.linalg.inv_ex(gram + ridge * torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device))[0]
+    solution = inverse @ y
+    return solution, y - solution / inverse.diagonal()[:, None]
+
+
+def _explained(z: Tensor, members: Tensor, sizes: Sizes) -> Float[Tensor, " columns"]:
+    """The share of a scaled column's variance between the classes' means, less what chance gives."""
+    counts = members.sum(0)
+    means = members.T @ z / counts.clamp(min=1.0)[:, None]
+    share = (counts[:, None] * means.square()).sum(0) / sizes.rows
+    chance = ((sizes.classes - 1) / (sizes.rows - 1).clamp(min=1.0)).clamp(max=0.99)
+    return (share - chance) / (1 - chance)
+
+
+def _logs(sizes: Sizes) -> Float[Tensor, " three"]:
+    """Logarithms of the sizes, near 0 for 20 rows of 3 classes with 7 columns."""
+    return torch.stack([sizes.rows.log() - 3, sizes.classes.log() - 1, sizes.columns.log() - 2])
+
+
+def _shares(weights: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+    """Weights that sum to 1; a little above 0, where the square root has a slope."""
+    return weights / weights.sum().clamp(min=_LEAST) + _LEAST**2
 
 
 def _even(inputs: int, hidden: int, outputs: int, bias: float, some: int) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Any, Literal, ParamSpec
 
 import numpy as np
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from innerloop import losses
 from innerloop.core import BaseLearner, MetaGradient, UpdateRule
@@ -80,6 +80,7 @@ def method(
     model: Mapping[str, Any] | None = None,
     regression_tasks: Mapping[str, Any] | None = None,
     brings_networks: bool = False,
+    from_targets: Mapping[str, Callable[[Tensor, Mapping[str, Any]], Any]] | None = None,
 ) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
     """Make a function a method: its arguments are checked and recorded, and it carries recommended settings.
 
@@ -88,6 +89,8 @@ def method(
         classification_tasks, regression_tasks: arguments of the problem, such as more training ways.
         model: arguments of the model, such as no last layer; ``name`` for another one than the problem's.
         brings_networks: the method has networks of its own, so that a model without parameters will do.
+        from_targets: arguments that are made from floating targets of the problem's training tasks where nobody gave them:
+            ``{name: f(targets, arguments)}``, the targets in one row.
     """
     recommended = {
         "classification": {
@@ -135,6 +138,7 @@ def method(
             return learner
 
         make.settings = lambda kind: {k: dict(v) for k, v in recommended[kind].items()}  # type: ignore[attr-defined]
+        make.from_targets = dict(from_targets or {})  # type: ignore[attr-defined]
         return make
 
     return decorate
@@ -180,6 +184,18 @@ def expect_whole(name: str, value: object, low: int = 1) -> None:
     """Raise ConfigError when an argument is no integer of at least ``low``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
+
+
+def checked_outputs(outputs: int | None, features: int, min_sd: float = 0.0) -> int:
+    """How many outputs there are; ConfigError for fewer than one, or for a least standard deviation that cannot be."""
+    if not (math.isfinite(min_sd) and 0 <= min_sd < 1):
+        raise ConfigError(
+            f"min_sd expected a number from 0 to below 1, got {min_sd}; scale the targets if they vary less"
+        )
+    found = features if outputs is None else outputs
+    if found < 1:
+        raise ConfigError(f"outputs expected at least 1, got {found}; give the numbers in a target, or the classes")
+    return found
 
 
 def inner_rule(name: InnerOptimizer, lr: float, beta1: float = 0.9) -> UpdateRule:

@@ -49,7 +49,7 @@ def drawn_by_glorot(module: nn.Module) -> None:
 class CrossAttention(nn.Module):
     """Multi-head softmax attention in plain matrix products, which have second derivatives everywhere.
 
-    Queries start out from the same weights as keys, so that attention begins with what is alike (see `causal_sequence`).
+    Queries start out from the same weights as keys, so that attention begins with what is alike (see `methods.snail`).
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -1,8 +1,7 @@
-"""Update rules: how a gradient changes the fast parameters."""
+"""Update rules: how a gradient changes the fast parameters; those of one method alone stand in its file."""
 
 from innerloop.rules.adam import Adam
 from innerloop.rules.learned_rates import PerLayerPerStepRates, PerParameterRates
-from innerloop.rules.lstm import LSTMRule
 from innerloop.rules.sgd import SGD
 
-__all__ = ["SGD", "Adam", "LSTMRule", "PerLayerPerStepRates", "PerParameterRates"]
+__all__ = ["SGD", "Adam", "PerLayerPerStepRates", "PerParameterRates"]

@@ -10,7 +10,7 @@ import torch
 
 import innerloop as il
 from innerloop.core import Examples, Task
-from innerloop.learners.bar_distribution import (
+from innerloop.methods.pfn import (
     bar_log_density,
     bar_moments,
     checked_borders,

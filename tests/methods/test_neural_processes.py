@@ -16,7 +16,7 @@ from innerloop import keys
 from innerloop.core import Examples, Task
 from innerloop.engine import take
 from innerloop.evaluation.likelihood import log_likelihoods
-from innerloop.learners.attentive_process import Latent, divergence
+from innerloop.methods.anp import Latent, divergence
 from innerloop.models.cross_attention import CrossAttention
 
 pytestmark = pytest.mark.usefixtures("double")

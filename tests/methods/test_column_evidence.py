@@ -8,8 +8,14 @@ from metric_tasks import drawn, padded
 from torch.nn.functional import one_hot
 
 import innerloop as il
-from innerloop.learners.column_evidence import column_evidence, ridge_left_out, soft_ranks
-from innerloop.learners.random_trees import grown, leaves_of, shares
+from innerloop.methods.column_evidence import (
+    evidence_of_columns,
+    grown,
+    leaf_shares,
+    leaves_of,
+    ridge_left_out,
+    soft_ranks,
+)
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -26,7 +32,7 @@ def learner(columns: int = 4, **options) -> il.MetaLearner:
 def test_evidence_of_one_column_is_the_written_formula():
     x, labels = torch.tensor([0.0, 1.0, 3.0, 3.5, -1.0]), torch.tensor([0, 0, 1, 1, 1])
     query, width, a = 0.4, 0.7, 1.5
-    found = column_evidence(
+    found = evidence_of_columns(
         (torch.tensor([query]) - x).abs()[None, :, None], torch.ones(1, 5), one_hot(labels, 3).to(x.dtype),
         torch.tensor([width]), torch.tensor([a]),
     )[0, 0, :, 0]  # fmt: skip
@@ -74,13 +80,13 @@ def test_trees_cut_where_classes_part_and_keep_to_columns_that_vary():
     trees = grown(x, members, torch.tensor([False, True, False]), trees=40, depth=4, candidates=8)
     assert set(trees.columns.flatten().tolist()) == {1}
     assert torch.equal(trees.counts.sum(1), members.sum(0).expand(40, -1)), "each row is in one leaf of each tree"
-    found = shares(trees, x)
+    found = leaf_shares(trees, x)
     assert found[:4, 0].min() > 0.9 and found[6:, 1].min() > 0.9 and found[:, 2].max() < 0.05
     own = leaves_of(trees, x)
     assert torch.equal(trees.counts.gather(1, own[..., None].expand(-1, -1, 3)).sum(-1) > 0, own >= 0)
     # A row alone in its leaf knows nothing without itself: classes with rows are alike there.
     alone = grown(x[4:6], members[4:6], torch.tensor([False, True, False]), trees=3, depth=1, candidates=2)
-    assert torch.allclose(shares(alone, x[4:6], members[4:6]), torch.tensor([0.5, 0.5, 0.0]))
+    assert torch.allclose(leaf_shares(alone, x[4:6], members[4:6]), torch.tensor([0.5, 0.5, 0.0]))
 
 
 def test_padding_of_rows_columns_and_classes_changes_nothing():

@@ -10,8 +10,8 @@ from torch import nn
 
 import innerloop as il
 from innerloop.core import Examples, Task
-from innerloop.rules import SGD, LSTMRule
-from innerloop.rules.lstm import preprocess
+from innerloop.methods.lstm_metalearner import LSTMRule, preprocess
+from innerloop.rules import SGD
 
 pytestmark = pytest.mark.usefixtures("double")
 STEPS, LARGE = 4, 40.0  # sigmoid(40) is 1 to the last digit of float64

@@ -11,8 +11,7 @@ import torch
 import innerloop as il
 from innerloop.core import Examples, Task
 from innerloop.evaluation.instances import by_instance, instance_numbers
-from innerloop.learners import MemoryLearner
-from innerloop.models.external_memory import ExternalMemory, least_used_rows
+from innerloop.methods.mann import ExternalMemory, MemoryLearner, least_used_rows
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -13,8 +13,7 @@ from torch import nn
 import innerloop as il
 from innerloop.core import Examples, Task
 from innerloop.functional.two_streams import augmentable, fast_weights, prepare
-from innerloop.learners.meta_networks import soft_attention
-from innerloop.models.weight_generators import AugmentedNet, SequenceGenerator, log_and_sign, mixed
+from innerloop.methods.metanet import AugmentedNet, SequenceGenerator, log_and_sign, mixed, soft_attention
 
 pytestmark = pytest.mark.usefixtures("double")
 

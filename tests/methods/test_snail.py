@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import innerloop as il
 from innerloop.core import Examples, Task
-from innerloop.models.causal_sequence import CausalSequence
+from innerloop.methods.snail import CausalSequence
 
 pytestmark = pytest.mark.usefixtures("double")
 SMALL = {"max_examples": 11, "filters": 3, "keys": (2, 3, 4), "values": (3, 2, 3)}
