@@ -3,7 +3,6 @@
 from innerloop.learners.attentive_process import AttentiveLearner
 from innerloop.learners.column_evidence import ColumnEvidenceLearner
 from innerloop.learners.gradient import GradientLearner
-from innerloop.learners.matching import MatchingLearner
 from innerloop.learners.memory import MemoryLearner
 from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner
@@ -24,7 +23,6 @@ __all__ = [
     "ColumnEvidenceLearner",
     "ConditionalLearner",
     "GradientLearner",
-    "MatchingLearner",
     "MemoryLearner",
     "MetaNetLearner",
     "MetricLearner",
