@@ -13,7 +13,6 @@ from innerloop.learners.prior_fitted import PriorFittedLearner
 from innerloop.learners.prototype_head import PrototypeHeadLearner
 from innerloop.learners.prototypes import PrototypeLearner
 from innerloop.learners.proximal import ProximalLearner
-from innerloop.learners.relation import RelationLearner
 from innerloop.learners.ridge import RidgeLearner
 from innerloop.learners.sequence import SequenceLearner
 from innerloop.learners.siamese import SiameseLearner
@@ -32,7 +31,6 @@ __all__ = [
     "PrototypeHeadLearner",
     "PrototypeLearner",
     "ProximalLearner",
-    "RelationLearner",
     "RidgeLearner",
     "SequenceLearner",
     "SiameseLearner",
