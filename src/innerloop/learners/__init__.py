@@ -15,7 +15,6 @@ from innerloop.learners.prototypes import PrototypeLearner
 from innerloop.learners.proximal import ProximalLearner
 from innerloop.learners.ridge import RidgeLearner
 from innerloop.learners.sequence import SequenceLearner
-from innerloop.learners.siamese import SiameseLearner
 
 __all__ = [
     "AttentiveLearner",
@@ -33,5 +32,4 @@ __all__ = [
     "ProximalLearner",
     "RidgeLearner",
     "SequenceLearner",
-    "SiameseLearner",
 ]
