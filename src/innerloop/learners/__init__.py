@@ -11,7 +11,6 @@ from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.prior_fitted import PriorFittedLearner
 from innerloop.learners.prototype_head import PrototypeHeadLearner
-from innerloop.learners.prototypes import PrototypeLearner
 from innerloop.learners.proximal import ProximalLearner
 from innerloop.learners.ridge import RidgeLearner
 from innerloop.learners.sequence import SequenceLearner
@@ -28,7 +27,6 @@ __all__ = [
     "PooledLearner",
     "PriorFittedLearner",
     "PrototypeHeadLearner",
-    "PrototypeLearner",
     "ProximalLearner",
     "RidgeLearner",
     "SequenceLearner",
