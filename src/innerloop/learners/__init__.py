@@ -10,7 +10,6 @@ from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.prior_fitted import PriorFittedLearner
-from innerloop.learners.prototype_head import PrototypeHeadLearner
 from innerloop.learners.proximal import ProximalLearner
 from innerloop.learners.ridge import RidgeLearner
 from innerloop.learners.sequence import SequenceLearner
@@ -26,7 +25,6 @@ __all__ = [
     "MultiStepLearner",
     "PooledLearner",
     "PriorFittedLearner",
-    "PrototypeHeadLearner",
     "ProximalLearner",
     "RidgeLearner",
     "SequenceLearner",
