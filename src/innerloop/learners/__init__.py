@@ -11,7 +11,6 @@ from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.prior_fitted import PriorFittedLearner
 from innerloop.learners.proximal import ProximalLearner
-from innerloop.learners.ridge import RidgeLearner
 from innerloop.learners.sequence import SequenceLearner
 
 __all__ = [
@@ -26,6 +25,5 @@ __all__ = [
     "PooledLearner",
     "PriorFittedLearner",
     "ProximalLearner",
-    "RidgeLearner",
     "SequenceLearner",
 ]
