@@ -15,18 +15,11 @@ from innerloop.engine import gradient, take
 from innerloop.engine.engine import weighted_mean
 from innerloop.learners import GradientLearner, MetricLearner
 from innerloop.learners.pooled import flatten
-from innerloop.meta_gradients import (
-    ES,
-    PES,
-    AverageOfSolutions,
-    Backprop,
-    Displacement,
-    Implicit,
-    NoGradient,
-    Pooled,
-    Truncated,
-)
+from innerloop.meta_gradients import ES, PES, Backprop, Implicit, Pooled, Truncated
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.methods.multitask_average import AverageOfSolutions
+from innerloop.methods.reptile import Displacement
+from innerloop.methods.scratch import NoGradient
 
 Values = dict[str, Tensor]
 INERT = 1e-12  # of the largest number in the gradient: what rounding leaves of a zero
