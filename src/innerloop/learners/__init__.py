@@ -6,7 +6,6 @@ from innerloop.learners.gradient import GradientLearner
 from innerloop.learners.memory import MemoryLearner
 from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner
-from innerloop.learners.multi_step import MultiStepLearner
 from innerloop.learners.neural_process import ConditionalLearner
 from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.prior_fitted import PriorFittedLearner
@@ -21,7 +20,6 @@ __all__ = [
     "MemoryLearner",
     "MetaNetLearner",
     "MetricLearner",
-    "MultiStepLearner",
     "PooledLearner",
     "PriorFittedLearner",
     "ProximalLearner",
