@@ -45,13 +45,12 @@ class Examination:
         self.learner = given.cpu().double() if learner.device.type == "mps" else given.double()
         self.chosen = self.learner.engine.choose(asked)
         try:
-            self.tasks = self.learner._with_noise(self.learner.check(take(task, slice(0, _TASKS))))
+            self.tasks = self.learner.ready(take(task, slice(0, _TASKS)), self.learner.outer_step)
         except InnerloopError as error:
             raise ConfigError(
                 f"the model or its loss expected to work in float64, got: {error}; hold constant tensors in buffers "
                 "(register_buffer), so that .double() reaches them"
             ) from error
-        self.learner.prepare(self.tasks.num_classes)
         self.generator = torch.Generator().manual_seed(seed)
         self.claim: Claim = claim(self.learner, self.tasks, self._reseed)
         # Parameters without effect on the loss: an inner Adam turns what rounding leaves of their gradient into full steps.

@@ -55,11 +55,11 @@ class PooledLearner(BaseLearner):
         """Names of the parameters that fine-tuning changes."""
         return self.tuner.adapted
 
-    def widened_rule(self, rule: Mapping[str, Tensor], num_classes: int) -> dict[str, Tensor]:
+    def widened_rule(self, rule: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
         weight = rule.get(f"{GLOBAL_HEAD}/weight")
-        if weight is None or weight.shape[0] >= num_classes:
+        if weight is None or weight.shape[0] >= rows:
             return {}
-        return new_head(num_classes, weight.shape[1], weight, len(rule) > 1, None)
+        return new_head(rows, weight.shape[1], weight, len(rule) > 1, None)
 
     def _own(self, kind: str) -> str:
         """The full name of the head's own weight or bias; the head may be the whole model."""
