@@ -14,10 +14,10 @@ from innerloop.doctor.other_estimates import first_part, from_the_solution, pert
 from innerloop.engine import gradient, take
 from innerloop.engine.engine import weighted_mean
 from innerloop.learners import GradientLearner, MetricLearner
-from innerloop.learners.pooled import flatten
-from innerloop.meta_gradients import ES, PES, Backprop, Implicit, Pooled, Truncated
+from innerloop.meta_gradients import ES, PES, Backprop, Implicit, Truncated
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.methods.multitask_average import AverageOfSolutions
+from innerloop.methods.pretrained import Pooled, flatten
 from innerloop.methods.reptile import Displacement
 from innerloop.methods.scratch import NoGradient
 

@@ -17,8 +17,9 @@ from innerloop.doctor.numbers import apart_by_parameter, norm, relative, size
 from innerloop.doctor.report import Diagnosis
 from innerloop.engine import take
 from innerloop.errors import ConfigError, InnerloopError
-from innerloop.learners import GradientLearner, PooledLearner
+from innerloop.learners import GradientLearner
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.methods.pretrained import PooledLearner
 
 _TASKS = 2  # of a larger batch, so that the cost does not grow with it
 _SAME = 1e-7  # the same sums in another order: float64 leaves 1e-10 or less even after many inner steps

@@ -7,7 +7,6 @@ from innerloop.learners.memory import MemoryLearner
 from innerloop.learners.meta_networks import MetaNetLearner
 from innerloop.learners.metric import MetricLearner
 from innerloop.learners.neural_process import ConditionalLearner
-from innerloop.learners.pooled import PooledLearner
 from innerloop.learners.prior_fitted import PriorFittedLearner
 from innerloop.learners.proximal import ProximalLearner
 from innerloop.learners.sequence import SequenceLearner
@@ -20,7 +19,6 @@ __all__ = [
     "MemoryLearner",
     "MetaNetLearner",
     "MetricLearner",
-    "PooledLearner",
     "PriorFittedLearner",
     "ProximalLearner",
     "SequenceLearner",

@@ -29,7 +29,6 @@ _NAMES = {
     "ES": "es",
     "Implicit": "implicit",
     "PES": "pes",
-    "Pooled": "pooled",
     "Truncated": "truncated",
 }
 
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from innerloop.meta_gradients.es import ES as ES
     from innerloop.meta_gradients.implicit import Implicit as Implicit
     from innerloop.meta_gradients.pes import PES as PES
-    from innerloop.meta_gradients.pooled import Pooled as Pooled
     from innerloop.meta_gradients.truncated import Truncated as Truncated
 
 
