@@ -19,7 +19,6 @@ from innerloop.engine import take
 from innerloop.errors import ConfigError, InnerloopError
 from innerloop.learners import GradientLearner
 from innerloop.meta_learner.meta_learner import MetaLearner
-from innerloop.methods.pretrained import PooledLearner
 
 _TASKS = 2  # of a larger batch, so that the cost does not grow with it
 _SAME = 1e-7  # the same sums in another order: float64 leaves 1e-10 or less even after many inner steps
@@ -236,7 +235,7 @@ class Examination:
                 elif name not in reached:
                     reason = "unused"
                 else:
-                    reason = "outside" if isinstance(self.learner.learner, PooledLearner) else "silent"
+                    reason = "silent" if self.claim.parallel else "outside"
             elif name in self.noise:
                 reason = "noise"
             elif top <= INERT * largest:
@@ -274,8 +273,8 @@ class Examination:
 
 
 def adapted_names(learner: MetaLearner) -> tuple[str, ...]:
-    """What the inner loop changes; empty for a learner that adapts otherwise."""
-    inner = learner.learner.tuner if isinstance(learner.learner, PooledLearner) else learner.learner
+    """What the inner loop changes, a learner's own or that of its ``tuner``; empty for a learner that adapts otherwise."""
+    inner = getattr(learner.learner, "tuner", learner.learner)
     return inner.adapted if isinstance(inner, GradientLearner) else ()
 
 

@@ -29,6 +29,8 @@ class AverageOfSolutions(MetaGradient):
     learner: GradientLearner
     engine: Engine
     of_outer_loss = False
+    says = "none: the outer step goes to the mean of the tasks' solutions; no gradient of the outer loss"
+    definition = "meta - mean of the solutions from the first weights"
     order: str = "none"
 
     def init(self, meta: Meta) -> dict[str, Tensor]:
@@ -43,8 +45,11 @@ class AverageOfSolutions(MetaGradient):
         generator: torch.Generator | None,
     ) -> OuterGradient:
         del generator, outer_step
-        start = Meta(carry, meta.rule, meta.buffers)
-        return displacement(meta, mean_solution(self.learner, self.engine, start, tasks), carry)
+        return displacement(meta, mean_solution(self.learner, self.engine, self.start(carry, meta), tasks), carry)
+
+    def start(self, carry: dict[str, Tensor], meta: Meta) -> Meta:
+        """Where each task's inner loop begins."""
+        return Meta(carry, meta.rule, meta.buffers)
 
 
 @method(classification_tasks={"train_shots": 10, "train_queries": 1}, regression={"eval_steps": 10})

@@ -165,6 +165,8 @@ class Pooled(MetaGradient):
     learner: PooledLearner
     engine: Engine
     of_outer_loss = False
+    says = "none: the ordinary gradient of the loss on all tasks pooled; no inner loop in training"
+    definition = "the pooled loss"
     order: str = "none"
     shardable: bool = False
 
@@ -179,6 +181,10 @@ class Pooled(MetaGradient):
         del generator
         params, rule, aux = gradient(self.learner, meta, flatten(tasks), outer_step)
         return OuterGradient(params, rule, aux["buffers"], carry, aux["metrics"])
+
+    def minimised(self, meta: Meta, tasks: Task, outer_step: int) -> Tensor:
+        """The loss whose gradient this is."""
+        return self.learner.meta_loss(meta, flatten(tasks), outer_step)[0]
 
 
 @method(

@@ -29,6 +29,8 @@ class Displacement(MetaGradient):
     learner: GradientLearner
     engine: Engine
     of_outer_loss = False
+    says = "first: where the inner loop went, seen from where it began; no gradient of the outer loss"
+    definition = "meta - mean of fast"
     order: str = "first"
 
     def __call__(
@@ -40,7 +42,12 @@ class Displacement(MetaGradient):
         generator: torch.Generator | None,
     ) -> OuterGradient:
         del generator, outer_step
-        return displacement(meta, mean_solution(self.learner, self.engine, meta, tasks), carry)
+        return displacement(meta, mean_solution(self.learner, self.engine, self.start(carry, meta), tasks), carry)
+
+    def start(self, carry: dict[str, Tensor], meta: Meta) -> Meta:
+        """Where each task's inner loop begins."""
+        del carry
+        return meta
 
 
 @method(

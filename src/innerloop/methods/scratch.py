@@ -25,6 +25,7 @@ class NoGradient(MetaGradient):
     learner: GradientLearner
     engine: Engine
     of_outer_loss = False
+    says = "none: there is no meta-gradient, every task starts from the same weights"
     order: str = "none"
 
     def __call__(
