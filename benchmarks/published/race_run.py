@@ -29,7 +29,6 @@ def step_memory(recipe: Recipe, seed: int) -> float | None:
     learner, family = assemble_recipe(recipe, seed)
     config = make_config({**recipe.training, "seed": seed})
     settle(learner, config)
-    learner.prepare(family.train.num_classes)
     batches = family.train.batches(config.num_tasks or learner.outer.num_tasks, seed=seed)
 
     def steps(count: int) -> None:

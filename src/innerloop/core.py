@@ -357,9 +357,9 @@ class BaseLearner(ABC):
         del params, generator
         return {}
 
-    def widened_rule(self, rule: Mapping[str, Tensor], num_classes: int) -> dict[str, Tensor]:
-        """Those of its learned parameters that are too small for this many global classes, made anew."""
-        del rule, num_classes
+    def widened_rule(self, rule: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """Those of its learned parameters that have a row for each global class, and fewer than these, all made anew."""
+        del rule, rows
         return {}
 
     def init_buffers(self) -> dict[str, Tensor]:

@@ -15,8 +15,10 @@ import innerloop as il
 from innerloop.core import Meta, OuterGradient, Task
 from innerloop.functional.norms import BatchNorm
 from innerloop.learners import GradientLearner
-from innerloop.meta_gradients import Backprop, Displacement, NoGradient
+from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.methods.reptile import Displacement
+from innerloop.methods.scratch import NoGradient
 
 
 class _WrongBackward(torch.autograd.Function):

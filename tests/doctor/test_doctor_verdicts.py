@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import json
 
@@ -104,6 +105,15 @@ def test_methods_are_right_on_a_batch_norm_network(name: str) -> None:
     inert = {"body.0.bias", "body.3.bias", "body.6.bias", "body.9.bias"}
     reason = "noise" if name == "reptile" else "inert"
     assert inert <= set(found.no_gradient[reason])
+
+
+def test_what_pooled_training_leaves_out_is_told_from_what_is_dead() -> None:
+    """Classes of all tasks have a head of their own, so the model's is no part of the pooled loss."""
+    task = as_batch(pictures())
+    ids = torch.arange(int(task.support.y.max()) + 1).expand(len(task.support.y), -1)
+    learner = il.pretrained(conv4())
+    found = il.check_meta_gradient(learner, dataclasses.replace(task, class_ids=ids, num_classes=ids.shape[1]))
+    assert found.ok and found.no_gradient["outside"] == ("head.weight", "head.bias")
 
 
 def test_the_order_is_measured_not_only_read() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,18 +14,7 @@ from innerloop.doctor.other_estimates import first_part, from_the_solution, pert
 from innerloop.engine import gradient, take
 from innerloop.engine.engine import weighted_mean
 from innerloop.learners import GradientLearner, MetricLearner
-from innerloop.learners.pooled import flatten
-from innerloop.meta_gradients import (
-    ES,
-    PES,
-    AverageOfSolutions,
-    Backprop,
-    Displacement,
-    Implicit,
-    NoGradient,
-    Pooled,
-    Truncated,
-)
+from innerloop.meta_gradients import ES, PES, Backprop, Implicit, Truncated
 from innerloop.meta_learner.meta_learner import MetaLearner
 
 Values = dict[str, Tensor]
@@ -65,6 +54,51 @@ class HeldGradients(UpdateRule):
         return self.rule.update(meta, held, state, params, loss=loss, step=step)
 
 
+@runtime_checkable
+class OwnClaim(Protocol):
+    """An estimator of something else than the gradient of the outer loss.
+
+    Attributes:
+        order: as of every estimator.
+        says: of what, in words.
+    """
+
+    order: str
+    says: str
+
+
+@runtime_checkable
+class OfAnotherLoss(OwnClaim, Protocol):
+    """An estimator of the gradient of another loss than the outer one.
+
+    Attributes:
+        definition: that loss in words.
+    """
+
+    definition: str
+
+    def minimised(self, meta: Meta, tasks: Task, outer_step: int) -> Tensor:
+        """That loss, of all tasks."""
+        ...
+
+
+@runtime_checkable
+class OfSolutions(OwnClaim, Protocol):
+    """An estimator that is ``meta`` minus the mean of where the tasks' inner loops end.
+
+    Attributes:
+        definition: the same in words.
+        learner: whose inner loops they are.
+    """
+
+    definition: str
+    learner: GradientLearner
+
+    def start(self, carry: Values, meta: Meta) -> Meta:
+        """Where each inner loop begins."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """What an estimator claims.
@@ -101,41 +135,8 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
         losses = [of.meta_loss(meta, take(tasks, i), step)[0] for i in range(batch_size(tasks))]
         return torch.stack(losses).mean()
 
-    if isinstance(estimator, NoGradient):
-        return Claim("none", "none: there is no meta-gradient, every task starts from the same weights", parallel=False)
-    if isinstance(estimator, Pooled):
-
-        def pooled(meta: Meta) -> Tensor:
-            seeded()
-            return inner.meta_loss(meta, flatten(tasks), step)[0]
-
-        text = "none: the ordinary gradient of the loss on all tasks pooled; no inner loop in training"
-        return Claim("none", text, "the pooled loss", pooled, parallel=False)
-    if isinstance(estimator, (Displacement, AverageOfSolutions)):
-        solo = estimator.learner
-        averaged = isinstance(estimator, AverageOfSolutions)
-
-        def moved() -> Values:
-            seeded()
-            meta = learner.meta()
-            start = Meta(learner.carry, meta.rule, meta.buffers) if averaged else meta
-            total = {name: torch.zeros_like(p) for name, p in (meta.params | meta.rule).items()}
-            count = batch_size(tasks)
-            with torch.no_grad():
-                for i in range(count):
-                    task = take(tasks, i)
-                    fast = solo.init(start, task)
-                    for k in range(solo.inner_steps):
-                        fast = solo.step(start, fast, solo.batch(task, k), k)
-                    for name, value in fast.params.items():
-                        total[name] += (meta.params[name] - value) / count
-            return total
-
-        if averaged:
-            text = "none: the outer step goes to the mean of the tasks' solutions; no gradient of the outer loss"
-            return Claim("none", text, "meta - mean of the solutions from the first weights", vector=moved)
-        text = "first: where the inner loop went, seen from where it began; no gradient of the outer loss"
-        return Claim("first", text, "meta - mean of fast", vector=moved)
+    if isinstance(estimator, OwnClaim):
+        return _own_claim(estimator, learner, tasks, seeded)
     if isinstance(estimator, Truncated) and estimator.order == "truncated" and isinstance(inner, GradientLearner):
         steps = estimator.steps
         text = f"truncated: through the last {steps} of {inner.inner_steps} inner steps; no gradient of the outer loss"
@@ -182,6 +183,38 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
         text = "second: the gradient of the outer loss through the inner loop"
         return Claim("second", text, loss=lambda meta: mean_loss(meta, inner))
     return Claim(estimator.order, f"{estimator.order}: by an estimator without a definition to check against")
+
+
+def _own_claim(estimator: OwnClaim, learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Claim:
+    """The claim of an estimator that says itself what it is of."""
+    if isinstance(estimator, OfAnotherLoss):
+
+        def minimised(meta: Meta) -> Tensor:
+            seeded()
+            return estimator.minimised(meta, tasks, learner.outer_step)
+
+        return Claim(estimator.order, estimator.says, estimator.definition, minimised, parallel=False)
+    if isinstance(estimator, OfSolutions):
+        solo = estimator.learner
+
+        def moved() -> Values:
+            seeded()
+            meta = learner.meta()
+            start = estimator.start(learner.carry, meta)
+            total = {name: torch.zeros_like(p) for name, p in (meta.params | meta.rule).items()}
+            count = batch_size(tasks)
+            with torch.no_grad():
+                for i in range(count):
+                    task = take(tasks, i)
+                    fast = solo.init(start, task)
+                    for k in range(solo.inner_steps):
+                        fast = solo.step(start, fast, solo.batch(task, k), k)
+                    for name, value in fast.params.items():
+                        total[name] += (meta.params[name] - value) / count
+            return total
+
+        return Claim(estimator.order, estimator.says, estimator.definition, vector=moved)
+    return Claim(estimator.order, estimator.says, parallel=False)
 
 
 def _held_loss(

@@ -17,7 +17,7 @@ from innerloop.doctor.numbers import apart_by_parameter, norm, relative, size
 from innerloop.doctor.report import Diagnosis
 from innerloop.engine import take
 from innerloop.errors import ConfigError, InnerloopError
-from innerloop.learners import GradientLearner, PooledLearner
+from innerloop.learners import GradientLearner
 from innerloop.meta_learner.meta_learner import MetaLearner
 
 _TASKS = 2  # of a larger batch, so that the cost does not grow with it
@@ -45,13 +45,12 @@ class Examination:
         self.learner = given.cpu().double() if learner.device.type == "mps" else given.double()
         self.chosen = self.learner.engine.choose(asked)
         try:
-            self.tasks = self.learner._with_noise(self.learner.check(take(task, slice(0, _TASKS))))
+            self.tasks = self.learner.ready(take(task, slice(0, _TASKS)), self.learner.outer_step)
         except InnerloopError as error:
             raise ConfigError(
                 f"the model or its loss expected to work in float64, got: {error}; hold constant tensors in buffers "
                 "(register_buffer), so that .double() reaches them"
             ) from error
-        self.learner.prepare(self.tasks.num_classes)
         self.generator = torch.Generator().manual_seed(seed)
         self.claim: Claim = claim(self.learner, self.tasks, self._reseed)
         # Parameters without effect on the loss: an inner Adam turns what rounding leaves of their gradient into full steps.
@@ -236,7 +235,7 @@ class Examination:
                 elif name not in reached:
                     reason = "unused"
                 else:
-                    reason = "outside" if isinstance(self.learner.learner, PooledLearner) else "silent"
+                    reason = "silent" if self.claim.parallel else "outside"
             elif name in self.noise:
                 reason = "noise"
             elif top <= INERT * largest:
@@ -274,8 +273,8 @@ class Examination:
 
 
 def adapted_names(learner: MetaLearner) -> tuple[str, ...]:
-    """What the inner loop changes; empty for a learner that adapts otherwise."""
-    inner = learner.learner.tuner if isinstance(learner.learner, PooledLearner) else learner.learner
+    """What the inner loop changes, a learner's own or that of its ``tuner``; empty for a learner that adapts otherwise."""
+    inner = getattr(learner.learner, "tuner", learner.learner)
     return inner.adapted if isinstance(inner, GradientLearner) else ()
 
 

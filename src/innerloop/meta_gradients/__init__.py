@@ -25,26 +25,18 @@ META_GRADIENTS: dict[str, Entry] = {
 }
 
 _NAMES = {
-    "AverageOfSolutions": "average",
     "Backprop": "backprop",
-    "Displacement": "displacement",
     "ES": "es",
     "Implicit": "implicit",
-    "NoGradient": "none",
     "PES": "pes",
-    "Pooled": "pooled",
     "Truncated": "truncated",
 }
 
 if TYPE_CHECKING:
-    from innerloop.meta_gradients.average import AverageOfSolutions as AverageOfSolutions
     from innerloop.meta_gradients.backprop import Backprop as Backprop
-    from innerloop.meta_gradients.displacement import Displacement as Displacement
     from innerloop.meta_gradients.es import ES as ES
     from innerloop.meta_gradients.implicit import Implicit as Implicit
-    from innerloop.meta_gradients.none import NoGradient as NoGradient
     from innerloop.meta_gradients.pes import PES as PES
-    from innerloop.meta_gradients.pooled import Pooled as Pooled
     from innerloop.meta_gradients.truncated import Truncated as Truncated
 
 

@@ -22,6 +22,7 @@ from innerloop.meta_learner.boundary import as_tensor, check_finite
 from innerloop.meta_learner.files import write_task
 from innerloop.meta_learner.query_predictions import predict_alone
 from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
+from innerloop.objectives.metrics import mse
 
 
 class Owner(Protocol):
@@ -155,7 +156,7 @@ class Fitted:
         if self.classes_ is None:
             target = as_tensor(y, "y").to(out)
             losses.check_shapes(losses.mse, out, target)
-            return float(losses.mean_squared_error(out, target))
+            return float(mse(out, target))
         known = labels.number(y, self.classes_).to(out.device)
         if known.shape[0] != out.shape[0]:
             raise ShapeError(f"x and y expected equally many examples, got {out.shape[0]} and {known.shape[0]}")

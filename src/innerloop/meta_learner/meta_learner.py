@@ -20,7 +20,6 @@ from innerloop.engine.recompute import recomputing
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.functional import Parts, PureModel, convert
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners.pooled import GLOBAL_HEAD
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, moved
 from innerloop.meta_learner.fitted import Fitted
@@ -279,7 +278,7 @@ class MetaLearner(nn.Module):
     def ready(self, batch: Task, outer_step: int) -> Task:
         """A batch as the meta-gradient takes it: checked, in this learner's dtype and device, with a key for each task."""
         batch = self._with_noise(self.check(batch), outer_step)
-        self.prepare(batch.num_classes)
+        self.widen(batch.num_classes)
         # From here on an objective is an `Objective`.
         given = batch.objective if self.loss is None else self.loss
         return dataclasses.replace(batch, objective=losses.as_objective(given))
@@ -305,24 +304,18 @@ class MetaLearner(nn.Module):
             noise=keys.task_keys(0, "bare", step, 0, batch_size(batch)).to(self.device),
         )
 
-    def prepare(self, num_classes: int | None) -> None:
-        """Make room for as many global classes as the training tasks have (pooled pretraining only).
+    def widen(self, rows: int | None) -> None:
+        """Let the method's parameters that grow with the tasks' global classes have this many rows; None: they stay.
 
-        `fit` calls it; in one's own loop the first batch does. The parameter object stays the same and only its data
-        grows, so an optimizer made before this still owns it.
+        The first batch calls it, and the reader of files. A parameter object stays the same and only its data grows, so an
+        optimizer made before this still owns it.
         """
-        if num_classes is None:
+        if rows is None:
             return
         rule = self.rule_by_name()
-        for name, value in self.learner.widened_rule(rule, num_classes).items():
+        for name, value in self.learner.widened_rule(rule, rows).items():
             rule[name].data = value
             rule[name].grad = None
-
-    def resize_global_head(self, found: Mapping[str, Tensor]) -> None:
-        """Give the global head the size that it has in a checkpoint."""
-        name = f"rule.{GLOBAL_HEAD}/weight"
-        if name in found:
-            self.prepare(found[name].shape[0])
 
     # ---- one or many new tasks -------------------------------------------------------------------------------------
     def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted:

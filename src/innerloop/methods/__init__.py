@@ -14,15 +14,15 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.methods.maml:maml",
         "Learn an initialisation by backprop through the inner loop (Finn 2017).",
     ),
-    "fomaml": Entry("innerloop.methods.fomaml:fomaml", "MAML without second derivatives (Finn 2017)."),
+    "fomaml": Entry("innerloop.methods.maml:fomaml", "MAML without second derivatives (Finn 2017)."),
     "reptile": Entry(
         "innerloop.methods.reptile:reptile",
         "Move the initialisation towards each task's solution (Nichol 2018).",
     ),
-    "anil": Entry("innerloop.methods.anil:anil", "MAML that adapts the head only (Raghu 2020)."),
-    "boil": Entry("innerloop.methods.boil:boil", "MAML that adapts the body only (Oh 2021)."),
+    "anil": Entry("innerloop.methods.maml:anil", "MAML that adapts the head only (Raghu 2020)."),
+    "boil": Entry("innerloop.methods.maml:boil", "MAML that adapts the body only (Oh 2021)."),
     "meta_sgd": Entry(
-        "innerloop.methods.meta_sgd:meta_sgd",
+        "innerloop.methods.maml:meta_sgd",
         "MAML with a learned rate for every parameter (Li 2017).",
     ),
     "mamlpp": Entry(

@@ -1,22 +1,186 @@
-"""R2-D2: ridge regression on a learned embedding, solved for each task and differentiated through."""
+"""R2-D2: ridge regression on a learned embedding, solved in each task, differentiated through (Bertinetto et al. 2019)."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from innerloop import losses
-from innerloop.core import BaseLearner, MetaGradient
+from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, ShapeError
 from innerloop.functional import PureModel
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners import RidgeLearner
+from innerloop.learners.embedding import EmbeddingLearner
+from innerloop.learners.gradient import query_metrics
+from innerloop.learners.metric import MetricLearner, shown_labels, ways_of
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, loss_name, method
+from innerloop.records import record, static
+
+
+@record
+class RidgeFast:
+    """What a ridge learner knows of a task.
+
+    Attributes:
+        weights: (features + 1, outputs), the last row is the bias; zeros before the first step.
+        counts: (outputs,) how many support examples each class has; ones for regression.
+        step: how many steps came before.
+        classes: whether the outputs are classes.
+    """
+
+    weights: Tensor
+    counts: Tensor
+    step: int = static(0)
+    classes: bool = static(True)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RidgeLearner(EmbeddingLearner, MetricLearner):
+    """Ridge regression of the targets (one-hot for labels) on the embeddings of the support set.
+
+    In meta-training support and query set go through the network together, so batch norm takes its statistics over both.
+
+    Args:
+        model: the pure model; its output is the embedding, flattened to (examples, features).
+        ridge: the penalty at the beginning of meta-training; its logarithm is learned.
+        scale: what classes' regression values are multiplied by to become logits, at the beginning; learned.
+        loss: a loss function or name; None: the task's, else by the targets' dtype.
+        training: meta-training (statistics recorded, dropout on) or evaluation.
+    """
+
+    model: PureModel
+    ridge: float
+    scale: float
+    loss: str | losses.Loss | None = None
+    training: bool = True
+
+    pass_salt = 37
+
+    def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
+        del generator
+        like = next(p for p in params.values() if p.is_floating_point())
+        return {
+            "log_ridge": like.new_tensor(math.log(self.ridge)),
+            "logit_scale": like.new_tensor(self.scale),
+            "logit_bias": like.new_zeros(()),
+        }
+
+    def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
+        y = tasks.support.y
+        outputs = (1 if y.ndim == 2 else y.shape[-1]) if y.is_floating_point() else ways_of(tasks)
+        return (*of_model[:1], outputs)
+
+    def admit(self, tasks: Task) -> Task:
+        """Labels as for every method that compares classes; or values, (tasks, examples, outputs)."""
+        y = tasks.support.y
+        if not y.is_floating_point():
+            return super().admit(tasks)
+        if y.ndim > 3:
+            raise ShapeError(
+                f"y expected one row of values an example, (tasks, examples, outputs), got {tuple(y.shape)}; "
+                "flatten the targets"
+            )
+        return tasks
+
+    def init(self, meta: Meta, task: Task) -> RidgeFast:
+        one, _ = self.embed(meta, task.support.x[:1])  # only the model knows how long its embeddings are
+        y = task.support.y
+        classes = not y.is_floating_point()
+        outputs = ways_of(task) if classes else y.shape[-1]
+        counts = one.new_zeros(outputs) if classes else one.new_ones(outputs)
+        return RidgeFast(one.new_zeros(one.shape[-1] + 1, outputs), counts, 0, classes)
+
+    def step(self, meta: Meta, fast: RidgeFast, batch: Examples, i: int) -> RidgeFast:
+        if fast.step:
+            return fast
+        z, _ = self.embed(meta, batch.x, batch.mask)
+        return self.fitted(meta, fast, z, batch)
+
+    def fitted(self, meta: Meta, fast: RidgeFast, z: Float[Tensor, "examples features"], side: Examples) -> RidgeFast:
+        """The regression of the targets of ``side`` on its embeddings."""
+        counts = fast.counts
+        if fast.classes:
+            members = side.y[:, None] == torch.arange(counts.shape[0], device=z.device)
+            targets = (members if side.mask is None else members & side.mask[:, None]).to(z.dtype)
+            counts = targets.sum(0)
+        else:
+            targets = side.y.to(z.dtype)
+        weights = ridge_weights(z, targets, meta.rule["log_ridge"].exp(), side.mask)
+        return RidgeFast(weights, counts, 1, fast.classes)
+
+    def predict(self, meta: Meta, fast: RidgeFast, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        z, _ = self.embed(meta, x, mask)
+        return self.outputs(meta, fast, z)
+
+    def outputs(
+        self, meta: Meta, fast: RidgeFast, z: Float[Tensor, "examples features"]
+    ) -> Float[Tensor, "examples outputs"]:
+        """Values for embeddings; for classes ``scale * value + bias``, -inf for a class without support."""
+        values = z @ fast.weights[:-1] + fast.weights[-1]
+        if not fast.classes:
+            return values
+        logits = meta.rule["logit_scale"] * values + meta.rule["logit_bias"]
+        found = fast.counts > 0
+        return torch.where(found | ~found.any(), logits, -torch.inf)
+
+    def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
+        del outer_step
+        support, query = task.support, task.query
+        z_support, z_query, buffers = self.embed_both(meta, support, query, task.noise)
+        classes = not support.y.is_floating_point()
+        outputs = ways_of(task) if classes else support.y.shape[-1]
+        start = RidgeFast(z_query.new_zeros(z_query.shape[-1] + 1, outputs), z_query.new_ones(outputs), 0, classes)
+        fast = self.fitted(meta, start, z_support, support)
+        prediction = self.outputs(meta, fast, z_query)
+        y = shown_labels(query, fast.counts) if classes else query.y
+        function = losses.resolve(self.loss or task.objective, y)
+        loss = losses.objective(function, prediction, y, query.mask)
+        return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
+
+
+def ridge_weights(
+    z: Float[Tensor, "examples features"],
+    y: Float[Tensor, "examples outputs"],
+    ridge: Float[Tensor, ""],
+    mask: Tensor | None = None,
+) -> Float[Tensor, "rows outputs"]:
+    """The weights and, in the last row, the bias W that minimise ``mean |[z 1] W - y|^2 + ridge |W|^2``.
+
+    With n examples that count and Z = [z 1], ``W = (Z'Z / n + ridge I)^-1 Z'y / n``; where there are fewer examples than
+    rows of W, ``Z' (Z Z' / n + ridge I)^-1 y / n``, the same by Woodbury's identity and a smaller system to solve.
+
+    Args:
+        z: embeddings.
+        y: targets.
+        ridge: the penalty, above 0; on the bias too.
+        mask: (examples,) booleans, False for rows that do not count; None: all do.
+    """
+    design = torch.cat([z, torch.ones_like(z[:, :1])], 1)
+    examples, rows = design.shape
+    if mask is None:
+        count: Tensor | float = float(examples)
+    else:
+        design, y = (torch.where(mask[:, None], v, 0.0) for v in (design, y))
+        count = mask.to(z.dtype).sum().clamp(min=1.0)
+    if examples < rows:
+        system = design @ design.T / count + ridge * torch.eye(examples, dtype=z.dtype, device=z.device)
+        return design.T @ _solve(system, y / count)
+    system = design.T @ design / count + ridge * torch.eye(rows, dtype=z.dtype, device=z.device)
+    return _solve(system, design.T @ y / count)
+
+
+def _solve(system: Float[Tensor, "n n"], right: Float[Tensor, "n outputs"]) -> Float[Tensor, "n outputs"]:
+    # `torch.linalg.solve` waits for the device to say whether the system is singular; with a penalty it never is.
+    return torch.linalg.solve_ex(system, right)[0]
 
 
 @method(model={"outputs": None, "downsample": "max_pool"}, regression={"ridge": 0.01})

@@ -1,22 +1,165 @@
-"""Relation networks: a learned network says how well a query goes with a class."""
+"""Relation networks: a learned network says how well a query goes with a class (Sung et al. 2018, arXiv:1711.06025)."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, MetaGradient
+from innerloop import losses
+from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
+from innerloop.errors import ConfigError, ShapeError
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners import RelationLearner
+from innerloop.learners.comparing import ComparingFast, ComparingLearner
+from innerloop.learners.metric import class_sums, only_shown, ways_of
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, expect_whole, method
-from innerloop.models.comparison import Relation
+from innerloop.records import record, static
+
+
+class Relation(nn.Module):
+    """How well each query goes with each class: features of both side by side, through a small net, to one logit.
+
+    Features are maps (channels, height, width), for two blocks of 3x3 convolution, batch norm, ReLU and, where there is room,
+    2x2 max-pooling; or vectors, for one linear layer with ReLU. Two linear layers with a leaky ReLU between them follow.
+
+    The first layer takes the two side by side, so it is a sum of one layer on the class and one on the query: these are computed
+    once for each class and each query, not for each pair.
+
+    Args:
+        features: shape of one example's features.
+        filters: channels of both blocks, or width of the linear layer.
+        hidden: width between the last two layers.
+
+    Raises:
+        ConfigError: features of another rank.
+    """
+
+    def __init__(self, features: tuple[int, ...], filters: int, hidden: int) -> None:
+        super().__init__()
+        if len(features) not in (1, 3):
+            raise ConfigError(
+                "the model expected to return a vector (features,) or a map (channels, height, width) for each example, "
+                f"got {len(features)} axes {features}; flatten it (nn.Flatten) or give it three axes"
+            )
+        maps = len(features) == 3
+        if maps:
+            self.of_class = nn.Conv2d(features[0], filters, 3, padding=1)
+            self.of_query = nn.Conv2d(features[0], filters, 3, padding=1, bias=False)
+        else:
+            self.of_class, self.of_query = nn.Linear(features[0], filters), nn.Linear(features[0], filters, bias=False)
+        with torch.no_grad():  # PyTorch's range for as many inputs as both together have
+            for p in (*self.of_class.parameters(), *self.of_query.parameters()):
+                p.mul_(math.sqrt(0.5))
+        layers: list[nn.Module] = [nn.BatchNorm2d(filters)] if maps else []
+        layers.append(nn.ReLU())
+        width = filters
+        if maps:
+            size = features[1:]
+            first, size = _pooling(size)
+            second, size = _pooling(size)
+            layers += [*first, nn.Conv2d(filters, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU(), *second]
+            layers.append(nn.Flatten())
+            width = filters * size[0] * size[1]
+        # The paper has ReLU here. Eight of them are often all off at once, and then classes tie (measured: one query in five).
+        self.rest = nn.Sequential(*layers, nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, 1))
+
+    def forward(
+        self, classes: Float[Tensor, "ways ..."], queries: Float[Tensor, "queries ..."]
+    ) -> Float[Tensor, "pairs 1"]:
+        """One logit a pair, pairs (query, class) in the order of queries, then of classes."""
+        both = self.of_query(queries)[:, None] + self.of_class(classes)
+        return self.rest(both.flatten(0, 1))
+
+
+def _pooling(size: tuple[int, ...]) -> tuple[list[nn.Module], tuple[int, ...]]:
+    """A 2x2 max-pooling where there is room for it, and the size after it."""
+    return ([nn.MaxPool2d(2)], (size[0] // 2, size[1] // 2)) if min(size) > 1 else ([], size)
+
+
+@record
+class RelationFast:
+    """What a relation learner knows of a task.
+
+    Attributes:
+        features: (ways, *features) of each class; zeros before the first step, and without support.
+        counts: (ways,) how many support examples each class has.
+        step: how many steps came before.
+    """
+
+    features: Tensor
+    counts: Tensor
+    step: int = static(0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RelationLearner(ComparingLearner):
+    """Logits are what the part "comparison" makes of each query's features beside each class's.
+
+    In meta-training their sigmoids, the scores, are to be 1 for the query's class and 0 for the others, by squared error; with a
+    ``loss`` the logits are judged by that.
+
+    Args:
+        features: shape of the model's output for one example, which the relation was built for.
+        combine: "sum" or "mean" of the support examples' features is the class's.
+    """
+
+    features: tuple[int, ...] = ()
+    combine: Literal["sum", "mean"] = "sum"
+
+    flattens = False
+
+    def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
+        if of_model[1:] != self.features:
+            raise ShapeError(
+                f"the model expected to return features of shape {self.features}, which the relation was built for, got "
+                f"{of_model[1:]}; give the inputs' shape when the method is made: input_shape={tuple(tasks.support.x.shape[2:])}"
+            )
+        return super().prediction_shape(tasks, of_model)
+
+    def blank(self, meta: Meta, task: Task, one: Tensor) -> RelationFast:
+        return RelationFast(one.new_zeros(ways_of(task), *one.shape[1:]), one.new_zeros(ways_of(task)))
+
+    def read(self, meta: Meta, z: Tensor, support: Examples, ways: int) -> RelationFast:
+        features, counts = class_sums(z.flatten(1), support.y, ways, support.mask)
+        if self.combine == "mean":
+            features = features / counts.clamp(min=1.0)[:, None]
+        return RelationFast(features.reshape(ways, *z.shape[1:]), counts, step=1)
+
+    def compare(
+        self, meta: Meta, fast: RelationFast, z: Tensor, mask: Tensor | None
+    ) -> tuple[Float[Tensor, "queries ways"], dict[str, Tensor]]:
+        queries, ways = z.shape[0], fast.counts.shape[0]
+        shown = (fast.counts > 0).expand(queries, ways)
+        pairs = shown if mask is None else mask[:, None] & shown  # those that count in batch norm's statistics
+        logits, buffers = self.model.apply(
+            meta.params,
+            meta.buffers,
+            fast.features,
+            z,
+            mask=pairs.reshape(-1),
+            training=self.training,
+            part="comparison",
+        )
+        return only_shown(logits.reshape(queries, ways), fast.counts), {**meta.buffers, **buffers}
+
+    def query_loss(self, logits: Tensor, fast: ComparingFast, task: Task) -> Tensor:
+        if self.loss is not None:
+            return super().query_loss(logits, fast, task)
+        y, mask = task.query.y, task.query.mask
+        target = (y[:, None] == torch.arange(logits.shape[1], device=y.device)).to(logits.dtype)
+        shown = (fast.counts > 0).to(logits.dtype)
+        each = ((torch.sigmoid(logits) - target).square() * shown).sum(-1) / shown.sum().clamp(min=1.0)
+        return losses.masked_mean(each, mask)
 
 
 @method(model={"outputs": None, "downsample": "max_pool", "halvings": 2, "spatial": "map"})

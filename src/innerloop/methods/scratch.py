@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from innerloop.core import Meta, MetaGradient, OuterGradient, Task
+from innerloop.engine import Engine
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.meta_gradients import NoGradient
+from innerloop.learners import GradientLearner
+from innerloop.meta_gradients.solutions import mean_solution
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
+
+
+@dataclasses.dataclass(eq=False)
+class NoGradient(MetaGradient):
+    """Zeros; the reported loss is the query loss after ``inner_steps`` steps."""
+
+    learner: GradientLearner
+    engine: Engine
+    of_outer_loss = False
+    says = "none: there is no meta-gradient, every task starts from the same weights"
+    order: str = "none"
+
+    def __call__(
+        self,
+        carry: dict[str, Tensor],
+        meta: Meta,
+        tasks: Task,
+        outer_step: int,
+        generator: torch.Generator | None,
+    ) -> OuterGradient:
+        del generator, outer_step
+        _, _, metrics = mean_solution(self.learner, self.engine, meta, tasks)
+        params = {name: torch.zeros_like(p) for name, p in meta.params.items()}
+        rule = {name: torch.zeros_like(p) for name, p in meta.rule.items()}
+        return OuterGradient(params, rule, {}, carry, metrics)
 
 
 @method()

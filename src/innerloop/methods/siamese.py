@@ -1,22 +1,139 @@
-"""Siamese networks: twins with shared weights that learn to say whether two examples are of one class."""
+"""Siamese networks: are two examples of the same class? Trained on pairs, used on N classes (Koch et al. 2015)."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, MetaGradient
+from innerloop import keys
+from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners import SiameseLearner
+from innerloop.learners.comparing import ComparingLearner, SupportFast, one_row_per_support
+from innerloop.learners.gradient import query_metrics
+from innerloop.learners.metric import members_of, only_shown, ways_of
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, expect_whole, method
+
+_ANCHORS, _PARTNERS = 51, 52  # keep the two ends of the pairs apart from what else draws from a task's key
+_FAR = -1e30  # far below any logit, and finite
+
+
+class Pairs(NamedTuple):
+    """Pairs of one task's examples; the first half were drawn from one class each, the second half from two.
+
+    Attributes:
+        first, second: positions of the two examples.
+        same: whether they are of the same class.
+        weight: 1, or 0 where the task has no such pair.
+    """
+
+    first: Int64[Tensor, " pairs"]
+    second: Int64[Tensor, " pairs"]
+    same: Bool[Tensor, " pairs"]
+    weight: Float[Tensor, " pairs"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SiameseLearner(ComparingLearner):
+    """The logit of "the same class" is a learned weighting of the two embeddings' distance in each component.
+
+    In meta-training it judges pairs of the task's examples, support and query together, half of them of one class; with a
+    ``loss`` it judges the queries among the classes instead. On a new task a query's logit for a class is that with the most
+    similar of its support examples, or the mean over them.
+
+    Args:
+        pairs: how many are drawn in each task.
+        combine: "max" or "mean", over a class's support examples.
+    """
+
+    pairs: int = 128
+    combine: Literal["max", "mean"] = "max"
+
+    def blank(self, meta: Meta, task: Task, one: Tensor) -> SupportFast:
+        return SupportFast(*one_row_per_support(one, task))
+
+    def read(self, meta: Meta, z: Tensor, support: Examples, ways: int) -> SupportFast:
+        return SupportFast(z, members_of(support.y, ways, support.mask), step=1)
+
+    def compare(
+        self, meta: Meta, fast: SupportFast, z: Tensor, mask: Tensor | None
+    ) -> tuple[Float[Tensor, "queries ways"], dict[str, Tensor]]:
+        logits = self.similarity(meta, z[:, None], fast.z)
+        if self.combine == "mean":
+            members = fast.members.to(z.dtype)
+            by_class = logits @ members / members.sum(0).clamp(min=1.0)
+        else:
+            by_class = torch.where(fast.members, logits[..., None], _FAR).amax(1)
+        # Before the support set is read all classes have to be alike to the last bit, which _FAR would not be.
+        shown = fast.counts > 0
+        return only_shown(torch.where(shown, by_class, 0.0), fast.counts), meta.buffers
+
+    def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
+        if self.loss is not None or task.noise is None:
+            return super().meta_loss(meta, task, outer_step)
+        support, query = task.support, task.query
+        z_support, z_query, buffers = self.embed_both(meta, support, query, task.noise)
+        z = torch.cat([z_support, z_query])
+        drawn = draw_pairs(task.noise, support, query, self.pairs, z.dtype)
+        logits = self.similarity(meta, z[drawn.first], z[drawn.second])
+        each = F.binary_cross_entropy_with_logits(logits, drawn.same.to(z.dtype), reduction="none")
+        loss = (drawn.weight * each).sum() / drawn.weight.sum().clamp(min=1.0)
+        fast = self.read(meta, z_support.detach(), support, ways_of(task))
+        by_class, _ = self.compare(meta, fast, z_query.detach(), query.mask)
+        return loss, {"metrics": query_metrics(loss, by_class, task, self.loss), "buffers": buffers}
+
+    def similarity(
+        self, meta: Meta, a: Float[Tensor, "*#leading features"], b: Float[Tensor, "*#leading features"]
+    ) -> Float[Tensor, "*found"]:
+        """The logit of "the same class" for embeddings; leading axes broadcast."""
+        return self.model.apply(meta.params, meta.buffers, (a - b).abs(), part="similarity")[0].squeeze(-1)
+
+
+def draw_pairs(
+    key: Int64[Tensor, ""], support: Examples, query: Examples, pairs: int, dtype: torch.dtype | None = None
+) -> Pairs:
+    """Pairs of a task's examples, numbered support first: half of one class, half of two, each end uniform.
+
+    First an example is drawn that has a partner of the kind, then the partner. Padding is never drawn and changes nothing else.
+
+    Args:
+        key: what they are a function of.
+        support, query: of one task.
+        pairs: how many; an odd number has one pair of one class more.
+        dtype: of the weights.
+    """
+    sides = (support, query)
+    y = torch.cat([s.y for s in sides])
+    counts = torch.cat([torch.ones_like(s.y, dtype=torch.bool) if s.mask is None else s.mask for s in sides])
+    alike = y[:, None] == y
+    others = ~torch.eye(len(y), dtype=torch.bool, device=y.device) & counts & counts[:, None]
+    partners = torch.stack([~alike & others, alike & others])  # (of two classes or of one, first, second)
+    same = torch.arange(pairs, device=y.device) < (pairs + 1) // 2
+    first = _draw(key, _ANCHORS, partners.any(-1)[same.long()], sides)
+    allowed = partners[same.long(), first]
+    second = _draw(key, _PARTNERS, allowed, sides)
+    return Pairs(first, second, same, allowed.any(-1).to(dtype or torch.get_default_dtype()))
+
+
+def _draw(key: Tensor, salt: int, allowed: Bool[Tensor, "pairs examples"], sides: tuple[Examples, ...]) -> Tensor:
+    """One of the allowed examples for each pair, all equally likely.
+
+    An example's number depends on its position within its side alone, so padding at the end of a side moves nothing.
+    """
+    rows = keys.fold(keys.fold(key, salt), torch.arange(len(allowed), device=allowed.device))
+    drawn = torch.cat([keys.uniform(rows, (s.y.shape[0],), i, torch.float64) for i, s in enumerate(sides)], -1)
+    return torch.where(allowed, drawn, -1.0).argmax(-1)
 
 
 @method(classification_tasks={"train_ways": 20, "train_queries": 5}, model={"outputs": None, "downsample": "max_pool"})

@@ -19,7 +19,7 @@ from innerloop.data.locations import data_folder
 from innerloop.errors import InputError
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
-from innerloop.methods.meta_sgd import meta_sgd
+from innerloop.methods.maml import meta_sgd
 from innerloop.recipes.baselines import sklearn_module
 from innerloop.tasks.tables.own import table_family
 from innerloop.training.fit import fit

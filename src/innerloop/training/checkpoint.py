@@ -224,7 +224,7 @@ def load_weights(learner: MetaLearner, tensors: dict[str, Tensor], path: Path) -
         raise CheckpointError(
             f"{path} belongs to another model: it lacks {missing[:3] or 'nothing'} and has {surplus[:3] or 'nothing'} too many"
         )
-    learner.resize_global_head(found)
+    learner.widen(_stored_rows(own, found))
     stored = next((v.dtype for n, v in found.items() if n.startswith("model.") and v.is_floating_point()), None)
     if stored is not None and stored != learner.dtype:
         learner.to(dtype=stored)  # a float64 run comes back as one
@@ -235,3 +235,16 @@ def load_weights(learner: MetaLearner, tensors: dict[str, Tensor], path: Path) -
                 f"{path} belongs to another model: {name} expected shape {tuple(own[name].shape)}, got {tuple(value.shape)}"
             )
     learner.load_state_dict(found)
+
+
+def _stored_rows(own: dict[str, Tensor], found: dict[str, Tensor]) -> int | None:
+    """How long those of the method's parameters are stored that have another length here; None: no or no single length."""
+    rows = {
+        len(value)
+        for name, value in found.items()
+        if name.startswith("rule.")
+        and value.ndim
+        and value.shape != own[name].shape
+        and value.shape[1:] == own[name].shape[1:]
+    }
+    return rows.pop() if len(rows) == 1 else None

@@ -109,8 +109,7 @@ class _Run:
         self.learner, self.tasks, self.config, self.group, self.quiet = learner, tasks, config, group, quiet
         settle(learner, config)
         learner.spec = tasks.train.spec
-        learner.prepare(tasks.train.num_classes)
-        learner.check(tasks.train.at(config.seed, 0, 1))  # bad pairings show before anything is written
+        learner.ready(tasks.train.at(config.seed, 0, 1), 0)  # bad pairings show before anything is written
         outer = learner.outer
         self.schedule = config.schedule or outer.schedule
         self.lr = outer.lr if config.outer_lr is None else config.outer_lr

@@ -12,7 +12,7 @@ from torch import nn
 
 import innerloop as il
 from innerloop.core import Examples, Task
-from innerloop.learners.siamese import draw_pairs
+from innerloop.methods.siamese import draw_pairs
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import innerloop as il
 from innerloop.core import Examples, Task
-from innerloop.learners.ridge import ridge_weights
+from innerloop.methods.r2d2 import ridge_weights
 
 pytestmark = pytest.mark.usefixtures("double")
 

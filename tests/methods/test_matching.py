@@ -14,8 +14,7 @@ from torch import nn
 import innerloop as il
 from innerloop import keys
 from innerloop.core import Examples, Task
-from innerloop.learners.matching import attention_logits, cosines
-from innerloop.models.full_context import LstmCell, QueryContext, SupportContext
+from innerloop.methods.matching import LstmCell, QueryContext, SupportContext, attention_logits, cosines
 
 pytestmark = pytest.mark.usefixtures("double")
 
