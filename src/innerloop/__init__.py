@@ -42,10 +42,15 @@ _NAMES = {
     "sync_gradients": "innerloop.training.distributed",
     "with_meta_gradient": "innerloop.methods.other_meta_gradient",
 }
-_MODULES = {"losses", "models", "tasks", "recipes", "report"}
+_MODULES = {
+    "losses": "innerloop.objectives.losses",
+    "models": "innerloop.models",
+    "tasks": "innerloop.tasks",
+    "recipes": "innerloop.recipes",
+    "report": "innerloop.report",
+}
 
 if TYPE_CHECKING:
-    from innerloop import losses as losses
     from innerloop import models as models
     from innerloop import recipes as recipes
     from innerloop import report as report
@@ -66,6 +71,7 @@ if TYPE_CHECKING:
     from innerloop.meta_learner.fitted import Fitted as Fitted
     from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
     from innerloop.methods.other_meta_gradient import with_meta_gradient as with_meta_gradient
+    from innerloop.objectives import losses as losses
     from innerloop.training.distributed import sync_gradients as sync_gradients
     from innerloop.training.fit import fit as fit
     from innerloop.training.load import load as load
@@ -77,7 +83,7 @@ def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(importlib.import_module(_NAMES[name]), name)
     if name in _MODULES:
-        return importlib.import_module(f"innerloop.{name}")
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'innerloop' has no attribute {name!r}")
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from innerloop import losses, methods, models
+from innerloop import methods, models
 from innerloop import tasks as problems
 from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.methods.other_meta_gradient import with_meta_gradient
+from innerloop.objectives import losses
 from innerloop.registry import load
 from innerloop.training.load import remake
 from innerloop.training.run_config import read_run_config

@@ -103,7 +103,7 @@ class Task:
     Attributes:
         support: what the learner adapts to: `Examples`, or any pytree of tensors that the objective knows.
         query: what it is judged on, likewise; disjoint from the support set.
-        objective: an `Objective`; or its short form for `Examples`: a name of `innerloop.losses.OBJECTIVES` or
+        objective: an `Objective`; or its short form for `Examples`: a name of `innerloop.objectives.losses.OBJECTIVES` or
             ``loss(prediction, y) -> scalar``; None: by the targets' dtype.
         class_ids: (ways,) global class numbers of the local labels 0..ways-1, so that pooled pretraining is honest.
         num_classes: how many global classes there are.
@@ -171,7 +171,7 @@ class TaskDistribution(ABC):
 
     name: str = ""
     split: str = "train"
-    objective: Any = "cross_entropy"  # a name of innerloop.losses.OBJECTIVES, or an Objective
+    objective: Any = "cross_entropy"  # a name of innerloop.objectives.losses.OBJECTIVES, or an Objective
     metrics: Any = None  # names, the first is the one reported; None: the objective's own
     input_shape: tuple[int, ...] = ()
     output_size: int = 0

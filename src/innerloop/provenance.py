@@ -59,12 +59,12 @@ def processor() -> str:
 
 def environment() -> dict[str, Any]:
     """Versions, processor and threads; no paths, no names of people or hosts."""
+    from importlib.metadata import version
+
     import torch
 
-    import innerloop
-
     return {
-        "innerloop": innerloop.__version__,
+        "innerloop": version("innerloop"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

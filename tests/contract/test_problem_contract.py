@@ -16,7 +16,7 @@ from innerloop import keys as random_keys
 from innerloop import tasks as problems
 from innerloop.data.class_images import ClassImages
 from innerloop.data.omniglot_archive import Omniglot
-from innerloop.losses import METRICS, OBJECTIVES
+from innerloop.objectives.losses import METRICS, OBJECTIVES
 
 
 @dataclasses.dataclass(frozen=True)

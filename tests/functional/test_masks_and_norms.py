@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 import innerloop as il
-from innerloop import keys, losses
+from innerloop import keys
 from innerloop.core import Examples, Meta, Task
 from innerloop.engine import take
+from innerloop.objectives import losses
 
 pytestmark = pytest.mark.usefixtures("double")
 

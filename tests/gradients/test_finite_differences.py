@@ -10,9 +10,9 @@ from plain_loops import first_order_by_definition, outer_loss, plain_gradient
 from torch import nn
 
 import innerloop as il
-from innerloop import losses
 from innerloop.engine import take
 from innerloop.learners import GradientLearner
+from innerloop.objectives import losses
 from innerloop.rules import SGD, Adam
 
 pytestmark = pytest.mark.usefixtures("double")

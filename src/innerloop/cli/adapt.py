@@ -136,7 +136,7 @@ def _adapted(
     """
     from innerloop import load
     from innerloop.data import support_files
-    from innerloop.losses import predicts_values
+    from innerloop.objectives.losses import predicts_values
 
     learner: Any = load(run)
     learner.to(place)

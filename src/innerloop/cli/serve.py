@@ -117,7 +117,7 @@ def _serve(
 
 def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
     """What inputs of no class are told by in tasks that visitors make."""
-    from innerloop.losses import predicts_values
+    from innerloop.objectives.losses import predicts_values
     from innerloop.serving.thresholds import Thresholds, measured
     from innerloop.training.run_config import read_run_config
 

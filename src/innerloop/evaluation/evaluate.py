@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop import losses
 from innerloop.core import Measured, Report, Task, TaskDistribution
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.intervals import mean_ci95
 from innerloop.evaluation.likelihood import log_likelihoods
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.objectives import losses
 from innerloop.objectives.metrics import UNJUDGED, check
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop import losses
 from innerloop.core import Meta, Task
 from innerloop.errors import ConfigError
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.objectives import losses
 
 
 def log_likelihoods(owner: MetaLearner, tasks: Task, steps: int, path: bool = False) -> Float[Tensor, "steps tasks"]:

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from innerloop import losses
 from innerloop.core import Examples, Meta, Task
 from innerloop.functional import PureModel
 from innerloop.learners.embedding import EmbeddingLearner
 from innerloop.learners.gradient import query_metrics
 from innerloop.learners.metric import MetricLearner, shown_labels, ways_of
+from innerloop.objectives import losses
 from innerloop.records import record, static
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop import keys, losses
+from innerloop import keys
 from innerloop.core import BaseLearner, Meta, Objective, Task, UpdateRule, length
 from innerloop.errors import ConfigError
 from innerloop.functional import PureModel, inner_gradient
+from innerloop.objectives import losses
 from innerloop.records import record, static
 
 # Salts that keep the task's noise for different purposes apart.

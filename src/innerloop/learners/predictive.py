@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop import losses
 from innerloop.core import Examples, Meta, Task
 from innerloop.errors import ConfigError
 from innerloop.functional import PureModel
 from innerloop.learners.embedding import EmbeddingLearner, coded, together
 from innerloop.learners.gradient import query_metrics
+from innerloop.objectives import losses
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop import losses
 from innerloop.core import Examples, Task
 from innerloop.errors import DivergedError, InputError, ShapeError
+from innerloop.objectives import losses
 
 
 def as_tensor(value: Any, name: str) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from innerloop import losses
 from innerloop.core import BaseLearner, Examples, Meta
 from innerloop.data.support_files import is_path, read_inputs
 from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
@@ -22,6 +21,7 @@ from innerloop.meta_learner.boundary import as_tensor, check_finite
 from innerloop.meta_learner.files import write_task
 from innerloop.meta_learner.query_predictions import predict_alone
 from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
+from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
 
 

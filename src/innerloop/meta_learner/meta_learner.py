@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from innerloop import keys, losses
+from innerloop import keys
 from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, TaskSpec, batch_size
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
@@ -28,6 +28,7 @@ from innerloop.meta_learner.query_predictions import query_measures, query_predi
 from innerloop.meta_learner.support_set import Wanted, support_set
 from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
 from innerloop.models import describe
+from innerloop.objectives import losses
 
 _log = logging.getLogger("innerloop")
 

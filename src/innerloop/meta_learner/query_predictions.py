@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop import keys, losses
+from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
 from innerloop.engine import Engine
+from innerloop.objectives import losses
 
 _MEASURED = 17  # keeps the key of what is measured apart from what else is drawn from a task's key
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop import losses
 from innerloop.core import Examples
 from innerloop.data.support_files import inverts, is_path, read_classes, read_inputs
 from innerloop.errors import InputError
 from innerloop.meta_learner import labels
 from innerloop.meta_learner.boundary import as_tensor
+from innerloop.objectives import losses
 
 
 @dataclasses.dataclass(frozen=True)

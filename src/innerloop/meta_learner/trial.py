@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop import losses
 from innerloop.core import BaseLearner, Meta, Objective, Task
 from innerloop.errors import ConfigError, InnerloopError, ShapeError
 from innerloop.functional import PureModel, observed, probe
+from innerloop.objectives import losses
 
 
 class Trial(NamedTuple):

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from innerloop import keys, losses
+from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError, InputError
@@ -27,6 +27,7 @@ from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, method
+from innerloop.objectives import losses
 from innerloop.records import record, static
 
 _SUPPORT_ORDER, _QUERY_ORDER = 52, 53

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from innerloop import losses
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError, InnerloopError
@@ -30,6 +29,7 @@ from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, method
+from innerloop.objectives import losses
 from innerloop.records import record, static
 
 _PRECISION = 7.0  # the authors' p: gradients below exp(-p) go in by value, larger ones by logarithm and sign

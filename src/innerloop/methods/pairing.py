@@ -12,7 +12,6 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop import losses
 from innerloop.core import BaseLearner, MetaGradient, UpdateRule
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError, nearest
@@ -22,6 +21,7 @@ from innerloop.functional.pure import head_module, select
 from innerloop.learners import GradientLearner
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
+from innerloop.objectives import losses
 from innerloop.rules import SGD, Adam
 
 P = ParamSpec("P")

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from innerloop import losses
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine, gradient
 from innerloop.errors import ConfigError
@@ -23,6 +22,7 @@ from innerloop.learners.gradient import GradientFast, GradientLearner, query_met
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import InnerOptimizer, LossArgument, head_patterns, inner_rule, method
+from innerloop.objectives import losses
 
 GLOBAL_HEAD = "global_head"
 

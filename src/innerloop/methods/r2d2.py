@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from innerloop import losses
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError, ShapeError
@@ -23,6 +22,7 @@ from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, loss_name, method
+from innerloop.objectives import losses
 from innerloop.records import record, static
 
 

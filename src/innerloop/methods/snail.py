@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from innerloop import keys, losses
+from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError, InputError
@@ -27,6 +27,7 @@ from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, method
+from innerloop.objectives import losses
 from innerloop.records import record, static
 
 _ORDER = 42  # keeps the order apart from what else draws from a task's key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,8 @@ def run(
     results: str | Path | None = None,
 ) -> dict[str, Any]:
     """Run a recipe; see `recipes.run_recipe.run_recipe`."""
-    from innerloop.recipes.run_recipe import run_recipe
-
-    return run_recipe(
+    # By its name: that file looks recipes up here.
+    return importlib.import_module("innerloop.recipes.run_recipe").run_recipe(
         name,
         seed=seed,
         out=out,

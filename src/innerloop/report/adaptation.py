@@ -10,6 +10,7 @@ import numpy as np
 
 from innerloop.core import Report, TaskDistribution
 from innerloop.errors import InputError
+from innerloop.evaluation.evaluate import evaluate
 from innerloop.report import numbers, style
 from innerloop.report.page import Picture, Table
 
@@ -64,12 +65,10 @@ def measure(
         seed: which ones.
         steps: the last number of inner steps; None: `last_step`.
     """
-    import innerloop as il
-
     last = steps if steps is not None else last_step(learners.values())
     curves, metric = {}, ""
     for label, learner in learners.items():
-        report = il.evaluate(learner, distribution, num_tasks=num_tasks, seed=seed, curve_steps=last)
+        report = evaluate(learner, distribution, num_tasks=num_tasks, seed=seed, curve_steps=last)
         curves[label] = from_report(report, learner.inner_steps or None)
         metric = report.metric
     return curves, metric

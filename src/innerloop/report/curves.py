@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from innerloop.errors import InputError
-from innerloop.losses import HIGHER_IS_BETTER
+from innerloop.objectives.losses import HIGHER_IS_BETTER
 from innerloop.report import numbers, style
 from innerloop.report.page import Picture
 

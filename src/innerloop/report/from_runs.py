@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop import losses
 from innerloop.core import TaskDistribution, TaskFamily
 from innerloop.errors import InnerloopError
+from innerloop.objectives import losses
 from innerloop.report import adaptation, cards, curves, image_tasks, numbers, sine_plots, style
 from innerloop.report.html import render
 from innerloop.report.page import Note, Part, Picture, Section

@@ -11,6 +11,7 @@ from typing import Any
 from innerloop.core import Report
 from innerloop.errors import CheckpointError, InnerloopError, InputError
 from innerloop.report.curves import History, read_history
+from innerloop.training.load import load
 from innerloop.training.run_config import read_run_config
 
 
@@ -120,9 +121,7 @@ def _read(place: Path, config: Mapping[str, Any], label: str) -> Run:
         missing.append(f"{label}: {error}.")
     learner = None
     try:
-        import innerloop as il
-
-        learner = il.load(place)
+        learner = load(place)
     except InnerloopError as error:
         missing.append(
             f"{label}: its weights cannot be loaded, so there are no pictures of what it predicts ({error})."

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from innerloop import losses
 from innerloop.data import picture_decoding
 from innerloop.data.support_files import KIND, inverts
 from innerloop.errors import InnerloopError, InputError
 from innerloop.evaluation.calibration import typical_shots
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.objectives import losses
 from innerloop.serving.texts import EN, Texts
 from innerloop.serving.thresholds import Thresholds
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop import losses
 from innerloop.core import TaskFamily
 from innerloop.engine import Plan
 from innerloop.errors import CheckpointError, InputError
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.objectives import losses
 from innerloop.provenance import commit, environment
 from innerloop.storage import load_tensors, save_tensors, write_atomically
 from innerloop.training import launch

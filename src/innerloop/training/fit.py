@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from innerloop import losses
 from innerloop.core import Report, Task, TaskFamily, batch_size
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.objectives import losses
 from innerloop.training.budget import Budget
 from innerloop.training.checkpoint import Progress, RunDirectory, describe, load_weights, weights
 from innerloop.training.config import TrainConfig, make_config

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
-from innerloop.losses import masked_mean
+from innerloop.objectives.losses import masked_mean
 from innerloop.tasks.precision import DtypeName, dtype_named
 from innerloop.tasks.split_sizes import of_split
 
