@@ -23,7 +23,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 # A module may import from its own level and from those above it in this list.
 LEVELS = (
     {"errors", "registry"},
-    {"keys", "provenance", "records", "storage"},
+    {"keys", "provenance", "records", "storage", "tracebacks"},
     {"core"},
     {"objectives"},
     {"functional", "models", "data"},

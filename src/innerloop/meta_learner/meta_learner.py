@@ -29,6 +29,7 @@ from innerloop.meta_learner.support_set import Wanted, support_set
 from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
 from innerloop.models import describe
 from innerloop.objectives import losses
+from innerloop.tracebacks import shortened
 
 _log = logging.getLogger("innerloop")
 
@@ -231,7 +232,8 @@ class MetaLearner(nn.Module):
             DivergedError: a loss or gradient that is not finite.
         """
         step = self.outer_step if outer_step is None else outer_step
-        found = self._outer_gradient(self.ready(batch, step), step)
+        with shortened():
+            found = self._outer_gradient(self.ready(batch, step), step)
         metrics = {name: value.detach() for name, value in found.metrics.items()}
         norm = torch.nn.utils.get_total_norm([*found.params.values(), *found.rule.values()])
         expect_finite(float(metrics["loss"]), float(norm), step)

@@ -17,6 +17,7 @@ from innerloop.evaluation.batches import in_batches
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
+from innerloop.tracebacks import shortened
 from innerloop.training.budget import Budget
 from innerloop.training.checkpoint import Progress, RunDirectory, describe, load_weights, weights
 from innerloop.training.config import TrainConfig, make_config
@@ -92,7 +93,7 @@ def fit(
         DivergedError: a loss or gradient that is not finite; names the last good checkpoint.
         ProcessLost: another process of the run has ended.
     """
-    with joined() as group:
+    with shortened(), joined() as group:
         with group.together():
             run = _Run(learner, tasks, make_config(settings), group, quiet or not group.leads)
         run.begin(Path(out) if out is not None else None, resume, force, command)
