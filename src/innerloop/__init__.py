@@ -22,12 +22,15 @@ from innerloop.registry import load as load_part
 __version__ = "0.1.0"
 
 _NAMES = {
+    "BaseLearner": "innerloop.core",
     "Examples": "innerloop.core",
     "Meta": "innerloop.core",
+    "MetaGradient": "innerloop.core",
     "Report": "innerloop.core",
     "Task": "innerloop.core",
     "TaskDistribution": "innerloop.core",
     "TaskFamily": "innerloop.core",
+    "UpdateRule": "innerloop.core",
     "FewShotClassifier": "innerloop.estimators",
     "FewShotRegressor": "innerloop.estimators",
     "Fitted": "innerloop.meta_learner.fitted",
@@ -41,20 +44,26 @@ _NAMES = {
     "sync_gradients": "innerloop.training.distributed",
     "with_meta_gradient": "innerloop.methods.other_meta_gradient",
 }
-_MODULES = {"losses", "models", "tasks", "recipes", "report"}
+_MODULES = {"learners", "losses", "meta_gradients", "models", "recipes", "report", "rules", "tasks"}
 
 if TYPE_CHECKING:
+    from innerloop import learners as learners
     from innerloop import losses as losses
+    from innerloop import meta_gradients as meta_gradients
     from innerloop import models as models
     from innerloop import recipes as recipes
     from innerloop import report as report
+    from innerloop import rules as rules
     from innerloop import tasks as tasks
+    from innerloop.core import BaseLearner as BaseLearner
     from innerloop.core import Examples as Examples
     from innerloop.core import Meta as Meta
+    from innerloop.core import MetaGradient as MetaGradient
     from innerloop.core import Report as Report
     from innerloop.core import Task as Task
     from innerloop.core import TaskDistribution as TaskDistribution
     from innerloop.core import TaskFamily as TaskFamily
+    from innerloop.core import UpdateRule as UpdateRule
     from innerloop.doctor import check_meta_gradient as check_meta_gradient
     from innerloop.estimators import FewShotClassifier as FewShotClassifier
     from innerloop.estimators import FewShotRegressor as FewShotRegressor

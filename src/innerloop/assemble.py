@@ -18,7 +18,7 @@ from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.learners.bar_distribution import fitted_borders
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.registry import load
-from innerloop.training.load import remake
+from innerloop.training.load import Again, remake
 from innerloop.training.run_config import read_run_config
 
 _TASKS_FOR_BORDERS = 2_000
@@ -190,7 +190,7 @@ def from_run(path: Path) -> tuple[Any, TaskFamily, dict[str, Any]]:
     family = problem(record["tasks"]["name"], record["tasks"].get("options"))
     training = dict(record["training"])
     torch.manual_seed(training.get("seed", 0))
-    return remake(record, None, None, path), family, training
+    return remake(record, path, Again()), family, training
 
 
 def check_device(name: str) -> None:

@@ -111,7 +111,7 @@ def evaluate(
         curve=tuple(m for m, _ in curve),
         curve_ci95=tuple(c for _, c in curve),
         config={
-            "algorithm": {"name": learner.name, "options": learner.options},
+            "algorithm": learner.method_spec,
             **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
             "model": learner.model_spec or {"custom": learner.model_class},
             "tasks": {"name": tasks.name},

@@ -28,7 +28,6 @@ class Owner(Protocol):
     """What a `Fitted` asks of the `MetaLearner` that it came from."""
 
     name: str
-    options: dict[str, Any]
     model: nn.Module
     model_spec: dict[str, Any] | None
     model_class: str
@@ -43,6 +42,8 @@ class Owner(Protocol):
     def device(self) -> torch.device: ...
     @property
     def dtype(self) -> torch.dtype: ...
+    @property
+    def method_spec(self) -> dict[str, Any]: ...
     @property
     def mixes_examples(self) -> bool: ...
     def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted: ...
@@ -162,7 +163,7 @@ class Fitted:
         """Write one self-contained file (safetensors and JSON, no pickle); `il.load` opens it."""
         owner, path = self.owner, Path(path)
         header = {
-            "algorithm": {"name": owner.name, "options": owner.options},
+            "algorithm": owner.method_spec,
             **({"meta_gradient": owner.meta_gradient_spec} if owner.meta_gradient_spec else {}),
             "model": owner.model_spec or {"custom": owner.model_class},
             "objective": owner.task_objective,

@@ -44,7 +44,8 @@ def boil(
         eval_steps: inner steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         head: shell-style patterns of the head's parameter names, which stay; None: the model's last layer.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
             "per_step", "running", "frozen" or "none".

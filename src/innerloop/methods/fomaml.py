@@ -40,7 +40,8 @@ def fomaml(
         eval_steps: inner steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
             "per_step", "running", "frozen" or "none".
