@@ -113,7 +113,7 @@ def evaluate(
         config={
             "algorithm": learner.method_spec,
             **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
-            "model": learner.model_spec or {"custom": learner.model_class},
+            "model": learner.model_record,
             "tasks": {"name": tasks.name},
             "steps": main,
         },

@@ -22,6 +22,7 @@ from innerloop.meta_learner.boundary import as_tensor, check_finite
 from innerloop.meta_learner.files import write_task
 from innerloop.meta_learner.query_predictions import predict_alone
 from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
+from innerloop.registry import writable
 
 
 class Owner(Protocol):
@@ -30,7 +31,8 @@ class Owner(Protocol):
     name: str
     model: nn.Module
     model_spec: dict[str, Any] | None
-    model_class: str
+    model_record: dict[str, Any]
+    problem: dict[str, Any] | None
     meta_gradient_spec: dict[str, Any] | None
     task_objective: str | None
     engine: Engine
@@ -165,7 +167,9 @@ class Fitted:
         header = {
             "algorithm": owner.method_spec,
             **({"meta_gradient": owner.meta_gradient_spec} if owner.meta_gradient_spec else {}),
-            "model": owner.model_spec or {"custom": owner.model_class},
+            "model": owner.model_record,
+            # A model without a name may be the default one of the problem that was trained on.
+            **({"tasks": owner.problem} if owner.model_spec is None and writable(owner.problem) else {}),
             "objective": owner.task_objective,
             "classes": self.classes_,
             "task_objective": self.objective if isinstance(self.objective, str) else None,

@@ -28,7 +28,7 @@ from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.query_predictions import query_predictions
 from innerloop.meta_learner.support_set import Wanted, support_set
 from innerloop.meta_learner.trial import Trial, try_loss, try_out
-from innerloop.models import describe
+from innerloop.models import describe, printed
 
 _log = logging.getLogger("innerloop")
 
@@ -75,6 +75,10 @@ class MetaLearner(nn.Module):
         given = model.model if isinstance(model, Parts) else model
         self.model_spec = describe(given)
         self.model_class = f"{type(given).__module__}.{type(given).__qualname__}"
+        self.model_record = self.model_spec or {
+            "custom": self.model_class,
+            "printed": printed(given),
+        }  # as files hold it
         self.model, self.notes = convert(model, batch_norm, norm_rows)
         self.pure = PureModel(self.model, batch_norm)
         self.engine = Engine()
@@ -95,6 +99,7 @@ class MetaLearner(nn.Module):
         self.task_objective: str | None = None  # of the family it was trained on, as far as known
         self.input_shape: tuple[int, ...] | None = None  # of one example, likewise
         self.preprocessing: dict[str, Any] | None = None  # how a user's files become inputs, likewise
+        self.problem: dict[str, Any] | None = None  # name and options, likewise
         self.outer_step = 0
         self.carry = self.meta_gradient.init(self.meta())
         self._recompute: bool | int = False

@@ -194,7 +194,7 @@ def describe(learner: MetaLearner, tasks: TaskFamily, config: TrainConfig) -> di
     return {
         "algorithm": learner.method_spec,
         **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
-        "model": learner.model_spec or {"custom": learner.model_class},
+        "model": learner.model_record,
         "tasks": {"name": tasks.name, "options": dict(tasks.options)},
         "training": config.as_dict(),
         "objective": tasks.train.objective,

@@ -105,6 +105,7 @@ class _Run:
         settle(learner, config)
         learner.task_objective, learner.input_shape = tasks.train.objective, tuple(tasks.train.input_shape)
         learner.preprocessing = None if tasks.train.preprocessing is None else dict(tasks.train.preprocessing)
+        learner.problem = {"name": tasks.name, "options": dict(tasks.options)}
         learner.prepare(tasks.train.num_classes)
         learner.check(tasks.train.at(config.seed, 0, 1))  # bad pairings show before anything is written
         outer = learner.outer
