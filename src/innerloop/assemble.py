@@ -108,7 +108,7 @@ def _with_advice(
         return family  # somebody's own data may have too little for it
 
 
-def _is_path(tasks: str, typed: bool = False) -> bool:
+def is_path(tasks: str, typed: bool = False) -> bool:
     """Whether a problem is a file or folder, and no name."""
     from innerloop.tasks import own_data
 
@@ -120,7 +120,7 @@ def _factory(tasks: str, typed: bool) -> Callable[..., TaskFamily]:
     """What makes the problem of this name or path."""
     from innerloop.tasks import own_data
 
-    if _is_path(tasks, typed):
+    if is_path(tasks, typed):
         return own_data.factory_of(tasks)
     return load("problem", problems.TASKS, tasks, typed=typed)
 
@@ -137,7 +137,7 @@ def problem(tasks: str, options: Mapping[str, Any] | None = None, *, typed: bool
     own_data.refuse_memory(tasks)
     make_family = _factory(tasks, typed)
     _check_names(f"problem {tasks}", make_family, options or {})
-    if _is_path(tasks, typed):
+    if is_path(tasks, typed):
         return own_data.from_path(tasks, **(options or {}))
     return problems.make(tasks, options or {}, typed=typed)
 
@@ -157,14 +157,24 @@ def problem_of(
         ConfigError: the problem is not here, and was not given again; or it is here and was given.
     """
     name = record["tasks"]["name"]
-    if tasks is None and "problem" in absent(record):
-        word = name if is_place(name) else "package.module:function"
+    if tasks is None:
+        expect_problem(record, path)
+    found = {**(record["tasks"].get("options") or {}), **(options or {})}
+    return problem(name if tasks is None else tasks, found, typed=tasks is not None)
+
+
+def expect_problem(record: Mapping[str, Any], path: Path) -> None:
+    """Raise ConfigError where the problem of a run is not here."""
+    from innerloop.tasks import own_data
+
+    name = record["tasks"]["name"]
+    own_data.refuse_memory(str(name))
+    if "problem" in absent(record):
+        word = name if is_place(str(name)) else "package.module:function"
         raise ConfigError(
             f"the problem {name!r} of {str(path)!r} is not here; install the package that offers it, or give it again: "
             f"--tasks {word}"
         )
-    found = {**(record["tasks"].get("options") or {}), **(options or {})}
-    return problem(name if tasks is None else tasks, found, typed=tasks is not None)
 
 
 def build_model(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from innerloop.cli import output, parts, shifts
+from innerloop.cli import given_again, output, parts, shifts
 from innerloop.cli.program import dashed, existing_folder, run, split
 from innerloop.errors import ConfigError
 
@@ -21,9 +21,11 @@ OWN = {
     "--json": 0,
     "--no-json": 0,
     "--help": 0,
+    **given_again.FLAGS,
 }
 
 _USAGE = "evaluate RUN [OPTIONS]"
+_AGAIN = "The run's {} again, as package.module:name, where no installed package offers it."
 
 
 def evaluate(argv: Sequence[str]) -> int:
@@ -39,13 +41,20 @@ def evaluate(argv: Sequence[str]) -> int:
     from innerloop.training.run_config import read_run_config
 
     path = existing_folder(Path(found[0]), "a run directory", "see the folders that `innerloop train` made")
-    problem = read_run_config(path)["tasks"]["name"]
-    made = parts.parts({"tasks": parts.known("tasks", problem)}, OWN)
+    again = given_again.checked(path, **given_again.read(words))
+    problem = again.get("tasks")
+    if problem is None:
+        from innerloop.assemble import expect_problem
+
+        record = read_run_config(path)
+        expect_problem(record, path)
+        problem = parts.known("tasks", record["tasks"]["name"], typed=False)
+    made = parts.parts({"tasks": problem}, OWN)
     found, rest = split(words, {**made.arity(), **OWN}, 1)
-    return run("evaluate", _command(made, Path(found[0])), rest, usage=_USAGE)
+    return run("evaluate", _command(made, Path(found[0]), again), rest, usage=_USAGE)
 
 
-def _command(made: parts.Parts, path: Path | None) -> Any:
+def _command(made: parts.Parts, path: Path | None, again: dict[str, str] | None = None) -> Any:
     from cyclopts import Parameter
 
     def command(
@@ -61,8 +70,10 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
     ) -> int:
         if path is None:
             raise ConfigError("expected RUN, a run directory, got nothing; see innerloop evaluate --help")
+        for key in ("algorithm", "model", "problem"):  # read before: they say what other flags there are
+            records.pop(key, None)
         overrides = made.merged(records).get("tasks", {})
-        return _evaluate(path, overrides, num_tasks, seed, which, steps, metric, shift, json)
+        return _evaluate(path, again or {}, overrides, num_tasks, seed, which, steps, metric, shift, json)
 
     texts: dict[str, tuple[Any, Any, str, str]] = {
         "num_tasks": (int, 600, "--num-tasks", "How many tasks."),
@@ -76,6 +87,9 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
             "--shift",
             "Move the tasks away from training's: KIND=AMOUNT or KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1).",
         ),
+        "algorithm": (str | None, None, "--algorithm", _AGAIN.format("method")),
+        "problem": (str | None, None, "--tasks", _AGAIN.format("problem")),
+        "model": (str | None, None, "--model", _AGAIN.format("model")),
         "json": (bool, False, "--json", "Print one JSON object and nothing else."),
     }
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -98,6 +112,7 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
 
 def _evaluate(
     path: Path,
+    again: dict[str, str],
     overrides: dict[str, Any],
     num_tasks: int,
     seed: int,
@@ -109,13 +124,13 @@ def _evaluate(
 ) -> int:
     from innerloop import evaluate as measure
     from innerloop import load
-    from innerloop.assemble import problem
+    from innerloop.assemble import problem_of
     from innerloop.training.run_config import read_run_config
 
     at_least_one(num_tasks, "--num-tasks")
     record = read_run_config(path)
-    family = problem(record["tasks"]["name"], {**record["tasks"].get("options", {}), **overrides})
-    learner: Any = load(path)
+    family = problem_of(record, path, again.get("tasks"), overrides)
+    learner: Any = load(path, **again)
     if shift is not None:
         curves = shifts.measure({path.name: learner}, getattr(family, which), shift, num_tasks, seed, steps)
         found = {**shifts.write(curves, path, f"shift-{curves.kind}"), "run": str(path)}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.cli import program, trust
+from innerloop.cli import given_again, program, trust
 from innerloop.errors import ConfigError, InnerloopError, InputError
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ def _serve(
     max_tasks: int = 200,
     max_seconds: float = 30.0,
     valid_tasks: int = 40,
+    algorithm: str | None = None,
+    tasks: str | None = None,
+    model: str | None = None,
 ) -> int:
     """A page on which anybody shows the learner a few examples and sees it recognise new ones; and the same over HTTP.
 
@@ -44,6 +47,7 @@ def _serve(
         max_seconds: how long a request waits for its turn.
         valid_tasks: on how many of the run's validation tasks of each size the thresholds for unknown inputs are measured, in the
             background from the start; 0: none are.
+        algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
     """
     if not run.exists():
         raise InputError(f"expected a run directory or a task file, got nothing at {str(run)!r}; check the path")
@@ -57,6 +61,7 @@ def _serve(
         if value <= 0:
             raise ConfigError(f"{name} expected more than 0, got {value}")
     trust.check_flags(valid_tasks, keep=0.95)
+    again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
     listener = _listen(host, port)  # before anything slow: a busy port is said at once
     print(f"opening {run}; this takes some seconds", flush=True)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -78,12 +83,14 @@ def _serve(
     from innerloop.serving.thresholds import Thresholds
 
     limits = Limits(megabytes=max_megabytes, examples=max_examples, tasks=max_tasks, seconds=max_seconds)
-    learner = load(run)
+    learner = load(run, **again)
     service = Service(learner, limits, Thresholds(lacking=EN.still_measured))
 
     def measure() -> None:
         # A learner of its own: requests give the other one their tasks' weights.
-        service.thresholds = _thresholds(run, load(run) if run.is_dir() else learner, valid_tasks)
+        service.thresholds = _thresholds(
+            run, load(run, **again) if run.is_dir() else learner, valid_tasks, again.get("tasks")
+        )
         if service.classifies:
             print(service.thresholds.told(), flush=True)
 
@@ -100,7 +107,7 @@ def _serve(
     return 0
 
 
-def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
+def _thresholds(run: Path, learner: Any, valid_tasks: int, given: str | None = None) -> Thresholds:
     """What inputs of no class are told by in tasks that visitors make."""
     from innerloop.serving.thresholds import Thresholds, measured
     from innerloop.training.run_config import read_run_config
@@ -112,7 +119,7 @@ def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
     if learner.task_objective == "mse":
         return Thresholds(lacking="regression has no classes")
     try:
-        return measured(learner, trust.validation_tasks(read_run_config(run)), valid_tasks)
+        return measured(learner, trust.validation_tasks(read_run_config(run), given), valid_tasks)
     except InnerloopError as error:  # the learner works without them
         return Thresholds(lacking=f"the run's validation tasks cannot be used ({' '.join(str(error).split())})")
     except Exception as error:  # nobody waits for this thread, who would see it

@@ -102,7 +102,7 @@ def absent(record: Mapping[str, Any]) -> set[str]:
     recorded, model, tasks = record["algorithm"], record["model"], record.get("tasks") or {}
     if own_parts(recorded) or not _here("algorithm", recorded.get("name")):
         found.add("algorithm")
-    if not _here("model", model.get("name")) and not (found & {"algorithm"}):
+    if not _here("model", model.get("name")):
         found.add("model")
     name = tasks.get("name")
     if isinstance(name, str) and not _here("problem", name) and (is_place(name) or not own_data.looks_like_path(name)):
