@@ -223,7 +223,8 @@ def test_a_run_from_a_stranger_imports_nothing(part, word, tmp_path, monkeypatch
     [
         ("train no_such:method sinusoid", "cannot be imported: ModuleNotFoundError"),
         ("train own_method.method:halving lines", "expected 'halving' in own_method.method: did you mean 'Halving'?"),
-        ("train own_method.problem:lines lines", "expected to return a MetaLearner"),
+        ("train own_method.problem:lines lines", "cannot be made: TypeError: lines() takes 0 positional arguments"),
+        ("train builtins:repr lines", "expected to return a MetaLearner, got str"),
         ("train maml own_method.problem:Cubic", "expected to return an il.TaskFamily, got Cubic"),
         ("train maml lines --model own_method.problem:lines", "expected to return a torch.nn.Module"),
         ("train maml linez", "did you mean 'lines'?"),

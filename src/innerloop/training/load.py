@@ -172,7 +172,9 @@ def _method(recorded: dict[str, Any], model: nn.Module, path: Path, again: Again
         if word is None:
             return methods.make(name, model, options)
         if not recorded["made_of"] and name not in methods.ALGORITHMS:
-            return methods.make(word, model, options, typed=True)
+            learner = methods.make(word, model, options, typed=True)
+            learner.name = name  # the run's own, wherever its function is now
+            return learner
         # What was wrapped is on record, whose options are not those of the function around it.
         learner = methods.load("algorithm", methods.ALGORITHMS, word, typed=True)(model)
         _expect_same(learner.method_spec, recorded, path)
