@@ -145,7 +145,7 @@ def _distribution(runs: Sequence[Run], given: str | None) -> tuple[TaskDistribut
     from innerloop.assemble import problem_of
     from innerloop.training.load import absent
 
-    record = {"algorithm": {"options": {}}, "model": {}, **runs[0].config}
+    record = runs[0].config
     try:
         again = given if "problem" in absent(record) else None
         made: TaskFamily = problem_of(record, runs[0].path, again)

@@ -99,12 +99,11 @@ def _here(kind: str, name: Any) -> bool:
 def absent(record: Mapping[str, Any]) -> set[str]:
     """Which parts of a run or a task file are not here, and have to be given again: "algorithm", "model", "problem"."""
     found = set()
-    recorded, model, tasks = record["algorithm"], record["model"], record.get("tasks") or {}
-    if own_parts(recorded) or not _here("algorithm", recorded.get("name")):
-        found.add("algorithm")
-    if not _here("model", model.get("name")):
-        found.add("model")
-    name = tasks.get("name")
+    for kind in ("algorithm", "model"):
+        part = record.get(kind)
+        if isinstance(part, dict) and (not _here(kind, part.get("name")) or own_parts(part)):
+            found.add(kind)
+    name = (record.get("tasks") or {}).get("name")
     if isinstance(name, str) and not _here("problem", name) and (is_place(name) or not own_data.looks_like_path(name)):
         found.add("problem")
     return found
@@ -219,9 +218,10 @@ def _default_model(described: dict[str, Any], tasks: Any, again: Again) -> nn.Mo
 
 def own_parts(recorded: dict[str, Any]) -> str:
     """The parts of a stored method that no file holds and no name stands for, in words; none: empty."""
-    rule = recorded["options"].get("inner_optimizer")
     if recorded.get("made_of"):
         return str(recorded["made_of"])
+    options = recorded.get("options")
+    rule = options.get("inner_optimizer") if isinstance(options, dict) else None
     return rule[7:] if isinstance(rule, str) and rule.startswith("custom:") else ""
 
 
