@@ -64,11 +64,12 @@ def _entry(part: str, name: str, typed: bool = True) -> Entry | None:
 
 
 def summary(part: str, name: str) -> str:
-    """One sentence about a named part: ours from its registry, somebody else's from its docstring."""
+    """About a named part: ours from its registry and from what it declares, somebody else's from its docstring."""
     ours = registry_of(KIND[part])
-    if name in ours:
-        return ours[name].summary
     made = load(NOUN[part], ours, name, typed=True)
+    if name in ours:
+        traits = getattr(made, "traits", None)
+        return ours[name].summary + (f" {traits.sentence()}" if traits is not None else "")
     return (inspect.getdoc(made) or "").strip().partition("\n\n")[0].replace("\n", " ") or f"{name}, no docstring"
 
 

@@ -20,7 +20,11 @@ from innerloop.methods.pairing import (
 )
 
 
-@method(classification={"inner_lr": 0.4, "inner_steps": 5}, regression={"inner_lr": 0.01})
+@method(
+    classification={"inner_lr": 0.4, "inner_steps": 5},
+    regression={"inner_lr": 0.01},
+    declares={"memory": "grows with K, head only"},
+)
 def anil(
     model: nn.Module,
     *,

@@ -14,7 +14,11 @@ from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
 
 
-@method(classification={"inner_lr": 0.4, "inner_steps": 1, "eval_steps": 3}, regression={"inner_lr": 0.01})
+@method(
+    classification={"inner_lr": 0.4, "inner_steps": 1, "eval_steps": 3},
+    regression={"inner_lr": 0.01},
+    declares={"memory": "one step", "derivatives": "1"},
+)
 def fomaml(
     model: nn.Module,
     *,

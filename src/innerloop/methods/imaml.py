@@ -21,6 +21,11 @@ from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_met
     # The authors' equations, up to a factor that Adam does not see: they divide H by strength + 10.
     classification={"eval_strength": 0.0, "damping": 11.0},
     regression={"inner_lr": 3e-3, "inner_steps": 16, "strength": 0.5, "eval_strength": 0.0},
+    declares={
+        "options": {"inner_steps": 6, "cg_steps": 3, "inner_lr": 0.3, "strength": 0.5},
+        "memory": "does not grow with K",
+        "derivatives": "2, as products",
+    },
 )
 def imaml(
     model: nn.Module,

@@ -16,7 +16,14 @@ from innerloop.methods.pairing import LossArgument, gradient_method, method
 from innerloop.rules import LSTMRule
 
 
-@method()
+@method(
+    declares={
+        "adds_parameters": True,
+        "training": {"steps": 50, "outer_lr": 0.01},
+        "options": {"inner_steps": 5},
+        "derivatives": "1",
+    }
+)
 def lstm_metalearner(
     model: nn.Module,
     *,

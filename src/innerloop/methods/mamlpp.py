@@ -15,7 +15,11 @@ from innerloop.methods.pairing import LossArgument, gradient_method, method
 from innerloop.rules import SGD, PerLayerPerStepRates
 
 
-@method(classification={"inner_lr": 0.1, "inner_steps": 5}, regression={"inner_lr": 0.01, "inner_steps": 5})
+@method(
+    classification={"inner_lr": 0.1, "inner_steps": 5},
+    regression={"inner_lr": 0.01, "inner_steps": 5},
+    declares={"adds_parameters": True, "learned_rate": True},
+)
 def mamlpp(
     model: nn.Module,
     *,

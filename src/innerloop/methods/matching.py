@@ -21,7 +21,17 @@ from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_
 from innerloop.models.full_context import QueryContext, SupportContext
 
 
-@method(model={"outputs": None, "downsample": "max_pool"})
+@method(
+    model={"outputs": None, "downsample": "max_pool"},
+    declares={
+        "inner_loop": False,
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
+)
 def matching(
     model: nn.Module,
     *,

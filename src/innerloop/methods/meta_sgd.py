@@ -14,7 +14,10 @@ from innerloop.methods.pairing import LossArgument, gradient_method, method
 from innerloop.rules import PerParameterRates
 
 
-@method(classification={"rate_low": 0.1, "rate_high": 0.5})
+@method(
+    classification={"rate_low": 0.1, "rate_high": 0.5},
+    declares={"adds_parameters": True, "learned_rate": True},
+)
 def meta_sgd(
     model: nn.Module,
     *,

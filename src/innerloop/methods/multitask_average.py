@@ -13,7 +13,17 @@ from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
 
 
-@method(classification_tasks={"train_shots": 10, "train_queries": 1}, regression={"eval_steps": 10})
+@method(
+    classification_tasks={"train_shots": 10, "train_queries": 1},
+    regression={"eval_steps": 10},
+    declares={
+        "learns": False,
+        "training": {"steps": 10},
+        "options": {"inner_steps": 10},
+        "memory": "one step",
+        "derivatives": "1",
+    },
+)
 def multitask_average(
     model: nn.Module,
     *,

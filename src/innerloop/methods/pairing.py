@@ -22,6 +22,7 @@ from innerloop.functional.pure import head_module, select
 from innerloop.learners import GradientLearner
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
+from innerloop.methods.traits import Traits
 from innerloop.rules import SGD, Adam
 
 P = ParamSpec("P")
@@ -80,6 +81,7 @@ def method(
     model: Mapping[str, Any] | None = None,
     regression_tasks: Mapping[str, Any] | None = None,
     brings_networks: bool = False,
+    declares: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
     """Make a function a method: its arguments are checked and recorded, and it carries recommended settings.
 
@@ -88,7 +90,9 @@ def method(
         classification_tasks, regression_tasks: arguments of the problem, such as more training ways.
         model: arguments of the model, such as no last layer; ``name`` for another one than the problem's.
         brings_networks: the method has networks of its own, so that a model without parameters will do.
+        declares: where it differs from the defaults of `Traits`.
     """
+    traits = Traits(**(declares or {}), needs_parameters=not brings_networks)
     recommended = {
         "classification": {
             "algorithm": dict(classification or {}),
@@ -133,6 +137,7 @@ def method(
             return learner
 
         make.settings = lambda kind: {k: dict(v) for k, v in recommended[kind].items()}  # type: ignore[attr-defined]
+        make.traits = traits  # type: ignore[attr-defined]
         return make
 
     return decorate

@@ -22,6 +22,7 @@ from innerloop.methods.pairing import InnerOptimizer, LossArgument, head_pattern
 @method(
     classification={"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"},
     regression={"inner_lr": 0.01, "inner_steps": 1, "adapt": "all"},
+    declares={"adds_parameters": True, "equivariant": True, "memory": "one pass", "derivatives": "1"},
 )
 def pretrained(
     model: nn.Module,

@@ -25,7 +25,16 @@ from innerloop.methods.pairing import (
 )
 
 
-@method(model={"outputs": None, "downsample": "max_pool"})
+@method(
+    model={"outputs": None, "downsample": "max_pool"},
+    declares={
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "starts_adapted": True,
+        "derivatives": "2, or 1",
+    },
+)
 def proto_maml(
     model: nn.Module,
     *,

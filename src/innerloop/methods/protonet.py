@@ -18,6 +18,15 @@ from innerloop.methods.pairing import LossArgument, expect_label_loss, method
 @method(
     classification_tasks={"train_ways": 60, "train_queries": 5},
     model={"outputs": None, "downsample": "max_pool"},
+    declares={
+        "inner_loop": False,
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "shift_free": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
 )
 def protonet(
     model: nn.Module,

@@ -19,7 +19,18 @@ from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, loss_name, method
 
 
-@method(model={"outputs": None, "downsample": "max_pool"}, regression={"ridge": 0.01})
+@method(
+    model={"outputs": None, "downsample": "max_pool"},
+    regression={"ridge": 0.01},
+    declares={
+        "adds_parameters": True,
+        "inner_loop": False,
+        "any_ways": True,
+        "equivariant": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
+)
 def r2d2(
     model: nn.Module,
     *,

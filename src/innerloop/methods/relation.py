@@ -19,7 +19,18 @@ from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_
 from innerloop.models.comparison import Relation
 
 
-@method(model={"outputs": None, "downsample": "max_pool", "halvings": 2, "spatial": "map"})
+@method(
+    model={"outputs": None, "downsample": "max_pool", "halvings": 2, "spatial": "map"},
+    declares={
+        "inner_loop": False,
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "adds_parameters": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
+)
 def relation(
     model: nn.Module,
     *,

@@ -23,6 +23,13 @@ from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_met
         "eval_steps": 32,
         "inner_batch": 10,
     },
+    declares={
+        "order_free": False,
+        "training": {"steps": 100},
+        "options": {"inner_lr": 0.02},
+        "memory": "one step",
+        "derivatives": "1",
+    },
 )
 def reptile(
     model: nn.Module,

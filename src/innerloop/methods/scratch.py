@@ -13,7 +13,15 @@ from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
 
 
-@method()
+@method(
+    declares={
+        "meta_gradient": False,
+        "learns": False,
+        "training": {"steps": 10},
+        "memory": "nothing is trained",
+        "derivatives": "0",
+    }
+)
 def scratch(
     model: nn.Module,
     *,

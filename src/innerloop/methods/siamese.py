@@ -19,7 +19,20 @@ from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, expect_whole, method
 
 
-@method(classification_tasks={"train_ways": 20, "train_queries": 5}, model={"outputs": None, "downsample": "max_pool"})
+@method(
+    classification_tasks={"train_ways": 20, "train_queries": 5},
+    model={"outputs": None, "downsample": "max_pool"},
+    declares={
+        "inner_loop": False,
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "shift_free": True,
+        "adds_parameters": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
+)
 def siamese(
     model: nn.Module,
     *,

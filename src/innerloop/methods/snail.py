@@ -20,7 +20,18 @@ from innerloop.methods.pairing import LossArgument, method
 from innerloop.models.causal_sequence import CausalSequence
 
 
-@method(model={"outputs": None})
+@method(
+    model={"outputs": None},
+    declares={
+        "adds_parameters": True,
+        "inner_loop": False,
+        "order_free": False,
+        "training": {"steps": 300, "outer_lr": 0.003},
+        "options": {"filters": 16, "keys": (16, 16), "values": (16, 16)},
+        "memory": "grows with the sequence",
+        "derivatives": "1",
+    },
+)
 def snail(
     model: nn.Module,
     *,
