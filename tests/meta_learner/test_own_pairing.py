@@ -166,3 +166,29 @@ def test_what_cannot_be_paired(wrong, said):
 def test_a_word_is_no_rule():
     with pytest.raises(il.ConfigError, match="inner_optimizer expected one of sgd, momentum, adam"):
         il.maml(il.models.mlp(1, 1), inner_optimizer="custom:Halved")  # type: ignore[arg-type]
+
+
+def test_the_learners_own_loss_is_the_pairings():
+    loss = torch.nn.functional.l1_loss
+    learner = il.MetaLearner.of(
+        il.models.mlp(1, 1),
+        rule=Halved(0.1),
+        learner=lambda pure, rule: il.learners.GradientLearner(pure, rule, loss=loss),
+        meta_gradient=il.meta_gradients.Backprop,
+    )
+    assert learner.loss is loss
+
+
+@pytest.mark.parametrize(("part", "word"), [("algorithm", "os:system"), ("model", "trap:net")])
+def test_a_task_file_from_a_stranger_imports_nothing(part, word, tmp_path, monkeypatch):
+    from innerloop.storage import load_tensors, save_tensors
+
+    (tmp_path / "trap.py").write_text("raise SystemExit('the trap was imported')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    x = torch.linspace(-1, 1, 5)[:, None]
+    file = il.maml(il.models.mlp(1, 1)).adapt(x, x).save(tmp_path / "task.il")
+    tensors, header = load_tensors(file, "innerloop-task", 1)
+    header[part]["name"] = word
+    save_tensors(file, "innerloop-task", 1, tensors, header)
+    with pytest.raises(il.CheckpointError, match=f"{word}.*not here"):
+        il.load(file)
