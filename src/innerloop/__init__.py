@@ -22,13 +22,16 @@ from innerloop.registry import load as load_part
 __version__ = "0.1.0"
 
 _NAMES = {
+    "BaseLearner": "innerloop.core",
     "Examples": "innerloop.core",
     "Meta": "innerloop.core",
     "Objective": "innerloop.core",
+    "MetaGradient": "innerloop.core",
     "Report": "innerloop.core",
     "Task": "innerloop.core",
     "TaskDistribution": "innerloop.core",
     "TaskFamily": "innerloop.core",
+    "UpdateRule": "innerloop.core",
     "FewShotClassifier": "innerloop.estimators",
     "FewShotRegressor": "innerloop.estimators",
     "Fitted": "innerloop.meta_learner.fitted",
@@ -43,25 +46,34 @@ _NAMES = {
     "with_meta_gradient": "innerloop.methods.other_meta_gradient",
 }
 _MODULES = {
+    "learners": "innerloop.learners",
     "losses": "innerloop.objectives.losses",
+    "meta_gradients": "innerloop.meta_gradients",
     "models": "innerloop.models",
-    "tasks": "innerloop.tasks",
     "recipes": "innerloop.recipes",
     "report": "innerloop.report",
+    "rules": "innerloop.rules",
+    "tasks": "innerloop.tasks",
 }
 
 if TYPE_CHECKING:
+    from innerloop import learners as learners
+    from innerloop import meta_gradients as meta_gradients
     from innerloop import models as models
     from innerloop import recipes as recipes
     from innerloop import report as report
+    from innerloop import rules as rules
     from innerloop import tasks as tasks
+    from innerloop.core import BaseLearner as BaseLearner
     from innerloop.core import Examples as Examples
     from innerloop.core import Meta as Meta
+    from innerloop.core import MetaGradient as MetaGradient
     from innerloop.core import Objective as Objective
     from innerloop.core import Report as Report
     from innerloop.core import Task as Task
     from innerloop.core import TaskDistribution as TaskDistribution
     from innerloop.core import TaskFamily as TaskFamily
+    from innerloop.core import UpdateRule as UpdateRule
     from innerloop.doctor import check_meta_gradient as check_meta_gradient
     from innerloop.estimators import FewShotClassifier as FewShotClassifier
     from innerloop.estimators import FewShotRegressor as FewShotRegressor

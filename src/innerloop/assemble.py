@@ -17,8 +17,8 @@ from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.objectives import losses
-from innerloop.registry import load
-from innerloop.training.load import remake
+from innerloop.registry import find, is_place, load
+from innerloop.training.load import Again, absent, remake
 from innerloop.training.run_config import read_run_config
 
 _TASKS_FOR_TARGETS = 2_000
@@ -36,6 +36,7 @@ def assemble(
     meta_gradient_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     recommended: bool = True,
+    typed: bool = False,
 ) -> tuple[Any, TaskFamily]:
     """A fresh MetaLearner and the problem it is for.
 
@@ -51,24 +52,25 @@ def assemble(
         seed: of the initial weights: equal seeds give equal weights.
         recommended: start from `innerloop.methods.settings` for this kind of problem, not from the paper's
             defaults.
+        typed: the names come from the user, so that ``package.module:name`` is imported (see `registry.find`).
 
     Raises:
         ConfigError: an unknown name or option, or a pairing that cannot work.
     """
-    make_learner = load("algorithm", methods.ALGORITHMS, algorithm)
-    family = problem(tasks, task_options)
+    make_learner = load("algorithm", methods.ALGORITHMS, algorithm, typed=typed)
+    family = problem(tasks, task_options, typed=typed)
     options, advice = dict(algorithm_options or {}), {}
     if recommended:
-        advice = methods.settings(algorithm, losses.kind_of(family.train.objective))
+        advice = methods.settings(algorithm, losses.kind_of(family.train.objective), typed=typed)
         options = {**advice.get("algorithm", {}), **options}
-        family = _with_advice(family, tasks, task_options or {}, advice.get("tasks", {}))
+        family = _with_advice(family, tasks, task_options or {}, advice.get("tasks", {}), typed)
     torch.manual_seed(seed)
-    net = build_model(model, family, model_options, advice.get("model", {}))
+    net = build_model(model, family, model_options, advice.get("model", {}), typed=typed)
     _check_names(f"algorithm {algorithm}", make_learner, options)
     if "outputs" in inspect.signature(make_learner).parameters:  # of networks that it puts behind the model
         options.setdefault("outputs", family.train.output_size)
     _set_from_targets(make_learner, options, family)
-    learner = make_learner(net, **options)
+    learner = methods.make(algorithm, net, options, typed=typed)
     if meta_gradient is not None:
         learner = with_meta_gradient(learner, meta_gradient, **(meta_gradient_options or {}))
     return learner, family
@@ -87,34 +89,44 @@ def _set_from_targets(make_learner: Callable[..., Any], options: dict[str, Any],
             options[name] = make(y.flatten()[:1_000_000], {**defaults, **options})
 
 
-def _with_advice(family: TaskFamily, tasks: str, given: Mapping[str, Any], advice: Mapping[str, Any]) -> TaskFamily:
+def _with_advice(
+    family: TaskFamily, tasks: str, given: Mapping[str, Any], advice: Mapping[str, Any], typed: bool
+) -> TaskFamily:
     """The problem again with what the method recommends for it (more training shots, say), where nobody said
     otherwise.
     """
-    known = inspect.signature(_factory(tasks)).parameters
+    known = inspect.signature(_factory(tasks, typed)).parameters
     more = {name: value for name, value in advice.items() if name in known and given.get(name) is None}
     if "train_ways" in more and family.train.num_classes is not None:
         more["train_ways"] = min(more["train_ways"], family.train.num_classes)
     if not more:
         return family
     try:
-        return problem(tasks, {**given, **more})
+        return problem(tasks, {**given, **more}, typed=typed)
     except InputError:
         if tasks in problems.TASKS:
             raise
         return family  # somebody's own data may have too little for it
 
 
-def _factory(tasks: str) -> Callable[..., TaskFamily]:
+def is_path(tasks: str, typed: bool = False) -> bool:
+    """Whether a problem is a file or folder, and no name."""
+    from innerloop.tasks import own_data
+
+    named = is_place(tasks) or find("problem", problems.TASKS, tasks, typed=typed) is not None
+    return not named and own_data.looks_like_path(tasks)
+
+
+def _factory(tasks: str, typed: bool) -> Callable[..., TaskFamily]:
     """What makes the problem of this name or path."""
     from innerloop.tasks import own_data
 
-    if tasks in problems.TASKS or not own_data.looks_like_path(tasks):
-        return load("problem", problems.TASKS, tasks)
-    return own_data.factory_of(tasks)
+    if is_path(tasks, typed):
+        return own_data.factory_of(tasks)
+    return load("problem", problems.TASKS, tasks, typed=typed)
 
 
-def problem(tasks: str, options: Mapping[str, Any] | None = None) -> TaskFamily:
+def problem(tasks: str, options: Mapping[str, Any] | None = None, *, typed: bool = False) -> TaskFamily:
     """The problem of this name or path with these options.
 
     Raises:
@@ -124,11 +136,46 @@ def problem(tasks: str, options: Mapping[str, Any] | None = None) -> TaskFamily:
     from innerloop.tasks import own_data
 
     own_data.refuse_memory(tasks)
-    make_family = _factory(tasks)
+    make_family = _factory(tasks, typed)
     _check_names(f"problem {tasks}", make_family, options or {})
-    if tasks in problems.TASKS:
-        return make_family(**(options or {}))
-    return own_data.from_path(tasks, **(options or {}))
+    if is_path(tasks, typed):
+        return own_data.from_path(tasks, **(options or {}))
+    return problems.make(tasks, options or {}, typed=typed)
+
+
+def problem_of(
+    record: Mapping[str, Any], path: Path, tasks: str | None = None, options: Mapping[str, Any] | None = None
+) -> TaskFamily:
+    """The problem of a run.
+
+    Args:
+        record: the run's configuration.
+        path: of the run, for messages.
+        tasks: ``package.module:function`` in place of the run's own name, where no installed package offers that.
+        options: in place of the run's.
+
+    Raises:
+        ConfigError: the problem is not here, and was not given again; or it is here and was given.
+    """
+    name = record["tasks"]["name"]
+    if tasks is None:
+        expect_problem(record, path)
+    found = {**(record["tasks"].get("options") or {}), **(options or {})}
+    return problem(name if tasks is None else tasks, found, typed=tasks is not None)
+
+
+def expect_problem(record: Mapping[str, Any], path: Path) -> None:
+    """Raise ConfigError where the problem of a run is not here."""
+    from innerloop.tasks import own_data
+
+    name = record["tasks"]["name"]
+    own_data.refuse_memory(str(name))
+    if "problem" in absent(record):
+        word = name if is_place(str(name)) else "package.module:function"
+        raise ConfigError(
+            f"the problem {name!r} of {str(path)!r} is not here; install the package that offers it, or give it again: "
+            f"--tasks {word}"
+        )
 
 
 def build_model(
@@ -136,6 +183,8 @@ def build_model(
     family: TaskFamily,
     options: Mapping[str, Any] | None = None,
     advice: Mapping[str, Any] | None = None,
+    *,
+    typed: bool = False,
 ) -> torch.nn.Module:
     """A fresh model for this problem's input shape and output size; None: the problem's default model.
 
@@ -145,6 +194,7 @@ def build_model(
         options: the model's arguments beside its inputs; "outputs" replaces the problem's output size.
         advice: what the method recommends where ``options`` do not say; what the model does not know is left out. ``name``
             is the model that it is for.
+        typed: see `assemble`.
     """
     split = family.train
     advice = dict(advice or {})
@@ -159,39 +209,39 @@ def build_model(
         if not advice or spec is None:
             return model
         return models.build(spec["name"], {**spec["arguments"], **_known(spec["name"], advice)})
-    make_model = load("model", models.MODELS, name)
-    given = {**_known(name, advice or {}), **(options or {})}
+    make_model = load("model", models.MODELS, name, typed=typed)
+    given = {**_known(name, advice or {}, typed), **(options or {})}
     outputs = given.pop("outputs", split.output_size)
     _check_names(f"model {name}", make_model, given)
-    shape = tuple(split.input_shape)
-    return make_model(shape[0] if len(shape) == 1 else shape, outputs, **given)
+    return models.fitting(name, tuple(split.input_shape), outputs, given, typed=typed)
 
 
-def _known(model: str, advice: Mapping[str, Any]) -> dict[str, Any]:
+def _known(model: str, advice: Mapping[str, Any], typed: bool = False) -> dict[str, Any]:
     """Of these arguments those that the model has."""
-    parameters = inspect.signature(load("model", models.MODELS, model)).parameters
+    parameters = inspect.signature(load("model", models.MODELS, model, typed=typed)).parameters
     return {name: value for name, value in advice.items() if name in parameters}
 
 
-def from_run(path: Path) -> tuple[Any, TaskFamily, dict[str, Any]]:
+def from_run(
+    path: Path, *, model: str | None = None, learner: str | None = None, tasks: str | None = None
+) -> tuple[Any, TaskFamily, dict[str, Any]]:
     """(fresh learner, problem, training settings) of a run directory, as they were before its first step.
 
+    Args:
+        path: the run.
+        model, learner, tasks: ``package.module:name`` of its parts, where no installed package offers them; see
+            `training.load.load`.
+
     Raises:
-        CheckpointError: no config.json there, or one that is damaged or of a newer version.
-        ConfigError: the run's model is somebody's own module, which a file does not hold.
+        CheckpointError: no config.json there, or one that is damaged or of a newer version; or the run's learner or model is
+            somebody's own, and not here.
+        ConfigError: its problem is not here.
     """
     record = read_run_config(path)
-    model = record["model"]
-    if "name" not in model:
-        raise ConfigError(
-            f"the model of {str(path)!r} is {model.get('custom', 'a module of your own')}, which the run "
-            "does not hold; "
-            "go on from Python: il.fit(learner, tasks, out=..., resume=True)"
-        )
-    family = problem(record["tasks"]["name"], record["tasks"].get("options"))
+    family = problem_of(record, path, tasks)
     training = dict(record["training"])
     torch.manual_seed(training.get("seed", 0))
-    return remake(record, None, None, path), family, training
+    return remake(record, path, Again(model=model, learner=learner, tasks=tasks)), family, training
 
 
 def _check_names(owner: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:

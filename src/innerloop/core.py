@@ -152,6 +152,7 @@ class TaskSpec:
         input_shape: of one example; None where it is not known.
         output_size: numbers in an output; 0 where it is not known.
         preprocessing: how a user's files become inputs; None: they are plain numbers.
+        problem: the family's registered name and options, which make it again; None: not known.
     """
 
     name: str = ""
@@ -160,6 +161,7 @@ class TaskSpec:
     input_shape: tuple[int, ...] | None = None
     output_size: int = 0
     preprocessing: Mapping[str, Any] | None = None
+    problem: Mapping[str, Any] | None = None
 
 
 class TaskDistribution(ABC):

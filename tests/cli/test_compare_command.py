@@ -48,7 +48,7 @@ def test_all_leaves_out_what_the_problem_does_not_suit(tmp_path, monkeypatch, ca
     from innerloop.cli import compare as command
 
     chosen = {name: registry_of("algorithms")[name] for name in ("protonet", "maml")}
-    monkeypatch.setattr(command, "registry_of", lambda kind: chosen if kind == "algorithms" else registry_of(kind))
+    monkeypatch.setattr(command, "offered", lambda kind: chosen if kind == "algorithms" else registry_of(kind))
     out = tmp_path / "c"
     assert main(["compare", "all", "sinusoid", *QUICK, "--out", str(out)]) == 0
     said = capsys.readouterr()

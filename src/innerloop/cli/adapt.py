@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import places, prediction_rows, program, table_task, trust
+from innerloop.cli import given_again, places, prediction_rows, program, table_task, trust
 from innerloop.cli.refusals import only_for
 from innerloop.errors import ConfigError, InputError, ShapeError, first_few
 
@@ -37,6 +37,9 @@ def _adapt(
     valid_tasks: int = 100,
     keep: float = 0.95,
     device: str = "auto",
+    algorithm: str | None = None,
+    tasks: str | None = None,
+    model: str | None = None,
     force: bool = False,
 ) -> int:
     """Adapt a trained run to one new task and write it as a file; and say how far it may be trusted.
@@ -56,6 +59,7 @@ def _adapt(
             expected accuracy and the threshold for unknown inputs are measured; 0: nothing is measured.
         keep: the share of inputs of known classes that the threshold for unknown inputs keeps.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+        algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         force: overwrite an existing task file.
     """
     from innerloop.data import support_files
@@ -74,6 +78,8 @@ def _adapt(
         )
     places.new_file(out, force)
     from innerloop.training.placement import device_of
+
+    again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
     from innerloop.training.run_config import read_run_config
 
     record = read_run_config(run)
@@ -84,7 +90,7 @@ def _adapt(
         from innerloop import load
 
         only_for("pictures", "a table", invert=invert)
-        learner: Any = load(run)
+        learner: Any = load(run, **again)
         fitted, x, y, recognises = table_task.adapted(learner.to(place), support, target, steps, text)
     else:
         table = None if support.is_dir() else support_files.read_table(support, separator, encoding)
@@ -101,10 +107,10 @@ def _adapt(
                 last = table.columns[-1]
                 raise ConfigError(f"expected --target with a CSV table, got none; for example --target {last!r}")
             support_files.column(table, target)
-        fitted, x, y, recognises = _adapted(run, place, support, target, steps, invert, text, left_out)
+        fitted, x, y, recognises = _adapted(run, place, support, target, steps, invert, text, left_out, again)
     lines: list[str] = []
     if valid_tasks:
-        fitted, lines = trust.measured(fitted, y, recognises, record, steps, valid_tasks, keep)
+        fitted, lines = trust.measured(fitted, y, recognises, record, steps, valid_tasks, keep, again.get("tasks"))
     with places.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         fitted.save(out)
@@ -128,17 +134,18 @@ def _adapted(
     invert: bool | None,
     text: Mapping[str, str | None],
     left_out: list[str],
+    again: Mapping[str, str],
 ) -> tuple[Any, Any, Any, trust.Recognises]:
     """(fitted task, inputs, targets, `leave_one_out`'s question) of pictures, or of a table of plain numbers.
 
     ``place`` is the device; ``text`` has the table's separator and encoding; ``left_out`` takes down which pictures cannot be
-    read.
+    read; ``again`` has the run's parts that were given again.
     """
     from innerloop import load
     from innerloop.data import support_files
     from innerloop.objectives.losses import predicts_values
 
-    learner: Any = load(run)
+    learner: Any = load(run, **again)
     learner.to(place)
     if learner.input_shape is None:
         raise InputError(
@@ -186,6 +193,9 @@ def _predict(
     encoding: str | None = None,
     unknown: bool = False,
     invert: bool | None = None,
+    algorithm: str | None = None,
+    tasks: str | None = None,
+    model: str | None = None,
     force: bool = False,
 ) -> int:
     """Predict with an adapted task; one CSV row an input.
@@ -200,6 +210,7 @@ def _predict(
         encoding: of a text table that is not in UTF-8, such as latin-1.
         unknown: call inputs "unknown" that are probably of none of the classes, by the task's threshold.
         invert: take dark for ink; left out: as `adapt` did.
+        algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         force: overwrite an existing CSV file.
     """
     if task.is_dir():
@@ -213,10 +224,11 @@ def _predict(
         raise InputError(f"expected a picture, a folder or a CSV table, got nothing at {str(inputs)!r}; check the path")
     places.new_file(out, force)
     text = {"separator": separator, "encoding": encoding}
+    again = given_again.checked(task, algorithm=algorithm, tasks=tasks, model=model)
     if inputs == table_task.STANDARD_INPUT:
         with table_task.standard_input() as copied:
-            return _predicted(task, copied, out, target, unknown, invert, text)
-    return _predicted(task, inputs, out, target, unknown, invert, text)
+            return _predicted(task, copied, out, target, unknown, invert, text, again)
+    return _predicted(task, inputs, out, target, unknown, invert, text, again)
 
 
 def _predicted(
@@ -227,13 +239,14 @@ def _predicted(
     unknown: bool,
     invert: bool | None,
     text: Mapping[str, str | None],
+    again: Mapping[str, str],
 ) -> int:
     from innerloop import load
     from innerloop.data import support_files
     from innerloop.data.table_preprocessing import is_record_of_tables
     from innerloop.meta_learner.fitted import Fitted
 
-    fitted = load(task)
+    fitted = load(task, **again)
     if not isinstance(fitted, Fitted):
         raise InputError(
             f"expected a task file of `innerloop adapt`, got a run directory at {str(task)!r}; adapt it first"

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from innerloop.cli import output, parts, places, shifts
+from innerloop.cli import given_again, output, parts, places, shifts
 from innerloop.cli.evaluate import at_least_one
-from innerloop.cli.listing import registry_of
+from innerloop.cli.listing import offered
 from innerloop.cli.program import dashed, run, split
 from innerloop.errors import ConfigError, InputError, ShapeError
+from innerloop.registry import is_place
 
 OWN = (
     dict.fromkeys(["--force", "--quiet", "--json", "--help", "--recompute"], 0)
@@ -27,6 +28,7 @@ OWN = (
             "--shift",
             "--out",
             "--model",
+            "--algorithm",
             "--device",
             "--precision",
             "--strategy",
@@ -44,7 +46,7 @@ EVERY = "all"  # in place of ALG,ALG,...: every method; those that the problem d
 def compare(argv: Sequence[str]) -> int:
     """The flags are the command's own and those of the problem."""
     words = dashed(argv)
-    names, rest = split(words, OWN, 2, registry_of("tasks"))
+    names, rest = split(words, OWN, 2, offered("tasks"))
     asked = {"--help", "-h"} & set(words)
     if len(names) < 2 and not asked:
         example = "for example: innerloop compare maml,reptile sinusoid"
@@ -52,7 +54,7 @@ def compare(argv: Sequence[str]) -> int:
     labels = _labels(names[0]) if names else []
     problem = parts.known("tasks", names[1]) if len(names) > 1 else None
     made = parts.parts({"tasks": problem}, OWN)
-    names, rest = split(words, {**made.arity(), **OWN}, 2, registry_of("tasks"))
+    names, rest = split(words, {**made.arity(), **OWN}, 2, offered("tasks"))
     usage = "compare ALG,ALG,... TASKS [OPTIONS]"
     every = bool(names) and names[0] == EVERY
     return run(" ".join(["compare", *names]), _command(made, labels, problem, every), rest, usage=usage)
@@ -61,7 +63,7 @@ def compare(argv: Sequence[str]) -> int:
 def _labels(text: str) -> list[str]:
     """Algorithms and run directories, comma-separated; each is known and there only once. ``all``: every algorithm."""
     if text == EVERY:
-        return list(registry_of("algorithms"))
+        return list(offered("algorithms"))
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if len(labels) < 2:
         raise ConfigError(f"expected at least two of ALG,ALG,..., got {text!r}; separate them by commas without spaces")
@@ -105,7 +107,17 @@ def _command(made: parts.Parts, labels: list[str], problem: str | None, every: b
             None,
             "Move the test tasks away from training's: KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1), and plot the metric against it.",
         ),
-        "model": (str | None, None, "A name of `innerloop list models`; left out: the problem's own."),
+        "model": (
+            str | None,
+            None,
+            "A name of `innerloop list models`, or package.module:factory; left out: the problem's own. Of a run directory that "
+            "lacks its model: that model.",
+        ),
+        "algorithm": (
+            str | None,
+            None,
+            "The method of a run directory among ALG,ALG,..., as package.module:function, where no installed package offers it.",
+        ),
         "out": (
             Path | None,
             None,
@@ -152,6 +164,7 @@ def _compare(
     num_tasks: int,
     shift: str | None,
     model: str | None,
+    algorithm: str | None,
     out: Path | None,
     force: bool,
     quiet: bool,
@@ -174,18 +187,22 @@ def _compare(
 
     device = device_of(config.device)
     if shift is not None:
-        shifts.check(problem(problem_name, task_options).test, shift)  # before the first method is trained
+        shifts.check(problem(problem_name, task_options, typed=True).test, shift)  # before the first method is trained
     if config.minutes is not None:
         count = _trainable(labels, problem_name, model, task_options, config.seed) if every else labels
         training["minutes"] = config.minutes / max(1, sum(not Path(label).is_dir() for label in count))
     learners: dict[str, Any] = {}
+    runs = [Path(label) for label in labels if Path(label).is_dir()]
+    again = given_again.checked(*runs, algorithm=algorithm)
     for label in labels:
         if Path(label).is_dir():
-            learners[Path(label).name] = load(Path(label))
+            learners[Path(label).name] = load(Path(label), **_of_run(Path(label), again, problem_name, model))
             learners[Path(label).name].to(device)
             continue
         try:
-            learner, family = assemble(label, problem_name, model, task_options=task_options, seed=config.seed)
+            learner, family = assemble(
+                label, problem_name, model, task_options=task_options, seed=config.seed, typed=True
+            )
             learner.check(family.train.at(config.seed, 0, 1))
         except (ConfigError, InputError, ShapeError) as error:
             if not every:
@@ -195,7 +212,7 @@ def _compare(
         learners[label] = _trained(label, learner, family, training, out, force, quiet or json)
     if not learners:
         raise ConfigError(f"expected a method that {problem_name} can be learned with, got none; see the lines above")
-    test = problem(problem_name, task_options).test
+    test = problem(problem_name, task_options, typed=True).test
     if shift is not None:
         curves = shifts.measure(learners, test, shift, num_tasks, config.seed)
         shifts.say(curves, {**shifts.write(curves, out, "compare"), "out": str(out)}, json)
@@ -227,12 +244,25 @@ def _trainable(
     found = []
     for label in labels:
         try:
-            learner, family = assemble(label, problem_name, model, task_options=task_options, seed=seed)
+            learner, family = assemble(label, problem_name, model, task_options=task_options, seed=seed, typed=True)
             learner.check(family.train.at(seed, 0, 1))
             found.append(label)
         except (ConfigError, InputError, ShapeError):
             continue
     return found
+
+
+def _of_run(run: Path, again: dict[str, str], tasks: str, model: str | None) -> dict[str, str]:
+    """Of what the user typed, what this run lacks."""
+    from innerloop.training.load import absent
+    from innerloop.training.run_config import read_run_config
+
+    lacking = absent(read_run_config(run))
+    given = {"model": model, "problem": tasks, "algorithm": again.get("learner")}
+    names = {"model": "model", "problem": "tasks", "algorithm": "learner"}
+    return {
+        names[kind]: word for kind, word in given.items() if kind in lacking and word is not None and is_place(word)
+    }
 
 
 def _trained(
@@ -247,14 +277,14 @@ def _trained(
     result = fit(
         learner,
         family,
-        out=out / label,
+        out=out / parts.short(label),
         force=force,
         quiet=quiet,
         command=f"innerloop compare {label}",
         **training,
     )
     if result.stopped == "interrupted":
-        say(f"stopped by Ctrl-C; {label} can go on with: innerloop train --resume {out / label}")
+        say(f"stopped by Ctrl-C; {label} can go on with: innerloop train --resume {out / parts.short(label)}")
         raise Stop(INTERRUPTED)
     return learner
 

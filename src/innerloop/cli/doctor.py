@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import output, parts, program
+from innerloop.cli import given_again, output, parts, program
 from innerloop.cli.boundary import MENDABLE
-from innerloop.cli.listing import registry_of
+from innerloop.cli.listing import offered, registry_of
 from innerloop.errors import ConfigError, InnerloopError
+from innerloop.registry import find
 
 
 def doctor(argv: Sequence[str]) -> int:
@@ -20,8 +21,9 @@ def _doctor(
     model_or_run: str,
     /,
     *,
-    algorithm: str = "maml",
+    algorithm: str | None = None,
     tasks: str | None = None,
+    model: str | None = None,
     num_tasks: int = 2,
     seed: int = 0,
     json: bool = False,
@@ -30,8 +32,10 @@ def _doctor(
 
     Args:
         model_or_run: a run directory, or a name of `innerloop list models`.
-        algorithm: the method, where a model's name is given.
+        algorithm: the method, where a model's name is given; left out: maml. With a run, tasks and model too: its own, given
+            again as package.module:name, where no installed package offers it.
         tasks: the problem, where a model's name is given; left out: the first whose inputs the model takes.
+        model: see algorithm.
         num_tasks: tasks in the batch that is tried.
         seed: of weights and tasks.
         json: print one JSON object and nothing else.
@@ -40,18 +44,23 @@ def _doctor(
         raise ConfigError(f"--num-tasks expected an integer of at least 1, got {num_tasks}")
     if Path(model_or_run).is_dir():
         from innerloop import load
-        from innerloop.assemble import problem
+        from innerloop.assemble import problem_of
         from innerloop.training.run_config import read_run_config
 
-        record = read_run_config(Path(model_or_run))
-        learner: Any = load(Path(model_or_run))
-        family = problem(record["tasks"]["name"], record["tasks"].get("options"))
+        run = Path(model_or_run)
+        again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
+        learner: Any = load(run, **again)
+        family = problem_of(read_run_config(run), run, again.get("tasks"))
     else:
         models = registry_of("models")
-        if model_or_run not in models:
-            hint = program.closest(model_or_run, models, "see innerloop list models")
+        if find("model", models, model_or_run, typed=True) is None:
+            hint = program.closest(model_or_run, offered("models"), "see innerloop list models")
             raise ConfigError(f"expected a run directory or a model, got {model_or_run!r}: {hint}")
-        parts.known("algorithm", algorithm)
+        if model is not None:
+            raise ConfigError(
+                f"--model expected a run directory before it, got the model {model_or_run!r}; leave it out"
+            )
+        algorithm = parts.known("algorithm", algorithm or "maml")
         learner, family = _built(model_or_run, algorithm, tasks, seed)
     from innerloop import check_meta_gradient
 
@@ -70,10 +79,10 @@ def _built(model: str, algorithm: str, tasks: str | None, seed: int) -> Any:
     from innerloop.assemble import assemble
 
     if tasks is not None:
-        return assemble(algorithm, parts.known("tasks", tasks), model, seed=seed)
+        return assemble(algorithm, parts.known("tasks", tasks), model, seed=seed, typed=True)
     for name in ("sinusoid", "glyphs"):
         try:
-            learner, family = assemble(algorithm, name, model, seed=seed)
+            learner, family = assemble(algorithm, name, model, seed=seed, typed=True)
             with torch.no_grad():
                 learner.model(family.train.at(seed, 0, 1).support.x[0])
             return learner, family

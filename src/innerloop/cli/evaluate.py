@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from innerloop.cli import output, parts, shifts
+from innerloop.cli import given_again, output, parts, shifts
 from innerloop.cli.program import dashed, existing_folder, run, split
 from innerloop.errors import ConfigError, InputError
 from innerloop.training.seeds import Seeds, has_seeds, read_seeds, runs_of
@@ -26,9 +26,11 @@ OWN = {
     "--json": 0,
     "--no-json": 0,
     "--help": 0,
+    **given_again.FLAGS,
 }
 
 _USAGE = "evaluate RUN [OPTIONS]"
+_AGAIN = "The run's {} again, as package.module:name, where no installed package offers it."
 
 
 def evaluate(argv: Sequence[str]) -> int:
@@ -44,13 +46,21 @@ def evaluate(argv: Sequence[str]) -> int:
     from innerloop.training.run_config import read_run_config
 
     path = existing_folder(Path(found[0]), "a run directory", "see the folders that `innerloop train` made")
-    problem = read_run_config(runs_of(path)[0] if runs_of(path) else path)["tasks"]["name"]
-    made = parts.parts({"tasks": parts.known("tasks", problem)}, OWN)
+    path = runs_of(path)[0] if runs_of(path) else path
+    again = given_again.checked(path, **given_again.read(words))
+    problem = again.get("tasks")
+    if problem is None:
+        from innerloop.assemble import expect_problem
+
+        record = read_run_config(path)
+        expect_problem(record, path)
+        problem = parts.known("tasks", record["tasks"]["name"], typed=False)
+    made = parts.parts({"tasks": problem}, OWN)
     found, rest = split(words, {**made.arity(), **OWN}, 1)
-    return run("evaluate", _command(made, Path(found[0])), rest, usage=_USAGE)
+    return run("evaluate", _command(made, Path(found[0]), again), rest, usage=_USAGE)
 
 
-def _command(made: parts.Parts, path: Path | None) -> Any:
+def _command(made: parts.Parts, path: Path | None, again: dict[str, str] | None = None) -> Any:
     from cyclopts import Parameter
 
     def command(
@@ -68,8 +78,12 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
     ) -> int:
         if path is None:
             raise ConfigError("expected RUN, a run directory, got nothing; see innerloop evaluate --help")
+        for key in ("algorithm", "model", "problem"):  # read before: they say what other flags there are
+            records.pop(key, None)
         overrides = made.merged(records).get("tasks", {})
-        return _evaluate(path, overrides, num_tasks, seed, which, steps, metric, shift, curve_steps, device, json)
+        return _evaluate(
+            path, again or {}, overrides, num_tasks, seed, which, steps, metric, shift, curve_steps, device, json
+        )
 
     texts: dict[str, tuple[Any, Any, str, str]] = {
         "num_tasks": (int, 600, "--num-tasks", "How many tasks."),
@@ -90,6 +104,9 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
             "Also the metric after 0, 1, ... this many inner steps.",
         ),
         "device": (str, "auto", "--device", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."),
+        "algorithm": (str | None, None, "--algorithm", _AGAIN.format("method")),
+        "problem": (str | None, None, "--tasks", _AGAIN.format("problem")),
+        "model": (str | None, None, "--model", _AGAIN.format("model")),
         "json": (bool, False, "--json", "Print one JSON object and nothing else."),
     }
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -112,6 +129,7 @@ def _command(made: parts.Parts, path: Path | None) -> Any:
 
 def _evaluate(
     path: Path,
+    again: dict[str, str],
     overrides: dict[str, Any],
     num_tasks: int,
     seed: int,
@@ -125,7 +143,7 @@ def _evaluate(
 ) -> int:
     from innerloop import evaluate as measure
     from innerloop import load
-    from innerloop.assemble import problem
+    from innerloop.assemble import problem_of
     from innerloop.training.placement import device_of
     from innerloop.training.run_config import read_run_config
 
@@ -147,11 +165,11 @@ def _evaluate(
         raise ConfigError(
             f"--shift expected one run, got those of several seeds; give {next(iter(several.folders.values()))}"
         )
-    record = read_run_config(path if several is None else next(iter(several.folders.values())))
-    family = problem(record["tasks"]["name"], {**record["tasks"].get("options", {}), **overrides})
+    first = path if several is None else next(iter(several.folders.values()))
+    family = problem_of(read_run_config(first), first, again.get("tasks"), overrides)
 
     def opened(run: Path) -> Any:
-        learner: Any = load(run)
+        learner: Any = load(run, **again)
         return learner.to(place)
 
     name = "evaluation.json" if which == "test" else f"evaluation-{which}.json"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from innerloop.cli import places, program
+from innerloop.cli import given_again, places, program
 from innerloop.errors import ConfigError, InputError
 
 
@@ -21,6 +21,9 @@ def _export(
     out: Path,
     format: Literal["onnx", "torch-export"] = "onnx",
     ways: int | None = None,
+    algorithm: str | None = None,
+    tasks: str | None = None,
+    model: str | None = None,
     force: bool = False,
 ) -> int:
     """Write an adapted learner as a file that runs without innerloop, checked against PyTorch on random inputs.
@@ -32,6 +35,7 @@ def _export(
         format: onnx, or torch-export, whose archive holds pickled parts by torch's design: open it only where you
             trust its source.
         ways: classes of a task, for a run directory; left out: 5.
+        algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         force: overwrite an existing file.
     """
     if not task.exists():
@@ -45,7 +49,7 @@ def _export(
     from innerloop.meta_learner.fitted import Fitted
     from innerloop.serving.export import export_fitted, export_learner
 
-    found = load(task)
+    found = load(task, **given_again.checked(task, algorithm=algorithm, tasks=tasks, model=model))
     with places.writing(out):
         if isinstance(found, Fitted):
             off = export_fitted(found, out, format)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from innerloop.cli.program import closest, dashed
 from innerloop.errors import ConfigError
-from innerloop.registry import Entry
+from innerloop.registry import Entry, installed
 
 KINDS = {
     "algorithms": "innerloop.methods:ALGORITHMS",
@@ -19,9 +19,11 @@ KINDS = {
     "meta-gradients": "innerloop.meta_gradients:META_GRADIENTS",
 }
 
+NOUNS = {"algorithms": "algorithm", "tasks": "problem", "models": "model"}  # of what other packages may offer too
+
 _HELP = """Usage: innerloop list [algorithms|tasks|models|recipes|meta-gradients] [--json]
 
-The names that the other commands take, with a line about each.
+The names that the other commands take, with a line about each; those of installed packages too.
 
   --json  one JSON object {kind: {name: summary}}"""
 
@@ -30,6 +32,12 @@ def registry_of(kind: str) -> Mapping[str, Entry]:
     """The registry behind one kind of name."""
     module, attribute = KINDS[kind].split(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def offered(kind: str) -> dict[str, Entry]:
+    """Ours, and what installed packages offer; nothing of theirs is imported."""
+    ours = registry_of(kind)
+    return {**ours, **{name: entry for name, entry in installed(NOUNS.get(kind, "")).items() if name not in ours}}
 
 
 def listing(argv: Sequence[str]) -> int:
@@ -49,7 +57,7 @@ def listing(argv: Sequence[str]) -> int:
             raise ConfigError(f"unknown kind {word!r}: {closest(word, KINDS, 'see innerloop list --help')}")
         else:
             kinds.append(word)
-    names = {kind: {n: e.summary for n, e in registry_of(kind).items()} for kind in kinds or KINDS}
+    names = {kind: {n: e.summary for n, e in offered(kind).items()} for kind in kinds or KINDS}
     if as_json:
         print(json.dumps(names, ensure_ascii=False))
     elif sys.stdout.isatty():

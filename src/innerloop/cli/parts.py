@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from innerloop.cli.config_file import File, settings
-from innerloop.cli.listing import registry_of
+from innerloop.cli.listing import offered, registry_of
 from innerloop.cli.options import Option, Section, arity, given, options_class, options_of, sections
 from innerloop.cli.program import closest, split
 from innerloop.errors import ConfigError
-from innerloop.registry import load
+from innerloop.registry import Entry, find, is_place, load
 
 KIND = {"algorithm": "algorithms", "tasks": "tasks", "model": "models", "meta_gradient": "meta-gradients"}
 NOUN = {"algorithm": "algorithm", "tasks": "problem", "model": "model", "meta_gradient": "meta-gradient"}
@@ -25,33 +26,59 @@ TITLE = {
 }
 
 
-def known(part: str, name: str) -> str:
-    """``name``, when the registry of this part has it; of a problem also a path, made absolute.
+def known(part: str, name: str, *, typed: bool = True) -> str:
+    """``name``, when it is ours or an installed package's, or says where something is (``package.module:name``).
+
+    Args:
+        part: a key of `KIND`.
+        name: the word; of a problem also a path, which is made absolute.
+        typed: it comes from the command line, not from a file; only then does ``package.module:name`` need no package's word.
 
     Raises:
         ConfigError: an unknown name; the message has the nearest.
         InputError: a path where there is nothing.
     """
-    registry = registry_of(KIND[part])
-    if name in registry:
+    if _entry(part, name, typed) is not None:
         return name
-    if part == "tasks":
+    if part == "tasks" and not is_place(name):
         from innerloop.tasks import own_data
 
         own_data.refuse_memory(name)
         if own_data.looks_like_path(name):
             return str(own_data.existing(name))
-    otherwise = f"see innerloop list {KIND[part]}"
+    if not typed and is_place(name):
+        raise ConfigError(
+            f"the {NOUN[part]} {name!r} is offered by no installed package, and files do not say what to import; give it on "
+            f"the command line: --{part.replace('_', '-')} {name}"
+        )
+    otherwise = f"see innerloop list {KIND[part]}, or give package.module:name"
+    if part == "meta_gradient":
+        otherwise = f"see innerloop list {KIND[part]}"
     if part == "tasks":
-        otherwise += ", or give the path of a folder or file"
-    raise ConfigError(f"unknown {NOUN[part]} {name!r}: {closest(name, registry, otherwise)}")
+        otherwise = f"see innerloop list {KIND[part]}, or give the path of a folder or file, or package.module:function"
+    raise ConfigError(f"unknown {NOUN[part]} {name!r}: {closest(name, offered(KIND[part]), otherwise)}")
 
 
-def short(tasks: str) -> str:
-    """A problem's name as part of a file's name: of a path, what is last in it."""
-    from innerloop.tasks import TASKS
+def _entry(part: str, name: str, typed: bool = True) -> Entry | None:
+    return find(NOUN[part], registry_of(KIND[part]), name, typed=typed)
 
-    return tasks if tasks in TASKS else re.sub(r"[^\w.-]+", "-", Path(tasks).stem).strip("-.") or "tasks"
+
+def summary(part: str, name: str) -> str:
+    """About a named part: ours from its registry and from what it declares, somebody else's from its docstring."""
+    ours = registry_of(KIND[part])
+    made = load(NOUN[part], ours, name, typed=True)
+    if name in ours:
+        traits = getattr(made, "traits", None)
+        return ours[name].summary + (f" {traits.sentence()}" if traits is not None else "")
+    return (inspect.getdoc(made) or "").strip().partition("\n\n")[0].replace("\n", " ") or f"{name}, no docstring"
+
+
+def short(name: str) -> str:
+    """A part's name as part of a file's name: of a path, what is last in it."""
+    if find("problem", registry_of("tasks"), name) is not None and not is_place(name):
+        return name
+    stem = name if is_place(name) else Path(name).stem
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "tasks"
 
 
 def part_options(part: str, name: str | None) -> list[Option]:
@@ -63,11 +90,11 @@ def part_options(part: str, name: str | None) -> list[Option]:
     if name is None:
         return []
     name = known(part, name)
-    if part == "tasks" and name not in registry_of("tasks"):
+    if part == "tasks" and _entry(part, name) is None:
         from innerloop.tasks import own_data
 
         return options_of(own_data.factory_of(name))
-    return options_of(load(NOUN[part], registry_of(KIND[part]), name), leave_out=("model",))
+    return options_of(load(NOUN[part], registry_of(KIND[part]), name, typed=True), leave_out=("model",))
 
 
 class Parts(NamedTuple):

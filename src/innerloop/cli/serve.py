@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.cli import program, trust
+from innerloop.cli import given_again, program, trust
 from innerloop.errors import ConfigError, InnerloopError, InputError
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def _serve(
     max_seconds: float = 30.0,
     valid_tasks: int = 40,
     device: str = "auto",
+    algorithm: str | None = None,
+    tasks: str | None = None,
+    model: str | None = None,
 ) -> int:
     """A page on which anybody shows the learner a few examples and sees it recognise new ones; and the same over HTTP.
 
@@ -46,6 +49,7 @@ def _serve(
         valid_tasks: on how many of the run's validation tasks of each size the thresholds for unknown inputs are measured, in the
             background from the start; 0: none are.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps; of a task file, which stays on the CPU, cpu alone.
+        algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
     """
     if not run.exists():
         raise InputError(f"expected a run directory or a task file, got nothing at {str(run)!r}; check the path")
@@ -66,6 +70,7 @@ def _serve(
             f"--device expected auto or cpu with a task file, got {device!r}; serve its run directory instead"
         )
     place = device_of(device)
+    again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
     listener = _listen(host, port)  # before anything slow: a busy port is said at once
     print(f"opening {run}; this takes some seconds", flush=True)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -88,17 +93,17 @@ def _serve(
     from innerloop.serving.thresholds import Thresholds
 
     limits = Limits(megabytes=max_megabytes, examples=max_examples, tasks=max_tasks, seconds=max_seconds)
-    learner = load(run)
+    learner = load(run, **again)
     if isinstance(learner, MetaLearner):
         learner.to(place)
     service = Service(learner, limits, Thresholds(lacking=EN.still_measured))
 
     def measure() -> None:
         # A learner of its own: requests give the other one their tasks' weights.
-        own = load(run) if isinstance(learner, MetaLearner) else learner
+        own = load(run, **again) if isinstance(learner, MetaLearner) else learner
         if isinstance(own, MetaLearner):
             own.to(place)
-        service.thresholds = _thresholds(run, own, valid_tasks)
+        service.thresholds = _thresholds(run, own, valid_tasks, again.get("tasks"))
         if service.classifies:
             print(service.thresholds.told(), flush=True)
 
@@ -115,7 +120,7 @@ def _serve(
     return 0
 
 
-def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
+def _thresholds(run: Path, learner: Any, valid_tasks: int, given: str | None = None) -> Thresholds:
     """What inputs of no class are told by in tasks that visitors make."""
     from innerloop.objectives.losses import predicts_values
     from innerloop.serving.thresholds import Thresholds, measured
@@ -128,7 +133,7 @@ def _thresholds(run: Path, learner: Any, valid_tasks: int) -> Thresholds:
     if predicts_values(learner.task_objective):
         return Thresholds(lacking="regression has no classes")
     try:
-        return measured(learner, trust.validation_tasks(read_run_config(run)), valid_tasks)
+        return measured(learner, trust.validation_tasks(read_run_config(run), given), valid_tasks)
     except InnerloopError as error:  # the learner works without them
         return Thresholds(lacking=f"the run's validation tasks cannot be used ({' '.join(str(error).split())})")
     except Exception as error:  # nobody waits for this thread, who would see it

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import output, places, program
+from innerloop.cli import given_again, output, places, program
 from innerloop.cli.boundary import still_wanted
 from innerloop.cli.listing import registry_of
 from innerloop.errors import ConfigError
@@ -120,12 +120,19 @@ def _cell(value: Any) -> str:
     return "-" if value is None or value == "" else str(value)
 
 
-def _report(*runs: Path, out: Path | None = None) -> int:
+def _report(
+    *runs: Path,
+    out: Path | None = None,
+    algorithm: str | None = None,
+    tasks: str | None = None,
+    model: str | None = None,
+) -> int:
     """Write one self-contained HTML file about one or more runs.
 
     Args:
         runs: run directories.
         out: the HTML file; left out: report.html in the first run.
+        algorithm, tasks, model: of the runs that lack it, given again as package.module:name; where no package offers it.
     """
     if not runs:
         raise ConfigError(
@@ -138,5 +145,6 @@ def _report(*runs: Path, out: Path | None = None) -> int:
         (places.file if is_page else places.folder)(out)
     from innerloop.report import build
 
-    print(f"report: {build(list(runs), out)}")
+    again = given_again.checked(*runs, algorithm=algorithm, tasks=tasks, model=model)
+    print(f"report: {build(list(runs), out, **again)}")
     return 0

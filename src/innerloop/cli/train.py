@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from innerloop.cli import config_file, output, parts, places, seeds
+from innerloop.cli import config_file, given_again, output, parts, places, seeds
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
-from innerloop.cli.listing import registry_of
+from innerloop.cli.listing import offered
 from innerloop.cli.options import arity, given, sections
 from innerloop.cli.program import closest, dashed, existing_folder, is_flag, run, split
 from innerloop.errors import ConfigError, InputError
@@ -39,7 +39,8 @@ Meta-train a method on a problem. The flags are the method's, the problem's and 
 see innerloop train ALGORITHM --help and innerloop train ALGORITHM TASKS --help.
 
 Algorithms: {algorithms}
-Tasks: {tasks}; or the path of your own: a folder of class folders, a .zip of it, a table"""
+Tasks: {tasks}; or the path of your own: a folder of class folders, a .zip of it, a table
+Either may also be a function of your own, as package.module:function."""
 
 
 def train(argv: Sequence[str]) -> int:
@@ -48,7 +49,7 @@ def train(argv: Sequence[str]) -> int:
     if "--resume" in words or any(w.startswith("--resume=") for w in words):
         _keeps_settings(words)
         return run("train", resume, words)
-    algorithms, tasks = registry_of("algorithms"), registry_of("tasks")
+    algorithms, tasks = offered("algorithms"), offered("tasks")
     if words and words[0] in ("--help", "-h"):
         print(_HELP.format(algorithms=", ".join(algorithms), tasks=", ".join(tasks)))
         return 0
@@ -74,7 +75,7 @@ def train(argv: Sequence[str]) -> int:
 
 def _keeps_settings(words: Sequence[str]) -> None:
     """Refuse flags that would change a run that goes on."""
-    known = ["--resume", "--quiet", "--no-quiet", "--json", "--no-json", "--help"]
+    known = ["--resume", "--quiet", "--no-quiet", "--json", "--no-json", "--help", *given_again.FLAGS]
     settings = {*_training_arity(), *OWN}
     for word in words[: words.index("--")] if "--" in words else words:
         name = word.partition("=")[0]
@@ -97,6 +98,7 @@ def _prescan(words: Sequence[str]) -> tuple[config_file.File | None, str | None,
     path = parts.value_of(words, "--config")
     file = config_file.read(Path(path)) if path is not None else None
     model = parts.value_of(words, "--model")
+    typed = model is not None
     if model is None and file is not None:
         model = config_file.model_name(file)
     other = parts.value_of(words, "--meta-gradient")
@@ -104,7 +106,7 @@ def _prescan(words: Sequence[str]) -> tuple[config_file.File | None, str | None,
         other = config_file.meta_gradient_name(file)
     return (
         file,
-        None if model is None else parts.known("model", model),
+        None if model is None else parts.known("model", model, typed=typed),
         None if other is None else parts.known("meta_gradient", other),
     )
 
@@ -149,7 +151,7 @@ def _command(
         "model_name": (
             str | None,
             "--model",
-            "A name of `innerloop list models`; left out: the problem's own.",
+            "A name of `innerloop list models`, or package.module:factory; left out: the problem's own.",
         ),
         "meta_gradient_name": (
             str | None,
@@ -182,7 +184,7 @@ def _command(
     signature = [inspect.Parameter(k, kind, default=defaults.get(k), annotation=a) for k, a in annotations.items()]
     command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
     command.__annotations__ = annotations
-    summary = registry_of("algorithms")[algorithm].summary
+    summary = parts.summary("algorithm", algorithm)
     more = "" if tasks else f"\n\nA problem has flags of its own: innerloop train {algorithm} TASKS --help."
     command.__doc__ = f"Meta-train {algorithm}: {summary}{more}"
     return command
@@ -203,7 +205,7 @@ def _train(
     from innerloop.training.config import TrainConfig
 
     config = TrainConfig(**merged.get("training", {}))  # wrong numbers are told before any data is read
-    method = algorithm if other is None else f"{algorithm}-{other}"
+    method = parts.short(algorithm) if other is None else f"{parts.short(algorithm)}-{other}"
     out = out or Path("runs") / f"{method}-{parts.short(tasks)}-seed{config.seed}"
     if launch.size() == 1:
         _expect_new(out, force)  # told before torch is loaded
@@ -228,6 +230,7 @@ def _train(
                 meta_gradient=other,
                 meta_gradient_options=merged.get("meta_gradient"),
                 seed=config.seed,
+                typed=True,
             )
         result = fit(learner, family, out=out, force=force, quiet=quiet or as_json, command=typed, **settings)
     return told(result, out, as_json)
@@ -264,11 +267,20 @@ def _expect_new(out: Path, force: bool) -> None:
         raise InputError(f"expected a new run directory, got the existing {str(out)!r}; add --force or another --out")
 
 
-def resume(*, resume: Path, quiet: bool = False, json: bool = False) -> int:
+def resume(
+    *,
+    resume: Path,
+    algorithm: str | None = None,
+    tasks: str | None = None,
+    model: str | None = None,
+    quiet: bool = False,
+    json: bool = False,
+) -> int:
     """Continue an interrupted run, to the same result as if it had not been.
 
     Args:
         resume: the run directory.
+        algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         quiet: no progress bar.
         json: print one JSON object about the run, and nothing else.
     """
@@ -287,7 +299,8 @@ def resume(*, resume: Path, quiet: bool = False, json: bool = False) -> int:
     with joined() as group:
         with group.together():
             existing_folder(resume, "a run directory", "see the folders that `innerloop train` made")
-            learner, family, config = from_run(resume)
+            again = given_again.checked(resume, algorithm=algorithm, tasks=tasks, model=model)
+            learner, family, config = from_run(resume, **again)
             config["device"], moved = going_on(config.get("device", "cpu"))
         if moved and group.leads:
             say(f"note: {moved}")

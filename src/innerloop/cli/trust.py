@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from innerloop.errors import ConfigError, InnerloopError
@@ -29,6 +30,7 @@ def measured(
     steps: int | None,
     valid_tasks: int,
     keep: float,
+    given: str | None = None,
 ) -> tuple[Any, list[str]]:
     """(the task with its threshold where there is one, what to print).
 
@@ -40,6 +42,7 @@ def measured(
         steps: inner steps; None: the method's.
         valid_tasks: how many validation tasks.
         keep: the share of known inputs that the threshold keeps.
+        given: the run's problem, where the user gave it again.
     """
     from innerloop.evaluation.calibration import expectation, typical_shots
 
@@ -47,7 +50,7 @@ def measured(
     counts = [] if classes is None else list(Counter(y).values())
     lines = []
     try:
-        tasks = validation_tasks(record)
+        tasks = validation_tasks(record, given)
         shots = typical_shots(counts) if counts else len(y)
         found = expectation(fitted.owner, tasks, len(counts), shots, num_tasks=valid_tasks, keep=keep, steps=steps)
     except InnerloopError as error:
@@ -63,17 +66,17 @@ def measured(
     return fitted, lines
 
 
-def validation_tasks(record: Mapping[str, Any]) -> Any:
-    """The validation split of the problem that a run's configuration names."""
-    from innerloop.assemble import problem
+def validation_tasks(record: Mapping[str, Any], given: str | None = None) -> Any:
+    """The validation split of the problem that a run's configuration names, or that its user gave again."""
+    from innerloop.assemble import problem_of
 
-    return problem(record["tasks"]["name"], record["tasks"].get("options")).valid
+    return problem_of(record, Path("the run"), given).valid
 
 
 def _is_of_own_data(record: Mapping[str, Any]) -> bool:
-    from innerloop.tasks import TASKS
+    from innerloop.assemble import is_path
 
-    return record["tasks"]["name"] not in TASKS
+    return is_path(record["tasks"]["name"])
 
 
 def _validates_on_training(record: Mapping[str, Any]) -> bool:

@@ -137,9 +137,9 @@ def evaluate(
         higher_is_better=higher,
         metrics=measured,
         config={
-            "algorithm": {"name": learner.name, "options": learner.options},
+            "algorithm": learner.method_spec,
             **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
-            "model": learner.model_spec or {"custom": learner.model_class},
+            "model": learner.model_record,
             "tasks": {"name": tasks.name},
             "steps": main,
         },

@@ -20,6 +20,7 @@ from innerloop.records import record, static
 
 # Salts that keep the task's noise for different purposes apart.
 _BATCHES, _SUPPORT_PASS, _QUERY_PASS, _START, _DRAWN = 11, 12, 13, 14, 16
+_BY_THE_OTHERS: Any = None  # the default of a field that follows from the other fields
 
 
 @record
@@ -56,8 +57,8 @@ class GradientLearner(BaseLearner):
     Args:
         model: the pure model.
         rule: how a gradient becomes an update.
-        adapted: names of the parameters that the inner loop changes; the others are shared by all tasks.
-        inner_steps, eval_steps: updates in meta-training and on a new task.
+        adapted: names of the parameters that the inner loop changes; the others are shared by all tasks. None: all that train.
+        inner_steps, eval_steps: updates in meta-training and on a new task (None: as many).
         loss: a loss function or name; None: the task's, else by the targets' dtype.
         first_order: stop the outer gradient at the inner gradient.
         inner_batch: examples in an inner step, drawn without replacement pass by pass from the support set; None: all.
@@ -73,9 +74,9 @@ class GradientLearner(BaseLearner):
 
     model: PureModel
     rule: UpdateRule
-    adapted: tuple[str, ...]
-    inner_steps: int
-    eval_steps: int
+    adapted: tuple[str, ...] = _BY_THE_OTHERS
+    inner_steps: int = 1
+    eval_steps: int = _BY_THE_OTHERS
     loss: str | losses.Loss | None = None
     first_order: bool = False
     inner_batch: int | None = None
@@ -87,6 +88,14 @@ class GradientLearner(BaseLearner):
     start: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None = None
 
     any_data = True
+
+    def __post_init__(self) -> None:
+        if self.adapted is None:
+            trainable = tuple(name for name, p in self.model.module.named_parameters() if p.requires_grad)
+            object.__setattr__(self, "adapted", trainable)
+        if self.eval_steps is None:
+            object.__setattr__(self, "eval_steps", self.inner_steps)
+
     looks_back = False  # inner steps depend on the initial parameters in other ways than through where they have led
 
     @property

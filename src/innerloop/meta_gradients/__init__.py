@@ -44,3 +44,7 @@ def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(importlib.import_module(f"{_HERE}.{_NAMES[name]}"), name)
     raise AttributeError(f"module {_HERE!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES])

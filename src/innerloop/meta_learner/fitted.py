@@ -23,20 +23,22 @@ from innerloop.meta_learner.query_predictions import predict_alone
 from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
+from innerloop.registry import writable
 
 
 class Owner(Protocol):
     """What a `Fitted` asks of the `MetaLearner` that it came from."""
 
     name: str
-    options: dict[str, Any]
     model: nn.Module
     model_spec: dict[str, Any] | None
-    model_class: str
+    model_record: dict[str, Any]
     meta_gradient_spec: dict[str, Any] | None
     engine: Engine
     loss: str | losses.Loss | None
 
+    @property
+    def problem(self) -> dict[str, Any] | None: ...
     @property
     def task_objective(self) -> Any: ...
     @property
@@ -47,6 +49,8 @@ class Owner(Protocol):
     def device(self) -> torch.device: ...
     @property
     def dtype(self) -> torch.dtype: ...
+    @property
+    def method_spec(self) -> dict[str, Any]: ...
     @property
     def mixes_examples(self) -> bool: ...
     def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted: ...
@@ -166,9 +170,11 @@ class Fitted:
         """Write one self-contained file (safetensors and JSON, no pickle); `il.load` opens it."""
         owner, path = self.owner, Path(path)
         header = {
-            "algorithm": {"name": owner.name, "options": owner.options},
+            "algorithm": owner.method_spec,
             **({"meta_gradient": owner.meta_gradient_spec} if owner.meta_gradient_spec else {}),
-            "model": owner.model_spec or {"custom": owner.model_class},
+            "model": owner.model_record,
+            # A model without a name may be the default one of the problem that was trained on.
+            **({"tasks": owner.problem} if owner.model_spec is None and writable(owner.problem) else {}),
             "objective": losses.name_of(owner.task_objective),
             "classes": self.classes_,
             "task_objective": self.objective if isinstance(self.objective, str) else None,

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, TaskSpec, batch_size
+from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, TaskSpec, UpdateRule, batch_size
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.engine.plan import fastest
 from innerloop.engine.recompute import recomputing
 from innerloop.errors import ConfigError, DivergedError, InputError
-from innerloop.functional import Parts, PureModel, convert
+from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, moved
@@ -27,7 +27,7 @@ from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
 from innerloop.meta_learner.support_set import Wanted, support_set
 from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
-from innerloop.models import describe
+from innerloop.models import describe, printed
 from innerloop.objectives import losses
 from innerloop.tracebacks import shortened
 
@@ -76,6 +76,10 @@ class MetaLearner(nn.Module):
         given = model.model if isinstance(model, Parts) else model
         self.model_spec = describe(given)
         self.model_class = f"{type(given).__module__}.{type(given).__qualname__}"
+        self.model_record = self.model_spec or {
+            "custom": self.model_class,
+            "printed": printed(given),
+        }  # as files hold it
         self.model, self.notes = convert(model, batch_norm, norm_rows)
         self.pure = PureModel(self.model, batch_norm)
         self.engine = Engine()
@@ -85,6 +89,7 @@ class MetaLearner(nn.Module):
         self.meta_gradient_spec: dict[str, Any] | None = (
             None  # name and options of an estimator that is not the method's own
         )
+        self.made_of = ""  # the parts of a pairing of one's own, which files do not hold
         self.compiled = CompiledGradients()
         self.meta_gradient.check(self.learner)
         rule = self.learner.init_rule(dict(self.model.named_parameters()), None)
@@ -102,6 +107,78 @@ class MetaLearner(nn.Module):
         self._shared: tuple[Any, torch.dtype, torch.device, Any] | None = (
             None  # as given, where it went, as it is there
         )
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        *,
+        learner: Callable[[PureModel, Any], BaseLearner],
+        meta_gradient: Callable[[Any, Engine], MetaGradient],
+        rule: UpdateRule | None = None,
+        outer: Outer | None = None,
+        loss: str | losses.Loss | None = None,
+        batch_norm: BatchNormPolicy = "batch",
+        inductive: bool = False,
+        name: str = "own",
+    ) -> MetaLearner:
+        """A pairing of one's own: any learner, update rule and meta-gradient.
+
+        Args:
+            model: any nn.Module; copied, not changed.
+            learner: makes the learner of one task: ``learner(pure_model, rule)``, such as `il.learners.GradientLearner`.
+            meta_gradient: makes the estimator of the outer gradient: ``meta_gradient(learner, engine)``, such as
+                `il.meta_gradients.Backprop`.
+            rule: how a gradient becomes an update; None: for a learner that needs none.
+            outer: the outer loop that `fit` takes where its caller does not say; None: Adam at 1e-3, 16 tasks a step.
+            loss: ``loss(prediction, y)`` or a name; None: the learner's own, else the task's.
+            batch_norm: policy of BatchNorm layers: "batch", "running", "frozen" or "none".
+            inductive: in evaluation, predict queries one at a time beside the support set.
+            name: what reports call it.
+
+        Returns:
+            A MetaLearner. Files do not hold its parts: `il.load(path, learner=...)` takes a learner made in the same way.
+
+        Raises:
+            ConfigError: a factory that makes something else, or a pairing that cannot work.
+
+        Example:
+            >>> import innerloop as il
+            >>> learner = il.MetaLearner.of(
+            ...     il.models.mlp(1, 1),
+            ...     rule=il.rules.SGD(0.01),
+            ...     learner=lambda pure, rule: il.learners.GradientLearner(pure, rule, inner_steps=5),
+            ...     meta_gradient=il.meta_gradients.Backprop,
+            ... )
+            >>> learner.made_of
+            'GradientLearner x SGD x Backprop'
+        """
+
+        def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
+            made = learner(pure, rule)
+            _expect_made(made, BaseLearner, "learner(pure_model, rule)")
+            estimator = meta_gradient(made, engine)
+            _expect_made(estimator, MetaGradient, "meta_gradient(learner, engine)")
+            return made, estimator
+
+        if rule is not None and not isinstance(rule, UpdateRule):
+            raise ConfigError(f"rule expected an il.UpdateRule, such as il.rules.SGD(0.01), got {type(rule).__name__}")
+        if batch_norm not in ("batch", "running", "frozen", "none"):
+            raise ConfigError(f"batch_norm expected one of batch, running, frozen, none, got {batch_norm!r}")
+        check_model(model)
+        made = cls(name, {}, model, pair, outer=outer or Outer(), loss=loss, batch_norm=batch_norm, inductive=inductive)
+        if loss is None:
+            made.loss = getattr(made.learner, "loss", None)
+        parts = [made.learner, *([] if rule is None else [rule]), made.meta_gradient]
+        made.made_of = " x ".join(type(part).__name__ for part in parts)
+        made.engine.identity += f" {made.made_of}"
+        return made
+
+    @property
+    def method_spec(self) -> dict[str, Any]:
+        """The method as files hold it: name and options, and of a pairing of one's own what it is made of."""
+        own = {"made_of": self.made_of} if self.made_of else {}
+        return {"name": self.name, "options": self.options, **own}
 
     # ---- what is learned -------------------------------------------------------------------------------------------
     def meta(self) -> Meta:
@@ -140,6 +217,11 @@ class MetaLearner(nn.Module):
     def input_shape(self) -> tuple[int, ...] | None:
         """Of one example, likewise."""
         return self.spec.input_shape
+
+    @property
+    def problem(self) -> dict[str, Any] | None:
+        """The family's registered name and options, likewise."""
+        return None if self.spec.problem is None else dict(self.spec.problem)
 
     @property
     def preprocessing(self) -> dict[str, Any] | None:
@@ -503,6 +585,11 @@ def _looked_up(batch: Task) -> Task:
     return dataclasses.replace(
         batch, support=data(batch.support, batch.shared), query=data(batch.query, batch.shared), shared=None
     )
+
+
+def _expect_made(made: object, kind: type, factory: str) -> None:
+    if not isinstance(made, kind):
+        raise ConfigError(f"{factory} expected to return an il.{kind.__name__}, got {type(made).__name__}")
 
 
 def _accumulate(p: nn.Parameter, grad: Tensor) -> None:

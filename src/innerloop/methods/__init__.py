@@ -5,9 +5,11 @@ Its file holds all of it: networks, learner or rule, factory. What several metho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from innerloop.registry import Entry, load
+from innerloop.errors import ConfigError
+from innerloop.registry import Entry, bound, call, load
 
 ALGORITHMS: dict[str, Entry] = {
     "maml": Entry(
@@ -101,11 +103,32 @@ ALGORITHMS: dict[str, Entry] = {
 }
 
 
-def settings(name: str, kind: str) -> dict[str, dict[str, Any]]:
+def make(name: str, model: Any, options: Mapping[str, Any], *, typed: bool = False) -> Any:
+    """A MetaLearner by its method's name: ours, an installed package's, or ``package.module:function`` that a user has typed.
+
+    Somebody else's goes by the name that it was called by, with all of that call's options, whatever it is made from: so files
+    make it again.
+    """
+    factory = load("algorithm", ALGORITHMS, name, typed=typed)
+    if name in ALGORITHMS:
+        return factory(model, **options)
+    learner = call("algorithm", name, factory, model, **options)
+    from innerloop.meta_learner.meta_learner import MetaLearner
+
+    if not isinstance(learner, MetaLearner):
+        raise ConfigError(f"the algorithm {name!r} expected to return a MetaLearner, got {type(learner).__name__}")
+    learner.name, learner.made_of = name, ""
+    learner.options = {key: value for key, value in bound(factory, options).items() if key != "model"}
+    return learner
+
+
+def settings(name: str, kind: str, *, typed: bool = False) -> dict[str, dict[str, Any]]:
     """What a method recommends for "regression" or "classification" problems, beyond its defaults.
 
     Returns:
         ``{"algorithm": {...}, "tasks": {...}, "model": {...}}``: keyword arguments of the factory, of the problem (for example
         more training shots for Reptile) and of the model (an embedding has no last layer). What the user says goes first.
+        Nothing, for a function that recommends nothing.
     """
-    return load("algorithm", ALGORITHMS, name).settings(kind)
+    recommended = getattr(load("algorithm", ALGORITHMS, name, typed=typed), "settings", None)
+    return {} if recommended is None else recommended(kind)

@@ -186,6 +186,15 @@ def mean_over(values: Float[Tensor, "examples width"], counts: Float[Tensor, " e
     classification={"score_support": False, "latent": False, "self_attention": 0, "init": "glorot"},
     model={"name": "mlp", "hidden": (), "outputs": None},
     brings_networks=True,
+    declares={
+        "inner_loop": False,
+        "adds_parameters": True,
+        "equivariant": True,
+        "training": {"steps": 200, "outer_lr": 0.003},
+        "options": {"width": 32, "heads": 4, "self_attention": 0},
+        "memory": "one pass",
+        "derivatives": "1",
+    },
 )
 def anp(
     model: nn.Module,

@@ -97,6 +97,15 @@ class ConditionalLearner(GaussianLearner):
     classification={"score_support": False},
     model={"name": "mlp", "hidden": (), "outputs": None},
     brings_networks=True,
+    declares={
+        "inner_loop": False,
+        "adds_parameters": True,
+        "equivariant": True,
+        "training": {"steps": 100, "outer_lr": 0.003},
+        "options": {"width": 32},
+        "memory": "one pass",
+        "derivatives": "1",
+    },
 )
 def cnp(
     model: nn.Module,

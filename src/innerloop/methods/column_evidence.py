@@ -395,7 +395,24 @@ def _even(inputs: int, hidden: int, outputs: int, bias: float, some: int) -> nn.
     return net
 
 
-@method(model={"name": "mlp", "hidden": (), "outputs": None}, brings_networks=True)
+@method(
+    model={"name": "mlp", "hidden": (), "outputs": None},
+    brings_networks=True,
+    declares={
+        "inner_loop": False,
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "shift_free": True,
+        "least_scale": 1e-2,  # 1.1e-15 was seen where a slope is zero
+        "adds_parameters": True,
+        "asks_shape": False,
+        "training": {"steps": 40, "outer_lr": 0.01},
+        "options": {"trees": 4, "depth": 2},
+        "memory": "grows with pairs of rows",
+        "derivatives": "1",
+    },
+)
 def column_evidence(
     model: nn.Module,
     *,

@@ -21,6 +21,11 @@ from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_met
     # The authors' equations, up to a factor that Adam does not see: they divide H by strength + 10.
     classification={"eval_strength": 0.0, "damping": 11.0},
     regression={"inner_lr": 3e-3, "inner_steps": 16, "strength": 0.5, "eval_strength": 0.0},
+    declares={
+        "options": {"inner_steps": 6, "cg_steps": 3, "inner_lr": 0.3, "strength": 0.5},
+        "memory": "does not grow with K",
+        "derivatives": "2, as products",
+    },
 )
 def imaml(
     model: nn.Module,
@@ -56,7 +61,8 @@ def imaml(
         damping: added to the identity in the equations, at least 0 (their 1.0); 0 is the equation of the paper.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
             "per_step", "running", "frozen" or "none".

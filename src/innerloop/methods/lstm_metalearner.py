@@ -110,7 +110,14 @@ def preprocess(value: Float[Tensor, " numbers"], p: float) -> Float[Tensor, "two
     return torch.where(size >= smallest, large, small)
 
 
-@method()
+@method(
+    declares={
+        "adds_parameters": True,
+        "training": {"steps": 50, "outer_lr": 0.01},
+        "options": {"inner_steps": 5},
+        "derivatives": "1",
+    }
+)
 def lstm_metalearner(
     model: nn.Module,
     *,

@@ -46,7 +46,8 @@ def maml(
         eval_steps: inner steps on a new task; None: ``inner_steps`` (the paper's Omniglot 5-way: 3).
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
             "per_step", "running", "frozen" or "none".
@@ -81,7 +82,11 @@ def maml(
     )
 
 
-@method(classification={"inner_lr": 0.4, "inner_steps": 1, "eval_steps": 3}, regression={"inner_lr": 0.01})
+@method(
+    classification={"inner_lr": 0.4, "inner_steps": 1, "eval_steps": 3},
+    regression={"inner_lr": 0.01},
+    declares={"memory": "one step", "derivatives": "1"},
+)
 def fomaml(
     model: nn.Module,
     *,
@@ -107,7 +112,8 @@ def fomaml(
         eval_steps: inner steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
             "per_step", "running", "frozen" or "none".
@@ -136,7 +142,11 @@ def fomaml(
     )
 
 
-@method(classification={"inner_lr": 0.4, "inner_steps": 5}, regression={"inner_lr": 0.01})
+@method(
+    classification={"inner_lr": 0.4, "inner_steps": 5},
+    regression={"inner_lr": 0.01},
+    declares={"memory": "grows with K, head only"},
+)
 def anil(
     model: nn.Module,
     *,
@@ -160,7 +170,8 @@ def anil(
         eval_steps: inner steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         head: shell-style patterns of the head's parameter names; None: the model's last layer.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
             "per_step", "running", "frozen" or "none".
@@ -213,7 +224,8 @@ def boil(
         eval_steps: inner steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         head: shell-style patterns of the head's parameter names, which stay; None: the model's last layer.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
             "per_step", "running", "frozen" or "none".
@@ -242,7 +254,10 @@ def boil(
     )
 
 
-@method(classification={"rate_low": 0.1, "rate_high": 0.5})
+@method(
+    classification={"rate_low": 0.1, "rate_high": 0.5},
+    declares={"adds_parameters": True, "learned_rate": True},
+)
 def meta_sgd(
     model: nn.Module,
     *,

@@ -63,7 +63,11 @@ class MultiStepLearner(GradientLearner):
         return sum(terms[1:], terms[0]), last
 
 
-@method(classification={"inner_lr": 0.1, "inner_steps": 5}, regression={"inner_lr": 0.01, "inner_steps": 5})
+@method(
+    classification={"inner_lr": 0.1, "inner_steps": 5},
+    regression={"inner_lr": 0.01, "inner_steps": 5},
+    declares={"adds_parameters": True, "learned_rate": True},
+)
 def mamlpp(
     model: nn.Module,
     *,

@@ -368,6 +368,17 @@ def _repeated(value: Tensor, times: int) -> Tensor:
     classification_tasks={"train_shots": 5, "train_queries": 5},
     model={"name": "mlp", "hidden": (), "outputs": None},
     brings_networks=True,
+    declares={
+        "short_of_names": "300 steps agree on less than half of the queries, 500 on about half",
+        "adds_parameters": True,
+        "inner_loop": False,
+        "order_free": False,
+        "nuisance": 0.3,  # it has to learn to bind a label to an input before the embedding gets any signal
+        "training": {"steps": 300, "outer_lr": 0.01, "clip_norm": 2.0},
+        "options": {"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "whole_sequence": False},
+        "memory": "grows with the sequence",
+        "derivatives": "1",
+    },
 )
 def mann(
     model: nn.Module,

@@ -182,7 +182,17 @@ def attention_logits(
     return only_shown(torch.log_softmax(torch.logsumexp(inside, 1), -1), members.sum(0))
 
 
-@method(model={"outputs": None, "downsample": "max_pool"})
+@method(
+    model={"outputs": None, "downsample": "max_pool"},
+    declares={
+        "inner_loop": False,
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
+)
 def matching(
     model: nn.Module,
     *,

@@ -375,6 +375,15 @@ def _meeting(model: nn.Module, weights: Sequence[str], input_shape: Sequence[int
     classification_tasks={"train_queries": 5},
     model={"outputs": None, "downsample": "max_pool", "norm": "none"},
     brings_networks=True,
+    declares={
+        "adds_parameters": True,
+        "inner_loop": False,
+        "order_free": False,
+        "training": {"steps": 150, "outer_lr": 0.003},
+        "options": {"base_hidden": 16, "generator_hidden": 8, "groups": 2},
+        "memory": "one pass",
+        "derivatives": "1",
+    },
 )
 def metanet(
     model: nn.Module,

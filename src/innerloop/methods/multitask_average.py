@@ -52,7 +52,17 @@ class AverageOfSolutions(MetaGradient):
         return Meta(carry, meta.rule, meta.buffers)
 
 
-@method(classification_tasks={"train_shots": 10, "train_queries": 1}, regression={"eval_steps": 10})
+@method(
+    classification_tasks={"train_shots": 10, "train_queries": 1},
+    regression={"eval_steps": 10},
+    declares={
+        "learns": False,
+        "training": {"steps": 10},
+        "options": {"inner_steps": 10},
+        "memory": "one step",
+        "derivatives": "1",
+    },
+)
 def multitask_average(
     model: nn.Module,
     *,
@@ -78,7 +88,8 @@ def multitask_average(
         eval_steps: steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd", "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd", "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand),
             "per_step", "running", "frozen" or "none".

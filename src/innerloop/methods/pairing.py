@@ -21,11 +21,12 @@ from innerloop.functional.pure import head_module, select
 from innerloop.learners import GradientLearner
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
+from innerloop.methods.traits import Traits
 from innerloop.objectives import losses
 from innerloop.rules import SGD, Adam
 
 P = ParamSpec("P")
-InnerOptimizer = Literal["sgd", "momentum", "adam"]
+InnerOptimizer = Literal["sgd", "momentum", "adam"] | UpdateRule
 LossArgument = str | losses.Loss | None
 
 # torch's own losses may be named in a file; anybody else's function cannot be, and is asked for again on loading.
@@ -81,6 +82,7 @@ def method(
     regression_tasks: Mapping[str, Any] | None = None,
     brings_networks: bool = False,
     from_targets: Mapping[str, Callable[[Tensor, Mapping[str, Any]], Any]] | None = None,
+    declares: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
     """Make a function a method: its arguments are checked and recorded, and it carries recommended settings.
 
@@ -91,7 +93,9 @@ def method(
         brings_networks: the method has networks of its own, so that a model without parameters will do.
         from_targets: arguments that are made from floating targets of the problem's training tasks where nobody gave them:
             ``{name: f(targets, arguments)}``, the targets in one row.
+        declares: where it differs from the defaults of `Traits`.
     """
+    traits = Traits(**(declares or {}), needs_parameters=not brings_networks)
     recommended = {
         "classification": {
             "algorithm": dict(classification or {}),
@@ -132,16 +136,24 @@ def method(
                 kwargs["loss"] = named_loss(options["loss"])  # type: ignore[arg-type]
             learner = factory(*args, **kwargs)
             learner.name = factory.__name__
-            learner.options = {
-                k: loss_name(v) if k == "loss" else list(v) if isinstance(v, tuple) else v for k, v in options.items()
-            }
+            learner.options = {k: written(k, v) for k, v in options.items()}
             return learner
 
         make.settings = lambda kind: {k: dict(v) for k, v in recommended[kind].items()}  # type: ignore[attr-defined]
         make.from_targets = dict(from_targets or {})  # type: ignore[attr-defined]
+        make.traits = traits  # type: ignore[attr-defined]
         return make
 
     return decorate
+
+
+def written(option: str, value: Any) -> Any:
+    """An option as a file holds it; a function or rule of the user's own as ``custom:`` and its name, to be asked for again."""
+    if option == "loss":
+        return loss_name(value)
+    if isinstance(value, UpdateRule):
+        return f"custom:{type(value).__qualname__}"
+    return list(value) if isinstance(value, tuple) else value
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -152,12 +164,10 @@ def check_options(options: Mapping[str, Any]) -> None:
         low = {"inner_steps": 0, "eval_steps": 0, "inner_batch": 1, "eval_batch": 1}.get(name)
         if low is not None and value is not None:
             expect_whole(name, value, low)
-        choices = {
-            "inner_optimizer": ("sgd", "momentum", "adam"),
-            "batch_norm": ("batch", "per_step", "running", "frozen", "none"),
-        }.get(name)
-        if choices:
-            expect_choice(name, value, choices)
+        if name == "inner_optimizer" and not isinstance(value, UpdateRule):
+            expect_choice(name, value, ("sgd", "momentum", "adam"))
+        if name == "batch_norm":
+            expect_choice(name, value, ("batch", "per_step", "running", "frozen", "none"))
         if name in ("adapt", "freeze", "head") and isinstance(value, str) and value not in ("all", "head"):
             raise ConfigError(f"{name} expected a list of name patterns, got the string {value!r}; write [{value!r}]")
         if name == "loss" and not (value is None or isinstance(value, str) or callable(value)):
@@ -199,7 +209,9 @@ def checked_outputs(outputs: int | None, features: int, min_sd: float = 0.0) -> 
 
 
 def inner_rule(name: InnerOptimizer, lr: float, beta1: float = 0.9) -> UpdateRule:
-    """The inner optimizer by name: plain SGD, SGD with momentum 0.9, or Adam."""
+    """The inner optimizer by name: plain SGD, SGD with momentum 0.9, or Adam; a rule of the user's own is taken as it is."""
+    if isinstance(name, UpdateRule):
+        return name
     if name == "adam":
         return Adam(lr, beta1=beta1)
     return SGD(lr, momentum=0.9 if name == "momentum" else 0.0)

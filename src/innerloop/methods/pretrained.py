@@ -190,6 +190,7 @@ class Pooled(MetaGradient):
 @method(
     classification={"inner_lr": 1.0, "inner_steps": 10, "adapt": "head"},
     regression={"inner_lr": 0.01, "inner_steps": 1, "adapt": "all"},
+    declares={"adds_parameters": True, "equivariant": True, "memory": "one pass", "derivatives": "1"},
 )
 def pretrained(
     model: nn.Module,
@@ -217,7 +218,8 @@ def pretrained(
         eval_steps: fine-tuning steps on a new task; None: ``inner_steps``.
         num_classes: global classes; None: the training tasks say it.
         loss: ``loss(prediction, y) -> scalar`` or a name; None: by the targets.
-        inner_optimizer: "sgd", "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd", "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         adapt: "all", "head", or patterns of parameter names to fine-tune.
         batch_norm: policy of BatchNorm layers; "running": as usual in supervised learning, so fine-tuning and evaluation use
             the statistics of pretraining.

@@ -66,6 +66,15 @@ def distance_logits(
 @method(
     classification_tasks={"train_ways": 60, "train_queries": 5},
     model={"outputs": None, "downsample": "max_pool"},
+    declares={
+        "inner_loop": False,
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "shift_free": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
 )
 def protonet(
     model: nn.Module,

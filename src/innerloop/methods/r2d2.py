@@ -183,7 +183,18 @@ def _solve(system: Float[Tensor, "n n"], right: Float[Tensor, "n outputs"]) -> F
     return torch.linalg.solve_ex(system, right)[0]
 
 
-@method(model={"outputs": None, "downsample": "max_pool"}, regression={"ridge": 0.01})
+@method(
+    model={"outputs": None, "downsample": "max_pool"},
+    regression={"ridge": 0.01},
+    declares={
+        "adds_parameters": True,
+        "inner_loop": False,
+        "any_ways": True,
+        "equivariant": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
+)
 def r2d2(
     model: nn.Module,
     *,

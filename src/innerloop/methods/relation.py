@@ -162,7 +162,18 @@ class RelationLearner(ComparingLearner):
         return losses.masked_mean(each, mask)
 
 
-@method(model={"outputs": None, "downsample": "max_pool", "halvings": 2, "spatial": "map"})
+@method(
+    model={"outputs": None, "downsample": "max_pool", "halvings": 2, "spatial": "map"},
+    declares={
+        "inner_loop": False,
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "adds_parameters": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
+)
 def relation(
     model: nn.Module,
     *,

@@ -60,6 +60,13 @@ class Displacement(MetaGradient):
         "eval_steps": 32,
         "inner_batch": 10,
     },
+    declares={
+        "order_free": False,
+        "training": {"steps": 100},
+        "options": {"inner_lr": 0.02},
+        "memory": "one step",
+        "derivatives": "1",
+    },
 )
 def reptile(
     model: nn.Module,
@@ -90,7 +97,8 @@ def reptile(
         eval_steps: steps on a new task (their 50); None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "adam" with beta1 = 0 (the paper's on images), "sgd" (its sine) or "momentum".
+        inner_optimizer: "adam" with beta1 = 0 (the paper's on images), "sgd" (its sine) or "momentum"; or an `il.UpdateRule`,
+            whose rates are its own.
         adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
             "per_step", "running", "frozen" or "none".

@@ -43,7 +43,15 @@ class NoGradient(MetaGradient):
         return OuterGradient(params, rule, {}, carry, metrics)
 
 
-@method()
+@method(
+    declares={
+        "meta_gradient": False,
+        "learns": False,
+        "training": {"steps": 10},
+        "memory": "nothing is trained",
+        "derivatives": "0",
+    }
+)
 def scratch(
     model: nn.Module,
     *,
@@ -66,7 +74,8 @@ def scratch(
         eval_steps: steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd", "momentum" (0.9) or "adam".
+        inner_optimizer: "sgd", "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
+            whose rates are its own.
         adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
         batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand),
             "per_step", "running", "frozen" or "none".

@@ -136,7 +136,20 @@ def _draw(key: Tensor, salt: int, allowed: Bool[Tensor, "pairs examples"], sides
     return torch.where(allowed, drawn, -1.0).argmax(-1)
 
 
-@method(classification_tasks={"train_ways": 20, "train_queries": 5}, model={"outputs": None, "downsample": "max_pool"})
+@method(
+    classification_tasks={"train_ways": 20, "train_queries": 5},
+    model={"outputs": None, "downsample": "max_pool"},
+    declares={
+        "inner_loop": False,
+        "regression": False,
+        "any_ways": True,
+        "equivariant": True,
+        "shift_free": True,
+        "adds_parameters": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
+)
 def siamese(
     model: nn.Module,
     *,

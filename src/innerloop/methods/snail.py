@@ -268,7 +268,18 @@ class SequenceLearner(EmbeddingLearner):
         return self.model.apply(meta.params, meta.buffers, *given, training=self.training, part="sequence")[0]
 
 
-@method(model={"outputs": None})
+@method(
+    model={"outputs": None},
+    declares={
+        "adds_parameters": True,
+        "inner_loop": False,
+        "order_free": False,
+        "training": {"steps": 300, "outer_lr": 0.003},
+        "options": {"filters": 16, "keys": (16, 16), "values": (16, 16)},
+        "memory": "grows with the sequence",
+        "derivatives": "1",
+    },
+)
 def snail(
     model: nn.Module,
     *,

@@ -9,12 +9,13 @@ means the same everywhere. ``il.models.whiten`` gives such a layer a start in cl
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from innerloop.errors import ConfigError, nearest
-from innerloop.registry import Entry, load
+from innerloop.registry import Entry, bound, call, load
 
 MODELS: dict[str, Entry] = {
     "mlp": Entry("innerloop.models.perceptron:mlp", "Fully connected net, by default the 40-40 ReLU net of the sine."),
@@ -32,25 +33,54 @@ MODELS: dict[str, Entry] = {
 _MORE = {"whiten": Entry("innerloop.models.whitening:whiten", "Sets a last layer by the covariance within classes.")}
 
 
-def build(name: str, arguments: Mapping[str, Any]) -> Any:
+def build(name: str, arguments: Mapping[str, Any], *, typed: bool = False) -> Any:
     """Make the model that a ``spec`` describes, with fresh parameters.
 
     Args:
-        name: a key of `MODELS`.
+        name: a key of `MODELS`, what an installed package offers, or ``package.module:factory`` that a user has ``typed``.
         arguments: the factory's arguments by name; lists are taken for tuples, as JSON has no tuples.
+        typed: see `registry.find`.
 
     Raises:
         ConfigError: the name is unknown, an argument is unknown or missing, or a value cannot work.
     """
-    factory = load("model", MODELS, name)
+    factory = load("model", MODELS, name, typed=typed)
     parameters = inspect.signature(factory).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for given in arguments:
-        if given not in parameters:
+        if given not in parameters and not anything:
             raise ConfigError(f"model {name} has no argument {given!r}: {nearest(given, parameters)}")
     for needed, parameter in parameters.items():
-        if parameter.default is parameter.empty and needed not in arguments:
+        wanted = parameter.default is parameter.empty and parameter.kind not in (2, 4)  # not *these and **those
+        if wanted and needed not in arguments:
             raise ConfigError(f"model {name} expected the argument {needed!r}, got only {sorted(arguments)}")
-    return factory(**arguments)
+    if name in MODELS:
+        return factory(**arguments)
+    model = call("model", name, factory, **arguments)
+    if not callable(getattr(model, "named_parameters", None)):
+        raise ConfigError(f"the model {name!r} expected to return a torch.nn.Module, got {type(model).__name__}")
+    # Its own name, whatever the factory made it from: another package's model may be ours with something changed.
+    object.__setattr__(model, "spec", {"name": name, "arguments": bound(factory, arguments)})
+    object.__setattr__(model, "spec_shapes", parameter_shapes(model))
+    return model
+
+
+def fitting(name: str, shape: tuple[int, ...], outputs: int | None, options: Mapping[str, Any], *, typed: bool) -> Any:
+    """The model of this name for a problem: its first two arguments are the shape of an input and the number of outputs.
+
+    A factory of somebody else's that takes no such arguments makes its model as it is.
+    """
+    factory = load("model", MODELS, name, typed=typed)
+    inputs = shape[0] if len(shape) == 1 else shape
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    first = [p.name for p in inspect.signature(factory).parameters.values() if p.kind in kinds]
+    needed = [p for p in first if inspect.signature(factory).parameters[p].default is inspect.Parameter.empty]
+    given = (
+        dict(zip(first, (inputs, outputs), strict=False))
+        if len(needed) == 2 or first[:2] == ["inputs", "outputs"]
+        else {}
+    )
+    return build(name, {**given, **options}, typed=typed)
 
 
 def describe(module: Any) -> dict[str, Any] | None:
@@ -61,8 +91,6 @@ def describe(module: Any) -> dict[str, Any] | None:
     spec = getattr(module, "spec", None)
     if not isinstance(spec, dict) or set(spec) != {"name", "arguments"}:
         return None
-    if not isinstance(spec["name"], str) or spec["name"] not in MODELS:
-        return None
     if getattr(module, "spec_shapes", None) != parameter_shapes(module):
         return None
     return {"name": spec["name"], "arguments": dict(spec["arguments"])}
@@ -71,6 +99,12 @@ def describe(module: Any) -> dict[str, Any] | None:
 def parameter_shapes(module: Any) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a module's parameters."""
     return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+
+
+def printed(module: Any) -> str:
+    """What tells two modules of one class apart, as far as they print their settings."""
+    kind = type(module)
+    return hashlib.blake2b(f"{kind.__module__}.{kind.__qualname__} {module!r}".encode(), digest_size=8).hexdigest()
 
 
 def __getattr__(name: str) -> Any:

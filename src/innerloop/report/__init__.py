@@ -93,10 +93,10 @@ class _Callable(types.ModuleType):
     The package and the function share a name, and Python binds that name to a package once it is imported.
     """
 
-    def __call__(self, runs: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Path:
+    def __call__(self, runs: Sequence[Path | str] | Path | str, out: Path | str | None = None, **again: Any) -> Path:
         from innerloop.report.from_runs import build
 
-        return build(runs, out)
+        return build(runs, out, **again)
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -20,12 +20,13 @@ _CURVE_TASKS = 100  # enough for a picture; the card's number has its own, large
 _DRAWN_FROM = "Drawn from the validation split; test tasks are for `innerloop evaluate` alone."
 
 
-def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Path:
+def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None, **again: Any) -> Path:
     """One self-contained HTML file about one run or several of the same problem.
 
     Args:
         runs: run directories, the first being the headline; or a single one. A folder of several seeds stands for its runs.
         out: an .html file or a folder; None: report.html in the first run's directory.
+        **again: ``learner``, ``model`` and ``tasks`` as `innerloop.load` takes them, for the runs whose own are not here.
 
     Returns:
         The path of the page; its pictures lie in plots/ beside it too.
@@ -35,8 +36,9 @@ def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None
         CheckpointError: a directory that is no run, or was written by a newer innerloop.
     """
     given = [Path(run) for run in ([runs] if isinstance(runs, Path | str) else runs)]
-    found = read_runs([own for run in given for own in runs_of(run)])
-    return render(_title(found), run_sections(found), out if out is not None else given[0] / "report.html")
+    found = read_runs([own for run in given for own in runs_of(run)], again)
+    sections = run_sections(found, again.get("tasks"))
+    return render(_title(found), sections, out if out is not None else given[0] / "report.html")
 
 
 def _title(runs: Sequence[Run]) -> str:
@@ -68,12 +70,12 @@ def run_sections_of(folders: Mapping[str, Path], title: str, prefix: str) -> lis
     ]
 
 
-def run_sections(runs: Sequence[Run]) -> list[Section]:
-    """The sections of `build`: result, training, adaptation, examples, settings."""
+def run_sections(runs: Sequence[Run], given: str | None = None) -> list[Section]:
+    """The sections of `build`: result, training, adaptation, examples, settings; ``given``: the problem, given again."""
     looks = style.assign(run.label for run in runs)
     same = [run for run in runs if run.problem == runs[0].problem]
     others = [run.label for run in runs if run.problem != runs[0].problem]
-    distribution, tasks_missing = _distribution(same)
+    distribution, tasks_missing = _distribution(same, given)
     able = {run.label: run.learner for run in same if run.learner is not None}
     sections = [_result(runs, others), _training(runs, looks)]
     if distribution is not None and able:
@@ -136,16 +138,18 @@ def _training(runs: Sequence[Run], looks: Mapping[str, style.LineStyle]) -> Sect
     return Section("Training", parts)
 
 
-def _distribution(runs: Sequence[Run]) -> tuple[TaskDistribution | None, str]:
+def _distribution(runs: Sequence[Run], given: str | None) -> tuple[TaskDistribution | None, str]:
     """The tasks that pictures are drawn from, and a sentence where there are none.
 
     They are validation tasks: the test split is for `evaluate` alone.
     """
-    from innerloop.assemble import problem
+    from innerloop.assemble import problem_of
+    from innerloop.training.load import absent
 
-    tasks = runs[0].config.get("tasks") or {}
+    record = runs[0].config
     try:
-        made: TaskFamily = problem(str(tasks.get("name")), tasks.get("options"))
+        again = given if "problem" in absent(record) else None
+        made: TaskFamily = problem_of(record, runs[0].path, again)
         return made.valid, ""
     except (InnerloopError, TypeError) as error:
         return None, f"The tasks cannot be made again, so there are no pictures of them ({error})."

@@ -11,7 +11,7 @@ from typing import Any
 from innerloop.core import Report
 from innerloop.errors import CheckpointError, InnerloopError, InputError
 from innerloop.report.curves import History, read_history
-from innerloop.training.load import load
+from innerloop.training.load import absent, load
 from innerloop.training.run_config import read_run_config
 
 
@@ -70,8 +70,8 @@ def read_evaluation(path: Path) -> Report | None:
         ) from error
 
 
-def read_runs(paths: Sequence[Path | str]) -> list[Run]:
-    """All runs, each with a label of its own.
+def read_runs(paths: Sequence[Path | str], again: Mapping[str, Any] | None = None) -> list[Run]:
+    """All runs, each with a label of its own; ``again``: parts that were given again, for those that lack them.
 
     Raises:
         InputError, CheckpointError: as `read_run_config`; no run at all.
@@ -83,7 +83,7 @@ def read_runs(paths: Sequence[Path | str]) -> list[Run]:
     places = [Path(path) for path in paths]
     configs = [read_run_config(place) for place in places]
     return [
-        _read(place, config, label)
+        _read(place, config, label, again or {})
         for place, config, label in zip(places, configs, _labels(places, configs), strict=True)
     ]
 
@@ -101,7 +101,7 @@ def _labels(places: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> lis
     return [f"{label} #{i}" if labels.count(label) > 1 else label for i, label in enumerate(labels, start=1)]
 
 
-def _read(place: Path, config: Mapping[str, Any], label: str) -> Run:
+def _read(place: Path, config: Mapping[str, Any], label: str, again: Mapping[str, Any]) -> Run:
     missing = []
     history = read_history(place / "metrics.jsonl")
     if not history.losses and not history.valid_means:
@@ -121,7 +121,9 @@ def _read(place: Path, config: Mapping[str, Any], label: str) -> Run:
         missing.append(f"{label}: {error}.")
     learner = None
     try:
-        learner = load(place)
+        lacking = absent(config)
+        kinds = {"learner": "algorithm", "model": "model", "tasks": "problem"}
+        learner = load(place, **{name: given for name, given in again.items() if kinds[name] in lacking})
     except InnerloopError as error:
         missing.append(
             f"{label}: its weights cannot be loaded, so there are no pictures of what it predicts ({error})."

@@ -7,9 +7,11 @@ amount)`` moves tasks away from those of training.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from innerloop.registry import Entry, load
+from innerloop.errors import ConfigError
+from innerloop.registry import Entry, bound, call, load
 
 TASKS: dict[str, Entry] = {
     "sinusoid": Entry(
@@ -43,6 +45,22 @@ OWN: dict[str, Entry] = {
     "from_arrays": Entry("innerloop.tasks.own_arrays:from_arrays", "arrays, tensors or a data set in memory"),
     "shifted": Entry("innerloop.tasks.shift:shifted", "a problem's tasks, moved away from those of training"),
 }
+
+
+def make(name: str, options: Mapping[str, Any], *, typed: bool = False) -> Any:
+    """A TaskFamily by name: ours, an installed package's, or ``package.module:function`` that a user has typed.
+
+    Somebody else's goes by the name that it was called by, with that call's options: so a run makes it again.
+    """
+    factory = load("problem", TASKS, name, typed=typed)
+    if name in TASKS:
+        return factory(**options)
+    from innerloop.core import TaskFamily
+
+    family = call("problem", name, factory, **options)
+    if not isinstance(family, TaskFamily):
+        raise ConfigError(f"the problem {name!r} expected to return an il.TaskFamily, got {type(family).__name__}")
+    return family._replace(name=name, options=bound(factory, options))
 
 
 def __getattr__(name: str) -> Any:

@@ -192,9 +192,9 @@ class RunDirectory:
 def describe(learner: MetaLearner, tasks: TaskFamily, config: TrainConfig) -> dict[str, Any]:
     """What decides a run's result: method, model, problem and settings, as JSON values."""
     return {
-        "algorithm": {"name": learner.name, "options": learner.options},
+        "algorithm": learner.method_spec,
         **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
-        "model": learner.model_spec or {"custom": learner.model_class},
+        "model": learner.model_record,
         "tasks": {"name": tasks.name, "options": dict(tasks.options)},
         "training": config.as_dict(),
         "objective": losses.name_of(tasks.train.objective),

@@ -109,7 +109,8 @@ class _Run:
         config = dataclasses.replace(config, device=resolved(config.device))
         self.learner, self.tasks, self.config, self.group, self.quiet = learner, tasks, config, group, quiet
         settle(learner, config)
-        learner.spec = tasks.train.spec
+        problem = {"name": tasks.name, "options": dict(tasks.options)}
+        learner.spec = dataclasses.replace(tasks.train.spec, problem=problem)
         learner.ready(tasks.train.at(config.seed, 0, 1), 0)  # bad pairings show before anything is written
         outer = learner.outer
         self.schedule = config.schedule or outer.schedule

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop import methods, models
+from innerloop import tasks as problems
 from innerloop.core import Task, TaskSpec
 from innerloop.errors import CheckpointError, ConfigError, InnerloopError
 from innerloop.meta_learner.files import (
@@ -27,83 +30,218 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.unknown_inputs import Threshold
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.methods.pairing import LossArgument
-from innerloop.registry import load as load_named
+from innerloop.registry import GROUPS, find, is_place
 from innerloop.storage import load_tensors
+from innerloop.tasks import own_data
 from innerloop.training.checkpoint import RunDirectory, load_weights
 
 
-def load(path: str | Path, model: nn.Module | None = None, loss: LossArgument = None) -> MetaLearner | Fitted:
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """What a file does not hold and its user gives again; see `load`."""
+
+    model: nn.Module | str | None = None
+    loss: LossArgument = None
+    learner: MetaLearner | str | None = None
+    tasks: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, kind in (("model", self.model, nn.Module), ("learner", self.learner, MetaLearner)):
+            if not (value is None or isinstance(value, kind) or (isinstance(value, str) and is_place(value))):
+                raise ConfigError(
+                    f"{name} expected a {kind.__name__} made as the stored one was, or 'package.module:name', got {value!r}"
+                )
+
+
+def load(
+    path: str | Path,
+    model: nn.Module | str | None = None,
+    loss: LossArgument = None,
+    *,
+    learner: MetaLearner | str | None = None,
+    tasks: str | None = None,
+) -> MetaLearner | Fitted:
     """Open a task file or a run directory.
+
+    A part that has a name of innerloop's or of an installed package's entry point comes back by itself; nothing else that a
+    file names is ever imported. Where you give a part as "package.module:name", that is imported, since you say so.
 
     Args:
         path: a file that `Fitted.save` wrote, or a directory that `fit` wrote.
-        model: needed when the model is not one of `il.models`: an instance of the same class.
+        model: needed when the model is not one that has a name: an instance of the same class, or where its factory is.
         loss: needed to adapt again when training used a loss function of one's own.
+        learner: needed when the pairing is one's own (`il.MetaLearner.of`), or has an update rule of one's own: a learner that
+            was made in the same way, model included, which is not changed; or where the method's function is.
+        tasks: where the problem's function is, for a model that is the default one of a problem without a name.
 
     Returns:
         A `Fitted` for a file, a `MetaLearner` with the best validated weights for a directory.
 
     Raises:
-        CheckpointError: nothing there, damaged, of a newer version, or for another model.
+        CheckpointError: nothing there, damaged, of a newer version, for another model, or made with parts that are not here.
     """
-    path = Path(path)
+    path, again = Path(path), Again(model, loss, learner, tasks)
     if path.is_dir():
-        return load_run(path, model, loss)
+        return load_run(path, again)
     if not path.exists():
         raise CheckpointError(f"{path} expected a task file or a run directory, found nothing there")
-    return load_fitted(path, model, loss)
+    return load_fitted(path, again)
 
 
-def load_run(path: Path, model: nn.Module | None = None, loss: LossArgument = None) -> MetaLearner:
+_REGISTRIES = {"algorithm": methods.ALGORITHMS, "problem": problems.TASKS, "model": models.MODELS}
+assert set(_REGISTRIES) == set(GROUPS)
+
+
+def _here(kind: str, name: Any) -> bool:
+    return isinstance(name, str) and find(kind, _REGISTRIES[kind], name) is not None
+
+
+def absent(record: Mapping[str, Any]) -> set[str]:
+    """Which parts of a run or a task file are not here, and have to be given again: "algorithm", "model", "problem"."""
+    found = set()
+    for kind in ("algorithm", "model"):
+        part = record.get(kind)
+        if isinstance(part, dict) and (not _here(kind, part.get("name")) or own_parts(part)):
+            found.add(kind)
+    name = (record.get("tasks") or {}).get("name")
+    if isinstance(name, str) and not _here("problem", name) and (is_place(name) or not own_data.looks_like_path(name)):
+        found.add("problem")
+    return found
+
+
+def load_run(path: Path, again: Again) -> MetaLearner:
     """The learner of a run directory, with its best weights."""
     directory = RunDirectory(path)
     config = directory.read_config()
-    learner = remake(config, model, loss, path)
+    learner = remake(config, path, again)
     directory.load_best(learner)
     return learner
 
 
-def remake(config: dict[str, Any], model: nn.Module | None, loss: LossArgument, path: Path) -> MetaLearner:
-    """The learner that a configuration describes, with fresh weights."""
+def remake(config: dict[str, Any], path: Path, again: Again) -> MetaLearner:
+    """The learner that a configuration describes, with fresh weights; or the one that was given again."""
     try:
-        name, options = config["algorithm"]["name"], dict(config["algorithm"]["options"])
-        described, objective = config["model"], config.get("objective")
+        recorded, described = config["algorithm"], config["model"]
+        name, options = recorded["name"], dict(recorded["options"])
         paired = config.get("meta_gradient")
         paired = None if paired is None else {"name": paired["name"], "options": dict(paired["options"])}
     except (KeyError, TypeError):
         raise CheckpointError(
             f"{path} expected entries 'algorithm' and 'model' in its configuration; it is damaged"
         ) from None
-    if loss is not None:
-        options["loss"] = loss
-    if model is None:
-        if "name" not in described:
-            raise CheckpointError(
-                f"{path} was made with your own model {described.get('custom')}; give it: il.load(path, model=MyNet())"
-            )
-        model = models.build(described["name"], described["arguments"])
-    try:
-        learner = load_named("algorithm", methods.ALGORITHMS, name)(model, **options)
-        if paired is not None:
+    recorded = {"name": name, "options": options, "made_of": recorded.get("made_of")}
+    if isinstance(again.learner, MetaLearner):
+        learner = copy.deepcopy(again.learner)
+        _expect_same(learner.method_spec, recorded, path)
+    else:
+        _expect_here(recorded, path, again)  # told first: a learner that is given again brings its model
+        learner = _method(recorded, _model(described, config.get("tasks"), path, again), path, again)
+    if paired is not None and learner.meta_gradient_spec != paired:
+        try:
             learner = with_meta_gradient(learner, paired["name"], **paired["options"])
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    shape, preprocessing = config.get("input_shape"), config.get("preprocessing")
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+    shape, preprocessing, tasks = config.get("input_shape"), config.get("preprocessing"), config.get("tasks")
     learner.spec = TaskSpec(
-        objective=objective,
+        objective=config.get("objective"),
         input_shape=tuple(shape) if isinstance(shape, list) else None,
         preprocessing=preprocessing if isinstance(preprocessing, dict) else None,
+        problem=tasks if isinstance(tasks, dict) else None,
     )
     return learner
 
 
-def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitted:
+def _expect_here(recorded: dict[str, Any], path: Path, again: Again) -> None:
+    name, own = recorded["name"], own_parts(recorded)
+    if again.learner is None and (own or not _here("algorithm", name)):
+        what = f"parts of your own, {own}" if own else f"the algorithm {name!r}, which is not here"
+        raise CheckpointError(
+            f"{path} was made with {what}; install the package that has it, or give it again: il.load(path, learner=...), or "
+            f"--algorithm {name if is_place(str(name)) else 'package.module:function'}"
+        )
+
+
+def _method(recorded: dict[str, Any], model: nn.Module, path: Path, again: Again) -> MetaLearner:
+    """The learner of this method, by its name or by the function that was given in its place."""
+    name, options, word = recorded["name"], dict(recorded["options"]), again.learner
+    assert not isinstance(word, MetaLearner)
+    if again.loss is not None:
+        options["loss"] = again.loss
+    try:
+        if word is None:
+            return methods.make(name, model, options)
+        if not recorded["made_of"] and name not in methods.ALGORITHMS:
+            learner = methods.make(word, model, options, typed=True)
+            learner.name = name  # the run's own, wherever its function is now
+            return learner
+        # What was wrapped is on record, whose options are not those of the function around it.
+        learner = methods.load("algorithm", methods.ALGORITHMS, word, typed=True)(model)
+        _expect_same(learner.method_spec, recorded, path)
+        return learner
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _model(described: dict[str, Any], tasks: Any, path: Path, again: Again) -> nn.Module:
+    """A fresh model: the given one, the one of this name, or the problem's default one."""
+    if isinstance(again.model, nn.Module):
+        return again.model
+    name = described.get("name")
+    if again.model is not None:
+        return models.build(again.model, described.get("arguments") or {}, typed=True)
+    if name is not None and _here("model", name):
+        return models.build(name, described["arguments"])
+    found = None if name is not None else _default_model(described, tasks, again)
+    if found is not None:
+        return found
+    what = f"the model {name!r}, which is not here" if name else f"your own model {described.get('custom')}"
+    raise CheckpointError(
+        f"{path} was made with {what}; give it: il.load(path, model=MyNet()), or "
+        f"--model {name if is_place(str(name)) else 'package.module:factory'}"
+    )
+
+
+def _default_model(described: dict[str, Any], tasks: Any, again: Again) -> nn.Module | None:
+    """The default model of the problem that was trained on, where that is the model described."""
+    if not isinstance(tasks, dict) or "printed" not in described:
+        return None
+    name = tasks.get("name") if again.tasks is None else again.tasks
+    if again.tasks is None and not _here("problem", name):
+        return None
+    try:
+        family = problems.make(str(name), dict(tasks.get("options") or {}), typed=again.tasks is not None)
+        model = family.train.default_model()
+    except (InnerloopError, TypeError):
+        return None
+    return model if models.printed(model) == described["printed"] else None
+
+
+def own_parts(recorded: dict[str, Any]) -> str:
+    """The parts of a stored method that no file holds and no name stands for, in words; none: empty."""
+    if recorded.get("made_of"):
+        return str(recorded["made_of"])
+    options = recorded.get("options")
+    rule = options.get("inner_optimizer") if isinstance(options, dict) else None
+    return rule[7:] if isinstance(rule, str) and rule.startswith("custom:") else ""
+
+
+def _expect_same(given: dict[str, Any], stored: dict[str, Any], path: Path) -> None:
+    """CheckpointError where a learner that was given again is not made as the stored one was."""
+    given, stored = ({"name": d.get("name"), "parts": d.get("made_of"), **d["options"]} for d in (given, stored))
+    for key in dict.fromkeys([*given, *stored]):
+        mine, theirs = (list(v) if isinstance(v, tuple) else v for v in (given.get(key), stored.get(key)))
+        if mine != theirs and not str(theirs).startswith("custom:"):
+            raise CheckpointError(f"{path} expected a learner with {key} {theirs!r}, got one with {mine!r}")
+
+
+def load_fitted(path: Path, again: Again) -> Fitted:
     tensors, header = load_tensors(path, TASK, VERSION)
     try:
         if not isinstance(header, dict):
             raise TypeError("no object")
-        expect_modest(header, tensors, path, own_model=model is not None)
-        return _fitted(path, tensors, header, model, loss)
+        given = again.model is not None or isinstance(again.learner, MetaLearner)
+        expect_modest(header, tensors, path, own_model=given or not _here("model", header["model"].get("name")))
+        return _fitted(path, tensors, header, again)
     except InnerloopError as error:
         if isinstance(error, CheckpointError):
             raise
@@ -113,10 +251,8 @@ def load_fitted(path: Path, model: nn.Module | None, loss: LossArgument) -> Fitt
         raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({reason})") from None
 
 
-def _fitted(
-    path: Path, tensors: dict[str, Tensor], header: dict[str, Any], model: nn.Module | None, loss: LossArgument
-) -> Fitted:
-    owner = remake(header, model, loss, path)
+def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again: Again) -> Fitted:
+    owner = remake(header, path, again)
     owner.to(dtype=dtype_named(header["dtype"]))
     named: dict[str, Tensor] = {}
     for name, value in tensors.items():
