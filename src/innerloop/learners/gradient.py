@@ -224,11 +224,14 @@ class GradientLearner(BaseLearner):
     ) -> tuple[Any, dict[str, Tensor]]:
         """The model at (shared, adapted) parameters and the running statistics after this pass."""
         params, taken = {**meta.params, **adapted}, fast.steps_taken
-        if self.per_step and isinstance(taken, Tensor):
+        counted = isinstance(taken, Tensor)
+        if counted and self.model.has_batch_norm and self.model.batch_norm == "per_step":
+            raise ConfigError("per-step batch norm expected tasks that are in step, got steps counted in a tensor")
+        if self.per_step and counted:
             row = taken.clamp(1, self.inner_steps) - 1
             own = {name: meta.rule[f"per_step/{name}"][row] for name in self.per_step}
             params.update({name: torch.where(taken > 0, p, params[name]) for name, p in own.items()})
-        elif taken:
+        elif self.per_step and fast.step:
             row = min(fast.step, self.inner_steps) - 1
             params.update({name: meta.rule[f"per_step/{name}"][row] for name in self.per_step})
         step = fast.step
