@@ -113,9 +113,10 @@ def _check_examples(task: Task) -> None:
             else:
                 check_finite(value, f"{name}.{part}")
             lengths[f"{name}.{part}"] = value.shape[0]
+        for path, value in inputs:
             if value.shape[:2] != side.y.shape[:2]:
                 raise ShapeError(
-                    f"{name}.{part} and {name}.y expected the same tasks and examples axes, "
+                    f"{name}.x{pytree.keystr(path)} and {name}.y expected the same tasks and examples axes, "
                     f"got {tuple(value.shape)} and {tuple(side.y.shape)}"
                 )
         if side.mask is not None and tuple(side.mask.shape) != tuple(side.y.shape[:2]):

@@ -492,7 +492,8 @@ class MetaLearner(nn.Module):
         batch = self.learner.admit(batch)
         side = batch.support
         inputs = tuple((v.shape[2:], v.dtype) for v in pytree.tree_leaves(side.x))
-        signature = (inputs, side.y.shape[2:], side.y.dtype, batch.objective, side.mask is None)
+        given = losses.as_objective(batch.objective if self.loss is None else self.loss)  # a batch may come twice
+        signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None)
         if signature not in self._seen:
             self._heed(try_out(self.pure, self.learner, self.meta(), batch), batch)
             self._seen.add(signature)
