@@ -345,6 +345,11 @@ class BaseLearner(ABC):
     any_data: bool = False  # takes tasks of any data, through their objective alone; else of labelled `Examples`
     absorbs: bool = False  # `absorb` takes more data at constant cost
 
+    @property
+    def gathers(self) -> bool:
+        """Whether `experience` goes out for data before an outer step; else the tasks are taken as they come."""
+        return type(self).experience is not BaseLearner.experience
+
     def admit(self, tasks: Task) -> Task:
         """A batch as this learner takes it, completed where traced code could not; InputError where it cannot take it."""
         return tasks
