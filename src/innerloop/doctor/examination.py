@@ -19,7 +19,7 @@ from innerloop.doctor.numbers import apart_by_parameter, norm, relative, size
 from innerloop.doctor.report import Diagnosis
 from innerloop.engine import take
 from innerloop.errors import ConfigError, InnerloopError
-from innerloop.learners import GradientLearner
+from innerloop.learners.gradient import by_gradients
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
 
@@ -292,7 +292,7 @@ class Examination:
 def adapted_names(learner: MetaLearner) -> tuple[str, ...]:
     """What the inner loop changes, a learner's own or that of its ``tuner``; empty for a learner that adapts otherwise."""
     inner = getattr(learner.learner, "tuner", learner.learner)
-    return inner.adapted if isinstance(inner, GradientLearner) else ()
+    return inner.adapted if by_gradients(inner) else ()
 
 
 def _duplicate(learner: MetaLearner) -> MetaLearner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -88,6 +88,7 @@ class GradientLearner(BaseLearner):
     start: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None = None
 
     any_data = True
+    adapts_by_gradients = True
 
     def __post_init__(self) -> None:
         if self.adapted is None:
@@ -100,8 +101,11 @@ class GradientLearner(BaseLearner):
 
     @property
     def judged_at_end(self) -> bool:
-        """Whether the outer loss is the query loss after the last inner step and nothing else."""
         return type(self).meta_loss is GradientLearner.meta_loss
+
+    @property
+    def truncates(self) -> bool:
+        return type(self).step is GradientLearner.step
 
     def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
         found = self.rule.init_meta({name: params[name] for name in self.adapted}, generator)
@@ -233,6 +237,11 @@ class GradientLearner(BaseLearner):
             params.update({name: meta.rule[f"per_step/{name}"][row] for name in self.per_step})
         step = fast.step
         return self.model.apply(params, fast.buffers, *x, mask=mask, step=step, training=self.training, noise=noise)
+
+
+def by_gradients(learner: BaseLearner) -> TypeGuard[GradientLearner]:
+    """Whether a learner has all that a `GradientLearner` has; its own word counts, not its class."""
+    return learner.adapts_by_gradients
 
 
 class _Applied:
