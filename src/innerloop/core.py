@@ -356,6 +356,25 @@ class BaseLearner(ABC):
     any_data: bool = False  # takes tasks of any data, through their objective alone; else of labelled `Examples`
     absorbs: bool = False  # `absorb` takes more data at constant cost
 
+    adapts_by_gradients: bool = False  # has all that a `learners.GradientLearner` has, whatever its class
+    proximal: bool = False  # likewise a `learners.ProximalLearner`: steps are pulled back to where they began
+    at_a_look: bool = False  # looking at the support set once is all its adapting, and takes no gradients
+
+    @property
+    def judged_at_end(self) -> bool:
+        """Whether the outer loss is the query loss after the last inner step and nothing else; False where it does not say."""
+        return False
+
+    @property
+    def truncates(self) -> bool:
+        """Whether its outer gradient goes back through the last ``backprop_steps`` inner steps alone where it has that field."""
+        return False
+
+    @property
+    def gathers(self) -> bool:
+        """Whether `experience` goes out for data before an outer step; else the tasks are taken as they come."""
+        return type(self).experience is not BaseLearner.experience
+
     def admit(self, tasks: Task) -> Task:
         """A batch as this learner takes it, completed where traced code could not; InputError where it cannot take it."""
         return tasks

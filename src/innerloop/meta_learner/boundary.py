@@ -145,6 +145,14 @@ def _check_examples(task: Task) -> None:
         )
 
 
+def looked_up(batch: Task) -> Task:
+    """A batch of row numbers into shared examples as a batch of those examples."""
+    data = losses.as_objective(batch.objective).data
+    return dataclasses.replace(
+        batch, support=data(batch.support, batch.shared), query=data(batch.query, batch.shared), shared=None
+    )
+
+
 def moved(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """A pytree on a device, its floating-point tensors in a dtype."""
     return pytree.tree_map(

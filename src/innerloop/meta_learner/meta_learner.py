@@ -15,15 +15,17 @@ from innerloop import keys
 from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, TaskSpec, UpdateRule, batch_size
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
+from innerloop.engine.deciding import CHANGES, META_GRADIENT_BY_TASK, NOTHING, Facts, compiling
 from innerloop.engine.plan import fastest
 from innerloop.engine.recompute import recomputing
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients.compiled import CompiledGradients
-from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, moved
+from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, looked_up, moved
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.outer import Outer
+from innerloop.meta_learner.pairing import Pairing, own_pairing
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
 from innerloop.meta_learner.support_set import Wanted, support_set
 from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
@@ -32,8 +34,6 @@ from innerloop.objectives import losses
 from innerloop.tracebacks import shortened
 
 _log = logging.getLogger("innerloop")
-
-Pairing = Callable[[PureModel, Engine], tuple[BaseLearner, MetaGradient]]
 
 
 class MetaLearner(nn.Module):
@@ -154,15 +154,7 @@ class MetaLearner(nn.Module):
             'GradientLearner x SGD x Backprop'
         """
 
-        def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-            made = learner(pure, rule)
-            _expect_made(made, BaseLearner, "learner(pure_model, rule)")
-            estimator = meta_gradient(made, engine)
-            _expect_made(estimator, MetaGradient, "meta_gradient(learner, engine)")
-            return made, estimator
-
-        if rule is not None and not isinstance(rule, UpdateRule):
-            raise ConfigError(f"rule expected an il.UpdateRule, such as il.rules.SGD(0.01), got {type(rule).__name__}")
+        pair = own_pairing(learner, meta_gradient, rule)
         if batch_norm not in ("batch", "running", "frozen", "none"):
             raise ConfigError(f"batch_norm expected one of batch, running, frozen, none, got {batch_norm!r}")
         check_model(model)
@@ -331,13 +323,27 @@ class MetaLearner(nn.Module):
         self.outer_step = step + 1
         return metrics
 
+    def facts(self, batch: Task) -> Facts:
+        """What is known here that decides how a step on tasks like these is run; see `engine.deciding`."""
+        return dataclasses.replace(
+            self.engine.facts,
+            recompute=bool(self.recompute),
+            shared=batch.shared is not None,
+            compilable=self.meta_gradient.compilable,
+            shardable=self.meta_gradient.shardable,
+            gathers=self.learner.gathers,
+        )
+
     def _outer_gradient(self, batch: Task, step: int) -> OuterGradient:
         """The meta-gradient; nothing of this learner changes."""
-        # A compiler would see that a segment is computed twice, and keep it; what tasks share it would take for constants.
-        if self.recompute or not self.engine.compiles() or batch.shared is not None:
+        chosen = compiling(self.facts(batch))
+        if chosen.what == NOTHING:
+            if chosen.why_not == CHANGES:
+                self.note(f"not compiled: {CHANGES}")
             with recomputing(self.recompute):
                 return self.meta_gradient(self.carry, self.meta(), batch, step, None)
-        found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step)
+        by_task = chosen.what == META_GRADIENT_BY_TASK
+        found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step, by_task)
         if self.compiled.trouble:
             self.note(f"not compiled: {self.compiled.trouble}")
         return found
@@ -346,9 +352,14 @@ class MetaLearner(nn.Module):
         """Compile the meta-gradient for tasks like these; the seconds that it takes then.
 
         Raises:
-            CompileFailed: see `engine.compiling.compile_function`.
+            CompileFailed: what `engine.deciding` has against it, or see `engine.compiling.compile_function`.
         """
-        args = (self.meta_gradient, self.engine, self.carry, self.meta(), self.ready(batch, outer_step), outer_step)
+        batch = self.ready(batch, outer_step)
+        chosen = compiling(dataclasses.replace(self.facts(batch), following=Plan("compiled")))
+        if chosen.what == NOTHING:
+            raise CompileFailed(chosen.why_not)
+        by_task = chosen.what == META_GRADIENT_BY_TASK
+        args = (self.meta_gradient, self.engine, self.carry, self.meta(), batch, outer_step, by_task)
         if self.compiled.ready(*args, limits) is None:
             raise CompileFailed(self.compiled.trouble)
         return fastest(lambda: self.compiled(*args))
@@ -374,7 +385,7 @@ class MetaLearner(nn.Module):
         Most methods take the tasks as they come, and then this changes nothing. See `BaseLearner.experience`.
         """
         step = self.outer_step if outer_step is None else outer_step
-        if type(self.learner).experience is BaseLearner.experience:
+        if not self.learner.gathers:
             return batch
         with torch.no_grad():
             key = keys.task_keys(0, "experience", step, 0, 1)[0].to(self.device)
@@ -488,7 +499,7 @@ class MetaLearner(nn.Module):
         if not losses.is_labelled(batch.objective) or (batch.shared is not None and self.learner.any_data):
             return self._fitting_any(batch)
         if batch.shared is not None:  # learners that read examples themselves are given them
-            batch = _looked_up(batch)
+            batch = looked_up(batch)
         batch = self.learner.admit(batch)
         side = batch.support
         inputs = tuple((v.shape[2:], v.dtype) for v in pytree.tree_leaves(side.x))
@@ -578,19 +589,6 @@ class MetaLearner(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name}, inner_steps={self.inner_steps}, strategy={self.strategy!r}"
-
-
-def _looked_up(batch: Task) -> Task:
-    """A batch of row numbers into shared examples as a batch of those examples."""
-    data = losses.as_objective(batch.objective).data
-    return dataclasses.replace(
-        batch, support=data(batch.support, batch.shared), query=data(batch.query, batch.shared), shared=None
-    )
-
-
-def _expect_made(made: object, kind: type, factory: str) -> None:
-    if not isinstance(made, kind):
-        raise ConfigError(f"{factory} expected to return an il.{kind.__name__}, got {type(made).__name__}")
 
 
 def _accumulate(p: nn.Parameter, grad: Tensor) -> None:
