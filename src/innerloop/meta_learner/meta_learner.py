@@ -17,15 +17,15 @@ from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.engine.plan import fastest
 from innerloop.engine.recompute import recomputing
-from innerloop.errors import ConfigError, DivergedError, InputError
+from innerloop.errors import ConfigError, InputError
 from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients.compiled import CompiledGradients
-from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, moved
-from innerloop.meta_learner.fitted import Fitted
+from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, expect_steps, moved
+from innerloop.meta_learner.fitted import Fitted, adapted
 from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
-from innerloop.meta_learner.support_set import Wanted, support_set
+from innerloop.meta_learner.support_set import support_set, wanted_by
 from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
 from innerloop.models import describe, printed
 from innerloop.objectives import losses
@@ -415,41 +415,12 @@ class MetaLearner(nn.Module):
         Returns:
             A `Fitted`, independent of what happens to this learner later.
         """
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 0):
-            raise ConfigError(f"steps expected an integer of at least 0, got {steps!r}")
-        side, classes = support_set(self._wanted(), x, y)
+        expect_steps(steps)
+        side, classes = support_set(wanted_by(self), x, y)
         objective = self.task_objective if self.loss is None else None
-        task = self._fitting(Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1)))
-        if classes is not None and self.output_size is not None and len(classes) > max(self.output_size, 2):
-            raise InputError(
-                f"the model has {self.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
-            )
-        learner = self.learner.in_evaluation()
         meta = Meta(*({name: v.detach().clone() for name, v in part.items()} for part in self.meta()))
-        with torch.no_grad():
-            one = take(task, 0)
-            fast = learner.adapt(meta, one, self.eval_steps if steps is None else steps)
-        if not all(bool(torch.isfinite(leaf).all()) for leaf in pytree.tree_leaves(fast) if leaf.is_floating_point()):
-            raise DivergedError(
-                f"adapting for {self.eval_steps if steps is None else steps} steps gave values that are not finite; "
-                "use fewer steps, or a learner with a lower inner rate"
-            )
-        return Fitted(self, learner, meta, fast, one.support, classes, objective, self.preprocessing)
-
-    def _wanted(self) -> Wanted:
-        def output_shape(x: Tensor) -> torch.Size:
-            meta = self.meta()
-            with torch.no_grad():
-                return self.pure.apply(meta.params, meta.buffers, x.to(self.device, self.dtype))[0].shape
-
-        return Wanted(
-            input_shape=self.input_shape,
-            preprocessing=self.preprocessing,
-            loss=self.loss or self.task_objective,
-            dtype=self.dtype,
-            integers=any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.model.modules()),
-            output_shape=output_shape,
-        )
+        steps = self.eval_steps if steps is None else steps
+        return adapted(self, side, classes, meta, objective, self.preprocessing, steps)
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""
@@ -469,7 +440,7 @@ class MetaLearner(nn.Module):
     # ---- the boundary ----------------------------------------------------------------------------------------------
     def check(self, batch: Task) -> Task:
         """``batch`` in this learner's dtype and device, or an error; new shapes are tried out once on the model."""
-        batch = self._fitting(batch)
+        batch = self.fitting(batch)
         if not losses.is_labelled(batch.objective):
             return batch
         if self.output_size and self._labelled(batch):
@@ -480,7 +451,7 @@ class MetaLearner(nn.Module):
                 )
         return batch
 
-    def _fitting(self, batch: Task) -> Task:
+    def fitting(self, batch: Task) -> Task:
         """`check` without a look at the labels' values."""
         batch = check_task(batch, self.dtype, self.device)
         if batch.shared is not None:

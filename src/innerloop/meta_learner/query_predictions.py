@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, Task
+from innerloop.core import BaseLearner, Examples, Meta, Task, length
 from innerloop.engine import Engine
 from innerloop.objectives import losses
 
@@ -71,15 +72,18 @@ def query_measures(
 
 
 def predict_alone(
-    question: Callable[..., Tensor], meta: Meta, fast: Any, support: Examples, x: Tensor, vmapped: bool
+    question: Callable[..., Tensor], meta: Meta, fast: Any, support: Examples, x: Any, vmapped: bool
 ) -> Tensor:
     """Answers of a learner's ``predict`` (queries, outputs), each query in a batch with the support set alone (Reptile's
     inductive protocol)."""
 
-    def one(query: Tensor) -> Tensor:
+    def one(query: Any) -> Tensor:
         mask = None
         if support.mask is not None:
             mask = torch.cat([support.mask, torch.ones_like(support.mask[:1])])
-        return question(meta, fast, torch.cat([support.x, query[None]]), mask)[-1]
+        both = pytree.tree_map(lambda s, q: torch.cat([s, q[None]]), support.x, query)
+        return question(meta, fast, both, mask)[-1]
 
-    return torch.vmap(one)(x) if vmapped else torch.stack([one(query) for query in x])
+    if vmapped:
+        return torch.vmap(one)(x)
+    return torch.stack([one(pytree.tree_map(lambda v, i=i: v[i], x)) for i in range(length(x))])
