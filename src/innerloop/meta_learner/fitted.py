@@ -27,6 +27,8 @@ from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
 from innerloop.registry import writable
 
+_NAMED = 5  # classes in a representation
+
 
 class Owner(Taker, Protocol):
     """What a `Fitted` asks of the `MetaLearner` that it came from."""
@@ -86,6 +88,15 @@ class Fitted:
     def __post_init__(self) -> None:
         if self.num_examples is None:
             object.__setattr__(self, "num_examples", len(self.support.y))
+
+    def __repr__(self) -> str:
+        if self.classes_ is None:
+            outputs = self.support.y.shape[1:].numel()
+            kind = f"regression, {outputs} output{'' if outputs == 1 else 's'}"
+        else:
+            names = ", ".join(map(repr, self.classes_[:_NAMED])) + (", ..." if len(self.classes_) > _NAMED else "")
+            kind = f"{len(self.classes_)} classes: {names}"
+        return f"Fitted({self.owner.name}, {kind}; {self.num_examples} support examples)"
 
     def learn(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted:
         """This task with more data, of new classes too: what adapting to all its data at once would have given.

@@ -546,8 +546,18 @@ class MetaLearner(nn.Module):
             self.notes.append(text)
             _log.info(text)
 
-    def extra_repr(self) -> str:
-        return f"{self.name}, inner_steps={self.inner_steps}, strategy={self.strategy!r}"
+    def __repr__(self) -> str:
+        """One line; ``print(learner.model)`` shows the model's layers."""
+        model, own = (sum(p.numel() for p in module.parameters()) for module in (self.model, self.rule))
+        method = self.name + (f" ({self.made_of})" if self.made_of else "")
+        size = f"{model:,}" + (f" + {own:,}" if own else "")
+        steps = str(self.inner_steps) + (
+            "" if self.eval_steps == self.inner_steps else f", {self.eval_steps} on new tasks"
+        )
+        return (
+            f"MetaLearner({method}, {self.model_class.rpartition('.')[2]} with {size} parameters, inner steps {steps}, "
+            f"strategy {self.strategy})"
+        )
 
 
 def _looked_up(batch: Task) -> Task:
