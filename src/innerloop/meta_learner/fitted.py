@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
@@ -76,9 +77,9 @@ class Fitted:
     learner: BaseLearner
     meta: Meta
     fast: Any
-    support: Examples
+    support: Any
     classes_: list[Any] | None
-    objective: str | None = None
+    objective: Any = None
     preprocessing: dict[str, Any] | None = None
     threshold: Threshold | None = None
     steps: int | None = None
@@ -117,10 +118,9 @@ class Fitted:
                 without the support set where it is needed.
         """
         expect_steps(steps)
-        asked = next(n for n in (steps, self.steps, self.owner.eval_steps) if n is not None)
-        wanted = dataclasses.replace(
-            wanted_by(self.owner), input_shape=tuple(self.support.x.shape[1:]), preprocessing=self.preprocessing
-        )
+        asked = self._steps(steps)
+        shape = tuple(self.support.x.shape[1:]) if isinstance(self.support.x, Tensor) else None
+        wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=self.preprocessing)
         x, y = more_examples(wanted, self.support, self.classes_, x, y)
         absorbs = self.learner.absorbs and not self.owner.mixes_examples and asked > 0 and self.steps != 0
         new = [] if self.classes_ is None else labels.unknown(y, self.classes_)
@@ -135,6 +135,10 @@ class Fitted:
         side, classes = joined(wanted, self.support, self.classes_, x, y)
         return adapted(self.owner, side, classes, self.meta, self.objective, self.preprocessing, asked)
 
+    def _steps(self, steps: int | None) -> int:
+        """How many to adapt again with."""
+        return next(n for n in (steps, self.steps, self.owner.eval_steps) if n is not None)
+
     def _absorbed(self, x: Any, y: Any) -> Fitted:
         """This task after more examples of its classes, ``x`` as the support set's inputs are."""
         if self.classes_ is not None:
@@ -144,7 +148,8 @@ class Fitted:
         expect_adapted(fast, "the new examples gave values that are not finite; scale them as the first ones were")
         support = self.support
         if self.holds_support:
-            support = Examples(torch.cat([support.x, x]), torch.cat([support.y, y.to(support.y)]), support.mask)
+            both = pytree.tree_map(lambda a, b: torch.cat([a, b]), support.x, x)
+            support = Examples(both, torch.cat([support.y, y.to(support.y)]), support.mask)
         number = (self.num_examples or 0) + len(y)
         return dataclasses.replace(self, fast=fast, support=support, num_examples=number, threshold=None)
 
@@ -154,7 +159,7 @@ class Fitted:
 
     def _asked(self, question: Callable[..., Tensor], x: Any, transductive: bool) -> Tensor:
         """The answer of `BaseLearner.predict` or `BaseLearner.predict_std` for inputs that were checked."""
-        if is_path(x):
+        if is_path(x) and isinstance(self.support.x, Tensor):
             x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)
         owner = self.owner
         tx = inputs_like(x, self.support.x, owner.device)
@@ -189,7 +194,7 @@ class Fitted:
         chosen = self.probabilities(out).argmax(-1).cpu()
         known = [True] * len(chosen) if unknown is None else self.knows(out).tolist()
         names = [self.classes_[i] if sure else unknown for i, sure in zip(chosen.tolist(), known, strict=True)]
-        if isinstance(x, Tensor) and not isinstance(names[0], str):
+        if any(isinstance(v, Tensor) for v in pytree.tree_leaves(x)) and not isinstance(names[0], str):
             return torch.tensor(names)
         import numpy as np
 
@@ -231,9 +236,14 @@ class Fitted:
 
         Raises:
             InputError: ``support`` for a task that was opened from a file without it.
+            ConfigError: inputs that are several tensors.
         """
         if support and not self.holds_support:
             raise InputError("save expected a task with its support set, got one from a file without; adapt again")
+        if not isinstance(self.support.x, Tensor):
+            raise ConfigError(
+                "save expected a task whose inputs are one tensor, got several; keep its learner's run and adapt again"
+            )
         owner, path = self.owner, Path(path)
         header = {
             "algorithm": owner.method_spec,
@@ -306,7 +316,7 @@ class Fitted:
         return record.original(found) - (record.original(0 * found) if spread else 0)
 
     def _as_given(self, value: Tensor, x: Any) -> Any:
-        return value if isinstance(x, Tensor) else value.cpu().numpy()
+        return value if any(isinstance(v, Tensor) for v in pytree.tree_leaves(x)) else value.cpu().numpy()
 
 
 def adapted(
@@ -333,7 +343,16 @@ def adapted(
         InputError: more classes than the model has outputs.
         DivergedError: what was adapted is not finite.
     """
-    task = owner.fitting(Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1)))
+    task = Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1))
+    learner, one, fast = fast_of(owner, task, meta, steps, classes)
+    return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps)
+
+
+def fast_of(
+    owner: Owner, task: Task, meta: Meta, steps: int, classes: list[Any] | None = None
+) -> tuple[BaseLearner, Task, Any]:
+    """(the learner in evaluation, the one task of this batch as it takes it, what is adapted); errors as `adapted`."""
+    task = owner.fitting(task)
     if classes is not None and owner.output_size is not None and len(classes) > max(owner.output_size, 2):
         raise InputError(
             f"the model has {owner.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
@@ -346,4 +365,4 @@ def adapted(
         fast,
         f"adapting for {steps} steps gave values that are not finite; use fewer steps, or a learner with a lower inner rate",
     )
-    return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps)
+    return learner, one, fast

@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, TaskSpec, UpdateRule, batch_size
+from innerloop.core import (
+    BaseLearner,
+    Meta,
+    MetaGradient,
+    Objective,
+    OuterGradient,
+    Task,
+    TaskSpec,
+    UpdateRule,
+    batch_size,
+)
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.engine.plan import fastest
@@ -23,6 +33,7 @@ from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, expect_steps, moved
 from innerloop.meta_learner.fitted import Fitted, adapted
+from innerloop.meta_learner.fitted_data import adapted_data, data_objective
 from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
 from innerloop.meta_learner.support_set import support_set, wanted_by
@@ -403,24 +414,30 @@ class MetaLearner(nn.Module):
             rule[name].grad = None
 
     # ---- one or many new tasks -------------------------------------------------------------------------------------
-    def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted:
+    def adapt(self, x: Any, y: Any = None, steps: int | None = None, *, objective: Objective | None = None) -> Fitted:
         """Adapt to one new task.
 
         Args:
-            x: (examples, *input_shape): a tensor, an array or lists; or paths of pictures, or (without ``y``) a folder with one
-                subfolder a class.
+            x: (examples, *input_shape): a tensor, an array or lists; or a dictionary of such for a model that takes one; or paths
+                of pictures, or (without ``y``) a folder with one subfolder a class. For tasks that are not labelled examples:
+                one task's support side, a pytree of tensors without a tasks axis.
             y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
             steps: inner steps; None: ``eval_steps``.
+            objective: of a task that is not labelled examples; None: that of the tasks it was trained on.
 
         Returns:
-            A `Fitted`, independent of what happens to this learner later.
+            A `Fitted`, independent of what happens to this learner later; of a task that is not labelled examples its
+            ``predict(*inputs)`` takes what the model takes, and ``score`` and ``learn`` take such a side.
         """
         expect_steps(steps)
-        side, classes = support_set(wanted_by(self), x, y)
-        objective = self.task_objective if self.loss is None else None
-        meta = Meta(*({name: v.detach().clone() for name, v in part.items()} for part in self.meta()))
         steps = self.eval_steps if steps is None else steps
-        return adapted(self, side, classes, meta, objective, self.preprocessing, steps)
+        meta = Meta(*({name: v.detach().clone() for name, v in part.items()} for part in self.meta()))
+        objective = data_objective(objective, self.task_objective, self.loss, x, y)
+        if objective is not None:
+            return adapted_data(self, x, meta, objective, steps)
+        side, classes = support_set(wanted_by(self), x, y)
+        own = self.task_objective if self.loss is None else None
+        return adapted(self, side, classes, meta, own, self.preprocessing, steps)
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""

@@ -57,18 +57,22 @@ def query_measures(
 
     def run(meta: Meta, task: Task) -> dict[str, Tensor]:
         seen: list[dict[str, Tensor]] = []
-        objective = losses.as_objective(task.objective)
-        query = objective.data(task.query, task.shared)
-        key = None if task.noise is None else keys.fold(task.noise, _MEASURED)
 
         def observe(fast: Any, i: int) -> None:
             if not last_only or i == steps:
-                seen.append(objective.measure(learner.as_model(meta, fast), query, key))
+                seen.append(measured(learner, meta, fast, task))
 
         learner.adapt(meta, task, steps, observe)
         return {name: torch.stack([found[name].to(torch.float64) for found in seen]) for name in seen[0]}
 
     return engine.map(run, meta, batch)
+
+
+def measured(learner: BaseLearner, meta: Meta, fast: Any, task: Task) -> dict[str, Tensor]:
+    """What a task's objective measures on its query side once adapted: {metric: scalar}."""
+    objective = losses.as_objective(task.objective)
+    key = None if task.noise is None else keys.fold(task.noise, _MEASURED)
+    return objective.measure(learner.as_model(meta, fast), objective.data(task.query, task.shared), key)
 
 
 def predict_alone(
