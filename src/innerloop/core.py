@@ -12,6 +12,7 @@ either side of a task.
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -595,6 +596,27 @@ class Report:
     commit: str = ""
     environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        """The metric with its interval and on which tasks; the other metrics in a second line."""
+        side = "transductive" if self.transductive else "inductive"
+        tasks = f"{self.num_tasks} {self.split} tasks, seed {self.seed}, {side}"
+        line = f"{self.metric} {_with_interval(self.mean, self.ci95)} ({tasks})"
+        rest = [
+            f"{name} {_with_interval(m.mean, m.ci95)}"
+            for name, m in self.metrics.items()
+            if name != self.metric and m.num_tasks
+        ]
+        return "\n".join([line, *([", ".join(rest)] if rest else [])])
+
+
+def _with_interval(mean: float, ci95: float) -> str:
+    """Three decimals, more where the interval is narrower than that and fewer where it is wide."""
+    digits = 3
+    if math.isfinite(ci95) and ci95 > 0:
+        first = -math.floor(math.log10(ci95))  # of the interval's first digit
+        digits = first if first > 3 else max(0, min(3, first + 2))
+    return f"{mean:.{digits}f} ± {ci95:.{digits}f}"
 
 
 Scalar = Float[Tensor, ""]
