@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from innerloop.cli import given_again, output, parts, places, shifts
+from innerloop.cli import given_again, output, parts, shifts
 from innerloop.cli.evaluate import at_least_one
 from innerloop.cli.listing import offered
 from innerloop.cli.program import dashed, run, split
@@ -176,7 +176,7 @@ def _compare(
     config = TrainConfig(**training)
     if model is not None:
         parts.known("model", model)
-    out = places.folder(out or Path("runs") / f"compare-{parts.short(problem_name)}-seed{config.seed}")
+    out = output.folder(out or Path("runs") / f"compare-{parts.short(problem_name)}-seed{config.seed}")
     if (out / "compare.json").exists() and not force:
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
     from innerloop import compare as measure

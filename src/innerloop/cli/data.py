@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from innerloop.cli import output, parts, places, program
+from innerloop.cli import output, parts, program
 from innerloop.errors import ConfigError, InputError
 from innerloop.tasks import own_data
 
@@ -109,7 +109,7 @@ def _command(made: parts.Parts, path: Path | None, official: dict[str, object] |
 
 def _check(path: Path, options: dict[str, Any], out: Path | None, force: bool, as_json: bool) -> int:
     if out is not None:
-        places.new_file(out, force)
+        output.new_file(out, force)
     result = own_data.check(path, **options)
     if out is not None:
         _draw(result.family, out)
@@ -133,7 +133,7 @@ def _draw(family: Any, out: Path) -> None:
     if family is None:
         raise InputError("--out expected tasks of pictures, got data that makes none; leave out --out")
     drawn = style.png(task_sheet(family.train))
-    with places.writing(out):
+    with output.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(drawn)
 

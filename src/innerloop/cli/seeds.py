@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import config_file, output, parts, places
+from innerloop.cli import config_file, output, parts
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
 from innerloop.errors import InputError
 from innerloop.training.seeds import Seeds, has_seeds, plain_settings, read_seeds
@@ -28,7 +28,7 @@ def begin(
     """
     from innerloop.training.checkpoint import RunDirectory
 
-    places.folder(path)
+    output.folder(path)
     if has_seeds(path) and not force:
         raise InputError(f"expected a new folder, got the existing {str(path)!r}; add --force or another --out")
     if path.is_dir() and any(path.iterdir()) and not has_seeds(path):
@@ -40,7 +40,7 @@ def begin(
     for folder in {*found.folders.values(), *earlier.values()}:
         if (folder / "config.json").is_file():
             RunDirectory(folder).create(force=True)
-    with places.writing(path):
+    with output.writing(path):
         found.write(command)
     return found
 

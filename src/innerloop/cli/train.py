@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from innerloop.cli import config_file, given_again, output, parts, places, seeds
+from innerloop.cli import config_file, given_again, output, parts, seeds
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
 from innerloop.cli.listing import offered
 from innerloop.cli.options import arity, given, sections
@@ -262,7 +262,7 @@ def _train_seeds(
 
 def _expect_new(out: Path, force: bool) -> None:
     """Refuse a run directory that is in use, unless torchrun may have started this process again to go on there."""
-    places.folder(out)
+    output.folder(out)
     if (out / "config.json").exists() and not force and not launch.restarts():
         raise InputError(f"expected a new run directory, got the existing {str(out)!r}; add --force or another --out")
 
