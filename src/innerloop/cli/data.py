@@ -128,7 +128,7 @@ def _check(path: Path, options: dict[str, Any], out: Path | None, force: bool, a
 
 def _draw(family: Any, out: Path) -> None:
     from innerloop.report import style
-    from innerloop.report.task_sheet import task_sheet
+    from innerloop.report.image_tasks import task_sheet
 
     if family is None:
         raise InputError("--out expected tasks of pictures, got data that makes none; leave out --out")

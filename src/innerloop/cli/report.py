@@ -40,7 +40,7 @@ def _demo(*, out: Path = Path("demo-report"), quiet: bool = False) -> int:
         quiet: no progress bars.
     """
     output.folder(out)
-    from innerloop import demo as main_job
+    from innerloop.recipes import demo as main_job
 
     still_wanted()
     main_job.run(out, quiet=quiet)
