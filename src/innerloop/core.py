@@ -183,6 +183,7 @@ class TaskDistribution(ABC):
     target_scale: Sequence[float] | None = (
         None  # of each output: what its values are multiplied by to be in the user's unit
     )
+    size: int | None = None  # how many distinct tasks there are, where that is a number: see `which` and `each`
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @property
@@ -204,6 +205,16 @@ class TaskDistribution(ABC):
     @abstractmethod
     def default_model(self) -> nn.Module:
         """A fresh model that suits the problem (the one of the paper where there is one)."""
+
+    def which(self, keys: Int64[Tensor, " tasks"]) -> Int64[Tensor, " tasks"] | None:
+        """Which of the `size` distinct tasks each key draws from, 0 to size - 1; None where every key is a task of its own."""
+        del keys
+        return None
+
+    def each(self, keys: Int64[Tensor, " tasks"], numbers: Int64[Tensor, " tasks"]) -> Task:
+        """Draws of the distinct tasks of these numbers, where there is a `size`: the keys say which rows of them are shown."""
+        del keys, numbers
+        raise ConfigError(f"{self.name} expected a finite number of distinct tasks, got tasks without end")
 
     def sample(self, num_tasks: int, generator: torch.Generator | None = None) -> Task:
         """``num_tasks`` tasks, drawn with a torch generator."""
@@ -536,6 +547,7 @@ class Report:
         ci95: half-width of the 95 % interval over tasks, 1.96 sd / sqrt(n).
         per_task: one value a task, in task order.
         num_tasks, seed, split: which tasks.
+        distinct: of how many distinct tasks they are draws, over which the interval is then taken; None: all are distinct.
         transductive: whether a query's prediction could depend on the other queries.
         curve: mean of the metric after 0, 1, ... inner steps; empty when not asked for.
         curve_ci95: its half-widths.
@@ -559,6 +571,7 @@ class Report:
     curve_ci95: tuple[float, ...] = ()
     higher_is_better: bool = True
     metrics: Mapping[str, Measured] = dataclasses.field(default_factory=dict)
+    distinct: int | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     commit: str = ""
     environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)

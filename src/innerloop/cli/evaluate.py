@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import shlex
@@ -20,6 +21,9 @@ OWN = {
     "--split": 1,
     "--steps": 1,
     "--metric": 1,
+    "--every-task": 0,
+    "--no-every-task": 0,
+    "--draws": 1,
     "--curve-steps": 1,
     "--device": 1,
     "--shift": 1,
@@ -70,6 +74,8 @@ def _command(made: parts.Parts, path: Path | None, again: dict[str, str] | None 
         which: str = "test",
         steps: int | None = None,
         metric: str | None = None,
+        every_task: bool = False,
+        draws: int | None = None,
         shift: str | None = None,
         curve_steps: int | None = None,
         device: str = "auto",
@@ -81,16 +87,30 @@ def _command(made: parts.Parts, path: Path | None, again: dict[str, str] | None 
         for key in ("algorithm", "model", "problem"):  # read before: they say what other flags there are
             records.pop(key, None)
         overrides = made.merged(records).get("tasks", {})
-        return _evaluate(
-            path, again or {}, overrides, num_tasks, seed, which, steps, metric, shift, curve_steps, device, json
-        )
+        settings: dict[str, Any] = {"num_tasks": num_tasks, "seed": seed, "steps": steps, "curve_steps": curve_steps}
+        settings |= {"metric": None if metric is None else [name.strip() for name in metric.split(",")]}
+        settings |= {"every_task": every_task, "draws": draws}
+        return _evaluate(path, again or {}, overrides, settings, which, shift, device, json)
 
     texts: dict[str, tuple[Any, Any, str, str]] = {
         "num_tasks": (int, 600, "--num-tasks", "How many tasks."),
         "seed": (int, 0, "--seed", "Which tasks: equal seeds give equal tasks."),
         "which": (Literal["train", "valid", "test"], "test", "--split", "Which split of the problem."),
         "steps": (int | None, None, "--steps", "Inner steps; left out: the method's."),
-        "metric": (str | None, None, "--metric", "accuracy, mse or log_likelihood; left out: the problem's first."),
+        "metric": (
+            str | None,
+            None,
+            "--metric",
+            "A metric, or several with commas between, the first is reported: accuracy, f1, roc_auc, average_precision; "
+            "mse, mae, rmse, r2; log_likelihood; the problem's own. Left out: the problem's first, the others beside it.",
+        ),
+        "every_task": (bool, False, "--every-task", "Judge each distinct task once, where they are a finite number."),
+        "draws": (
+            int | None,
+            None,
+            "--draws",
+            "With --every-task: how often each task is drawn, with other rows shown.",
+        ),
         "shift": (
             str | None,
             None,
@@ -131,23 +151,23 @@ def _evaluate(
     path: Path,
     again: dict[str, str],
     overrides: dict[str, Any],
-    num_tasks: int,
-    seed: int,
+    settings: dict[str, Any],
     which: str,
-    steps: int | None,
-    metric: str | None,
     shift: str | None,
-    curve_steps: int | None,
     device: str,
     as_json: bool,
 ) -> int:
+    """``settings`` are those of `innerloop.evaluate`."""
     from innerloop import evaluate as measure
     from innerloop import load
     from innerloop.assemble import problem_of
     from innerloop.training.placement import device_of
     from innerloop.training.run_config import read_run_config
 
+    num_tasks, seed, steps, curve_steps = (settings[key] for key in ("num_tasks", "seed", "steps", "curve_steps"))
     at_least_one(num_tasks, "--num-tasks")
+    if settings["draws"] is not None and not settings["every_task"]:
+        raise ConfigError("--draws expected --every-task, which says how often each task is drawn; give both or none")
     if curve_steps is not None and curve_steps < 0:
         raise ConfigError(f"--curve-steps expected an integer of at least 0, got {curve_steps}")
     if curve_steps is not None and shift is not None:
@@ -175,15 +195,7 @@ def _evaluate(
     name = "evaluation.json" if which == "test" else f"evaluation-{which}.json"
 
     def judged(run: Path) -> Any:
-        report = measure(
-            opened(run),
-            getattr(family, which),
-            num_tasks=num_tasks,
-            seed=seed,
-            steps=steps,
-            metric=metric,
-            curve_steps=curve_steps,
-        )
+        report = measure(opened(run), getattr(family, which), **settings)
         output.write_json(run / name, report)
         return report
 
@@ -201,13 +213,22 @@ def _evaluate(
     if as_json:
         keys = ("mean", "ci95", "metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
         keys += () if curve_steps is None else ("curve", "curve_ci95")
-        output.print_json({**{key: getattr(report, key) for key in keys}, "run": str(path), "card": str(file)})
+        keys += () if report.distinct is None else ("distinct",)
+        metrics = {name: dataclasses.asdict(one) for name, one in report.metrics.items()}
+        found = {key: getattr(report, key) for key in keys} | {"metrics": metrics}
+        output.print_json({**found, "run": str(path), "card": str(file)})
         return 0
     print(f"{report.metric} {report.mean:.4f} ± {report.ci95:.4f} (mean and 95 % interval over tasks)")
     print(
         f"{report.num_tasks} {report.split} tasks, seed {report.seed}, transductive "
         f"{'yes' if report.transductive else 'no'}"
     )
+    if report.distinct is not None and report.distinct < report.num_tasks:
+        of = f"they are draws of {report.distinct} distinct tasks, over which the interval is taken"
+        print(f"{of}; --every-task judges each once")
+    others = [f"{name} {one.mean:.4f} ± {one.ci95:.4f}" for name, one in list(report.metrics.items())[1:]]
+    if others:
+        print(f"also: {', '.join(others)}")
     if curve_steps is not None:
         print(curve_line(report.curve))
     print(f"card: {file}")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop import keys
 from innerloop.core import Measured, Report, Task, TaskDistribution
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.batches import in_batches
@@ -37,6 +38,8 @@ def evaluate(
     allow_diverged: bool = False,
     group: Group | None = None,
     metric: str | Sequence[str] | None = None,
+    every_task: bool = False,
+    draws: int | None = None,
 ) -> Report:
     """Mean and 95 % interval of a metric over ``num_tasks`` fixed tasks.
 
@@ -56,9 +59,12 @@ def evaluate(
             mae, rmse, r2 for values; "log_likelihood" (nats a query) for a learner that predicts a distribution; those of the
             problem's own objective. None: the problem's, and all others that its targets can be judged by. Errors of values
             are in the target's own unit (mse: its square) where the problem knows it.
+        every_task: judge each of the problem's distinct tasks once, in order, instead of drawing ``num_tasks``.
+        draws: with ``every_task``: how often each is drawn, with other rows shown; its value is the mean over them.
 
     Raises:
-        ConfigError: ``num_tasks`` below 1, an unknown metric, or one that the method has no answer to.
+        ConfigError: ``every_task`` for a problem whose tasks are without end; ``num_tasks`` below 1; an unknown metric, or one
+            that the method or the targets have no answer to.
         DivergedError: adapting gave values that are not finite on some tasks.
         InputError, ShapeError: tasks that the learner's model cannot take.
     """
@@ -75,7 +81,18 @@ def evaluate(
     started = time.perf_counter()
     main = learner.eval_steps if steps is None else steps
     group = Group() if group is None else group
-    part = group.part(num_tasks)
+    if every_task:
+        if tasks.size is None:
+            raise ConfigError(
+                f"every_task expected a problem with a finite number of distinct tasks, got {tasks.name}; leave it out"
+            )
+        num_tasks = tasks.size
+    elif draws is not None:
+        raise ConfigError("draws expected every_task=True, which says how often each task is drawn; leave it out")
+    draws = 1 if draws is None else draws
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+        raise ConfigError(f"draws expected an integer of at least 1, got {draws!r}")
+    part = group.part(num_tasks * draws)
     longest = None if curve_steps is None else max(main, curve_steps)
 
     scale = None if tasks.target_scale is None else torch.as_tensor(tasks.target_scale, dtype=torch.float64)
@@ -102,9 +119,12 @@ def evaluate(
     with group.together():
         rows = (1 if longest is None else longest + 1) * len(names)
         none = torch.zeros(rows, 0, dtype=torch.float64, device=learner.device)
-        batches = in_batches(tasks, part.count, seed=seed, first=part.first)
+        batches = in_batches(tasks, part.count, seed=seed, first=part.first, draws=draws if every_task else None)
         own = torch.cat([none, *(values(batch).flatten(0, 1) for batch in batches)], 1)
     found = group.columns(own, part).unflatten(0, (-1, len(names)))  # (steps, metrics, tasks)
+    if every_task:
+        found = found.unflatten(2, (num_tasks, draws)).mean(3)
+    of = None if every_task else tasks.which(keys.task_keys(seed, tasks.split, 0, 0, num_tasks))
     at_main = found[0 if longest is None else main]
     per_task: list[float] = at_main[0].tolist()
     diverged = sum(not math.isfinite(value) for value in per_task)
@@ -117,6 +137,8 @@ def evaluate(
     for row, (name, better) in zip(at_main.tolist(), names.items(), strict=True):
         judged = [v for v in row if not (name in UNJUDGED and math.isnan(v))]
         middle, width = mean_ci95(judged) if judged else (math.nan, math.nan)
+        if of is not None and judged:
+            width = mean_ci95(_by_task(row, of.tolist()))[1]
         measured[name] = Measured(middle, width, len(judged), better)
     if not measured[metric].num_tasks and not allow_diverged:
         raise InputError(f"{metric} can be judged on none of these {num_tasks} tasks; choose another metric")
@@ -136,6 +158,7 @@ def evaluate(
         curve_ci95=tuple(c for _, c in curve),
         higher_is_better=higher,
         metrics=measured,
+        distinct=None if of is None else len(set(of.tolist())),
         config={
             "algorithm": learner.method_spec,
             **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
@@ -147,6 +170,15 @@ def evaluate(
         environment=environment(),
         wall_seconds=time.perf_counter() - started,
     )
+
+
+def _by_task(values: Sequence[float], of: Sequence[int]) -> list[float]:
+    """The mean value of each distinct task among draws of them, those that can be judged."""
+    found: dict[int, list[float]] = {}
+    for value, number in zip(values, of, strict=True):
+        if not math.isnan(value):
+            found.setdefault(number, []).append(value)
+    return [math.fsum(own) / len(own) for _, own in sorted(found.items())]
 
 
 def _asked(tasks: TaskDistribution, metric: str | Sequence[str] | None) -> dict[str, bool]:

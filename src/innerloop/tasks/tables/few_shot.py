@@ -107,7 +107,13 @@ class TableTasks(TaskDistribution):
             self.objective, self.metrics, self.output_size = "cross_entropy", ("accuracy",), ways
         else:
             self.objective, self.metrics, self.output_size = "mse", ("mse",), len(record.target_mean)
+            # A deviation that is each task's own is not known here.
+            if not (record.center_target and record.columns is None):
+                ones = (1.0,) * self.output_size
+                own = () if record.support is None else record.support.target_std
+                self.target_scale = [a * b for a, b in zip(record.target_std or ones, own or ones, strict=True)]
         self.input_shape, self.scaled_by_support = (record.width,), record.scaling == "support"
+        self.size = len(groups)
         self._by_device = {torch.device("cpu"): self._pools(groups, by_table)}
 
     def _set_sizes(self, ways: int, shots: int, queries: int) -> None:
@@ -168,9 +174,8 @@ class TableTasks(TaskDistribution):
             self._by_device[device] = found
         return found
 
-    def _chosen(self, keys: Tensor, pools: _Pools) -> Int64[Tensor, "tasks ways"]:
+    def _chosen(self, keys: Tensor, group: Tensor, pools: _Pools) -> Int64[Tensor, "tasks ways"]:
         """The pools of each task: its classes in random order, -1 where it has fewer; for regression the one it has."""
-        group = random_keys.integers(keys, len(pools.pools_of), salt=_TASK)
         listed = pools.pools_of[group]
         if not self.record.classification:
             return listed
@@ -185,8 +190,14 @@ class TableTasks(TaskDistribution):
 
         x is (tasks, examples, width); y (tasks, examples) labels or (tasks, examples, targets) scaled targets.
         """
+        return self.each(keys, self.which(keys))
+
+    def which(self, keys: Int64[Tensor, " tasks"]) -> Int64[Tensor, " tasks"]:
+        return random_keys.integers(keys, len(self.task_names), salt=_TASK)
+
+    def each(self, keys: Int64[Tensor, " tasks"], numbers: Int64[Tensor, " tasks"]) -> Task:
         pools = self._on(keys.device)
-        chosen = self._chosen(keys, pools)
+        chosen = self._chosen(keys, numbers, pools)
         size = pools.pool_sizes[chosen.clamp(min=0)] * (chosen >= 0)
         shown = torch.minimum(size - 1, torch.tensor(self.shots)).clamp(min=0)
         asked = torch.minimum(size - shown, torch.tensor(self.queries))
