@@ -237,7 +237,7 @@ def _evaluate(
 
 def _told_together(several: Seeds, reports: Mapping[int, Any], file: Path, as_json: bool) -> int:
     """The mean over seeds and its 95 % interval over seeds; the numbers of each seed beside them."""
-    from innerloop.evaluation.intervals import mean_ci95
+    from innerloop.evaluation.evaluate import mean_ci95
 
     first = next(iter(reports.values()))
     mean, ci95 = mean_ci95([report.mean for report in reports.values()])
