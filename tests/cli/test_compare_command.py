@@ -72,7 +72,7 @@ def test_minutes_are_shared_evenly_over_what_is_trained(tmp_path, monkeypatch, c
     from innerloop.cli import compare as command
 
     chosen = {name: registry_of("algorithms")[name] for name in ("protonet", "maml", "reptile")}
-    monkeypatch.setattr(command, "registry_of", lambda kind: chosen if kind == "algorithms" else registry_of(kind))
+    monkeypatch.setattr(command, "offered", lambda kind: chosen if kind == "algorithms" else registry_of(kind))
     quick = ["--num-tasks", "6", "--quiet", "--minutes", "0.004", "--out", str(tmp_path / "c")]
     assert main(["compare", "all", "sinusoid", *quick]) == 0
     for name in ("maml", "reptile"):  # protonet does not suit

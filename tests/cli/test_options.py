@@ -49,9 +49,11 @@ def test_a_clash_that_the_rule_cannot_settle_is_not_silent():
 @pytest.mark.parametrize("algorithm", registry_of("algorithms"))
 @pytest.mark.parametrize("tasks", registry_of("tasks"))
 def test_every_pair_has_flags_without_a_clash(algorithm, tasks):
-    from innerloop.cli.train import OWN
+    from innerloop.cli.train import _train
 
-    made = parts.parts({"training": None, "algorithm": algorithm, "tasks": tasks, "model": "mlp"}, OWN)
+    made = parts.parts(
+        {"training": None, "algorithm": algorithm, "tasks": tasks, "model": "mlp"}, parts.own_flags(_train)
+    )
     flags = [flag for section in made.sections for flag in section.flags.values()]
     assert len(set(flags)) == len(flags)
     assert {"--steps", "--seed", "--num-tasks"} <= set(flags)

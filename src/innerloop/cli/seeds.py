@@ -78,7 +78,7 @@ def train(several: Seeds, quiet: bool, as_json: bool) -> int:
 
 def _train_one(several: Seeds, seed: int, quiet: bool) -> Any:
     from innerloop import fit
-    from innerloop.assemble import assemble, from_run
+    from innerloop.assemble import from_run
     from innerloop.training.placement import going_on
 
     folder = several.folders[seed]
@@ -96,15 +96,5 @@ def _train_one(several: Seeds, seed: int, quiet: bool) -> Any:
     training = {**merged.get("training", {}), "seed": seed}
     if training.get("minutes") is not None:
         training["minutes"] /= len(several.seeds)  # the budget is that of all seeds
-    learner, family = assemble(
-        names["algorithm"],
-        names["tasks"],
-        names.get("model"),
-        algorithm_options=merged.get("algorithm"),
-        task_options=merged.get("tasks"),
-        model_options=merged.get("model"),
-        meta_gradient=names.get("meta_gradient"),
-        meta_gradient_options=merged.get("meta_gradient"),
-        seed=seed,
-    )
+    learner, family = parts.assembled(names, merged, seed)
     return fit(learner, family, out=folder, force=True, quiet=quiet, command=command, **training)
