@@ -36,7 +36,7 @@ LEVELS = (
     {"assemble"},
     {"doctor", "report"},
     {"recipes"},
-    {"demo", "estimators"},
+    {"estimators"},
     {"cli", "__main__"},
 )
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
@@ -142,7 +142,7 @@ def test_no_file_shadows_a_public_name(package, names):
 def test_only_the_files_that_may_name_a_method_do():
     """Everything else learns of a method from its line in ALGORITHMS."""
     words = re.compile(r"[\"'](" + "|".join(ALGORITHMS) + r")[\"']")
-    allowed = {"methods", "recipes", "demo"}
+    allowed = {"methods", "recipes"}
     naming = {}
     for file in FILES:
         if part(file) not in allowed:

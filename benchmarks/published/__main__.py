@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.published.races import RACES
-from innerloop.cli import output, places, program
+from innerloop.cli import output, program
 from innerloop.cli.boundary import guarded, say
 from innerloop.errors import ConfigError, InputError
 
@@ -47,7 +47,7 @@ def _published(
     """
     if sum((page, check, store_bands, race is not None)) > 1:
         raise ConfigError("expected one of --page, --check, --store-bands and --race, got more of them; give one")
-    places.folder(out)
+    output.folder(out)
     if page:
         return _write_page(out, json)
     if check:

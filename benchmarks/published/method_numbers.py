@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from benchmarks.marked_text import replaced
 from benchmarks.published.notes import Notes
 from benchmarks.published.page import Shown, notes_in, one_table, setting_of
 from benchmarks.published.summary import Line, lines, rows_in
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
-from innerloop.report.marked_text import replaced
 
 BEGIN = "<!-- numbers from results: make results-page -->"
 END = "<!-- end of the numbers -->"

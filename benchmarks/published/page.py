@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from benchmarks.marked_text import Column, replaced, table
 from benchmarks.published.notes import ABOUT, ALL, Notes, note, read_notes
 from benchmarks.published.other_numbers import YARDSTICKS, Yardstick, reimplementations
 from benchmarks.published.race import described
@@ -16,7 +17,6 @@ from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
 from innerloop.recipes.recipe import Recipe
 from innerloop.recipes.result_rows import number, protocol
-from innerloop.report.marked_text import Column, replaced, table
 
 BEGIN = "<!-- tables from results: make results-page -->"
 END = "<!-- end of the tables -->"

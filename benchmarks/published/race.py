@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT
+from benchmarks.marked_text import table
 from benchmarks.published.races import DIFFERENCES, RACERS, RACES
 from innerloop.errors import InnerloopError, InputError
 from innerloop.provenance import commit
 from innerloop.recipes.recipe import recipe_hash
-from innerloop.report.marked_text import table
 from innerloop.storage import write_atomically
 
 FILE = "race_{}.csv"  # of a problem

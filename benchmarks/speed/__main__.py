@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.speed import BENCHMARKS, DEFAULT
 from benchmarks.speed.contenders import CONTENDERS
-from innerloop.cli import output, places, program
+from innerloop.cli import output, program
 from innerloop.cli.boundary import guarded, say
 from innerloop.errors import ConfigError, InputError
 
@@ -54,7 +54,7 @@ def _speed(
             raise ConfigError(f"unknown benchmark {name!r}: {program.closest(name, BENCHMARKS, _known())}")
     if check + page + bool(names) > 1:
         raise ConfigError("expected names, --check or --page, got more than one of them; give one")
-    places.folder(out)
+    output.folder(out)
     if page:
         return _page(out, json)
     from benchmarks.speed.settings import Settings

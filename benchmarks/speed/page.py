@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.marked_text import Column, replaced, table
 from benchmarks.speed import BENCHMARKS
 from benchmarks.speed.rows import Row, latest, read
-from innerloop.report.marked_text import Column, replaced, table
 
 BEGIN = "<!-- tables from benchmarks/results: python -m benchmarks.speed --page -->"
 END = "<!-- end of the tables -->"

@@ -6,7 +6,7 @@ import pytest
 
 from innerloop.cli import options
 from innerloop.cli.main import main
-from innerloop.cli.sentences import own, readable
+from innerloop.cli.options import own, readable
 
 
 def test_markup_and_none_are_put_in_words():

@@ -11,7 +11,7 @@ from contract_table import CASES, NAMES, assert_same, batch, declared, family, o
 from toy_tasks import Clusters, RotatedNames, ShuffledQueryLabels, clusters
 
 import innerloop as il
-from innerloop.evaluation.intervals import mean_ci95
+from innerloop.evaluation.evaluate import mean_ci95
 from innerloop.storage import load_tensors
 
 pytestmark = [pytest.mark.usefixtures("double"), pytest.mark.parametrize("name", NAMES)]

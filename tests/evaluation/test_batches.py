@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import innerloop as il
-from innerloop.evaluation.batches import in_batches
+from innerloop.evaluation.evaluate import in_batches
 
 
 @pytest.mark.parametrize(("queries", "largest"), [(5, 50), (195, 10), (5_000, 1)])

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 import innerloop as il
 from innerloop.evaluation import calibration
-from innerloop.evaluation.leave_one_out import leave_one_out
+from innerloop.evaluation.calibration import leave_one_out
 from innerloop.meta_learner.unknown_inputs import SCORES, Threshold
 from innerloop.storage import load_tensors, save_tensors
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 import innerloop as il
 from innerloop import keys
 from innerloop.core import Examples, Task, TaskDistribution
-from innerloop.evaluation import batches
 from innerloop.evaluation.compare import paired
-from innerloop.evaluation.intervals import mean_ci95
+from innerloop.evaluation.evaluate import mean_ci95
 
 evaluation = importlib.import_module("innerloop.evaluation.evaluate")
 
@@ -63,7 +62,7 @@ def test_a_report_is_the_mean_of_its_tasks():
 @pytest.mark.parametrize("at_once", [1, 3, 7])
 def test_how_many_at_once_does_not_matter(at_once, monkeypatch):
     whole = il.evaluate(learner(), Points(), num_tasks=7, curve_steps=3)
-    monkeypatch.setattr(batches, "_TASKS", at_once)
+    monkeypatch.setattr(evaluation, "_TASKS", at_once)
     parts = il.evaluate(learner(), Points(), num_tasks=7, curve_steps=3)
     assert parts.per_task == whole.per_task and parts.curve == pytest.approx(whole.curve, abs=1e-12)
 

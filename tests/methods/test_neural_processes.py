@@ -15,7 +15,7 @@ import innerloop as il
 from innerloop import keys
 from innerloop.core import Examples, Task
 from innerloop.engine import take
-from innerloop.evaluation.likelihood import log_likelihoods
+from innerloop.evaluation.evaluate import log_likelihoods
 from innerloop.methods.anp import Latent, divergence
 from innerloop.models.cross_attention import CrossAttention
 

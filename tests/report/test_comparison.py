@@ -7,7 +7,7 @@ import pytest
 from innerloop.core import Report
 from innerloop.evaluation.compare import Comparison, paired
 from innerloop.evaluation.costs import Cost
-from innerloop.evaluation.intervals import mean_ci95
+from innerloop.evaluation.evaluate import mean_ci95
 from innerloop.report import style
 from innerloop.report.comparison import comparison_figure, milliseconds, size, verdict
 

@@ -12,9 +12,8 @@ from innerloop.core import TaskSpec
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
 from innerloop.meta_learner.unknown_inputs import Threshold
-from innerloop.serving.service import Service
+from innerloop.serving.service import Service, Thresholds, measured_thresholds
 from innerloop.serving.texts import EN, ZH
-from innerloop.serving.thresholds import Thresholds, measured
 from innerloop.tasks.pictures.few_shot import FewShotImages
 
 
@@ -41,7 +40,7 @@ def split(images: torch.Tensor, classes: int) -> FewShotImages:
 
 @pytest.fixture(scope="module")
 def thresholds(learner, images) -> Thresholds:
-    return measured(learner, split(images, 12), 20)
+    return measured_thresholds(learner, split(images, 12), 20)
 
 
 def test_four_sizes_are_measured_and_the_nearest_is_taken(thresholds):
@@ -103,7 +102,7 @@ def test_what_is_measured_later_holds_for_tasks_made_before(learner, images, thr
 
 
 def test_a_thread_that_measures_always_ends_with_an_answer(learner, tmp_path, monkeypatch):
-    def broken(record):
+    def broken(record, given=None):
         raise KeyError("tasks")
 
     monkeypatch.setattr("innerloop.cli.trust.validation_tasks", broken)
@@ -112,14 +111,14 @@ def test_a_thread_that_measures_always_ends_with_an_answer(learner, tmp_path, mo
 
 
 def test_why_there_is_none_is_said(learner, images, tmp_path, monkeypatch):
-    assert "has two classes only" in measured(learner, split(images, 2), 4).told()
+    assert "has two classes only" in measured_thresholds(learner, split(images, 2), 4).told()
     regression = il.maml(il.models.mlp(1, 1))
     regression.spec = TaskSpec(objective="mse")
     assert "regression" in serve._thresholds(tmp_path, regression, 40).lacking
     assert "--valid-tasks 0" in serve._thresholds(tmp_path, learner, 0).lacking
     assert "serve its run directory" in serve._thresholds(tmp_path / "task.il", learner, 40).lacking
 
-    def gone(record):
+    def gone(record, given=None):
         raise InputError("the pictures\nare gone")
 
     monkeypatch.setattr("innerloop.cli.trust.validation_tasks", gone)
@@ -129,6 +128,6 @@ def test_why_there_is_none_is_said(learner, images, tmp_path, monkeypatch):
 
 def test_a_learner_with_few_outputs_is_measured_on_as_many_classes(learner, images, monkeypatch):
     monkeypatch.setattr(learner, "output_size", 3)
-    assert {t.ways for t in measured(learner, split(images, 12), 4).found} == {2, 3}
+    assert {t.ways for t in measured_thresholds(learner, split(images, 12), 4).found} == {2, 3}
     limit = Threshold("energy", 0.5, 0.95, 0.95, 0.1, 0.9, 2, 1, 50, "patterns")
     assert Thresholds((limit,)).nearest(2, 1) is limit

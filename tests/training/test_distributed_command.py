@@ -14,7 +14,7 @@ import launching
 import pytest
 import torch
 
-from innerloop.cli import turns
+from innerloop.cli import main as command
 from innerloop.cli.boundary import Stop
 from innerloop.cli.main import main
 from innerloop.errors import DivergedError, InputError
@@ -107,7 +107,7 @@ def test_an_error_of_all_is_told_once(tmp_path):
 def process_of_two(monkeypatch):
     """This process takes itself for one of torchrun's; how long it waited is noted."""
     waited = []
-    monkeypatch.setattr(turns.time, "sleep", waited.append)
+    monkeypatch.setattr(command.time, "sleep", waited.append)
 
     def become(rank: int) -> list[float]:
         for name, value in {
@@ -129,11 +129,11 @@ def failing(error: BaseException):
 def test_the_first_process_tells_its_error_at_once(process_of_two):
     waited = process_of_two(0)
     with pytest.raises(InputError, match="mine"):
-        turns.in_turn(failing(InputError("mine")))
+        command.in_turn(failing(InputError("mine")))
     assert waited == []
     with pytest.raises(launch.ProcessLost):  # who is gone may still be saying why
-        turns.in_turn(failing(launch.ProcessLost("gone")))
-    assert waited and waited[0] > turns._TURN
+        command.in_turn(failing(launch.ProcessLost("gone")))
+    assert waited and waited[0] > command._TURN
 
 
 def test_the_others_let_it_speak_first(process_of_two):
@@ -141,11 +141,11 @@ def test_the_others_let_it_speak_first(process_of_two):
     shared = DivergedError("of all")
     launch.everywhere(shared)
     with pytest.raises(Stop) as stop:
-        turns.in_turn(failing(shared))
-    assert stop.value.code == 2 and waited == [turns._TURN]
+        command.in_turn(failing(shared))
+    assert stop.value.code == 2 and waited == [command._TURN]
     with pytest.raises(InputError, match="mine alone"):
-        turns.in_turn(failing(InputError("mine alone")))
-    assert waited == [turns._TURN] * 2
+        command.in_turn(failing(InputError("mine alone")))
+    assert waited == [command._TURN] * 2
 
 
 def test_commands_for_one_process_say_so(process_of_two, capsys):

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import io
 import shlex
-from collections.abc import Mapping, Sequence
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from innerloop.cli import given_again, places, prediction_rows, program, table_task, trust
-from innerloop.cli.refusals import only_for
+from innerloop.cli import given_again, output, program, trust
+from innerloop.cli.boundary import say
+from innerloop.cli.output import only_for
 from innerloop.errors import ConfigError, InputError, ShapeError, first_few
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from innerloop.meta_learner.fitted import Fitted
+
+STANDARD_INPUT = Path("-")
+UNKNOWN = "unknown"
 
 
 def adapt(argv: Sequence[str]) -> int:
@@ -76,7 +90,7 @@ def _adapt(
             f"expected a folder with one subfolder of pictures a class, or a table, got the picture {str(support)!r}; put "
             "the pictures of each class into a folder"
         )
-    places.new_file(out, force)
+    output.new_file(out, force)
     from innerloop.training.placement import device_of
 
     again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
@@ -91,7 +105,7 @@ def _adapt(
 
         only_for("pictures", "a table", invert=invert)
         learner: Any = load(run, **again)
-        fitted, x, y, recognises = table_task.adapted(learner.to(place), support, target, steps, text)
+        fitted, x, y, recognises = _adapted_to_table(learner.to(place), support, target, steps, text)
     else:
         table = None if support.is_dir() else support_files.read_table(support, separator, encoding)
         if table is not None and support_files.takes_pictures(record.get("input_shape") or ()):
@@ -111,7 +125,7 @@ def _adapt(
     lines: list[str] = []
     if valid_tasks:
         fitted, lines = trust.measured(fitted, y, recognises, record, steps, valid_tasks, keep, again.get("tasks"))
-    with places.writing(out):
+    with output.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         fitted.save(out)
     _say_left_out(left_out, len(x))
@@ -220,13 +234,13 @@ def _predict(
         )
     if not task.is_file():
         raise InputError(f"expected a task file of `innerloop adapt`, got no file at {str(task)!r}; check the path")
-    if inputs != table_task.STANDARD_INPUT and not inputs.exists():
+    if inputs != STANDARD_INPUT and not inputs.exists():
         raise InputError(f"expected a picture, a folder or a CSV table, got nothing at {str(inputs)!r}; check the path")
-    places.new_file(out, force)
+    output.new_file(out, force)
     text = {"separator": separator, "encoding": encoding}
     again = given_again.checked(task, algorithm=algorithm, tasks=tasks, model=model)
-    if inputs == table_task.STANDARD_INPUT:
-        with table_task.standard_input() as copied:
+    if inputs == STANDARD_INPUT:
+        with _standard_input() as copied:
             return _predicted(task, copied, out, target, unknown, invert, text, again)
     return _predicted(task, inputs, out, target, unknown, invert, text, again)
 
@@ -260,9 +274,8 @@ def _predicted(
         )
     if is_record_of_tables(fitted.preprocessing):
         only_for("pictures", "a task of tables", invert=invert)
-        header, rows = table_task.predictions(fitted, inputs, unknown, text)
+        header, rows = _table_predictions(fitted, inputs, unknown, text)
         _write(out, header, rows)
-        print(f"{len(rows)} predictions: {out}")
         return 0
     table = None
     if inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES:
@@ -297,24 +310,128 @@ def _predicted(
             x, names = support_files.read_pictures(paths, shape, dark), [str(inputs)]
     first = ["path", "label"] if table is None else ["row", "prediction"]
     if fitted.classes_ is None:
-        header, rows = prediction_rows.of_values(fitted.predict(x), names, first)
+        header, rows = _rows_of_values(fitted.predict(x), names, first)
     else:
-        header, rows = prediction_rows.of_classes(fitted, x, names, first, unknown)
+        header, rows = _rows_of_classes(fitted, x, names, first, unknown)
     _write(out, header, rows)
-    print(f"{len(rows)} predictions: {out}")
     return 0
 
 
 def _write(out: Path, header: list[str], rows: list[list[str]]) -> None:
-    """The whole file or none: a reader never meets half a table."""
-    part = out.with_name(out.name + ".part")
-    with places.writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(header)
-                writer.writerows(rows)
-            part.replace(out)
-        finally:
-            part.unlink(missing_ok=True)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([header, *rows])
+    output.write_whole(out, text.getvalue())
+    print(f"{len(rows)} predictions: {out}")
+
+
+# ---- the rows of the CSV file ------------------------------------------------------------------------------------
+def _rows_of_values(
+    values: np.ndarray, names: Sequence[str], header: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """(header, rows) for regression; ``header``: of the input's name and of the first value."""
+    values = values.reshape(len(names), -1)
+    more = [f"{header[1]}_{i}" for i in range(2, values.shape[1] + 1)]
+    return [*header, *more], [[name, *(f"{v:.8g}" for v in row)] for name, row in zip(names, values, strict=True)]
+
+
+def _rows_of_classes(
+    fitted: Fitted, x: Any, names: Sequence[str], header: Sequence[str], unknown: bool
+) -> tuple[list[str], list[list[str]]]:
+    """(header, rows): the most probable class, its probability, and the probabilities of all.
+
+    Args:
+        fitted: a classification task.
+        x: the inputs.
+        names: of the inputs.
+        header: of the input's name and of its class.
+        unknown: call inputs below the task's threshold "unknown".
+
+    Raises:
+        ConfigError: a class of that name, or no threshold is known.
+    """
+    assert fitted.classes_ is not None
+    if unknown and UNKNOWN in map(str, fitted.classes_):
+        raise ConfigError(f"--unknown expected no class of the name {UNKNOWN!r}, got one; rename it and adapt again")
+    out = fitted.outputs(x)
+    known = fitted.knows(out).tolist() if unknown else [True] * len(names)
+    rows = []
+    for name, row, sure in zip(names, fitted.probabilities(out).cpu().numpy(), known, strict=True):
+        best = int(row.argmax())
+        label = str(fitted.classes_[best]) if sure else UNKNOWN
+        rows.append([name, label, f"{row[best]:.6f}", *(f"{v:.6f}" for v in row)])
+    return [*header, "confidence", *(f"p_{name}" for name in fitted.classes_)], rows
+
+
+# ---- tables, for learners that were trained on tables ------------------------------------------------------------
+@contextlib.contextmanager
+def _standard_input() -> Iterator[Path]:
+    """What comes on standard input as a file, for as long as the block lasts."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "standard-input.csv"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield path
+
+
+def _adapted_to_table(
+    learner: Any, support: Path, target: str | None, steps: int | None, text: Mapping[str, str | None]
+) -> tuple[Any, Any, Any, trust.Recognises]:
+    """(fitted task, inputs, targets, `leave_one_out`'s question) of a table; the task carries how its columns are read.
+
+    ``text``: the table's separator and encoding, as `read_table` takes them.
+    """
+    import numpy as np
+
+    from innerloop.data.table_preprocessing import TablePreprocessing
+    from innerloop.data.table_support import support_of
+
+    if support.is_dir():
+        raise InputError(
+            f"expected a table, as this run was trained on tables, got a folder at {str(support)!r}; give a file"
+        )
+    record = TablePreprocessing.from_dict(learner.preprocessing)
+    table = _table(support, text)
+    x, y, own = support_of(record, table, target)
+    _say_unseen(record, table)
+    fitted = learner.adapt(x, y, steps=steps)
+
+    def recognises(others: list[int], i: int) -> bool:
+        """The left-out row has no part in how the others are scaled."""
+        given, labels, scales = support_of(record, table.take(np.array(others)), target)
+        left = scales.encode(table.take(np.array([i])))
+        return learner.adapt(given, labels, steps=steps).predict(left)[0] == y[i]
+
+    return dataclasses.replace(fitted, preprocessing=own.to_dict()), x, y, recognises
+
+
+def _table(path: Path, text: Mapping[str, str | None]) -> Any:
+    from innerloop.data.support_files import PICTURES
+    from innerloop.data.tables import read_table
+
+    if path.suffix.lower() in PICTURES:
+        raise InputError(
+            f"expected a table, as this learner was trained on tables, got the picture {str(path)!r}; give a CSV file"
+        )
+    return read_table(path, **text)
+
+
+def _say_unseen(record: Any, table: Any) -> None:
+    for sentence in record.unseen(table):
+        say(f"note: {sentence}")
+
+
+def _table_predictions(
+    fitted: Any, inputs: Path, unknown: bool, text: Mapping[str, str | None]
+) -> tuple[list[str], list[list[str]]]:
+    """(header, rows) of the CSV file for the rows of a table."""
+    from innerloop.data.table_preprocessing import TablePreprocessing
+
+    record = TablePreprocessing.from_dict(fitted.preprocessing)
+    table = _table(inputs, text)
+    x = record.encode(table)
+    _say_unseen(record, table)
+    names = [str(i + 1) for i in range(table.rows)]
+    if fitted.classes_ is None:
+        values = record.original(fitted.predict(x).reshape(len(names), -1))
+        return _rows_of_values(values, names, ["row", "prediction"])
+    return _rows_of_classes(fitted, x, names, ["row", "label"], unknown)

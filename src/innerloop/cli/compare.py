@@ -4,60 +4,38 @@ plot.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from innerloop.cli import given_again, output, parts, places, shifts
+from innerloop.cli import given_again, output, parts, shifts
 from innerloop.cli.evaluate import at_least_one
 from innerloop.cli.listing import offered
 from innerloop.cli.program import dashed, run, split
 from innerloop.errors import ConfigError, InputError, ShapeError
 from innerloop.registry import is_place
-
-OWN = (
-    dict.fromkeys(["--force", "--quiet", "--json", "--help", "--recompute"], 0)
-    | dict.fromkeys(
-        [
-            "--steps",
-            "--minutes",
-            "--num-tasks",
-            "--seed",
-            "--shift",
-            "--out",
-            "--model",
-            "--algorithm",
-            "--device",
-            "--precision",
-            "--strategy",
-            "--threads",
-        ],
-        1,
-    )
-    | {"--chunk-size": 1}
-)
-
+from innerloop.training.config import Strategy, TrainConfig
 
 EVERY = "all"  # in place of ALG,ALG,...: every method; those that the problem does not suit are left out, and named
 
 
 def compare(argv: Sequence[str]) -> int:
     """The flags are the command's own and those of the problem."""
-    words = dashed(argv)
-    names, rest = split(words, OWN, 2, offered("tasks"))
+    words, own = dashed(argv), parts.own_flags(_compare)
+    names, rest = split(words, own, 2, offered("tasks"))
     asked = {"--help", "-h"} & set(words)
     if len(names) < 2 and not asked:
         example = "for example: innerloop compare maml,reptile sinusoid"
         raise ConfigError(f"expected ALG,ALG,... and TASKS, got {' '.join(names) or 'nothing'}; {example}")
     labels = _labels(names[0]) if names else []
     problem = parts.known("tasks", names[1]) if len(names) > 1 else None
-    made = parts.parts({"tasks": problem}, OWN)
-    names, rest = split(words, {**made.arity(), **OWN}, 2, offered("tasks"))
+    made = parts.parts({"tasks": problem}, own)
+    names, rest = split(words, {**made.arity(), **own}, 2, offered("tasks"))
     usage = "compare ALG,ALG,... TASKS [OPTIONS]"
     every = bool(names) and names[0] == EVERY
-    return run(" ".join(["compare", *names]), _command(made, labels, problem, every), rest, usage=usage)
+    command = made.command(_compare, labels, problem, every, made)
+    return run(" ".join(["compare", *names]), command, rest, usage=usage)
 
 
 def _labels(text: str) -> list[str]:
@@ -75,135 +53,99 @@ def _labels(text: str) -> list[str]:
     return labels
 
 
-def _command(made: parts.Parts, labels: list[str], problem: str | None, every: bool) -> Any:
-    from cyclopts import Parameter
-
-    from innerloop.training.config import Strategy
-
-    def command(**given: Any) -> int:
-        if problem is None:
-            raise ConfigError("expected ALG,ALG,... and TASKS, got nothing; see innerloop list")
-        given = {**defaults, **given}  # cyclopts passes only what was typed
-        records = {key: given.pop(key, None) for key in made.classes}
-        typed = {key: given.pop(key) for key in TRAINING}
-        training = {key: value for key, value in typed.items() if value is not None}
-        return _compare(labels, problem, made.merged(records).get("tasks", {}), every=every, training=training, **given)
-
-    texts: dict[str, tuple[Any, Any, str]] = {
-        "steps": (
-            int | None,
-            None,
-            "Outer steps of each method that is trained here; left out: 1,000, or with --minutes as many as there is time for.",
-        ),
-        "minutes": (
-            float | None,
-            None,
-            "Wall-clock time for all training of this command, shared evenly over the methods that are trained here.",
-        ),
-        "num_tasks": (int, 600, "Test tasks, the same for all."),
-        "seed": (int, 0, "Of initial weights, training tasks and test tasks."),
-        "shift": (
-            str | None,
-            None,
-            "Move the test tasks away from training's: KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1), and plot the metric against it.",
-        ),
-        "model": (
-            str | None,
-            None,
-            "A name of `innerloop list models`, or package.module:factory; left out: the problem's own. Of a run directory that "
-            "lacks its model: that model.",
-        ),
-        "algorithm": (
-            str | None,
-            None,
-            "The method of a run directory among ALG,ALG,..., as package.module:function, where no installed package offers it.",
-        ),
-        "out": (
-            Path | None,
-            None,
-            "The folder for the runs, compare.json and the plot; left out: runs/compare-TASKS-seedN.",
-        ),
-        "device": (str, "auto", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."),
-        "precision": (str | None, None, "float32, float64, bfloat16 or tf32."),
-        "strategy": (Strategy | None, None, "How the engine runs many tasks."),
-        "threads": (int | None, None, "CPU threads of torch."),
-        "chunk_size": (int | None, None, "Tasks held in memory at once."),
-        "recompute": (bool, False, "Compute inner steps again in the backward pass, to save memory."),
-        "force": (bool, False, "Overwrite existing runs."),
-        "quiet": (bool, False, "No progress bars."),
-        "json": (bool, False, "Print one JSON object and nothing else."),
-    }
-    annotations: dict[str, Any] = {}
-    for key, (hint, _, text) in texts.items():
-        annotations[key] = Annotated[hint, Parameter(name="--" + key.replace("_", "-"), help=text, negative=())]
-    annotations.update(made.annotations())
-    kind = inspect.Parameter.KEYWORD_ONLY
-    defaults = {key: value for key, (_, value, _) in texts.items()}
-    signature = [inspect.Parameter(k, kind, default=defaults.get(k), annotation=a) for k, a in annotations.items()]
-    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    command.__annotations__ = annotations
-    command.__doc__ = (
-        "Compare methods on the same tasks.\n\nEach is trained with its recommended "
-        "settings for the same number of outer steps; a run directory in place of a name is taken as it is. "
-        "ALG may be the one word all: every method that suits TASKS."
-    )
-    return command
-
-
 _ALL_PAIRS = 5  # with more methods only the differences from the best are printed
-TRAINING = ("steps", "minutes", "seed", "device", "precision", "strategy", "threads", "chunk_size", "recompute")
 
 
 def _compare(
     labels: list[str],
-    problem_name: str,
-    task_options: dict[str, Any],
-    *,
+    problem_name: str | None,
     every: bool,
-    training: dict[str, Any],
-    num_tasks: int,
-    shift: str | None,
-    model: str | None,
-    algorithm: str | None,
-    out: Path | None,
-    force: bool,
-    quiet: bool,
-    json: bool,
+    made: parts.Parts,
+    records: dict[str, Any],
+    /,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    num_tasks: int = 600,
+    seed: int = 0,
+    shift: str | None = None,
+    model: str | None = None,
+    algorithm: str | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    strategy: Strategy | None = None,
+    threads: int | None = None,
+    chunk_size: int | None = None,
+    recompute: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+    json: bool = False,
 ) -> int:
-    from innerloop.training.config import TrainConfig
+    """Compare methods on the same tasks.
 
+    Each is trained with its recommended settings for the same number of outer steps; a run directory in place of a name is taken
+    as it is. ALG may be the one word all: every method that suits TASKS.
+
+    Args:
+        steps: Outer steps of each method that is trained here; left out: 1,000, or with --minutes as many as there is time for.
+        minutes: Wall-clock time for all training of this command, shared evenly over the methods that are trained here.
+        num_tasks: Test tasks, the same for all.
+        seed: Of initial weights, training tasks and test tasks.
+        shift: Move the test tasks away from training's: KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1), and plot the metric against it.
+        model: A name of `innerloop list models`, or package.module:factory; left out: the problem's own. Of a run directory that
+            lacks its model: that model.
+        algorithm: The method of a run directory among ALG,ALG,..., as package.module:function, where no installed package offers
+            it.
+        out: The folder for the runs, compare.json and the plot; left out: runs/compare-TASKS-seedN.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+        precision: float32, float64, bfloat16 or tf32.
+        strategy: How the engine runs many tasks.
+        threads: CPU threads of torch.
+        chunk_size: Tasks held in memory at once.
+        recompute: Compute inner steps again in the backward pass, to save memory.
+        force: Overwrite existing runs.
+        quiet: No progress bars.
+        json: Print one JSON object and nothing else.
+    """
+    if problem_name is None:
+        raise ConfigError("expected ALG,ALG,... and TASKS, got nothing; see innerloop list")
+    task_options = made.merged(records).get("tasks", {})
+    training = {"steps": steps, "minutes": minutes, "seed": seed, "device": device, "precision": precision}
+    training |= {"strategy": strategy, "threads": threads, "chunk_size": chunk_size, "recompute": recompute}
+    training = {name: value for name, value in training.items() if value is not None}
     at_least_one(num_tasks, "--num-tasks")
-    config = TrainConfig(**training)
+    TrainConfig(**training)  # wrong numbers are told before the work
     if model is not None:
         parts.known("model", model)
-    out = places.folder(out or Path("runs") / f"compare-{parts.short(problem_name)}-seed{config.seed}")
+    out = output.folder(out or Path("runs") / f"compare-{parts.short(problem_name)}-seed{seed}")
     if (out / "compare.json").exists() and not force:
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
     from innerloop import compare as measure
     from innerloop import load
-    from innerloop.assemble import assemble, problem
+    from innerloop.assemble import problem
     from innerloop.cli.boundary import say
     from innerloop.training.placement import device_of
 
-    device = device_of(config.device)
+    place = device_of(device)
     if shift is not None:
         shifts.check(problem(problem_name, task_options, typed=True).test, shift)  # before the first method is trained
-    if config.minutes is not None:
-        count = _trainable(labels, problem_name, model, task_options, config.seed) if every else labels
-        training["minutes"] = config.minutes / max(1, sum(not Path(label).is_dir() for label in count))
+    about = (problem_name, model, task_options, seed)
+    if minutes is not None:  # shared among those that are trained here
+        trained = [label for label in labels if not Path(label).is_dir()]
+        training["minutes"] = minutes / max(
+            1, sum(_suits(label, *about) for label in trained) if every else len(trained)
+        )
     learners: dict[str, Any] = {}
     runs = [Path(label) for label in labels if Path(label).is_dir()]
     again = given_again.checked(*runs, algorithm=algorithm)
     for label in labels:
         if Path(label).is_dir():
             learners[Path(label).name] = load(Path(label), **_of_run(Path(label), again, problem_name, model))
-            learners[Path(label).name].to(device)
+            learners[Path(label).name].to(place)
             continue
         try:
-            learner, family = assemble(
-                label, problem_name, model, task_options=task_options, seed=config.seed, typed=True
-            )
-            learner.check(family.train.at(config.seed, 0, 1))
+            learner, family = _suited(label, *about)
         except (ConfigError, InputError, ShapeError) as error:
             if not every:
                 raise
@@ -214,14 +156,14 @@ def _compare(
         raise ConfigError(f"expected a method that {problem_name} can be learned with, got none; see the lines above")
     test = problem(problem_name, task_options, typed=True).test
     if shift is not None:
-        curves = shifts.measure(learners, test, shift, num_tasks, config.seed)
+        curves = shifts.measure(learners, test, shift, num_tasks, seed)
         shifts.say(curves, {**shifts.write(curves, out, "compare"), "out": str(out)}, json)
         return 0
     from innerloop.report import style
     from innerloop.report.comparison import comparison_figure
 
     # One method's divergence must not throw the others' training away: it is shown, and comes last.
-    comparison = measure(learners, test, num_tasks=num_tasks, seed=config.seed, allow_diverged=True, with_costs=True)
+    comparison = measure(learners, test, num_tasks=num_tasks, seed=seed, allow_diverged=True, with_costs=True)
     out.mkdir(parents=True, exist_ok=True)
     found = _summary(comparison)
     output.write_json(out / "compare.json", found)
@@ -235,21 +177,23 @@ def _compare(
     return 0
 
 
-def _trainable(
-    labels: list[str], problem_name: str, model: str | None, task_options: dict[str, Any], seed: int
-) -> list[str]:
-    """Of these methods those that suit the problem: the time is shared among them."""
+def _suited(
+    label: str, problem_name: str, model: str | None, task_options: dict[str, Any], seed: int
+) -> tuple[Any, Any]:
+    """(learner, problem); ConfigError, InputError or ShapeError where the method does not suit the problem."""
     from innerloop.assemble import assemble
 
-    found = []
-    for label in labels:
-        try:
-            learner, family = assemble(label, problem_name, model, task_options=task_options, seed=seed, typed=True)
-            learner.check(family.train.at(seed, 0, 1))
-            found.append(label)
-        except (ConfigError, InputError, ShapeError):
-            continue
-    return found
+    learner, family = assemble(label, problem_name, model, task_options=task_options, seed=seed, typed=True)
+    learner.check(family.train.at(seed, 0, 1))
+    return learner, family
+
+
+def _suits(*about: Any) -> bool:
+    try:
+        _suited(*about)
+    except (ConfigError, InputError, ShapeError):
+        return False
+    return True
 
 
 def _of_run(run: Path, again: dict[str, str], tasks: str, model: str | None) -> dict[str, str]:

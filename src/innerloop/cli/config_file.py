@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from innerloop.cli import values
-from innerloop.cli.options import Section
+from innerloop.cli.options import Section, check
 from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
 from innerloop.training.run_config import RUN, upgraded
@@ -188,7 +187,7 @@ def _checked(file: File, place: Key, section: Section, value: Any) -> Any:
     if name not in section.options:
         raise ConfigError(f"{file.place(place)}: unknown key {name!r}: {_hint(name, section.options)}")
     try:
-        return values.check(section.options[name].annotation, value)
+        return check(section.options[name].annotation, value)
     except ConfigError as error:
         raise ConfigError(f"{file.place(place)}: {name} {error}") from error
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from innerloop.cli import output, parts, places, program
+from innerloop.cli import output, parts, program
 from innerloop.errors import ConfigError, InputError
 from innerloop.tasks import own_data
 
-_OWN = {"--out": 1, "--force": 0, "--json": 0, "--no-json": 0, "--help": 0}
 _USAGE = "data check PATH [OPTIONS]"
 
 _HELP = """Usage: innerloop data fetch NAME     download a data set to INNERLOOP_DATA, checked
@@ -31,12 +29,10 @@ def data(argv: Sequence[str]) -> int:
         return 0
     if argv[0] == "check":
         return _check_argv(argv[1:])
-    actions = {"fetch": _fetch}
-    if argv[0] not in actions:
-        raise ConfigError(
-            f"unknown action {argv[0]!r}: {program.closest(argv[0], [*actions, 'check'], 'see innerloop data --help')}"
-        )
-    return program.run(f"data {argv[0]}", actions[argv[0]], list(argv[1:]))
+    if argv[0] != "fetch":
+        hint = program.closest(argv[0], ["fetch", "check"], "see innerloop data --help")
+        raise ConfigError(f"unknown action {argv[0]!r}: {hint}")
+    return program.run("data fetch", _fetch, argv[1:])
 
 
 def _fetch(name: str, /) -> int:
@@ -57,63 +53,52 @@ def _fetch(name: str, /) -> int:
 
 def _check_argv(argv: Sequence[str]) -> int:
     """The flags are the command's own and those of what the path holds."""
-    words = program.dashed(argv)
-    found, rest = program.split(words, _OWN, 1)
-    if not found or ({"--help", "-h"} & set(words) and not Path(found[0]).exists()):
-        if {"--help", "-h"} & set(words):
-            return program.run(
-                "data check", _command(parts.parts({"tasks": None}, _OWN), None), ["--help"], usage=_USAGE
-            )
+    words, own = program.dashed(argv), parts.own_flags(_check)
+    found, rest = program.split(words, own, 1)
+    asked = bool({"--help", "-h"} & set(words))
+    if asked and not (found and Path(found[0]).exists()):
+        made = parts.parts({"tasks": None}, own)
+        return program.run("data check", made.command(_check, Path(), None, made), ["--help"], usage=_USAGE)
+    if not found:
         raise ConfigError(
             "expected PATH, a folder or a file, got nothing; for example: innerloop data check my-pictures"
         )
     path = own_data.existing(found[0])
-    official = None if {"--help", "-h"} & set(words) else _official(path)
-    made = parts.parts({"tasks": None if official is not None else str(path)}, _OWN)
-    found, rest = program.split(words, {**made.arity(), **_OWN}, 1)
-    return program.run("data check", _command(made, path, official), rest, usage=_USAGE)
+    official = None if asked else _official(path)
+    made = parts.parts({"tasks": None if official is not None else str(path)}, own)
+    found, rest = program.split(words, {**made.arity(), **own}, 1)
+    return program.run("data check", made.command(_check, path, official, made), rest, usage=_USAGE)
 
 
-def _command(made: parts.Parts, path: Path | None, official: dict[str, object] | None = None) -> Any:
-    from cyclopts import Parameter
+def _check(
+    path: Path,
+    official: dict[str, object] | None,
+    made: parts.Parts,
+    records: dict[str, Any],
+    /,
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    json: bool = False,
+) -> int:
+    """Say what a folder of classes, a zip, a table or a data set's file holds.
 
-    def command(*, out: Any = None, force: Any = False, json: Any = False, **records: Any) -> int:
-        if path is None:
-            raise ConfigError("expected PATH, a folder or a file, got nothing; see innerloop data --help")
-        if official is not None:
-            return _told_official(official, json)
-        return _check(path, made.merged(records).get("tasks", {}), out, force, json)
+    How many classes, examples and tasks, which ways and shots are possible, what is there twice, what was left out and why, and
+    the command to train on it. Flags of the problem are tried out as train would take them. Exit code 2 where it cannot be used.
 
-    own: dict[str, tuple[Any, str, str]] = {
-        "out": (Path | None, "--out", "A PNG file to draw sample tasks to, where the tasks are of pictures."),
-        "force": (bool, "--force", "Overwrite it."),
-        "json": (bool, "--json", "Print one JSON object and nothing else."),
-    }
-    kind = inspect.Parameter.KEYWORD_ONLY
-    annotations: dict[str, Any] = {
-        key: Annotated[hint, Parameter(name=spelled, help=text, negative=())]
-        for key, (hint, spelled, text) in own.items()
-    }
-    annotations.update(made.annotations())
-    defaults = {key: False if hint is bool else None for key, (hint, _, _) in own.items()}
-    signature = [inspect.Parameter(k, kind, default=defaults.get(k), annotation=a) for k, a in annotations.items()]
-    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    command.__annotations__ = annotations
-    command.__doc__ = (
-        "Say what a folder of classes, a zip, a table or a data set's file holds.\n\nHow many classes, examples and tasks, which "
-        "ways and shots are possible, what is there twice, what was left out and why, and the command to train on it. Flags "
-        "of the problem are tried out as train would take them. Exit code 2 where it cannot be used."
-    )
-    return command
-
-
-def _check(path: Path, options: dict[str, Any], out: Path | None, force: bool, as_json: bool) -> int:
+    Args:
+        out: A PNG file to draw sample tasks to, where the tasks are of pictures.
+        force: Overwrite it.
+        json: Print one JSON object and nothing else.
+    """
+    if official is not None:
+        return _told_official(official, json)
     if out is not None:
-        places.new_file(out, force)
-    result = own_data.check(path, **options)
+        output.new_file(out, force)
+    result = own_data.check(path, **made.merged(records).get("tasks", {}))
     if out is not None:
         _draw(result.family, out)
-    if as_json:
+    if json:
         more = {} if out is None else {"picture": str(out)}
         output.print_json({**result.facts, "command": result.command, **more})
         return 0
@@ -128,12 +113,12 @@ def _check(path: Path, options: dict[str, Any], out: Path | None, force: bool, a
 
 def _draw(family: Any, out: Path) -> None:
     from innerloop.report import style
-    from innerloop.report.task_sheet import task_sheet
+    from innerloop.report.image_tasks import task_sheet
 
     if family is None:
         raise InputError("--out expected tasks of pictures, got data that makes none; leave out --out")
     drawn = style.png(task_sheet(family.train))
-    with places.writing(out):
+    with output.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(drawn)
 

@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from innerloop.cli import given_again, output, parts, shifts
 from innerloop.cli.program import dashed, existing_folder, run, split
 from innerloop.errors import ConfigError, InputError
 from innerloop.training.seeds import Seeds, has_seeds, read_seeds, runs_of
 
-OWN = {
-    "--num-tasks": 1,
-    "--seed": 1,
-    "--split": 1,
-    "--steps": 1,
-    "--metric": 1,
-    "--every-task": 0,
-    "--no-every-task": 0,
-    "--draws": 1,
-    "--curve-steps": 1,
-    "--device": 1,
-    "--shift": 1,
-    "--json": 0,
-    "--no-json": 0,
-    "--help": 0,
-    **given_again.FLAGS,
-}
-
 _USAGE = "evaluate RUN [OPTIONS]"
-_AGAIN = "The run's {} again, as package.module:name, where no installed package offers it."
 
 
 def evaluate(argv: Sequence[str]) -> int:
     """The flags are the command's own and those of the run's problem."""
-    words = dashed(argv)
-    found, rest = split(words, OWN, 1)
+    words, own = dashed(argv), parts.own_flags(_evaluate)
+    found, rest = split(words, own, 1)
     if {"--help", "-h"} & set(words) and (not found or not Path(found[0]).is_dir()):
-        return run("evaluate", _command(parts.parts({"tasks": None}, OWN), None), ["--help"], usage=_USAGE)
+        made = parts.parts({"tasks": None}, own)
+        return run("evaluate", made.command(_evaluate, Path(), {}, made), ["--help"], usage=_USAGE)
     if not found:
         raise ConfigError(
             "expected RUN, a run directory, got nothing; for example: innerloop evaluate runs/maml-sinusoid-seed0"
@@ -59,114 +40,64 @@ def evaluate(argv: Sequence[str]) -> int:
         record = read_run_config(path)
         expect_problem(record, path)
         problem = parts.known("tasks", record["tasks"]["name"], typed=False)
-    made = parts.parts({"tasks": problem}, OWN)
-    found, rest = split(words, {**made.arity(), **OWN}, 1)
-    return run("evaluate", _command(made, Path(found[0]), again), rest, usage=_USAGE)
-
-
-def _command(made: parts.Parts, path: Path | None, again: dict[str, str] | None = None) -> Any:
-    from cyclopts import Parameter
-
-    def command(
-        *,
-        num_tasks: int = 600,
-        seed: int = 0,
-        which: str = "test",
-        steps: int | None = None,
-        metric: str | None = None,
-        every_task: bool = False,
-        draws: int | None = None,
-        shift: str | None = None,
-        curve_steps: int | None = None,
-        device: str = "auto",
-        json: bool = False,
-        **records: Any,
-    ) -> int:
-        if path is None:
-            raise ConfigError("expected RUN, a run directory, got nothing; see innerloop evaluate --help")
-        for key in ("algorithm", "model", "problem"):  # read before: they say what other flags there are
-            records.pop(key, None)
-        overrides = made.merged(records).get("tasks", {})
-        settings: dict[str, Any] = {"num_tasks": num_tasks, "seed": seed, "steps": steps, "curve_steps": curve_steps}
-        settings |= {"metric": None if metric is None else [name.strip() for name in metric.split(",")]}
-        settings |= {"every_task": every_task, "draws": draws}
-        return _evaluate(path, again or {}, overrides, settings, which, shift, device, json)
-
-    texts: dict[str, tuple[Any, Any, str, str]] = {
-        "num_tasks": (int, 600, "--num-tasks", "How many tasks."),
-        "seed": (int, 0, "--seed", "Which tasks: equal seeds give equal tasks."),
-        "which": (Literal["train", "valid", "test"], "test", "--split", "Which split of the problem."),
-        "steps": (int | None, None, "--steps", "Inner steps; left out: the method's."),
-        "metric": (
-            str | None,
-            None,
-            "--metric",
-            "A metric, or several with commas between, the first is reported: accuracy, f1, roc_auc, average_precision; "
-            "mse, mae, rmse, r2; log_likelihood; the problem's own. Left out: the problem's first, the others beside it.",
-        ),
-        "every_task": (bool, False, "--every-task", "Judge each distinct task once, where they are a finite number."),
-        "draws": (
-            int | None,
-            None,
-            "--draws",
-            "With --every-task: how often each task is drawn, with other rows shown.",
-        ),
-        "shift": (
-            str | None,
-            None,
-            "--shift",
-            "Move the tasks away from training's: KIND=AMOUNT or KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1).",
-        ),
-        "curve_steps": (
-            int | None,
-            None,
-            "--curve-steps",
-            "Also the metric after 0, 1, ... this many inner steps.",
-        ),
-        "device": (str, "auto", "--device", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."),
-        "algorithm": (str | None, None, "--algorithm", _AGAIN.format("method")),
-        "problem": (str | None, None, "--tasks", _AGAIN.format("problem")),
-        "model": (str | None, None, "--model", _AGAIN.format("model")),
-        "json": (bool, False, "--json", "Print one JSON object and nothing else."),
-    }
-    kind = inspect.Parameter.KEYWORD_ONLY
-    annotations: dict[str, Any] = {
-        key: Annotated[hint, Parameter(name=spelled, help=text, negative=())]
-        for key, (hint, _, spelled, text) in texts.items()
-    }
-    annotations.update(made.annotations())
-    defaults = {key: default for key, (_, default, _, _) in texts.items()}
-    signature = [inspect.Parameter(k, kind, default=defaults.get(k), annotation=a) for k, a in annotations.items()]
-    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    command.__annotations__ = annotations
-    command.__doc__ = (
-        "Evaluate a run on tasks it never saw.\n\nPrints the mean and its 95 % interval and writes "
-        "evaluation.json into the run. The problem's own flags (innerloop evaluate RUN --help) change "
-        "what it is tested on."
-    )
-    return command
+    made = parts.parts({"tasks": problem}, own)
+    found, rest = split(words, {**made.arity(), **own}, 1)
+    return run("evaluate", made.command(_evaluate, Path(found[0]), again, made), rest, usage=_USAGE)
 
 
 def _evaluate(
     path: Path,
     again: dict[str, str],
-    overrides: dict[str, Any],
-    settings: dict[str, Any],
-    which: str,
-    shift: str | None,
-    device: str,
-    as_json: bool,
+    made: parts.Parts,
+    records: dict[str, Any],
+    /,
+    *,
+    num_tasks: int = 600,
+    seed: int = 0,
+    split: Literal["train", "valid", "test"] = "test",
+    steps: int | None = None,
+    metric: str | None = None,
+    every_task: bool = False,
+    draws: int | None = None,
+    shift: str | None = None,
+    curve_steps: int | None = None,
+    device: str = "auto",
+    algorithm: str | None = None,
+    tasks: str | None = None,
+    model: str | None = None,
+    json: bool = False,
 ) -> int:
-    """``settings`` are those of `innerloop.evaluate`."""
+    """Evaluate a run on tasks it never saw.
+
+    Prints the mean and its 95 % interval and writes evaluation.json into the run. The problem's own flags (innerloop evaluate RUN
+    --help) change what it is tested on.
+
+    Args:
+        num_tasks: How many tasks.
+        seed: Which tasks: equal seeds give equal tasks.
+        split: Which split of the problem.
+        steps: Inner steps; left out: the method's.
+        metric: A metric, or several with commas between, the first is reported: accuracy, f1, roc_auc, average_precision;
+            mse, mae, rmse, r2; log_likelihood; the problem's own. Left out: the problem's first, the others beside it.
+        every_task: Judge each distinct task once, where they are a finite number.
+        draws: With --every-task: how often each task is drawn, with other rows shown.
+        shift: Move the tasks away from training's: KIND=AMOUNT or KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1).
+        curve_steps: Also the metric after 0, 1, ... this many inner steps.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+        algorithm: The run's method again, as package.module:name, where no installed package offers it.
+        tasks: The run's problem again, as package.module:name, where no installed package offers it.
+        model: The run's model again, as package.module:name, where no installed package offers it.
+        json: Print one JSON object and nothing else.
+    """
+    del algorithm, tasks, model  # read before: they say what other flags there are
     from innerloop import evaluate as measure
     from innerloop import load
     from innerloop.assemble import problem_of
     from innerloop.training.placement import device_of
     from innerloop.training.run_config import read_run_config
 
-    num_tasks, seed, steps, curve_steps = (settings[key] for key in ("num_tasks", "seed", "steps", "curve_steps"))
     at_least_one(num_tasks, "--num-tasks")
-    if settings["draws"] is not None and not settings["every_task"]:
+    if draws is not None and not every_task:
         raise ConfigError("--draws expected --every-task, which says how often each task is drawn; give both or none")
     if curve_steps is not None and curve_steps < 0:
         raise ConfigError(f"--curve-steps expected an integer of at least 0, got {curve_steps}")
@@ -186,31 +117,41 @@ def _evaluate(
             f"--shift expected one run, got those of several seeds; give {next(iter(several.folders.values()))}"
         )
     first = path if several is None else next(iter(several.folders.values()))
-    family = problem_of(read_run_config(first), first, again.get("tasks"), overrides)
+    family = problem_of(read_run_config(first), first, again.get("tasks"), made.merged(records).get("tasks", {}))
 
     def opened(run: Path) -> Any:
         learner: Any = load(run, **again)
         return learner.to(place)
 
-    name = "evaluation.json" if which == "test" else f"evaluation-{which}.json"
+    name = "evaluation.json" if split == "test" else f"evaluation-{split}.json"
 
     def judged(run: Path) -> Any:
-        report = measure(opened(run), getattr(family, which), **settings)
+        report = measure(
+            opened(run),
+            getattr(family, split),
+            num_tasks=num_tasks,
+            seed=seed,
+            steps=steps,
+            metric=None if metric is None else [name.strip() for name in metric.split(",")],
+            every_task=every_task,
+            draws=draws,
+            curve_steps=curve_steps,
+        )
         output.write_json(run / name, report)
         return report
 
     if several is not None:
         reports = {own: judged(folder) for own, folder in several.folders.items()}
-        return _told_together(several, reports, path / name, as_json)
+        return _told_together(several, reports, path / name, json)
     if shift is not None:
-        curves = shifts.measure({path.name: opened(path)}, getattr(family, which), shift, num_tasks, seed, steps)
+        curves = shifts.measure({path.name: opened(path)}, getattr(family, split), shift, num_tasks, seed, steps)
         found = {**shifts.write(curves, path, f"shift-{curves.kind}"), "run": str(path)}
         if len(found["results"]) == 1:  # as without a shift
             found |= {key: found["results"][0][key] for key in ("mean", "ci95", "transductive")}
-        shifts.say(curves, found, as_json)
+        shifts.say(curves, found, json)
         return 0
     report, file = judged(path), path / name
-    if as_json:
+    if json:
         keys = ("mean", "ci95", "metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
         keys += () if curve_steps is None else ("curve", "curve_ci95")
         keys += () if report.distinct is None else ("distinct",)
@@ -237,7 +178,7 @@ def _evaluate(
 
 def _told_together(several: Seeds, reports: Mapping[int, Any], file: Path, as_json: bool) -> int:
     """The mean over seeds and its 95 % interval over seeds; the numbers of each seed beside them."""
-    from innerloop.evaluation.intervals import mean_ci95
+    from innerloop.evaluation.evaluate import mean_ci95
 
     first = next(iter(reports.values()))
     mean, ci95 = mean_ci95([report.mean for report in reports.values()])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from innerloop.cli import given_again, places, program
+from innerloop.cli import given_again, output, program
 from innerloop.errors import ConfigError, InputError
 
 
@@ -40,7 +40,7 @@ def _export(
     """
     if not task.exists():
         raise InputError(f"expected a task file or a run directory, got nothing at {str(task)!r}; check the path")
-    places.new_file(out, force)
+    output.new_file(out, force)
     if ways is not None and (task.is_file() or ways < 1):
         raise ConfigError(
             f"--ways expected a run directory and at least 1, got {ways} with {str(task)!r}; leave it out"
@@ -50,7 +50,7 @@ def _export(
     from innerloop.serving.export import export_fitted, export_learner
 
     found = load(task, **given_again.checked(task, algorithm=algorithm, tasks=tasks, model=model))
-    with places.writing(out):
+    with output.writing(out):
         if isinstance(found, Fitted):
             off = export_fitted(found, out, format)
             alone = found.owner.mixes_examples  # beside the support set

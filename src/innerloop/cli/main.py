@@ -10,28 +10,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from innerloop.cli.boundary import guarded
+from innerloop.cli.boundary import INTERRUPTED, MENDABLE, Stop, guarded
 from innerloop.cli.program import closest
-from innerloop.cli.turns import in_turn, one_process
 from innerloop.errors import ConfigError
 from innerloop.registry import Entry, load
 from innerloop.training import launch
 
 COMMANDS: dict[str, Entry] = {
-    "demo": Entry("innerloop.cli.show:demo", "the main job on built-in data: train, adapt to unseen tasks, report"),
+    "demo": Entry("innerloop.cli.report:demo", "the main job on built-in data: train, adapt to unseen tasks, report"),
     "list": Entry("innerloop.cli.listing:listing", "the algorithms, tasks, models and recipes there are"),
     "train": Entry("innerloop.cli.train:train", "meta-train: innerloop train ALGORITHM TASKS; or --resume RUN"),
-    "run": Entry("innerloop.cli.show:run", "a published setting by name, its published number beside ours"),
+    "run": Entry("innerloop.cli.report:run", "a published setting by name, its published number beside ours"),
     "evaluate": Entry("innerloop.cli.evaluate:evaluate", "a run's result on tasks it never saw"),
     "compare": Entry("innerloop.cli.compare:compare", "several methods on the same tasks, with paired intervals"),
     "adapt": Entry("innerloop.cli.adapt:adapt", "adapt a run to one new task: a folder of pictures or a table"),
     "predict": Entry("innerloop.cli.adapt:predict", "an adapted task's predictions for new inputs, as CSV"),
     "export": Entry("innerloop.cli.export:export", "an adapted task as ONNX or torch.export, without innerloop"),
     "serve": Entry("innerloop.cli.serve:serve", "a page: show it a few examples, see it recognise new ones; and HTTP"),
-    "report": Entry("innerloop.cli.show:report", "one HTML file about one or more runs, with plots"),
+    "report": Entry("innerloop.cli.report:report", "one HTML file about one or more runs, with plots"),
     "doctor": Entry("innerloop.cli.doctor:doctor", "is the meta-gradient right, on this very model?"),
     "data": Entry("innerloop.cli.data:data", "data fetch NAME downloads a data set; data check PATH looks at one"),
 }
@@ -78,9 +78,38 @@ def dispatch(argv: Sequence[str]) -> int:
         raise ConfigError(f"unknown flag {name!r} before a command; see innerloop --help")
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}: {closest(name, COMMANDS, 'see innerloop --help')}")
-    if name != "train":
-        one_process(name)
+    if name != "train" and launch.size() > 1:
+        raise ConfigError(
+            f"expected one process for {name}, got {launch.size()}; only train is for several: leave torchrun out"
+        )
     return load("command", COMMANDS, name)(rest)
+
+
+# torchrun ends the others within a second after one has failed; whoever still lives then has to speak for itself.
+_TURN = 5.0
+
+
+def in_turn(work: Callable[[], int]) -> int:
+    """``work()``, its error held back while another process may be the one to tell it.
+
+    torchrun ends all processes when one fails, so the one to speak has to be the first to end. An error that is its own
+    is told at once by process 0 and a turn later by another. That others are gone is told last: they know why.
+    """
+    if launch.size() == 1:
+        return work()
+    try:
+        return work()
+    except KeyboardInterrupt:
+        if launch.rank() == 0:
+            raise
+        raise Stop(INTERRUPTED) from None
+    except BaseException as error:
+        lost = isinstance(error, launch.ProcessLost)
+        if lost or launch.rank() > 0:
+            time.sleep(2 * _TURN if lost else _TURN)
+        if launch.rank() > 0 and launch.is_everywhere(error):
+            raise Stop(MENDABLE) from None
+        raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,18 +3,24 @@
 Which flag means what, where two parts have a setting of one name: a plain ``--name`` belongs to the first of
 training, method, problem that has it; the others are spelled ``--algorithm-name`` and ``--tasks-name``. A
 model's own settings are always ``--model-name``, those of another meta-gradient ``--meta-gradient-name``.
+
+cyclopts alone takes ``nan`` for a number and rounds ``1.5`` to an integer: texts are converted here, for flags and files alike.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
+import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, NamedTuple, get_type_hints
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from innerloop.cli import sentences, values
+from innerloop.errors import ConfigError
 
 
 class _Unset:
@@ -69,7 +75,7 @@ def described(docstring: str | None) -> dict[str, str]:
             together.update(names if len(names) > 1 else ())
         elif line.strip():
             found.update({name: f"{found[name]} {line.strip()}" for name in names})
-    return {name: sentences.own(name, text) if name in together else text for name, text in found.items()}
+    return {name: own(name, text) if name in together else text for name, text in found.items()}
 
 
 def options_of(factory: Callable[..., Any], leave_out: Iterable[str] = ()) -> list[Option]:
@@ -78,7 +84,7 @@ def options_of(factory: Callable[..., Any], leave_out: Iterable[str] = ()) -> li
     docs = described(factory.__doc__)
     result = []
     for parameter in inspect.signature(factory).parameters.values():
-        annotation = values.settable(hints.get(parameter.name, type(parameter.default)))
+        annotation = settable(hints.get(parameter.name, type(parameter.default)))
         if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name in leave_out or annotation is None:
             continue
         default = UNSET if parameter.default is parameter.empty else parameter.default
@@ -116,7 +122,7 @@ def sections(parts: Iterable[tuple[str, str, Iterable[Option]]], reserved: Itera
             )
             flags[option.name] = spelled
             owner[spelled] = key
-            if values.is_flag(option.annotation):
+            if is_flag(option.annotation):
                 owner[negative] = key
         result.append(Section(key, title, {o.name: o for o in options}, flags))
     return result
@@ -128,8 +134,8 @@ def arity(parts: Iterable[Section]) -> dict[str, int | None]:
     for section in parts:
         for name, option in section.options.items():
             spelled = section.flags[name]
-            result[spelled] = values.words(option.annotation)
-            if values.is_flag(option.annotation):
+            result[spelled] = words(option.annotation)
+            if is_flag(option.annotation):
                 result["--no-" + spelled[2:]] = 0
     return result
 
@@ -151,16 +157,16 @@ def options_class(section: Section, group: Any) -> type:
 
     fields = []
     for name, option in section.options.items():
-        is_flag = values.is_flag(option.annotation)
+        yes_no = is_flag(option.annotation)
         spelled = section.flags[name]
         parameter = Parameter(
             name=spelled,
             help=option.help,
             group=group,
-            negative=("--no-" + spelled[2:],) if is_flag else (),
+            negative=("--no-" + spelled[2:],) if yes_no else (),
             show_default=False if option.default is UNSET else _showing(option.default),
-            consume_multiple=True if values.words(option.annotation) is None else None,
-            converter=None if is_flag else values.converter(option.annotation),
+            consume_multiple=True if words(option.annotation) is None else None,
+            converter=None if yes_no else converter(option.annotation),
         )
         asked = Annotated[_asked(option.annotation), parameter, _NotValidated()]
         fields.append((name, asked, dataclasses.field(default=UNSET)))
@@ -175,12 +181,12 @@ def _showing(default: Any) -> Callable[[Any], str]:
 
 def _asked(annotation: Any) -> Any:
     """The type that cyclopts counts words by: one alternative only, the one with the most room."""
-    alternatives = [m for m in values.members(annotation) if m is not type(None)]
-    if values.is_flag(annotation):
+    alternatives = [m for m in members(annotation) if m is not type(None)]
+    if is_flag(annotation):
         return bool
-    wide = [m for m in alternatives if values.get_origin(m) is tuple]
-    if values.words(annotation) is None:
-        inner = values.get_args(wide[0])[0]
+    wide = [m for m in alternatives if get_origin(m) is tuple]
+    if words(annotation) is None:
+        inner = get_args(wide[0])[0]
         return tuple[inner, ...]
     if wide:
         return wide[0]
@@ -196,3 +202,245 @@ def given(record: Any) -> dict[str, Any]:
         return {}
     pairs = ((f.name, getattr(record, f.name)) for f in dataclasses.fields(record))
     return {name: value for name, value in pairs if value is not UNSET}
+
+
+# ---- settings as text (flags) and as plain data (files) ----------------------------------------------------------
+_SCALARS = (bool, int, float, str, Path)
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union; a type alone is its own one alternative."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def settable(annotation: Any) -> Any:
+    """The part of a parameter's type that can be written as text, or None when there is none (functions,
+    tables).
+    """
+    kept: list[Any] = []
+    for member in members(annotation):
+        origin = get_origin(member)
+        if member in _SCALARS or member is type(None) or origin is Literal:
+            kept.append(member)
+        elif origin is tuple and get_args(member)[-1:] != (Ellipsis,):
+            if all(a in _SCALARS for a in get_args(member)):
+                kept.append(member)
+        elif _is_sequence(origin) and get_args(member)[:1] and get_args(member)[0] in _SCALARS:
+            kept.append(tuple[get_args(member)[0], ...])
+    if not [k for k in kept if k is not type(None)]:
+        return None
+    result = kept[0]
+    for other in kept[1:]:
+        result = result | other
+    return result
+
+
+def _is_sequence(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(origin, Sequence)
+
+
+def is_flag(annotation: Any) -> bool:
+    """Whether this is a plain yes or no, written ``--flag`` / ``--no-flag``."""
+    return [m for m in members(annotation) if m is not type(None)] == [bool]
+
+
+def words(annotation: Any) -> int | None:
+    """How many words of text a value takes; None: one or more."""
+    counts: list[int | None] = []
+    for member in members(annotation):
+        if get_origin(member) is tuple:
+            counts.append(None if get_args(member)[-1] is Ellipsis else len(get_args(member)))
+    if is_flag(annotation):
+        return 0
+    if not counts:
+        return 1
+    scalar = any(get_origin(m) is not tuple and m is not type(None) for m in members(annotation))
+    return None if scalar or None in counts or len(set(counts)) > 1 else counts[0]
+
+
+def expected(annotation: Any) -> str:
+    """What a value has to be, in words: "an integer", "2 numbers", "one of 'adam', 'sgd'"."""
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a finite number",
+        str: "a text",
+        Path: "a path",
+    }
+    plural = {
+        bool: "values true or false",
+        int: "integers",
+        float: "finite numbers",
+        str: "texts",
+        Path: "paths",
+    }
+    said: list[str] = []
+    for member in members(annotation):
+        if member is type(None):
+            said.append("none")
+        elif get_origin(member) is Literal:
+            said.append("one of " + ", ".join(map(repr, get_args(member))))
+        elif get_origin(member) is tuple:
+            inner = get_args(member)
+            said.append(plural[inner[0]] if inner[-1] is Ellipsis else f"{len(inner)} {plural[inner[0]]}")
+        else:
+            said.append(names[member])
+    return " or ".join(sorted(said, key=lambda s: s == "none"))
+
+
+def _number(kind: type, text: str) -> Any:
+    value = kind(text.replace("_", "x")) if kind is int else float(text.replace("_", "x"))
+    if kind is float and not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _scalar(kind: Any, text: str) -> Any:
+    """One word as ``kind``; ValueError when it is not one."""
+    if kind is type(None):
+        if text.lower() in ("none", "null"):
+            return None
+        raise ValueError
+    if get_origin(kind) is Literal:
+        for choice in get_args(kind):
+            if str(choice) == text:
+                return choice
+        raise ValueError
+    if kind is bool:
+        if text.lower() in ("true", "yes", "1", "false", "no", "0"):
+            return text.lower() in ("true", "yes", "1")
+        raise ValueError
+    if kind in (int, float):
+        return _number(kind, text)
+    return kind(text)
+
+
+def _refuse(annotation: Any, got: str, texts: Sequence[str] = ()) -> ConfigError:
+    choices = [str(c) for m in members(annotation) if get_origin(m) is Literal for c in get_args(m)]
+    near = difflib.get_close_matches(texts[0], choices, n=1, cutoff=0.6) if texts else []
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"expected {expected(annotation)}, got {got}{hint}")
+
+
+def parse(annotation: Any, texts: Sequence[str]) -> Any:
+    """The value that these words stand for; ConfigError "expected ..., got ..." when they stand for none.
+
+    A number wins over a text where a setting may be either, and one word alone is not made a sequence where
+    it may be a plain value.
+    """
+    order = sorted(members(annotation), key=lambda m: (m is not type(None), m is str))
+    for member in order:
+        try:
+            if get_origin(member) is not tuple:
+                if len(texts) == 1:
+                    return _scalar(member, texts[0])
+                continue
+            inner = get_args(member)
+            if inner[-1] is Ellipsis:
+                if texts and not (len(texts) == 1 and inner[0] in order):
+                    return tuple(_scalar(inner[0], t) for t in texts)
+            elif len(inner) == len(texts):
+                return tuple(_scalar(kind, t) for kind, t in zip(inner, texts, strict=True))
+        except ValueError:
+            continue
+    raise _refuse(annotation, " ".join(map(repr, texts)) or "nothing", texts)
+
+
+def _plain(kind: Any, value: Any) -> Any:
+    """A value of a file as ``kind``; ValueError when it is not one."""
+    if kind is type(None):
+        if value is not None:
+            raise ValueError
+        return None
+    if isinstance(value, str) and kind is not str and kind is not Path and get_origin(kind) is not Literal:
+        if kind is float:
+            return _number(float, value)  # YAML reads 1e-3, without a dot, as a text
+        raise ValueError
+    if get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        raise ValueError
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if type(value) is kind and kind is not float:
+        return value
+    raise ValueError
+
+
+def check(annotation: Any, value: Any) -> Any:
+    """A value read from a file, as the setting's type; ConfigError "expected ..., got ..." when it has
+    another.
+    """
+    for member in sorted(members(annotation), key=lambda m: m is str):
+        try:
+            if get_origin(member) is not tuple:
+                return _plain(member, value)
+            if isinstance(value, list | tuple):
+                inner = get_args(member)
+                if inner[-1] is Ellipsis:
+                    return tuple(_plain(inner[0], v) for v in value)
+                if len(inner) == len(value):
+                    return tuple(_plain(kind, v) for kind, v in zip(inner, value, strict=True))
+        except ValueError:
+            continue
+    raise _refuse(annotation, repr(value), [value] if isinstance(value, str) else ())
+
+
+def converter(annotation: Any) -> Callable[[Any, Sequence[Any]], Any]:
+    """`parse` in the shape that cyclopts calls."""
+
+    def convert(_: Any, tokens: Sequence[Any]) -> Any:
+        return parse(annotation, [token.value for token in tokens])
+
+    return convert
+
+
+# ---- one sentence a flag, where a docstring describes several settings together ----------------------------------
+# Shared sentence -> name -> its own. A sentence that matches none is shown with every one of its flags.
+_APART: tuple[tuple[str, dict[str, str]], ...] = (
+    (
+        r"classes of a task; support and query drawings of each class",
+        {
+            "ways": "classes of a task",
+            "shots": "support drawings of each class",
+            "queries": "query drawings of each class",
+        },
+    ),
+    (
+        r"(\w+) of the support and of the query set",
+        {"shots": r"\1 of the support set", "queries": r"\1 of the query set"},
+    ),
+    (
+        r"those of training tasks, where they differ",
+        {name: f"{name[6:]} of training tasks, where they differ" for name in ("train_shots", "train_queries")}
+        | {"train_ways": "ways of training tasks, where they differ"},
+    ),
+    (
+        r"names to adapt, or to leave out; None: all",
+        {"adapt": "names to adapt; None: all", "freeze": "names not to adapt; None: none"},
+    ),
+    (
+        r"\(low, high\) of uniform distributions; radians",
+        {
+            "amplitude": "(low, high) of the uniform amplitude",
+            "phase": "(low, high) of the uniform phase, in radians",
+            "frequency": "(low, high) of the uniform frequency",
+        },
+    ),
+    (r"mean and standard deviation of", {"center": "mean of", "spread": "standard deviation of"}),
+)
+
+
+def own(name: str, sentence: str) -> str:
+    """The part of a sentence about several settings that is about ``name``."""
+    for pattern, each in _APART:
+        if name in each:
+            sentence = re.sub(pattern, each[name], sentence)
+    return sentence
+
+
+def readable(text: str) -> str:
+    """A docstring's sentence as help: no markup, and ``None`` as what it means on a command line."""
+    return re.sub(r"\bNone: ", "left out: ", text.replace("``", ""))

@@ -1,16 +1,17 @@
-"""What commands print: one JSON object, or aligned text."""
+"""What commands print and where they write: a flag or a place that cannot be is told before the work, as the user named it."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import places
+from innerloop.errors import ConfigError, InputError
+from innerloop.storage import write_atomically
 
 
 def plain(value: Any) -> Any:
@@ -34,15 +35,13 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The whole file or none."""
-    part = path.with_name(path.name + ".part")
-    text = json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False)
-    with places.writing(path):
-        try:
-            part.write_text(text + "\n", encoding="utf-8")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    write_whole(path, json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The whole file or none: a reader never meets half of one."""
+    with writing(path):
+        write_atomically(path, text.encode())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -55,3 +54,56 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+# ---- places and flags that cannot be -----------------------------------------------------------------------------
+def below_no_file(path: Path, flag: str = "--out") -> Path:
+    """``path``, unless something above it is a file."""
+    for above in path.parents:
+        if above.exists() and not above.is_dir():
+            raise InputError(
+                f"{flag} {str(path)!r} expected a folder above it, got the file {str(above)!r}; give another"
+            )
+    return path
+
+
+def file(path: Path, flag: str = "--out") -> Path:
+    """``path``, where a file can be or become one."""
+    if path.is_dir():
+        raise InputError(f"{flag} expected a file, got the folder {str(path)!r}; give a file's name")
+    return below_no_file(path, flag)
+
+
+def new_file(path: Path, force: bool, flag: str = "--out") -> Path:
+    """`file`, and not there yet, unless ``force``."""
+    if file(path, flag).exists() and not force:
+        raise InputError(f"expected a new file, got the existing {str(path)!r}; add --force or give another {flag}")
+    return path
+
+
+def folder(path: Path, flag: str = "--out") -> Path:
+    """``path``, where a folder can be or become one."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{flag} expected a folder, got the file {str(path)!r}; give another")
+    return below_no_file(path, flag)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the disk name ``path``, not the file beside it that is written first."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def only_for(what: str, got: str, **flags: object) -> None:
+    """ConfigError for the first of these flags that was given; they need ``what`` where ``got`` was given.
+
+    Dropped silently, its user would go on believing in it.
+    """
+    for name, value in flags.items():
+        if value is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} expected {what}, got {got}; leave it out")

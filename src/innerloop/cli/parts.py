@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from innerloop.cli.config_file import File, settings
 from innerloop.cli.listing import offered, registry_of
-from innerloop.cli.options import Option, Section, arity, given, options_class, options_of, sections
-from innerloop.cli.program import closest, split
+from innerloop.cli.options import Option, Section, arity, described, flag, given, options_class, options_of, sections
+from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
 from innerloop.registry import Entry, find, is_place, load
 
@@ -103,13 +103,36 @@ class Parts(NamedTuple):
     sections: list[Section]
     classes: dict[str, type]
 
-    def annotations(self) -> dict[str, Any]:
-        """Parameter annotations for the command's function, one parameter a part."""
-        from typing import Annotated
+    def command(self, function: Callable[..., int], *fixed: Any, doc: str | None = None) -> Callable[..., int]:
+        """``function`` as `program.run` takes it: its keyword-only parameters are flags, beside those of the parts.
 
+        Args:
+            function: called with ``fixed``, then what was typed of the parts, for `merged`, and with the flags that were typed.
+                Its docstring has the sentence of each flag.
+            fixed: see ``function``.
+            doc: the help's beginning; None: that of the function's docstring.
+        """
         from cyclopts import Parameter
 
-        return {key: Annotated[made | None, Parameter(name="*")] for key, made in self.classes.items()}
+        texts, hints = described(function.__doc__), get_type_hints(function)
+
+        def command(**typed: Any) -> int:
+            records = {key: typed.pop(f"{key}_options", None) for key in self.classes}
+            return function(*fixed, records, **typed)
+
+        signature = [
+            parameter.replace(annotation=Annotated[hints[name], Parameter(name=flag(name), help=texts[name])])
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        ]
+        for key, made in self.classes.items():
+            hint = Annotated[made | None, Parameter(name="*")]
+            kind = inspect.Parameter.KEYWORD_ONLY
+            signature.append(inspect.Parameter(f"{key}_options", kind, default=None, annotation=hint))
+        command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+        command.__doc__ = doc or (inspect.getdoc(function) or "").partition("\nArgs:")[0]
+        return command
 
     def arity(self) -> dict[str, int | None]:
         return arity(self.sections)
@@ -136,6 +159,11 @@ def parts(names: dict[str, str | None], reserved: Iterable[str]) -> Parts:
     return Parts(made, {section.key: options_class(section, groups[section.key]) for section in made})
 
 
+def own_flags(function: Callable[..., int]) -> dict[str, int | None]:
+    """The flags of a command's own, which are its keyword-only parameters, and how many words follow each (None: one or more)."""
+    return {**arity(sections([("", "", options_of(function))], ())), "--help": 0}
+
+
 def value_of(words: Sequence[str], flag: str) -> str | None:
     """The value of a flag, read before the flags of the whole command are known."""
     for i, word in enumerate(words):
@@ -148,7 +176,21 @@ def value_of(words: Sequence[str], flag: str) -> str | None:
     return None
 
 
-def positional_first(words: Sequence[str], arity: dict[str, int | None], wanted: int, names: Any = None) -> list[str]:
-    """The same words with the positional ones in front, where an open-ended flag cannot take them."""
-    found, rest = split(words, arity, wanted, names)
-    return [*found, *rest]
+def assembled(
+    names: Mapping[str, str], settings: Mapping[str, Any], seed: int, *, typed: bool = False
+) -> tuple[Any, Any]:
+    """(learner, problem) of these parts and their settings; see `innerloop.assemble.assemble`."""
+    from innerloop.assemble import assemble
+
+    return assemble(
+        names["algorithm"],
+        names["tasks"],
+        names.get("model"),
+        algorithm_options=settings.get("algorithm"),
+        task_options=settings.get("tasks"),
+        model_options=settings.get("model"),
+        meta_gradient=names.get("meta_gradient"),
+        meta_gradient_options=settings.get("meta_gradient"),
+        seed=seed,
+        typed=typed,
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import config_file, output, parts, places
+from innerloop.cli import config_file, output, parts
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
 from innerloop.errors import InputError
 from innerloop.training.seeds import Seeds, has_seeds, plain_settings, read_seeds
@@ -28,7 +28,7 @@ def begin(
     """
     from innerloop.training.checkpoint import RunDirectory
 
-    places.folder(path)
+    output.folder(path)
     if has_seeds(path) and not force:
         raise InputError(f"expected a new folder, got the existing {str(path)!r}; add --force or another --out")
     if path.is_dir() and any(path.iterdir()) and not has_seeds(path):
@@ -40,7 +40,7 @@ def begin(
     for folder in {*found.folders.values(), *earlier.values()}:
         if (folder / "config.json").is_file():
             RunDirectory(folder).create(force=True)
-    with places.writing(path):
+    with output.writing(path):
         found.write(command)
     return found
 
@@ -78,7 +78,7 @@ def train(several: Seeds, quiet: bool, as_json: bool) -> int:
 
 def _train_one(several: Seeds, seed: int, quiet: bool) -> Any:
     from innerloop import fit
-    from innerloop.assemble import assemble, from_run
+    from innerloop.assemble import from_run
     from innerloop.training.placement import going_on
 
     folder = several.folders[seed]
@@ -96,15 +96,5 @@ def _train_one(several: Seeds, seed: int, quiet: bool) -> Any:
     training = {**merged.get("training", {}), "seed": seed}
     if training.get("minutes") is not None:
         training["minutes"] /= len(several.seeds)  # the budget is that of all seeds
-    learner, family = assemble(
-        names["algorithm"],
-        names["tasks"],
-        names.get("model"),
-        algorithm_options=merged.get("algorithm"),
-        task_options=merged.get("tasks"),
-        model_options=merged.get("model"),
-        meta_gradient=names.get("meta_gradient"),
-        meta_gradient_options=merged.get("meta_gradient"),
-        seed=seed,
-    )
+    learner, family = parts.assembled(names, merged, seed)
     return fit(learner, family, out=folder, force=True, quiet=quiet, command=command, **training)

@@ -13,7 +13,7 @@ from innerloop.cli import given_again, program, trust
 from innerloop.errors import ConfigError, InnerloopError, InputError
 
 if TYPE_CHECKING:
-    from innerloop.serving.thresholds import Thresholds
+    from innerloop.serving.service import Thresholds
 
 
 def serve(argv: Sequence[str]) -> int:
@@ -87,10 +87,9 @@ def _serve(
 
     from innerloop import load
     from innerloop.meta_learner.meta_learner import MetaLearner
-    from innerloop.serving.application import application
-    from innerloop.serving.service import Limits, Service
+    from innerloop.serving.page import application
+    from innerloop.serving.service import Limits, Service, Thresholds
     from innerloop.serving.texts import EN
-    from innerloop.serving.thresholds import Thresholds
 
     limits = Limits(megabytes=max_megabytes, examples=max_examples, tasks=max_tasks, seconds=max_seconds)
     learner = load(run, **again)
@@ -123,7 +122,7 @@ def _serve(
 def _thresholds(run: Path, learner: Any, valid_tasks: int, given: str | None = None) -> Thresholds:
     """What inputs of no class are told by in tasks that visitors make."""
     from innerloop.objectives.losses import predicts_values
-    from innerloop.serving.thresholds import Thresholds, measured
+    from innerloop.serving.service import Thresholds, measured_thresholds
     from innerloop.training.run_config import read_run_config
 
     if not run.is_dir():
@@ -133,7 +132,7 @@ def _thresholds(run: Path, learner: Any, valid_tasks: int, given: str | None = N
     if predicts_values(learner.task_objective):
         return Thresholds(lacking="regression has no classes")
     try:
-        return measured(learner, trust.validation_tasks(read_run_config(run), given), valid_tasks)
+        return measured_thresholds(learner, trust.validation_tasks(read_run_config(run), given), valid_tasks)
     except InnerloopError as error:  # the learner works without them
         return Thresholds(lacking=f"the run's validation tasks cannot be used ({' '.join(str(error).split())})")
     except Exception as error:  # nobody waits for this thread, who would see it

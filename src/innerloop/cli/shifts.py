@@ -36,7 +36,7 @@ def measure(
 def write(curves: ShiftCurves, folder: Path, name: str) -> dict[str, Any]:
     """Write NAME.json and NAME.png; what was written, as plain values, and where."""
     from innerloop.report import style
-    from innerloop.report.shift_plot import shift_figure
+    from innerloop.report.comparison import shift_figure
 
     folder.mkdir(parents=True, exist_ok=True)
     found = output.plain(curves.as_dict())

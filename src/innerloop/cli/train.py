@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from innerloop.cli import config_file, given_again, output, parts, places, seeds
+from innerloop.cli import config_file, given_again, output, parts, seeds
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
 from innerloop.cli.listing import offered
 from innerloop.cli.options import arity, given, sections
@@ -16,20 +15,6 @@ from innerloop.cli.program import closest, dashed, existing_folder, is_flag, run
 from innerloop.errors import ConfigError, InputError
 from innerloop.training import launch
 from innerloop.training.seeds import has_seeds, parse_seeds, read_seeds
-
-# Flags of the command itself: name -> words that follow.
-OWN = {
-    "--model": 1,
-    "--meta-gradient": 1,
-    "--out": 1,
-    "--config": 1,
-    "--resume": 1,
-    "--seeds": 1,
-    "--force": 0,
-    "--quiet": 0,
-    "--json": 0,
-    "--help": 0,
-}
 
 _HELP = """Usage: innerloop train ALGORITHM TASKS [--steps N --seed S --ways N --shots K --queries Q ...]
        innerloop train ALGORITHM TASKS --seeds 0,1,2 [...]
@@ -45,38 +30,41 @@ Either may also be a function of your own, as package.module:function."""
 
 def train(argv: Sequence[str]) -> int:
     """Find the names, build the flags that belong to them, parse, train."""
-    words = dashed(argv)
+    words, own = dashed(argv), parts.own_flags(_train)
     if "--resume" in words or any(w.startswith("--resume=") for w in words):
-        _keeps_settings(words)
+        _keeps_settings(words, own)
         return run("train", resume, words)
     algorithms, tasks = offered("algorithms"), offered("tasks")
     if words and words[0] in ("--help", "-h"):
         print(_HELP.format(algorithms=", ".join(algorithms), tasks=", ".join(tasks)))
         return 0
-    names, _ = split(words, {**_training_arity(), **OWN}, 1, algorithms)
+    names, _ = split(words, {**_training_flags(own), **own}, 1, algorithms)
     if not names:
         raise ConfigError("expected ALGORITHM and TASKS, got no names; for example: innerloop train maml sinusoid")
     algorithm = parts.known("algorithm", names[0])
     if words[0] == algorithm and len(words) > 1 and not words[1].startswith("-"):
         parts.known("tasks", words[1])  # the usual order: a wrong name is told before torch is loaded
     file, model, other = _prescan(words)
-    method = parts.parts({"training": "", "algorithm": algorithm, "model": model, "meta_gradient": other}, OWN)
-    names, rest = split(words, {**method.arity(), **OWN}, 2, [algorithm, *tasks])
+    about: dict[str, str | None] = {"training": "", "algorithm": algorithm, "model": model, "meta_gradient": other}
+    names, rest = split(words, {**parts.parts(about, own).arity(), **own}, 2, [algorithm, *tasks])
     if len(names) < 2 and not {"--help", "-h"} & set(words):
         usage = f"for example: innerloop train {algorithm} sinusoid"
         raise ConfigError(f"expected TASKS after {algorithm}, got nothing; {usage}")
     problem = parts.known("tasks", names[1]) if len(names) > 1 else None
-    made = parts.parts(
-        {"training": "", "algorithm": algorithm, "tasks": problem, "model": model, "meta_gradient": other}, OWN
-    )
-    command = _command(made, file, algorithm, problem, model, other, shlex.join(["innerloop", "train", *argv]))
+    about = {"training": "", "algorithm": algorithm, "tasks": problem, "model": model, "meta_gradient": other}
+    made = parts.parts(about, own)
+    more = "" if problem else f"\n\nA problem has flags of its own: innerloop train {algorithm} TASKS --help."
+    chosen = {part: name for part, name in about.items() if name}
+    typed = shlex.join(["innerloop", "train", *argv])
+    doc = f"Meta-train {algorithm}: {parts.summary('algorithm', algorithm)}{more}"
+    command = made.command(_train, chosen, file, made, typed, doc=doc)
     return run(" ".join(["train", algorithm, problem or "TASKS"]), command, rest)
 
 
-def _keeps_settings(words: Sequence[str]) -> None:
+def _keeps_settings(words: Sequence[str], own: Collection[str]) -> None:
     """Refuse flags that would change a run that goes on."""
     known = ["--resume", "--quiet", "--no-quiet", "--json", "--no-json", "--help", *given_again.FLAGS]
-    settings = {*_training_arity(), *OWN}
+    settings = {*_training_flags(own), *own}
     for word in words[: words.index("--")] if "--" in words else words:
         name = word.partition("=")[0]
         if not is_flag(word) or name in (*known, "-h"):
@@ -87,10 +75,9 @@ def _keeps_settings(words: Sequence[str]) -> None:
             )
 
 
-def _training_arity() -> dict[str, int | None]:
+def _training_flags(own: Collection[str]) -> dict[str, int | None]:
     """How many words follow the flags that every method has; known without torch."""
-    flags = sections([("training", "", parts.part_options("training", None))], OWN)
-    return arity(flags)
+    return arity(sections([("training", "", parts.part_options("training", None))], own))
 
 
 def _prescan(words: Sequence[str]) -> tuple[config_file.File | None, str | None, str | None]:
@@ -111,129 +98,67 @@ def _prescan(words: Sequence[str]) -> tuple[config_file.File | None, str | None,
     )
 
 
-def _command(
-    made: parts.Parts,
-    file: config_file.File | None,
-    algorithm: str,
-    tasks: str | None,
-    model: str | None,
-    other: str | None,
-    typed: str,
-) -> Any:
-    """The function that cyclopts calls: its signature is the command line."""
-    from cyclopts import Parameter
-
-    def command(
-        *,
-        out: Any = None,
-        config: Any = None,
-        several: Any = None,
-        force: Any = False,
-        quiet: Any = False,
-        json: Any = False,
-        **records: Any,
-    ) -> int:
-        del config  # read before: it may name the model
-        records.pop("model_name", None)
-        records.pop("meta_gradient_name", None)
-        if tasks is None:
-            raise ConfigError(f"expected TASKS after {algorithm}, got nothing; see innerloop list tasks")
-        names = {"algorithm": algorithm, "tasks": tasks} | ({"model": model} if model else {})
-        names |= {"meta_gradient": other} if other else {}
-        merged = made.merged(records, file, names)
-        if several is not None:
-            if "seed" in given(records.get("training")):
-                raise ConfigError("expected --seed or --seeds, got both; leave one out")
-            return _train_seeds(merged, names, several, out, force, quiet, json, typed)
-        return _train(algorithm, tasks, model, other, merged, out, force, quiet, json, typed)
-
-    own = {
-        "model_name": (
-            str | None,
-            "--model",
-            "A name of `innerloop list models`, or package.module:factory; left out: the problem's own.",
-        ),
-        "meta_gradient_name": (
-            str | None,
-            "--meta-gradient",
-            "Another estimator of the meta-gradient, a name of `innerloop list meta-gradients`; left out: the method's own.",
-        ),
-        "out": (Path | None, "--out", "The run directory; left out: runs/ALGORITHM-TASKS-seedN."),
-        "config": (
-            Path | None,
-            "--config",
-            "A YAML, TOML or config.json file of settings: tables algorithm, tasks, training, model; or "
-            "keys that only "
-            "one of them has. Flags win over the file.",
-        ),
-        "several": (
-            str | None,
-            "--seeds",
-            "Several seeds, 0,1,2: a run of each in OUT/seed-0, OUT/seed-1, ...; --minutes is then the time of all together.",
-        ),
-        "force": (bool, "--force", "Overwrite an existing run directory."),
-        "quiet": (bool, "--quiet", "No progress bar."),
-        "json": (bool, "--json", "Print one JSON object about the run, and nothing else."),
-    }
-    kind = inspect.Parameter.KEYWORD_ONLY
-    annotations: dict[str, Any] = {}
-    for key, (hint, spelled, text) in own.items():
-        annotations[key] = Annotated[hint, Parameter(name=spelled, help=text, negative=())]
-    annotations.update(made.annotations())
-    defaults = {key: False if hint is bool else None for key, (hint, _, _) in own.items()}
-    signature = [inspect.Parameter(k, kind, default=defaults.get(k), annotation=a) for k, a in annotations.items()]
-    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    command.__annotations__ = annotations
-    summary = parts.summary("algorithm", algorithm)
-    more = "" if tasks else f"\n\nA problem has flags of its own: innerloop train {algorithm} TASKS --help."
-    command.__doc__ = f"Meta-train {algorithm}: {summary}{more}"
-    return command
-
-
 def _train(
-    algorithm: str,
-    tasks: str,
-    model: str | None,
-    other: str | None,
-    merged: dict[str, dict[str, Any]],
-    out: Path | None,
-    force: bool,
-    quiet: bool,
-    as_json: bool,
+    names: dict[str, str],
+    file: config_file.File | None,
+    made: parts.Parts,
     typed: str,
+    records: dict[str, Any],
+    /,
+    *,
+    model: str | None = None,
+    meta_gradient: str | None = None,
+    out: Path | None = None,
+    config: Path | None = None,
+    seeds: str | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    json: bool = False,
 ) -> int:
+    """Train a method; ``names`` are those of the parts that have one.
+
+    Args:
+        model: A name of `innerloop list models`, or package.module:factory; left out: the problem's own.
+        meta_gradient: Another estimator of the meta-gradient, a name of `innerloop list meta-gradients`; left out: the method's
+            own.
+        out: The run directory; left out: runs/ALGORITHM-TASKS-seedN.
+        config: A YAML, TOML or config.json file of settings: tables algorithm, tasks, training, model; or keys that only one of
+            them has. Flags win over the file.
+        seeds: Several seeds, 0,1,2: a run of each in OUT/seed-0, OUT/seed-1, ...; --minutes is then the time of all together.
+        force: Overwrite an existing run directory.
+        quiet: No progress bar.
+        json: Print one JSON object about the run, and nothing else.
+    """
+    del model, meta_gradient, config  # read before: they say what other flags there are
+    algorithm = names["algorithm"]
+    if "tasks" not in names:
+        raise ConfigError(f"expected TASKS after {algorithm}, got nothing; see innerloop list tasks")
+    merged = made.merged(records, file, names)
+    settings = merged.get("training", {})
+    if seeds is not None:
+        if "seed" in given(records.get("training")):
+            raise ConfigError("expected --seed or --seeds, got both; leave one out")
+        return _train_seeds(merged, names, seeds, out, force, quiet, json, typed)
     from innerloop.training.config import TrainConfig
 
-    config = TrainConfig(**merged.get("training", {}))  # wrong numbers are told before any data is read
+    checked = TrainConfig(**settings)  # wrong numbers are told before any data is read
+    other = names.get("meta_gradient")
     method = parts.short(algorithm) if other is None else f"{parts.short(algorithm)}-{other}"
-    out = out or Path("runs") / f"{method}-{parts.short(tasks)}-seed{config.seed}"
+    out = out or Path("runs") / f"{method}-{parts.short(names['tasks'])}-seed{checked.seed}"
     if launch.size() == 1:
         _expect_new(out, force)  # told before torch is loaded
     from innerloop import fit
-    from innerloop.assemble import assemble
     from innerloop.training.distributed import joined
     from innerloop.training.placement import device_of
 
-    settings = merged.get("training", {})
     with joined() as group:
         with group.together():
             if group.leads:  # it makes the directory, maybe before the others look
                 _expect_new(out, force)
-            device_of(config.device)  # told before any data is read
-            learner, family = assemble(
-                algorithm,
-                tasks,
-                model,
-                algorithm_options=merged.get("algorithm"),
-                task_options=merged.get("tasks"),
-                model_options=merged.get("model"),
-                meta_gradient=other,
-                meta_gradient_options=merged.get("meta_gradient"),
-                seed=config.seed,
-                typed=True,
-            )
-        result = fit(learner, family, out=out, force=force, quiet=quiet or as_json, command=typed, **settings)
-    return told(result, out, as_json)
+            device_of(checked.device)  # told before any data is read
+            learner, family = parts.assembled(names, merged, checked.seed, typed=True)
+        result = fit(learner, family, out=out, force=force, quiet=quiet or json, command=typed, **settings)
+    return told(result, out, json)
 
 
 def _train_seeds(
@@ -262,7 +187,7 @@ def _train_seeds(
 
 def _expect_new(out: Path, force: bool) -> None:
     """Refuse a run directory that is in use, unless torchrun may have started this process again to go on there."""
-    places.folder(out)
+    output.folder(out)
     if (out / "config.json").exists() and not force and not launch.restarts():
         raise InputError(f"expected a new run directory, got the existing {str(out)!r}; add --force or another --out")
 

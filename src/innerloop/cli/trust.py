@@ -103,7 +103,7 @@ def _expected(found: Any, of_own_data: bool, seen_in_training: bool = False) -> 
 
 
 def _left_out(y: Sequence[Any], recognises: Recognises) -> str:
-    from innerloop.evaluation.leave_one_out import leave_one_out
+    from innerloop.evaluation.calibration import leave_one_out
 
     try:
         found = leave_one_out(list(y), recognises)

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from innerloop.core import Report, TaskDistribution
 from innerloop.errors import ConfigError
 from innerloop.evaluation.costs import Cost, costs
-from innerloop.evaluation.evaluate import evaluate
-from innerloop.evaluation.intervals import mean_ci95
+from innerloop.evaluation.evaluate import evaluate, mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
 
 

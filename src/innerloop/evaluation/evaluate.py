@@ -6,24 +6,25 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from innerloop import keys
-from innerloop.core import Measured, Report, Task, TaskDistribution
+from innerloop.core import Measured, Meta, Report, Task, TaskDistribution, examples_of
 from innerloop.errors import ConfigError, DivergedError, InputError
-from innerloop.evaluation.batches import in_batches
-from innerloop.evaluation.intervals import mean_ci95
-from innerloop.evaluation.likelihood import log_likelihoods
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import UNJUDGED, check
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group
+
+# Tasks, and examples, of a batch: both bound memory; results do not depend on them.
+_TASKS, _EXAMPLES = 50, 2_000
 
 
 def evaluate(
@@ -244,3 +245,72 @@ def as_dict(report: Report) -> dict[str, Any]:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return plain(dataclasses.asdict(report))
+
+
+# ---- the tasks of an evaluation, and what is made of them --------------------------------------------------------
+def in_batches(
+    tasks: TaskDistribution, num_tasks: int, *, seed: int = 0, first: int = 0, draws: int | None = None
+) -> Iterator[Task]:
+    """Tasks ``first`` to ``first + num_tasks`` of a seed, in order: at most 50 and about 2,000 examples at a time.
+
+    Args:
+        tasks: one split.
+        num_tasks: how many.
+        seed, first: which.
+        draws: go through the problem's distinct tasks, each so many times in a row; None: draw them.
+    """
+
+    def drawn(number: int, start: int) -> Task:
+        if draws is None:
+            return tasks.at(seed, 0, number, start)
+        numbers = torch.arange(start, start + number) // draws
+        return tasks.each(keys.task_keys(seed, tasks.split, 0, start, number), numbers)
+
+    start, end = first, first + num_tasks
+    while start < end:
+        one = drawn(1, start)
+        number = min(end - start, _TASKS, max(1, _EXAMPLES // max(1, examples_of(one))))
+        yield one if number == 1 else drawn(number, start)
+        start += number
+
+
+def log_likelihoods(owner: MetaLearner, tasks: Task, steps: int, path: bool = False) -> Float[Tensor, "steps tasks"]:
+    """Each task's mean log density (labels: log probability) of its queries that count, in nats a query; no graph is kept.
+
+    Args:
+        owner: a learner with a predictive distribution.
+        tasks: a batch.
+        steps: inner steps.
+        path: after 0, 1, ... ``steps`` steps; False: after ``steps`` alone.
+
+    Raises:
+        ConfigError: a method that predicts values alone.
+    """
+    if not owner.learner.predicts_distribution:
+        raise ConfigError(f"{owner.name} predicts no distribution, so there is no log_likelihood; leave the metric out")
+    learner = owner.learner.in_evaluation()
+
+    def run(meta: Meta, task: Task) -> Tensor:
+        seen: list[Tensor] = []
+
+        def observe(fast: Any, i: int) -> None:
+            if path or i == steps:
+                seen.append(losses.masked_mean(learner.log_density(meta, fast, task.query), task.query.mask))
+
+        learner.adapt(meta, task, steps, observe)
+        return torch.stack(seen)
+
+    found = owner.engine.map(run, owner.meta(), owner.ready(tasks, owner.outer_step))
+    return found.T.to(torch.float64)
+
+
+def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval, ``1.96 sd / sqrt(n)`` with the sample sd; the width is 0 for one value."""
+    n = len(values)
+    if not all(math.isfinite(v) for v in values):
+        return math.nan if any(math.isnan(v) for v in values) else math.inf, math.nan
+    mean = math.fsum(values) / n
+    if n < 2:
+        return mean, 0.0
+    variance = math.fsum((v - mean) ** 2 for v in values) / (n - 1)
+    return mean, 1.96 * math.sqrt(variance / n)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from innerloop.core import Examples, Meta, Task, TaskDistribution
 from innerloop.errors import ConfigError, InputError
-from innerloop.evaluation.batches import in_batches
-from innerloop.evaluation.intervals import mean_ci95
+from innerloop.evaluation.evaluate import in_batches, mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
 
 

@@ -18,8 +18,7 @@ def beside_the_exact_posterior(learner: Any, tasks: Any, num_tasks: int = 2_000)
         tasks: the test split of `gaussian_process`.
         num_tasks: how many test tasks.
     """
-    from innerloop.evaluation.evaluate import evaluate
-    from innerloop.evaluation.intervals import mean_ci95
+    from innerloop.evaluation.evaluate import evaluate, mean_ci95
     from innerloop.tasks.curves.gaussian_process import exact_on_split
 
     exact = exact_on_split(tasks, num_tasks).tolist()

@@ -182,7 +182,7 @@ def _rows(label: str, rotations: list[tuple[Scores, TaskFamily]]) -> list[dict[s
     """Means over the test tasks of all rotations."""
     import torch
 
-    from innerloop.evaluation.intervals import mean_ci95
+    from innerloop.evaluation.evaluate import mean_ci95
     from innerloop.tasks.pictures.own import OwnTasks
 
     rows = []

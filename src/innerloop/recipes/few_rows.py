@@ -21,7 +21,7 @@ from innerloop import models
 from innerloop.core import Task, TaskFamily
 from innerloop.data.locations import data_folder
 from innerloop.errors import InputError
-from innerloop.evaluation.intervals import mean_ci95
+from innerloop.evaluation.evaluate import mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.methods.column_evidence import column_evidence
 from innerloop.recipes.baselines import sklearn_module

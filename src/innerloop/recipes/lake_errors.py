@@ -9,7 +9,7 @@ from torch import Tensor
 
 from innerloop.core import Examples, Task, TaskDistribution
 from innerloop.data.lake_runs import load_lake_runs
-from innerloop.evaluation.intervals import mean_ci95
+from innerloop.evaluation.evaluate import mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.tasks.pictures.lake import OneShotError, modified_hausdorff_error, one_shot_error
 

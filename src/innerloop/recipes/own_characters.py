@@ -30,7 +30,7 @@ def recipes() -> list[Recipe]:
 def run(steps: int = _STEPS, num_tasks: int = _NUM_TASKS) -> list[dict[str, Any]]:
     """The accuracy on the same test tasks, from the folder, from the built-in problem, and the difference."""
     from innerloop.data.omniglot_archive import load_omniglot
-    from innerloop.evaluation.intervals import mean_ci95
+    from innerloop.evaluation.evaluate import mean_ci95
     from innerloop.recipes.scratch_folder import scratch_folder
     from innerloop.tasks.pictures.omniglot import omniglot_splits
 

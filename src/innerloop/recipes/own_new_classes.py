@@ -37,7 +37,7 @@ def recipes() -> list[Recipe]:
 
 def run(draws: int = _DRAWS, steps: int = _STEPS) -> list[dict[str, Any]]:
     """Mean accuracies over draws; each has ten other training characters and five other new ones, of other scripts."""
-    from innerloop.evaluation.intervals import mean_ci95
+    from innerloop.evaluation.evaluate import mean_ci95
     from innerloop.recipes.scratch_folder import scratch_folder
 
     found: dict[str, list[float]] = {"protonet, adapted from the folder": [], "raw-pixel nearest neighbour": []}

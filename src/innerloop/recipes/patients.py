@@ -17,7 +17,7 @@ from innerloop import models
 from innerloop.core import Task
 from innerloop.data.locations import data_folder
 from innerloop.errors import InputError
-from innerloop.evaluation.intervals import mean_ci95
+from innerloop.evaluation.evaluate import mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.methods.maml import meta_sgd
 from innerloop.recipes.baselines import sklearn_module

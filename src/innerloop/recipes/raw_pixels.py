@@ -39,8 +39,7 @@ def _rows(problem: str) -> list[dict[str, Any]]:
     import torch
 
     from innerloop import tasks
-    from innerloop.evaluation.batches import in_batches
-    from innerloop.evaluation.intervals import mean_ci95
+    from innerloop.evaluation.evaluate import in_batches, mean_ci95
 
     found: list[float] = []
     for batch in in_batches(getattr(tasks, problem)(**_TASKS[problem]).test, _NUM_TASKS):

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from innerloop.assemble import assemble, problem
 from innerloop.core import Report, TaskFamily
 from innerloop.errors import ConfigError, nearest
-from innerloop.evaluation.evaluate import card, evaluate
+from innerloop.evaluation.evaluate import card, evaluate, mean_ci95
 from innerloop.evaluation.instances import InstanceReport, by_instance
-from innerloop.evaluation.intervals import mean_ci95
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.recipes import RECIPES

@@ -1,4 +1,4 @@
-"""The page: show a learner a few classes, or a few rows, and see it recognise new ones at once."""
+"""The page: show a learner a few classes, or a few rows, and see it recognise new ones at once; and the page beside HTTP."""
 
 from __future__ import annotations
 
@@ -7,13 +7,54 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from gradio.themes import Default
 
 from innerloop.errors import InputError
 from innerloop.serving.canvas import canvas, content, locked, unlocked
+from innerloop.serving.http import interface
 from innerloop.serving.service import Service
 from innerloop.serving.table_tab import table_tab
 from innerloop.serving.telling import told
-from innerloop.serving.texts import EN, Texts
+from innerloop.serving.texts import EN, ZH, Texts
+
+# A gallery of one picture would draw it as wide as the column.
+_STYLE = "#seen .grid-container { grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)); }"
+
+
+def application(service: Service) -> FastAPI:
+    """``/adapt``, ``/predict`` and their documents, the page at ``/``, and the same in Chinese at ``/zh``."""
+    app = interface(service)
+
+    @app.get("/zh", include_in_schema=False)
+    def chinese() -> RedirectResponse:  # without its slash it would be a path of the page at /
+        return RedirectResponse("/zh/")
+
+    for path, texts in (("/zh", ZH), ("/", EN)):  # what is at / takes all paths that are left
+        app = gr.mount_gradio_app(
+            app,
+            page(service, texts),
+            path=path,
+            max_file_size=int(service.limits.megabytes * 1e6),
+            theme=Default(font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            css=_STYLE,
+            footer_links=[],
+            show_error=True,
+        )
+    return app
+
+
+def page(service: Service, texts: Texts) -> gr.Blocks:
+    """The page around a service, to be mounted beside its HTTP interface."""
+    with gr.Blocks(title="innerloop", analytics_enabled=False) as blocks:
+        gr.Markdown(f"# innerloop\n{texts.intro.format(name=service.learner.name)} {texts.other}")
+        if service.takes_pictures and service.classifies:
+            _pictures(service, texts)
+        else:
+            table_tab(service, texts)
+        gr.Markdown(texts.over_http)
+    return blocks
 
 
 class Shown:
@@ -39,18 +80,6 @@ class Shown:
         more.names = [*self.names, *[name] * len(pictures)]
         more.thumbnails = [*self.thumbnails, *((_thumbnail(picture), name) for picture in pictures)]
         return more
-
-
-def page(service: Service, texts: Texts = EN) -> gr.Blocks:
-    """The page around a service, to be mounted beside its HTTP interface."""
-    with gr.Blocks(title="innerloop", analytics_enabled=False) as blocks:
-        gr.Markdown(f"# innerloop\n{texts.intro.format(name=service.learner.name)} {texts.other}")
-        if service.takes_pictures and service.classifies:
-            _pictures(service, texts)
-        else:
-            table_tab(service, texts)
-        gr.Markdown(texts.over_http)
-    return blocks
 
 
 # ---- pictures ------------------------------------------------------------------------------------------------------

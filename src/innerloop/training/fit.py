@@ -13,8 +13,7 @@ from torch import Tensor
 
 from innerloop.core import Report, Task, TaskFamily, batch_size
 from innerloop.errors import ConfigError, DivergedError, InputError
-from innerloop.evaluation.batches import in_batches
-from innerloop.evaluation.evaluate import evaluate
+from innerloop.evaluation.evaluate import evaluate, in_batches
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
 from innerloop.tracebacks import shortened

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from innerloop.cli import places
+from innerloop.cli import output
 from innerloop.cli.main import main
 from innerloop.errors import InputError
 
@@ -51,13 +51,13 @@ def test_a_place_that_cannot_be_written_is_told_on_one_line(here, capsys, line, 
 
 
 def test_a_new_file_is_not_an_old_one(here):
-    assert places.new_file(here / "new" / "p.csv", force=False) == here / "new" / "p.csv"
-    assert places.new_file(here / "file", force=True) == here / "file"
+    assert output.new_file(here / "new" / "p.csv", force=False) == here / "new" / "p.csv"
+    assert output.new_file(here / "file", force=True) == here / "file"
     with pytest.raises(InputError, match="--force"):
-        places.new_file(here / "file", force=False)
+        output.new_file(here / "file", force=False)
 
 
 def test_errors_while_writing_name_the_file_that_was_asked_for(tmp_path):
-    with pytest.raises(PermissionError) as found, places.writing(tmp_path / "task.il"):
+    with pytest.raises(PermissionError) as found, output.writing(tmp_path / "task.il"):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".task.il.x7f"))
     assert found.value.filename == str(tmp_path / "task.il")

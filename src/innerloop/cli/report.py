@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import given_again, output, places, program
+from innerloop.cli import given_again, output, program
 from innerloop.cli.boundary import still_wanted
 from innerloop.cli.listing import registry_of
 from innerloop.errors import ConfigError
@@ -39,8 +39,8 @@ def _demo(*, out: Path = Path("demo-report"), quiet: bool = False) -> int:
         out: the folder of the report; an older demo there is replaced.
         quiet: no progress bars.
     """
-    places.folder(out)
-    from innerloop import demo as main_job
+    output.folder(out)
+    from innerloop.recipes import demo as main_job
 
     still_wanted()
     main_job.run(out, quiet=quiet)
@@ -86,9 +86,9 @@ def _run(
             "leave it out, or give --results FILE for its numbers"
         )
     if out is not None:
-        places.folder(out)
+        output.folder(out)
     if results is not None:
-        places.file(results, "--results")
+        output.file(results, "--results")
     result: dict[str, Any] = recipes.run(
         recipe,
         seed=seed,
@@ -142,7 +142,7 @@ def _report(
         program.existing_folder(path, "a run directory", "see the folders that `innerloop train` made")
     if out is not None:
         is_page = out.suffix.lower() in (".html", ".htm")
-        (places.file if is_page else places.folder)(out)
+        (output.file if is_page else output.folder)(out)
     from innerloop.report import build
 
     again = given_again.checked(*runs, algorithm=algorithm, tasks=tasks, model=model)
