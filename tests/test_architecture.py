@@ -165,7 +165,7 @@ def test_the_package_knows_nothing_of_the_benchmarks_beside_it():
 def test_files_are_short_and_none_is_a_drawer():
     for file in [*FILES, *BENCHMARKS]:
         lines = len(file.read_text(encoding="utf-8").splitlines())
-        assert lines <= 600, f"{file.relative_to(ROOT)} has {lines} lines"
+        assert lines <= 650, f"{file.relative_to(ROOT)} has {lines} lines"
         assert file.stem not in {"utils", "helpers", "misc", "base", "common"}, file
 
 
