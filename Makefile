@@ -13,11 +13,12 @@ NEW_ENOUGH := import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz lint types format bench results-page clean
+.PHONY: help demo test test-all fuzz lint types format bench results-page clean
 
 help:
 	@echo "make demo    install, then meta-train, adapt to unseen tasks and write a report ($(DEMO_OUT)/)"
-	@echo "make test    install with the test extras, then run all tests"
+	@echo "make test    install with the test extras, then run the tests"
+	@echo "make test-all  these, then the slow ones: every method trained and compiled, every page's commands"
 	@echo "make fuzz    ten thousand damaged inputs for every reader"
 	@echo "make lint    ruff: rules and formatting"
 	@echo "make types   pyright"
@@ -33,6 +34,9 @@ demo: $(VENV)/.installed
 # A file goes to one worker: what its tests share is made once.
 test: $(VENV)/.installed-dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-all: test
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
 
 fuzz: $(VENV)/.installed-dev
 	$(ONE_THREAD) INNERLOOP_FUZZ=10000 $(BIN)/python -m pytest -n 2 --timeout 3600 tests -k fuzzed

@@ -71,6 +71,7 @@ def test_a_full_disk_behind_stdout_is_told_on_one_line():
     assert "full disk" in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_training_run_with_130_and_it_resumes(tmp_path):
     out = tmp_path / "run"
     line = [sys.executable, "-m", "innerloop", "train", "maml", "sinusoid", "--steps", "100000", "--quiet"]

@@ -61,6 +61,7 @@ def test_looped_and_vmapped_agree(name, case):
     assert_same(found["looped"], found["per_task"], 1e-12, declared(name).least_scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_compiled_computes_the_same(name, case):
     """The graph that a compiler is given, run operation by operation."""

@@ -75,6 +75,7 @@ def trained(name: str, training: bool = True):
     return learner
 
 
+@pytest.mark.slow
 def test_it_learns(name):
     tasks = clusters(shots=2, queries=4, nuisance=declared(name).nuisance)
     unadapted = il.evaluate(trained(name), tasks.test, num_tasks=60, steps=0)

@@ -67,6 +67,7 @@ def test_every_method_has_a_page_with_a_command_for_it():
         assert any(page.stem in words[1].split(",") for words in said), page.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_the_pages_commands_work(name, tiny, capsys):
     """In the page's order, since a command may go on from a run directory of the one before."""

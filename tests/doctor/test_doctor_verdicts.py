@@ -72,6 +72,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(methods.ALGORITHMS))
 def test_every_method_is_right_on_a_perceptron(name: str) -> None:
     make, task = getattr(il, name), sine()

@@ -21,6 +21,7 @@ def arguments():
     return {"a": torch.arange(3.0)}, torch.tensor([1.0, 2.0, 3.0])
 
 
+@pytest.mark.slow
 def test_a_compiled_function_gives_the_same_in_the_same_structure():
     compiled = compile_function(squares, arguments())
     found, total = compiled(*arguments())

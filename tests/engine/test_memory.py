@@ -91,6 +91,7 @@ print(json.dumps([said, resident("VmHWM") - before]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of a process is read on Linux")
 def test_the_estimate_is_within_a_factor_of_two_of_a_fresh_process():
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
