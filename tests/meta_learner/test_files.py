@@ -160,3 +160,64 @@ def test_a_head_without_bias_can_be_pretrained():
     except il.InnerloopError:
         return  # a refusal that says why is as good
     assert metrics["loss"].isfinite()
+
+
+def whole_file(tmp_path, learner=None):
+    """(tensors, header) of a task file that holds its support set."""
+    torch.manual_seed(0)
+    learner = learner or il.maml(il.models.mlp(3, 2, hidden=(4,)), inner_steps=2)
+    one = learner.adapt(task().support.x[0], ["no", "yes", "no", "yes", "yes", "no"])
+    return load_tensors(one.save(tmp_path / "task", support=True), "innerloop-task", 1)
+
+
+@pytest.mark.parametrize(
+    "y", [torch.tensor([0, 1, 0, 1, 1, 2]), torch.tensor([0, 1, 0, 1, 1, -1]), torch.zeros(5).long(), torch.zeros(6)]
+)
+def test_a_stored_support_set_has_to_fit_its_task(tmp_path, y):
+    tensors, header = whole_file(tmp_path)
+    assert tensors["support/y"].tolist() == [0, 1, 0, 1, 1, 0]
+    save_tensors(tmp_path / "other", "innerloop-task", 1, {**tensors, "support/y": y}, header)
+    with pytest.raises(il.CheckpointError, match="is damaged"):
+        il.load(tmp_path / "other")
+
+
+def test_a_file_asks_for_no_endless_inner_loop(tmp_path):
+    tensors, header = whole_file(tmp_path)
+    save_tensors(tmp_path / "other", "innerloop-task", 1, tensors, {**header, "step": 10**9})
+    with pytest.raises(il.CheckpointError, match="is damaged"):
+        il.load(tmp_path / "other")
+
+
+def test_a_task_opened_without_its_support_set_cannot_save_it(tmp_path):
+    again = il.load(fitted(il.models.mlp(3, 2, hidden=(4,))).save(tmp_path / "task"))
+    assert not again.holds_support and again.num_examples == 6
+    with pytest.raises(il.InputError, match="got one from a file without; adapt again"):
+        again.save(tmp_path / "other", support=True)
+    assert il.load(again.save(tmp_path / "other")).num_examples == 6
+
+
+def test_a_cnp_file_without_counts_predicts_and_says_that_it_cannot_absorb(tmp_path):
+    """As the versions before wrote them."""
+    learner = il.cnp(il.models.mlp(3, None, hidden=()), outputs=2, width=8)
+    tensors, header = whole_file(tmp_path, learner)
+    x, y = task().query.x[0], ["no", "yes", "no", "yes", "yes", "no"]
+    new = il.load(tmp_path / "task")
+    kept = {name: value for name, value in tensors.items() if name != "fast/0001" and not name.startswith("support")}
+    save_tensors(tmp_path / "old", "innerloop-task", 1, kept, header)
+    old = il.load(tmp_path / "old")
+    assert torch.equal(old.outputs(x), new.outputs(x)) and old.fast.counts is None
+    assert torch.equal(il.load(old.save(tmp_path / "again")).outputs(x), new.outputs(x))
+    with pytest.raises(il.ConfigError, match="does not say how many examples it is of; adapt again"):
+        old.learn(x, y)
+    less = {name: value for name, value in tensors.items() if name != "fast/0000"}
+    save_tensors(tmp_path / "less", "innerloop-task", 1, less, header)
+    with pytest.raises(il.CheckpointError):
+        il.load(tmp_path / "less")
+
+
+def test_no_other_method_is_opened_with_less_than_it_adapted(tmp_path):
+    tensors, header = whole_file(tmp_path)
+    last = max(name for name in tensors if name.startswith("fast/"))
+    save_tensors(tmp_path / "other", "innerloop-task", 1, {n: v for n, v in tensors.items() if n != last}, header)
+    with pytest.raises(il.CheckpointError, match="is damaged"):
+        il.load(tmp_path / "other")

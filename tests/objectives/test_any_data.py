@@ -10,6 +10,7 @@ from toy_families import FAMILIES, SETTINGS, Edges, GraphNet, Kept, family
 
 import innerloop as il
 from innerloop import keys
+from innerloop.serving.export import export_fitted
 
 
 def trained(name: str) -> tuple[il.MetaLearner, il.TaskFamily]:
@@ -72,6 +73,11 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path):
         (lambda: learner.adapt({"x": "text"}), il.InputError, "expected tensors or arrays of numbers, got str"),
         (lambda: learner.adapt(support, objective=3), il.ConfigError, "expected an il.Objective, got int"),
         (lambda: fitted.save(tmp_path / "a.il"), il.ConfigError, "save expected a task of labelled examples"),
+        (
+            lambda: export_fitted(fitted, tmp_path / "a.pt2", "torch-export"),
+            il.ConfigError,
+            "export expected a task of",
+        ),
         (lambda: fitted.predict_proba(support["x"]), il.ConfigError, "objective Kept; use predict"),
         (lambda: fitted.predict(support["x"] * torch.nan), il.InputError, "the inputs expected finite numbers"),
         (lambda: il.protonet(nn.Linear(8, 4)).adapt(support, objective=Kept()), il.ConfigError, "protonet expected"),

@@ -48,6 +48,10 @@ def export_fitted(fitted: Fitted, path: str | Path, format: Format = "onnx") -> 
         ExportFailed: an operation that cannot be exported, or other numbers than PyTorch's.
     """
     like = fitted.support.x
+    if not isinstance(like, Tensor):
+        raise ConfigError(
+            "export expected a task of labelled examples whose inputs are one tensor, got another kind of task"
+        )
     module = Predictor(fitted)
     if module.alone:
         return _export(module, Path(path), format, (_random(like, 1),), (_random(like, 1) / 2,), ["x"], [{}])
