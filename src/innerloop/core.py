@@ -12,6 +12,7 @@ either side of a task.
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -356,6 +357,25 @@ class BaseLearner(ABC):
     any_data: bool = False  # takes tasks of any data, through their objective alone; else of labelled `Examples`
     absorbs: bool = False  # `absorb` takes more data at constant cost
 
+    adapts_by_gradients: bool = False  # has all that a `learners.GradientLearner` has, whatever its class
+    proximal: bool = False  # likewise a `learners.ProximalLearner`: steps are pulled back to where they began
+    at_a_look: bool = False  # looking at the support set once is all its adapting, and takes no gradients
+
+    @property
+    def judged_at_end(self) -> bool:
+        """Whether the outer loss is the query loss after the last inner step and nothing else; False where it does not say."""
+        return False
+
+    @property
+    def truncates(self) -> bool:
+        """Whether its outer gradient goes back through the last ``backprop_steps`` inner steps alone where it has that field."""
+        return False
+
+    @property
+    def gathers(self) -> bool:
+        """Whether `experience` goes out for data before an outer step; else the tasks are taken as they come."""
+        return type(self).experience is not BaseLearner.experience
+
     def admit(self, tasks: Task) -> Task:
         """A batch as this learner takes it, completed where traced code could not; InputError where it cannot take it."""
         return tasks
@@ -576,6 +596,27 @@ class Report:
     commit: str = ""
     environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        """The metric with its interval and on which tasks; the other metrics in a second line."""
+        side = "transductive" if self.transductive else "inductive"
+        tasks = f"{self.num_tasks} {self.split} tasks, seed {self.seed}, {side}"
+        line = f"{self.metric} {_with_interval(self.mean, self.ci95)} ({tasks})"
+        rest = [
+            f"{name} {_with_interval(m.mean, m.ci95)}"
+            for name, m in self.metrics.items()
+            if name != self.metric and m.num_tasks
+        ]
+        return "\n".join([line, *([", ".join(rest)] if rest else [])])
+
+
+def _with_interval(mean: float, ci95: float) -> str:
+    """Three decimals, more where the interval is narrower than that and fewer where it is wide."""
+    digits = 3
+    if math.isfinite(ci95) and ci95 > 0:
+        first = -math.floor(math.log10(ci95))  # of the interval's first digit
+        digits = first if first > 3 else max(0, min(3, first + 2))
+    return f"{mean:.{digits}f} ± {ci95:.{digits}f}"
 
 
 Scalar = Float[Tensor, ""]

@@ -77,6 +77,29 @@ def permutation(key: Tensor, n: int, salt: int | Tensor = 0) -> Tensor:
     return torch.argsort(bits(key, (n,), salt), dim=-1)
 
 
+def places(key: Tensor, index: Tensor, n: int) -> Tensor:
+    """Some places of a random order of 0..n-1, in the shape of ``index``, at a cost that does not grow with n.
+
+    Each index below n leads to a place of its own; the order is another than `permutation`'s. By the swap-or-not shuffle (Hoang,
+    Morris and Rogaway 2012, "An enciphering scheme based on a card shuffle"): in each round an index and its mirror about a
+    random centre change places, or not, by a random bit of the two. Ten operations for each of its 2 log2(n) rounds, at least 24.
+
+    Args:
+        key: of the order, (); or one for each index, in its shape.
+        index: integers from 0 to n - 1.
+        n: how many there are.
+    """
+    rounds = bits(key, (max(24, 2 * n.bit_length()),))
+    centres = _shift(rounds, 1) % n
+    for turn, centre in zip(rounds.unbind(-1), centres.unbind(-1), strict=True):
+        mirror = (centre - index) % n
+        pair = (
+            torch.maximum(index, mirror) ^ turn
+        ) * _MIX1  # of the two alike, so whether they change places is one bit
+        index = torch.where((pair ^ (pair >> 32)) * _MIX2 < 0, mirror, index)
+    return index
+
+
 def integers(key: Tensor, high: int, shape: Sequence[int] = (), salt: int = 0) -> Tensor:
     """Uniform on 0..high-1, shape (*key.shape, *shape); the bias is below high / 2**63."""
     return _shift(bits(key, shape, salt), 1) % high

@@ -192,3 +192,70 @@ def test_a_task_file_from_a_stranger_imports_nothing(part, word, tmp_path, monke
     save_tensors(file, "innerloop-task", 1, tensors, header)
     with pytest.raises(il.CheckpointError, match=f"{word}.*not here"):
         il.load(file)
+
+
+# ---- what a learner says it can do ---------------------------------------------------------------------------------
+class Wrapped(il.BaseLearner):
+    """Somebody's learner that holds a gradient learner and is none: it answers for it, and says so."""
+
+    adapts_by_gradients = True
+
+    def __init__(self, held) -> None:
+        self.held = held
+
+    def __getattr__(self, name):
+        return getattr(self.held, name)
+
+    def init(self, meta, task):
+        return self.held.init(meta, task)
+
+    def step(self, meta, fast, batch, i):
+        return self.held.step(meta, fast, batch, i)
+
+    def predict(self, meta, fast, x, mask=None):
+        return self.held.predict(meta, fast, x, mask)
+
+
+class Declares(Wrapped):
+    judged_at_end = True
+
+
+def refused(estimator, learner) -> str:
+    try:
+        estimator.check(estimator, learner)
+    except il.ConfigError as error:
+        return str(error)
+    return ""
+
+
+def test_what_a_learner_declares_counts_and_not_its_class():
+    pure = il.maml(il.models.mlp(1, 1), inner_lr=0.1).pure
+    plain = il.learners.GradientLearner(pure, il.rules.SGD(0.1))
+    pes, truncated, implicit = (getattr(il.meta_gradients, name) for name in ("PES", "Truncated", "Implicit"))
+    assert "judged at their end" in refused(pes, Wrapped(plain)) and not refused(pes, Declares(plain))
+    assert not refused(pes, plain) and not refused(truncated, plain)
+    assert "proximal" in refused(implicit, plain)
+    assert not refused(implicit, il.learners.ProximalLearner(pure, il.rules.SGD(0.1)))
+
+    class OtherSteps(il.learners.GradientLearner):
+        def step(self, meta, fast, batch, i):
+            return super().step(meta, fast, batch, i)
+
+    class StillTruncates(OtherSteps):
+        truncates = True
+
+    assert "expected a learner that adapts by gradient steps" in refused(truncated, OtherSteps(pure, il.rules.SGD(0.1)))
+    assert not refused(truncated, StillTruncates(pure, il.rules.SGD(0.1)))
+
+
+def test_a_learner_that_goes_out_for_data_is_seen_to_without_a_word():
+    class GoesOut(il.learners.GradientLearner):
+        def experience(self, meta, tasks, key):
+            return tasks
+
+    class AsTheyCome(GoesOut):
+        gathers = False
+
+    pure = il.maml(il.models.mlp(1, 1), inner_lr=0.1).pure
+    made = [kind(pure, il.rules.SGD(0.1)).gathers for kind in (il.learners.GradientLearner, GoesOut, AsTheyCome)]
+    assert made == [False, True, False]

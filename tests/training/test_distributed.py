@@ -17,6 +17,7 @@ import innerloop as il
 from innerloop.methods import ALGORITHMS
 from innerloop.storage import load_tensors
 from innerloop.training.distributed import Group, Part, flattened, unflattened
+from innerloop.training.shared_step import _with_noise
 
 CONTRACT = Path(__file__).parents[1] / "contract"
 Found = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
@@ -164,6 +165,12 @@ def test_parts_cover_all_tasks_once(total):
     assert [i for part in parts for i in range(part.first, part.first + part.count)] == list(range(total))
     assert max(p.count for p in parts) - min(p.count for p in parts) <= 1
     assert Group().part(total) == Part(0, total, total)
+
+
+def test_bare_tasks_of_any_data_get_the_keys_of_one_process():
+    whole = _with_noise(il.Task(support={"rows": torch.zeros(5, 2)}, query=torch.ones(5, 3)), 7, Part(0, 5, 5))
+    part = _with_noise(il.Task(support={"rows": torch.zeros(2, 2)}, query=torch.ones(2, 3)), 7, Part(3, 2, 5))
+    assert len(set(whole.noise.tolist())) == 5 and torch.equal(part.noise, whole.noise[3:])
 
 
 def test_flat_and_back_keeps_precision():

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import innerloop as il
-from innerloop.engine import Plan, compiling
+from innerloop.engine import Plan, compiling, deciding
 from innerloop.engine.compiling import CompileFailed
 from innerloop.training.optimizer import clip, make_optimizer
 from innerloop.training.stepping import Stepper
@@ -251,6 +251,10 @@ def stepper(**attributes) -> Stepper:
     return Stepper(learner, make_optimizer("adam", learner, 0.01), None, Group(), Part(0, 5, 5))
 
 
+def sines() -> il.Task:
+    return il.tasks.sinusoid(shots=3, queries=3).train.at(0, 0, 5)
+
+
 MEASURED = Plan("vmapped", None, 1, {"vmapped": 20.0, "looped": 150.0}, "measured")
 
 
@@ -267,16 +271,17 @@ MEASURED = Plan("vmapped", None, 1, {"vmapped": 20.0, "looped": 150.0}, "measure
     ],
 )
 def test_compiling_has_to_pay(attributes, plan, steps, pays):
-    assert stepper(**attributes)._pays(plan, steps) is pays
+    made = stepper(**attributes)
+    assert (deciding.compiling(made.facts(sines(), steps), plan).what == deciding.WHOLE_STEP) is pays
 
 
 @pytest.mark.parametrize("method", [il.maml, il.protonet])
 def test_convolutions_save_less(method):
     """Those of each task and those that all tasks share."""
     made = stepper()
-    before = made._limits(MEASURED, 10_000).nodes
+    before = deciding.worth(made.facts(sines(), 10_000), MEASURED).nodes
     made.learner = method(il.models.conv4(1, 2, filters=2))
-    assert 0 < made._limits(MEASURED, 10_000).nodes < before
+    assert 0 < deciding.worth(made.facts(sines(), 10_000), MEASURED).nodes < before
 
 
 @pytest.mark.parametrize("name", ["maml", "fomaml", "reptile"])
@@ -305,8 +310,8 @@ def test_convolutions_are_compiled_for_one_task(interpreted, name):
 
 def test_a_slower_compiled_step_is_not_taken(interpreted, monkeypatch):
     monkeypatch.setattr(WholeStep, "seconds", lambda *_: 0.5)
-    made, tasks = stepper(), problem()[1]
-    plan = made._compiled(MEASURED, tasks.at(0, 0, 5), 0, 100_000, lambda _: None)
+    made = stepper()
+    plan = made._compiled(MEASURED, sines(), 0, made.facts(sines(), 100_000), lambda _: None)
     assert plan.strategy == "vmapped" and plan.milliseconds["compiled"] == 500.0 and made._whole is None
 
 

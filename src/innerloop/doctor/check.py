@@ -80,17 +80,24 @@ def _own_generator(learner: MetaLearner, seed: int) -> Iterator[None]:
 
 
 def as_batch(task: Task) -> Task:
-    """A batch of tasks from a batch or from a single task that shows that it is one; else an InputError."""
-    if not isinstance(task, Task) or not isinstance(task.support.y, Tensor) or not isinstance(task.support.x, Tensor):
+    """A batch of tasks from a batch or from a single task that shows that it is one; else an InputError.
+
+    What only their objective understands shows it by its key or class ids; without these it is taken for a batch.
+    """
+    if not isinstance(task, Task):
         return task  # `MetaLearner.check` says what is wrong
-    x, y = task.support.x, task.support.y
     keyed = (task.noise is not None and task.noise.ndim == 0) or (
         task.class_ids is not None and task.class_ids.ndim == 1
     )
     batched = (task.noise is not None and task.noise.ndim == 1) or (
         task.class_ids is not None and task.class_ids.ndim == 2
     )
-    if y.ndim == 1 or keyed:
+    if keyed:
+        return pytree.tree_map(lambda v: v[None], task)
+    x, y = getattr(task.support, "x", None), getattr(task.support, "y", None)
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        return task
+    if y.ndim == 1:
         return pytree.tree_map(lambda v: v[None], task)
     if not batched and y.is_floating_point() and x.is_floating_point() and x.ndim == 2 and y.ndim == 2:
         raise InputError(

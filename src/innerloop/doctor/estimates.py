@@ -13,7 +13,7 @@ from innerloop.core import BaseLearner, Meta, Task, UpdateRule, batch_size
 from innerloop.doctor.other_estimates import first_part, from_the_solution, perturbed_losses, truncated_loss
 from innerloop.engine import gradient, take
 from innerloop.engine.engine import weighted_mean
-from innerloop.learners import GradientLearner, MetricLearner
+from innerloop.learners.gradient import GradientLearner, by_gradients
 from innerloop.meta_gradients import ES, PES, Backprop, Implicit, Truncated
 from innerloop.meta_learner.meta_learner import MetaLearner
 
@@ -137,7 +137,7 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
 
     if isinstance(estimator, OwnClaim):
         return _own_claim(estimator, learner, tasks, seeded)
-    if isinstance(estimator, Truncated) and estimator.order == "truncated" and isinstance(inner, GradientLearner):
+    if isinstance(estimator, Truncated) and estimator.order == "truncated" and by_gradients(inner):
         steps = estimator.steps
         text = f"truncated: through the last {steps} of {inner.inner_steps} inner steps; no gradient of the outer loss"
         definition = "the outer loss with what the earlier inner steps changed held constant"
@@ -165,7 +165,7 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
             return Claim("zeroth", text)
         definition = "in an inner loop's first part, the differences of perturbed losses times this noise"
         return Claim("zeroth", text, definition, vector=lambda: first_part(estimator, learner.meta(), tasks, step))
-    if isinstance(estimator, Backprop) and isinstance(inner, GradientLearner):
+    if isinstance(estimator, Backprop) and by_gradients(inner):
         until = estimator.first_order_until
         if estimator.first_order or step < until:
             later = "" if estimator.first_order else f" until outer step {until}, second from then on"
@@ -176,7 +176,7 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
         return Claim(
             "first", f"first: {inner.held} are held constant, as the method says; no definition to check against"
         )
-    if estimator.order == "second" and isinstance(inner, MetricLearner):
+    if estimator.order == "second" and inner.at_a_look:
         text = "the gradient of the outer loss; adapting takes no gradients, so there are no second derivatives"
         return Claim("second", text, loss=lambda meta: mean_loss(meta, inner))
     if estimator.order == "second":
@@ -236,7 +236,7 @@ def loop_gradient(learner: MetaLearner, tasks: Task, first_order: bool) -> Value
     """Backpropagation through the inner loop in a plain loop over tasks, exact or first order; None where there is no such
     thing (a learner that adapts otherwise, or values that are not finite)."""
     inner = learner.learner
-    if not isinstance(inner, GradientLearner):
+    if not by_gradients(inner):
         return None
     inner = dataclasses.replace(inner, first_order=first_order)
     count = batch_size(tasks)
@@ -249,7 +249,7 @@ def loop_gradient(learner: MetaLearner, tasks: Task, first_order: bool) -> Value
 def without_effect(learner: MetaLearner, tasks: Task) -> set[str]:
     """Parameters that the loss at the initial weights does not depend on but for rounding, though its graph holds them."""
     inner, meta = learner.learner, learner.meta()
-    if not isinstance(inner, GradientLearner):
+    if not by_gradients(inner):
         return set()
     grads, _, _ = gradient(dataclasses.replace(inner, inner_steps=0), meta, take(tasks, 0), learner.outer_step)
     tops = {name: float(g.abs().max()) for name, g in grads.items() if g.numel()}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from innerloop.core import Meta, Task, batch_size
+from innerloop.core import Examples, Meta, Task, batch_size
 from innerloop.doctor.differences import Differences
 from innerloop.doctor.estimates import INERT, Claim, Values, claim, loop_gradient, without_effect
 from innerloop.doctor.norms import norm_errors, restore_norms
@@ -17,8 +19,9 @@ from innerloop.doctor.numbers import apart_by_parameter, norm, relative, size
 from innerloop.doctor.report import Diagnosis
 from innerloop.engine import take
 from innerloop.errors import ConfigError, InnerloopError
-from innerloop.learners import GradientLearner
+from innerloop.learners.gradient import by_gradients
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.objectives import losses
 
 _TASKS = 2  # of a larger batch, so that the cost does not grow with it
 _SAME = 1e-7  # the same sums in another order: float64 leaves 1e-10 or less even after many inner steps
@@ -247,14 +250,28 @@ class Examination:
         return found
 
     def reached(self) -> set[str]:
-        """Parameters that the output of one forward pass depends on, as far as autograd knows; the method's own besides."""
-        meta = self.learner.meta()
+        """Parameters that the model's outputs depend on where the objective calls it on one support side, as far as autograd
+        knows; the method's own besides."""
+        meta, one = self.learner.meta(), take(self.tasks, 0)
         params = {name: p.detach().requires_grad_() for name, p in meta.params.items()}
+        outputs: list[Tensor] = []
+
+        def apply(*x: Any, mask: Tensor | None = None) -> Any:
+            output = self.learner.pure.apply(params, meta.buffers, *x, mask=mask, training=True)[0]
+            outputs.extend(v for v in pytree.tree_leaves(output) if isinstance(v, Tensor) and v.requires_grad)
+            return output
+
         self._reseed()
-        output, _ = self.learner.pure.apply(params, meta.buffers, self.tasks.support.x[0], training=True)
-        if not output.requires_grad:
+        objective = losses.as_objective(one.objective)
+        data = objective.data(one.support, one.shared)
+        if isinstance(data, Examples):
+            apply(data.x)
+        else:
+            objective.loss(apply, data, one.noise)
+        if not outputs:
             return set(meta.rule)
-        grads = torch.autograd.grad(output.sum(), list(params.values()), allow_unused=True)
+        total = torch.stack([output.sum() for output in outputs]).sum()
+        grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
         return {name for name, g in zip(params, grads, strict=True) if g is not None} | set(meta.rule)
 
     def naive_error(self) -> float | None:
@@ -275,7 +292,7 @@ class Examination:
 def adapted_names(learner: MetaLearner) -> tuple[str, ...]:
     """What the inner loop changes, a learner's own or that of its ``tuner``; empty for a learner that adapts otherwise."""
     inner = getattr(learner.learner, "tuner", learner.learner)
-    return inner.adapted if isinstance(inner, GradientLearner) else ()
+    return inner.adapted if by_gradients(inner) else ()
 
 
 def _duplicate(learner: MetaLearner) -> MetaLearner:

@@ -15,18 +15,14 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from innerloop.core import BaseLearner, Meta, Task, batch_size, examples_of
-from innerloop.engine import memory, recompute
+from innerloop.core import BaseLearner, Meta, Task, batch_size
+from innerloop.engine import deciding, memory, recompute
 from innerloop.engine import plan as planning
+from innerloop.engine.deciding import Facts
 from innerloop.engine.gradient import Grads, batch_loss, gradient, value_gradient
 from innerloop.engine.plan import Plan
-from innerloop.errors import ConfigError
 from innerloop.functional.convolutions import per_task_convolutions
 
-# Below this many tasks vmap costs more than it saves, on every model measured so far.
-_FEW_TASKS = 4
-# Conv4 on 28x28 pictures, one thread: with 10 pictures a task vmap takes half the loop's time or less, with 80 as much or more.
-_FEW_PICTURES = 32
 # A batch of these shapes is met this often before it is measured: whoever takes a step or two does not wait for a plan.
 _MET_BEFORE = 2
 
@@ -57,56 +53,22 @@ class Engine:
     _made: list[Plan] | None = dataclasses.field(default=None, repr=False)
 
     # ---- choosing --------------------------------------------------------------------------------------------------
+    @property
+    def facts(self) -> Facts:
+        """What it knows that decides how a step is run; see `deciding`."""
+        return Facts(self.strategy, self.chunk_size, self._forced, self.needs_loop, self.convolutional)
+
     def rule(self, tasks: Task) -> Plan:
         """The plan for a batch like this by its shapes alone, so the same everywhere."""
-        num_tasks = batch_size(tasks)
-        many_pictures = self.convolutional and examples_of(tasks) > _FEW_PICTURES
-        if self.strategy in ("vmapped", "per_task", "compiled"):
-            if self.needs_loop:
-                raise ConfigError(
-                    f"strategy {self.strategy!r} gives wrong or no gradients through {', '.join(self.needs_loop)}; "
-                    "use strategy 'looped' or a model built from primitives (il.models.lstm, il.models.transformer)"
-                )
-            return self.beneath(Plan(self.strategy, self.chunk_size, why="asked"))
-        if self.strategy == "looped":
-            return Plan("looped", why="asked")
-        if self.strategy != "auto":
-            raise ConfigError(
-                f"strategy expected 'auto' or one of {', '.join(planning.STRATEGIES)}, got {self.strategy!r}"
-            )
-        if self.needs_loop or many_pictures or num_tasks < _FEW_TASKS:
-            return Plan("looped")
-        return Plan("vmapped", self.chunk_size)
+        return deciding.rule(self.facts, tasks)
 
     def choose(self, tasks: Task) -> str:
         """The strategy of `rule`."""
         return self.rule(tasks).strategy
 
-    def compiles(self) -> bool:
-        """Whether what runs now is to be compiled."""
-        asked = self.strategy if self._forced is None else self._forced.strategy
-        return asked == "compiled" and not self.needs_loop
-
-    def beneath(self, plan: Plan) -> Plan:
-        """What is left for the engine of a plan. Compiled functions are made of the whole meta-gradient, around the engine: of
-        all tasks vmapped, or of one task where convolutions would be grouped."""
-        if plan.strategy != "compiled":
-            return plan
-        return dataclasses.replace(plan, strategy="looped" if self.convolutional else "vmapped")
-
     def candidates(self, tasks: Task) -> list[Plan]:
         """The plans worth measuring, the rule's first."""
-        rule = self.rule(tasks)
-        num_tasks = batch_size(tasks)
-        # One task of a small net is worth measuring all the same: what is measured may be compiled, which takes off the most.
-        if self.strategy != "auto" or self.needs_loop or (num_tasks == 1 and self.convolutional):
-            return [rule]
-        sizes = [self.chunk_size]
-        if self.convolutional and self.chunk_size is None:
-            sizes += [size for size in (4, 8) if size < num_tasks]
-        batched = ["vmapped", "per_task"] if self.convolutional else ["vmapped"]
-        made = [Plan("looped"), *(Plan(strategy, size) for strategy in batched for size in sizes)]
-        return [rule, *(plan for plan in made if plan != rule)]
+        return deciding.candidates(self.facts, tasks)
 
     def plan(self, job: planning.Job, kind: str, tasks: Task, fitting: Callable[[], memory.Room] = memory.Room) -> Plan:
         """The plan for this job on a batch like this: the rule's for the first two calls, then the measured one.
@@ -117,7 +79,8 @@ class Engine:
             tasks: the batch.
             fitting: estimates memory.
         """
-        found = self.beneath(self._forced) if self._forced else self._plan(job, kind, tasks, fitting)
+        forced = self._forced
+        found = deciding.beneath(forced, self.facts) if forced else self._plan(job, kind, tasks, fitting)
         if self._made is not None:
             self._made.append(found)
         return found
@@ -134,7 +97,7 @@ class Engine:
         found = candidates[0] if len(candidates) == 1 else planning.recall(name)
         if found is None:
             room = fitting()
-            found = planning.measure(job, tasks, bounded(candidates, room.chunk_size))
+            found = planning.measure(job, tasks, deciding.bounded(candidates, room.chunk_size))
             if room.need is not None:
                 at_once = 1 if found.strategy == "looped" else found.chunk_size or batch_size(tasks)
                 found = dataclasses.replace(found, megabytes=round(room.need.of(at_once) / 1e6, 1))
@@ -213,15 +176,6 @@ def _map(plan: Plan, function: Callable[[Meta, Any], Any], meta: Meta, tasks: Ta
     with per_task_convolutions(plan.strategy == "per_task"):
         results = [torch.vmap(lambda t: function(meta, t))(chunk) for _, chunk in chunks(tasks, plan.chunk_size)]
     return pytree.tree_map(lambda *values: torch.cat(values), results[0], *results[1:])
-
-
-def bounded(plans: list[Plan], most: int | None) -> list[Plan]:
-    """The same plans, holding at most so many tasks at once."""
-    if most is None:
-        return plans
-    sized = [plan if plan.strategy == "looped" else dataclasses.replace(plan, chunk_size=min(plan.chunk_size or most, most))
-             for plan in plans]  # fmt: skip
-    return list(dict.fromkeys(sized))
 
 
 def chunks(tasks: Task, size: int | None) -> list[tuple[int, Task]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from innerloop.core import Examples, Meta, Task
 from innerloop.functional import PureModel
-from innerloop.learners.embedding import EmbeddingLearner
+from innerloop.learners.embedding import EmbeddingLearner, first_input
 from innerloop.learners.gradient import query_metrics
 from innerloop.learners.metric import MetricLearner, shown_labels, ways_of
 from innerloop.objectives import losses
@@ -68,7 +68,7 @@ class ComparingLearner(EmbeddingLearner, MetricLearner):
         """Logits of queries from their embeddings ``z``, and the running statistics after this pass."""
 
     def init(self, meta: Meta, task: Task) -> Any:
-        one, _ = self.embed(meta, task.support.x[:1])  # only the model knows how long its embeddings are
+        one, _ = self.embed(meta, first_input(task.support))  # only the model knows how long its embeddings are
         return self.blank(meta, task, one)
 
     def step(self, meta: Meta, fast: Any, batch: Examples, i: int) -> Any:

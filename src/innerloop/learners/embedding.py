@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
@@ -59,10 +60,16 @@ def counted(side: Examples) -> Bool[Tensor, " examples"]:
     return torch.ones(side.y.shape[0], dtype=torch.bool, device=side.y.device) if side.mask is None else side.mask
 
 
-def together(*sides: Examples) -> tuple[Tensor, Tensor | None]:
+def first_input(side: Examples) -> Any:
+    """The first example's inputs, with their axis of examples."""
+    return pytree.tree_map(lambda v: v[:1], side.x)
+
+
+def together(*sides: Examples) -> tuple[Any, Tensor | None]:
     """The inputs of several sides in one row, and which of them count; None: all."""
     masked = any(side.mask is not None for side in sides)
-    return torch.cat([side.x for side in sides]), torch.cat([counted(side) for side in sides]) if masked else None
+    x = pytree.tree_map(lambda *parts: torch.cat(parts), *(side.x for side in sides))
+    return x, torch.cat([counted(side) for side in sides]) if masked else None
 
 
 def coded(y: Tensor, outputs: int, like: Tensor) -> Float[Tensor, "examples outputs"]:

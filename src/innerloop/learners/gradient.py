@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from innerloop.records import record, static
 
 # Salts that keep the task's noise for different purposes apart.
 _BATCHES, _SUPPORT_PASS, _QUERY_PASS, _START, _DRAWN = 11, 12, 13, 14, 16
+_SORTED_ROWS = 4096  # more take too long to sort at each inner step
 _BY_THE_OTHERS: Any = None  # the default of a field that follows from the other fields
 
 
@@ -88,6 +89,7 @@ class GradientLearner(BaseLearner):
     start: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None = None
 
     any_data = True
+    adapts_by_gradients = True
 
     def __post_init__(self) -> None:
         if self.adapted is None:
@@ -100,8 +102,11 @@ class GradientLearner(BaseLearner):
 
     @property
     def judged_at_end(self) -> bool:
-        """Whether the outer loss is the query loss after the last inner step and nothing else."""
         return type(self).meta_loss is GradientLearner.meta_loss
+
+    @property
+    def truncates(self) -> bool:
+        return type(self).step is GradientLearner.step
 
     def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
         found = self.rule.init_meta({name: params[name] for name in self.adapted}, generator)
@@ -139,12 +144,18 @@ class GradientLearner(BaseLearner):
         return data(pytree.tree_map(lambda v: v[rows], task.support), task.shared)
 
     def _rows(self, noise: Tensor | None, i: int | Tensor, size: int, total: int) -> Tensor:
-        """Which examples inner step ``i`` sees, (size,): pass after pass through the support side."""
+        """Which examples inner step ``i`` sees, (size,): pass after pass through the support side.
+
+        Up to `_SORTED_ROWS` rows an order is sorted, as it always was; beyond, the rows are found one by one (`keys.places`).
+        """
         if self.ordered or noise is None:
             device = i.device if isinstance(i, Tensor) else None if noise is None else noise.device
             return (i * size + torch.arange(size, device=device)) % total
         # Each pass in a new order; a batch may span two passes.
         key = keys.fold(noise, _BATCHES)
+        if total > _SORTED_ROWS:
+            position = i * size + torch.arange(size, device=noise.device)
+            return keys.places(keys.fold(key, position // total), position % total, total)
         if not isinstance(i, Tensor):
             positions = range(i * size, (i + 1) * size)
             orders = {p: keys.permutation(key, total, salt=p) for p in {p // total for p in positions}}
@@ -224,15 +235,23 @@ class GradientLearner(BaseLearner):
     ) -> tuple[Any, dict[str, Tensor]]:
         """The model at (shared, adapted) parameters and the running statistics after this pass."""
         params, taken = {**meta.params, **adapted}, fast.steps_taken
-        if self.per_step and isinstance(taken, Tensor):
+        counted = isinstance(taken, Tensor)
+        if counted and self.model.has_batch_norm and self.model.batch_norm == "per_step":
+            raise ConfigError("per-step batch norm expected tasks that are in step, got steps counted in a tensor")
+        if self.per_step and counted:
             row = taken.clamp(1, self.inner_steps) - 1
             own = {name: meta.rule[f"per_step/{name}"][row] for name in self.per_step}
             params.update({name: torch.where(taken > 0, p, params[name]) for name, p in own.items()})
-        elif taken:
+        elif self.per_step and fast.step:
             row = min(fast.step, self.inner_steps) - 1
             params.update({name: meta.rule[f"per_step/{name}"][row] for name in self.per_step})
         step = fast.step
         return self.model.apply(params, fast.buffers, *x, mask=mask, step=step, training=self.training, noise=noise)
+
+
+def by_gradients(learner: BaseLearner) -> TypeGuard[GradientLearner]:
+    """Whether a learner has all that a `GradientLearner` has; its own word counts, not its class."""
+    return learner.adapts_by_gradients
 
 
 class _Applied:

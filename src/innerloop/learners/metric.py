@@ -21,6 +21,7 @@ class MetricLearner(BaseLearner):
     inner_steps = 1
     eval_steps = 1
     any_ways = True
+    at_a_look = True
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         return (*of_model[:1], ways_of(tasks))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
-from innerloop.core import Examples, Meta
+from innerloop.core import BaseLearner, Examples, Meta
 from innerloop.learners.gradient import GradientFast, GradientLearner
 
 
@@ -26,6 +27,7 @@ class ProximalLearner(GradientLearner):
     eval_strength: float | None = None
 
     looks_back = True
+    proximal = True
 
     def support_loss(
         self, meta: Meta, fast: GradientFast, adapted: dict[str, Tensor], batch: Examples
@@ -36,3 +38,8 @@ class ProximalLearner(GradientLearner):
             return loss, buffers
         distance = torch.stack([(p - meta.params[name]).square().sum() for name, p in adapted.items()]).sum()
         return loss + 0.5 * strength * distance, buffers
+
+
+def pulled_back(learner: BaseLearner) -> TypeGuard[ProximalLearner]:
+    """Whether a learner has all that a `ProximalLearner` has; its own word counts, not its class."""
+    return learner.proximal

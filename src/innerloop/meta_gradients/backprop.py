@@ -10,7 +10,7 @@ from torch import Tensor
 from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError
-from innerloop.learners import GradientLearner
+from innerloop.learners.gradient import by_gradients
 
 
 @dataclasses.dataclass(eq=False)
@@ -32,14 +32,12 @@ class Backprop(MetaGradient):
 
     def __post_init__(self) -> None:
         self.order = "first" if self.first_order else "second"
-        if (self.first_order or self.first_order_until) and not isinstance(self.learner, GradientLearner):
+        if (self.first_order or self.first_order_until) and not by_gradients(self.learner):
             raise ConfigError(
                 f"first order needs a learner that adapts by gradients, got {type(self.learner).__name__}; use Backprop as it is"
             )
         self._cheap = (
-            dataclasses.replace(self.learner, first_order=True)
-            if isinstance(self.learner, GradientLearner)
-            else self.learner
+            dataclasses.replace(self.learner, first_order=True) if by_gradients(self.learner) else self.learner
         )
 
     def phase(self, outer_step: int) -> tuple[bool, int]:

@@ -17,8 +17,7 @@ PLAN = Plan("compiled")
 class CompiledGradients:
     """Compiles on the first call for tasks of a shape; where that fails, the meta-gradient runs as it is.
 
-    Dense networks are compiled for all tasks at once. Convolutions with weights of each task's own are fastest task by task,
-    so there one task is compiled, and what comes out is averaged.
+    All tasks at once, or where `engine.deciding` says so one task, and what comes out is averaged.
 
     Attributes:
         trouble: why compiling failed the last time that it did; "" where it never has.
@@ -40,11 +39,12 @@ class CompiledGradients:
         meta: Meta,
         tasks: Task,
         outer_step: int,
+        by_task: bool,
     ) -> OuterGradient:
-        function = self.ready(meta_gradient, engine, carry, meta, tasks, outer_step)
+        function = self.ready(meta_gradient, engine, carry, meta, tasks, outer_step, by_task)
         if function is None:
             return meta_gradient(carry, meta, tasks, outer_step, None)
-        if not by_task(meta_gradient, engine):
+        if not by_task:
             return function(carry, meta, tasks)
         fixed, num_tasks = pytree.tree_leaves((carry, meta)), batch_size(tasks)
         total: list[Tensor] = []
@@ -62,13 +62,11 @@ class CompiledGradients:
         meta: Meta,
         tasks: Task,
         outer_step: int,
+        by_task: bool,
         limits: Limits = STANDARD,
     ) -> Compiled | None:
         """The function for tasks like these, compiled now where it is not yet; None where it cannot be."""
-        if not meta_gradient.compilable:
-            self.trouble = "its meta-gradient is not the same computation at every step"
-            return None
-        if by_task(meta_gradient, engine):
+        if by_task:
             tasks = take(tasks, slice(0, 1))
         args = (carry, meta, tasks)
         leaves, spec = pytree.tree_flatten(args)
@@ -84,8 +82,3 @@ class CompiledGradients:
             except CompileFailed as error:
                 self.trouble, self._functions[key] = str(error), None
         return self._functions[key]
-
-
-def by_task(meta_gradient: MetaGradient, engine: Engine) -> bool:
-    """Whether one task is compiled, and not all at once."""
-    return engine.convolutional and meta_gradient.shardable

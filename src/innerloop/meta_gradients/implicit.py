@@ -15,7 +15,7 @@ from innerloop.errors import ConfigError
 from innerloop.functional import inner_gradient
 from innerloop.functional.derivatives import gradient_products
 from innerloop.learners.gradient import GradientLearner
-from innerloop.learners.proximal import ProximalLearner
+from innerloop.learners.proximal import ProximalLearner, pulled_back
 from innerloop.meta_gradients.conjugate_gradient import conjugate_gradient, dot
 
 
@@ -49,7 +49,7 @@ class Implicit(MetaGradient):
             raise ConfigError(f"damping expected a finite number of at least 0, got {self.damping!r}")
 
     def check(self, learner: BaseLearner) -> None:
-        if not isinstance(learner, ProximalLearner):
+        if not pulled_back(learner):
             raise ConfigError(
                 f"the implicit meta-gradient expected a learner with a proximal inner problem (il.imaml), got "
                 f"{type(learner).__name__}; use another meta-gradient"

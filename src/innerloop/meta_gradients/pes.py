@@ -13,7 +13,7 @@ from innerloop import keys as random_keys
 from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError, InputError
-from innerloop.learners.gradient import GradientFast, GradientLearner
+from innerloop.learners.gradient import GradientFast, GradientLearner, by_gradients
 from innerloop.meta_gradients.perturbations import (
     Trial,
     check_settings,
@@ -73,7 +73,7 @@ class PES(MetaGradient):
             raise ConfigError(f"truncation expected an integer of at least 1, got {self.truncation!r}")
 
     def check(self, learner: BaseLearner) -> None:
-        if not isinstance(learner, GradientLearner) or not learner.judged_at_end:
+        if not (by_gradients(learner) and learner.judged_at_end):
             raise ConfigError(
                 "persistent evolution strategies expected a learner that adapts by gradient steps and is judged at their end, "
                 f"got {type(learner).__name__}; use es"

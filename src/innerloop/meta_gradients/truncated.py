@@ -7,7 +7,7 @@ import dataclasses
 from innerloop.core import BaseLearner
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError
-from innerloop.learners import GradientLearner
+from innerloop.learners.gradient import by_gradients
 from innerloop.meta_gradients.backprop import Backprop
 
 
@@ -37,7 +37,7 @@ class Truncated(Backprop):
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise ConfigError(f"steps expected an integer of at least 1, got {self.steps!r}")
         self.check(self.learner)
-        assert isinstance(self.learner, GradientLearner)
+        assert by_gradients(self.learner)
         whole = self.steps >= self.learner.inner_steps
         if not whole and not self.learner.judged_at_end:
             raise ConfigError(
@@ -50,7 +50,7 @@ class Truncated(Backprop):
         self.order = "second" if whole else "truncated"
 
     def check(self, learner: BaseLearner) -> None:
-        if not isinstance(learner, GradientLearner) or type(learner).step is not GradientLearner.step:
+        if not (by_gradients(learner) and learner.truncates):
             raise ConfigError(
                 f"truncated backpropagation expected a learner that adapts by gradient steps, got {type(learner).__name__}; "
                 "use backprop"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Task
-from innerloop.errors import DivergedError, InputError, ShapeError
+from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
 from innerloop.objectives import losses
 
 
@@ -26,6 +27,46 @@ def as_tensor(value: Any, name: str) -> Tensor:
         raise InputError(
             f"{name} expected a tensor, an array or lists of numbers, got {type(value).__name__} ({error})"
         ) from None
+
+
+def as_inputs(value: Any, name: str) -> Any:
+    """Inputs as a tensor; those of a model that takes a dictionary as a dictionary of tensors."""
+    if isinstance(value, Mapping):
+        return {key: as_inputs(part, f"{name}[{key!r}]") for key, part in value.items()}
+    return as_tensor(value, name)
+
+
+def inputs_like(value: Any, like: Any, device: torch.device, name: str = "x") -> Any:
+    """Inputs as those of a support set were, in its dtypes.
+
+    Raises:
+        ShapeError: another shape of one input, other parts, or parts of unequal lengths.
+        InputError: none, integers for floats or the other way about, or values that are not finite.
+    """
+    given, tree = pytree.tree_flatten_with_path(as_inputs(value, name))
+    wanted, expected = pytree.tree_flatten(like)
+    if tree != expected:
+        parts = [f"{name}{pytree.keystr(path)}" for path, _ in pytree.tree_flatten_with_path(like)[0]]
+        got = ", ".join(f"{name}{pytree.keystr(path)}" for path, _ in given)
+        raise ShapeError(f"{name} expected the parts that the support set had, {', '.join(parts)}, got {got or 'none'}")
+    found = []
+    for (path, part), model in zip(given, wanted, strict=True):
+        where, part, shape = f"{name}{pytree.keystr(path)}", part.to(device), model.shape[1:]
+        if part.ndim == 0 or part.shape[1:] != shape:
+            raise ShapeError(
+                f"{where} expected shape (examples, {', '.join(map(str, shape))}) as the support set had, "
+                f"got {tuple(part.shape)}"
+            )
+        if part.shape[0] == 0:
+            raise InputError(f"{where} is empty; give at least one input")
+        if part.is_floating_point() != model.is_floating_point():
+            raise InputError(f"{where} expected the support set's kind of numbers ({model.dtype}), got {part.dtype}")
+        check_finite(part, where)
+        found.append(part.to(model.dtype))
+    lengths = [len(part) for part in found]
+    if len(set(lengths)) > 1:
+        raise ShapeError(f"all parts of {name} expected equally many examples, got {lengths}")
+    return pytree.tree_unflatten(found, expected)
 
 
 def check_finite(value: Tensor, name: str) -> None:
@@ -113,9 +154,10 @@ def _check_examples(task: Task) -> None:
             else:
                 check_finite(value, f"{name}.{part}")
             lengths[f"{name}.{part}"] = value.shape[0]
+        for path, value in inputs:
             if value.shape[:2] != side.y.shape[:2]:
                 raise ShapeError(
-                    f"{name}.{part} and {name}.y expected the same tasks and examples axes, "
+                    f"{name}.x{pytree.keystr(path)} and {name}.y expected the same tasks and examples axes, "
                     f"got {tuple(value.shape)} and {tuple(side.y.shape)}"
                 )
         if side.mask is not None and tuple(side.mask.shape) != tuple(side.y.shape[:2]):
@@ -144,6 +186,14 @@ def _check_examples(task: Task) -> None:
         )
 
 
+def looked_up(batch: Task) -> Task:
+    """A batch of row numbers into shared examples as a batch of those examples."""
+    data = losses.as_objective(batch.objective).data
+    return dataclasses.replace(
+        batch, support=data(batch.support, batch.shared), query=data(batch.query, batch.shared), shared=None
+    )
+
+
 def moved(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """A pytree on a device, its floating-point tensors in a dtype."""
     return pytree.tree_map(
@@ -156,6 +206,18 @@ def _moved(side: Any, dtype: torch.dtype, device: torch.device) -> Any:
         return moved(side, dtype, device)
     y = side.y.to(device, dtype if side.y.is_floating_point() else torch.int64)
     return Examples(moved(side.x, dtype, device), y, None if side.mask is None else side.mask.to(device, torch.bool))
+
+
+def expect_steps(steps: Any) -> None:
+    """Raise ConfigError for what is no number of inner steps; None is the learner's own."""
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 0):
+        raise ConfigError(f"steps expected an integer of at least 0, got {steps!r}")
+
+
+def expect_adapted(fast: Any, otherwise: str) -> None:
+    """Raise DivergedError with this text where what was adapted is not finite."""
+    if not all(bool(torch.isfinite(leaf).all()) for leaf in pytree.tree_leaves(fast) if leaf.is_floating_point()):
+        raise DivergedError(otherwise)
 
 
 def expect_finite(loss: float, norm: float, step: int) -> None:

@@ -30,7 +30,9 @@ def write_task(
     meta: Meta,
     module: nn.Module,
     support: Examples,
-    keeps_support: bool,
+    num_examples: int,
+    keeps_inputs: bool,
+    keeps_targets: bool,
     header: Mapping[str, Any],
 ) -> None:
     """Write a task file.
@@ -40,7 +42,9 @@ def write_task(
         fast, meta: what was adapted, and the outer parameters it was adapted from.
         module: the model, for its other buffers.
         support: the support set, whose shapes are always kept.
-        keeps_support: keep its inputs too, because predictions are made beside them.
+        num_examples: how many it had.
+        keeps_inputs: keep its inputs too, because predictions are made beside them.
+        keeps_targets: keep its targets too, for more data to be learnt beside them.
         header: what makes the learner again, and the class names.
     """
     tensors = {f"fast/{i:04d}": leaf for i, leaf in enumerate(pytree.tree_leaves(fast))}
@@ -48,7 +52,9 @@ def write_task(
         tensors |= {f"meta/{part}/{name}": value for name, value in getattr(meta, part).items()}
     kept = module.state_dict().keys() - meta.buffers.keys()  # a buffer that is not persistent is made again
     tensors |= {f"module/{name}": b for name, b in module.named_buffers() if name in kept}
-    if keeps_support:
+    if keeps_targets:
+        tensors["support/y"] = support.y
+    if keeps_inputs:
         tensors["support/x"] = support.x
         if support.mask is not None:
             tensors["support/mask"] = support.mask
@@ -56,8 +62,8 @@ def write_task(
         **header,
         "step": getattr(fast, "step", None),
         "support": {
-            "x": [list(support.x.shape), str(support.x.dtype)],
-            "y": [list(support.y.shape), str(support.y.dtype)],
+            "x": [[num_examples, *support.x.shape[1:]], str(support.x.dtype)],
+            "y": [[num_examples, *support.y.shape[1:]], str(support.y.dtype)],
             "mask": support.mask is not None,
         },
     }
@@ -91,6 +97,15 @@ def _beyond(options: Any, most: int) -> bool:
     if isinstance(options, list):
         return any(_beyond(value, most) for value in options)
     return isinstance(options, int) and abs(options) > most
+
+
+def steps_of(number: Any) -> int | None:
+    """How many inner steps a task was adapted with; None: not known."""
+    if number is None:
+        return None
+    if not 0 <= int(number) <= _MOST_STEPS:
+        raise ValueError(f"{number} inner steps")
+    return int(number)
 
 
 def class_names(names: Any) -> list[Any] | None:
@@ -131,12 +146,22 @@ def as_long_as_adapted(support: Examples, described: dict[str, Any], tensors: di
     return Examples(x, y, support.mask)
 
 
-def stored_support(described: dict[str, Any], tensors: dict[str, Tensor]) -> Examples:
-    """The stored support inputs, or zeros of their shape where predictions do not need them."""
+def stored_support(
+    described: dict[str, Any], tensors: dict[str, Tensor], classes: list[Any] | None
+) -> tuple[Examples, bool]:
+    """(the stored support set, True), or its stored inputs, or zeros of their shape, with other zeros for its targets."""
     shape, dtype = described["x"]
     if math.prod(shape[1:]) > _MOST_INPUT or math.prod(described["y"][0][1:]) > _MOST_INPUT:
         raise ValueError("an input of too many numbers")
     x = tensors["support/x"] if "support/x" in tensors else torch.zeros(1, *shape[1:], dtype=dtype_named(dtype))
     mask = tensors.get("support/mask") if described["mask"] else None
     y_shape, y_dtype = described["y"]
-    return Examples(x, torch.zeros(x.shape[0], *y_shape[1:], dtype=dtype_named(y_dtype)), mask)
+    y = torch.zeros(x.shape[0], *y_shape[1:], dtype=dtype_named(y_dtype))
+    if "support/x" not in tensors or "support/y" not in tensors:
+        return Examples(x, y, mask), False
+    if tensors["support/y"].shape != y.shape or tensors["support/y"].dtype != y.dtype:
+        raise ValueError("other targets than described")
+    y = tensors["support/y"]
+    if classes is not None and not bool(((y >= 0) & (y < len(classes))).all()):
+        raise ValueError("a label that has no class")
+    return Examples(x, y, mask), True

@@ -9,50 +9,48 @@ from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from innerloop.core import BaseLearner, Examples, Meta
+from innerloop import keys
+from innerloop.core import BaseLearner, Examples, Meta, Task
 from innerloop.data.support_files import is_path, read_inputs
 from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
-from innerloop.engine import Engine
+from innerloop.engine import Engine, take
 from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
 from innerloop.meta_learner import labels
-from innerloop.meta_learner.boundary import as_tensor, check_finite
+from innerloop.meta_learner.boundary import as_tensor, expect_adapted, expect_steps, inputs_like
 from innerloop.meta_learner.files import write_task
 from innerloop.meta_learner.query_predictions import predict_alone
+from innerloop.meta_learner.support_set import Taker, joined, more_examples, wanted_by
 from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
 from innerloop.registry import writable
 
+_NAMED = 5  # classes in a representation
 
-class Owner(Protocol):
+
+class Owner(Taker, Protocol):
     """What a `Fitted` asks of the `MetaLearner` that it came from."""
 
     name: str
-    model: nn.Module
+    learner: BaseLearner
     model_spec: dict[str, Any] | None
     model_record: dict[str, Any]
     meta_gradient_spec: dict[str, Any] | None
     engine: Engine
-    loss: str | losses.Loss | None
+    output_size: int | None
 
     @property
     def problem(self) -> dict[str, Any] | None: ...
     @property
-    def task_objective(self) -> Any: ...
-    @property
-    def input_shape(self) -> tuple[int, ...] | None: ...
-    @property
-    def preprocessing(self) -> dict[str, Any] | None: ...
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
+    def eval_steps(self) -> int: ...
     @property
     def method_spec(self) -> dict[str, Any]: ...
     @property
     def mixes_examples(self) -> bool: ...
+    def fitting(self, batch: Task) -> Task: ...
     def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted: ...
 
 
@@ -70,17 +68,90 @@ class Fitted:
         classes_: class names in the order of ``predict_proba``'s columns; None for regression.
         threshold: how sure a prediction has to be for the input to be of one of the classes; None: not known
             (`innerloop.calibrate` measures it).
+        steps: how many it was adapted with; None: ``eval_steps``.
+        holds_support: whether ``support`` holds the examples, and not their shapes alone, as from a file without them.
+        num_examples: in the support set; None: as many as ``support`` holds.
     """
 
     owner: Owner
     learner: BaseLearner
     meta: Meta
     fast: Any
-    support: Examples
+    support: Any
     classes_: list[Any] | None
-    objective: str | None = None
+    objective: Any = None
     preprocessing: dict[str, Any] | None = None
     threshold: Threshold | None = None
+    steps: int | None = None
+    holds_support: bool = True
+    num_examples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_examples is None:
+            object.__setattr__(self, "num_examples", len(self.support.y))
+
+    def __repr__(self) -> str:
+        if self.classes_ is None:
+            outputs = self.support.y.shape[1:].numel()
+            kind = f"regression, {outputs} output{'' if outputs == 1 else 's'}"
+        else:
+            names = ", ".join(map(repr, self.classes_[:_NAMED])) + (", ..." if len(self.classes_) > _NAMED else "")
+            kind = f"{len(self.classes_)} classes: {names}"
+        return f"Fitted({self.owner.name}, {kind}; {self.num_examples} support examples)"
+
+    def learn(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted:
+        """This task with more data, of new classes too: what adapting to all its data at once would have given.
+
+        A method that absorbs data (`BaseLearner.absorbs`) takes the new examples alone, at a cost that does not depend on what
+        came before; every other one, and new class names, adapt again to the support set with the new examples after it, from
+        the outer parameters that this task was adapted from.
+
+        Args:
+            x, y: as in `MetaLearner.adapt`; new names go into ``classes_`` where sorting puts them.
+            steps: inner steps where it adapts again; None: as many as before.
+
+        Returns:
+            A new `Fitted` without a threshold for unknown inputs, which was measured for less data; this one stays as it is.
+
+        Raises:
+            InputError, ShapeError: examples unlike the support set's, more classes than the model has outputs, or a task file
+                without the support set where it is needed.
+        """
+        expect_steps(steps)
+        asked = self._steps(steps)
+        shape = tuple(self.support.x.shape[1:]) if isinstance(self.support.x, Tensor) else None
+        wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=self.preprocessing)
+        x, y = more_examples(wanted, self.support, self.classes_, x, y)
+        absorbs = self.learner.absorbs and not self.owner.mixes_examples and asked > 0 and self.steps != 0
+        new = [] if self.classes_ is None else labels.unknown(y, self.classes_)
+        if absorbs and not new:
+            return self._absorbed(x, y)
+        if not self.holds_support:
+            why = f"the new class {new[0]!r} needs" if absorbs else f"{self.owner.name} learns from"
+            raise InputError(
+                f"{why} the support set, which this task's file does not hold; save it with fitted.save(path, support=True), "
+                "or adapt again to all examples"
+            )
+        side, classes = joined(wanted, self.support, self.classes_, x, y)
+        return adapted(self.owner, side, classes, self.meta, self.objective, self.preprocessing, asked)
+
+    def _steps(self, steps: int | None) -> int:
+        """How many to adapt again with."""
+        return next(n for n in (steps, self.steps, self.owner.eval_steps) if n is not None)
+
+    def _absorbed(self, x: Any, y: Any) -> Fitted:
+        """This task after more examples of its classes, ``x`` as the support set's inputs are."""
+        if self.classes_ is not None:
+            y = labels.number(y, self.classes_).to(self.support.y.device)
+        with torch.no_grad():
+            fast = self.learner.absorb(self.meta, self.fast, Examples(x, y))
+        expect_adapted(fast, "the new examples gave values that are not finite; scale them as the first ones were")
+        support = self.support
+        if self.holds_support:
+            both = pytree.tree_map(lambda a, b: torch.cat([a, b]), support.x, x)
+            support = Examples(both, torch.cat([support.y, y.to(support.y)]), support.mask)
+        number = (self.num_examples or 0) + len(y)
+        return dataclasses.replace(self, fast=fast, support=support, num_examples=number, threshold=None)
 
     def outputs(self, x: Any, transductive: bool = False) -> Tensor:
         """The model's raw outputs, (examples, outputs)."""
@@ -88,21 +159,10 @@ class Fitted:
 
     def _asked(self, question: Callable[..., Tensor], x: Any, transductive: bool) -> Tensor:
         """The answer of `BaseLearner.predict` or `BaseLearner.predict_std` for inputs that were checked."""
-        if is_path(x):
+        if is_path(x) and isinstance(self.support.x, Tensor):
             x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)
-        tx = as_tensor(x, "x").to(self.owner.device)
-        expected = self.support.x.shape[1:]
-        if tx.ndim == 0 or tx.shape[1:] != expected:
-            raise ShapeError(
-                f"x expected shape (examples, {', '.join(map(str, expected))}) as the support set had, got {tuple(tx.shape)}"
-            )
-        if tx.shape[0] == 0:
-            raise InputError("x is empty; give at least one input")
-        if tx.is_floating_point() != self.support.x.is_floating_point():
-            raise InputError(f"x expected the support set's kind of numbers ({self.support.x.dtype}), got {tx.dtype}")
-        check_finite(tx, "x")
-        tx = tx.to(self.support.x.dtype)
         owner = self.owner
+        tx = inputs_like(x, self.support.x, owner.device)
         with torch.no_grad():
             if owner.mixes_examples and not transductive:
                 out = predict_alone(question, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
@@ -134,7 +194,7 @@ class Fitted:
         chosen = self.probabilities(out).argmax(-1).cpu()
         known = [True] * len(chosen) if unknown is None else self.knows(out).tolist()
         names = [self.classes_[i] if sure else unknown for i, sure in zip(chosen.tolist(), known, strict=True)]
-        if isinstance(x, Tensor) and not isinstance(names[0], str):
+        if any(isinstance(v, Tensor) for v in pytree.tree_leaves(x)) and not isinstance(names[0], str):
             return torch.tensor(names)
         import numpy as np
 
@@ -166,8 +226,24 @@ class Fitted:
             raise ShapeError(f"x and y expected equally many examples, got {out.shape[0]} and {known.shape[0]}")
         return float((self.probabilities(out).argmax(-1) == known).to(torch.float64).mean())
 
-    def save(self, path: str | Path) -> Path:
-        """Write one self-contained file (safetensors and JSON, no pickle); `il.load` opens it."""
+    def save(self, path: str | Path, support: bool = False) -> Path:
+        """Write one self-contained file (safetensors and JSON, no pickle); `il.load` opens it.
+
+        Args:
+            path: where.
+            support: keep the support set too, so that `learn` works after loading; otherwise somebody's data travel with the
+                file only where predictions are made beside them.
+
+        Raises:
+            InputError: ``support`` for a task that was opened from a file without it.
+            ConfigError: inputs that are several tensors.
+        """
+        if support and not self.holds_support:
+            raise InputError("save expected a task with its support set, got one from a file without; adapt again")
+        if not isinstance(self.support.x, Tensor):
+            raise ConfigError(
+                "save expected a task whose inputs are one tensor, got several; keep its learner's run and adapt again"
+            )
         owner, path = self.owner, Path(path)
         header = {
             "algorithm": owner.method_spec,
@@ -190,7 +266,9 @@ class Fitted:
             meta=self.meta,
             module=owner.model,
             support=self.support,
-            keeps_support=owner.mixes_examples,  # predictions are made beside it
+            num_examples=self.num_examples or 0,
+            keeps_inputs=support or owner.mixes_examples,  # predictions are made beside them
+            keeps_targets=support,
             header=header,
         )
         return path
@@ -238,4 +316,53 @@ class Fitted:
         return record.original(found) - (record.original(0 * found) if spread else 0)
 
     def _as_given(self, value: Tensor, x: Any) -> Any:
-        return value if isinstance(x, Tensor) else value.cpu().numpy()
+        return value if any(isinstance(v, Tensor) for v in pytree.tree_leaves(x)) else value.cpu().numpy()
+
+
+def adapted(
+    owner: Owner,
+    side: Examples,
+    classes: list[Any] | None,
+    meta: Meta,
+    objective: Any,
+    preprocessing: dict[str, Any] | None,
+    steps: int,
+) -> Fitted:
+    """A learner adapted to one task.
+
+    Args:
+        owner: the learner.
+        side: the support set, with a leading axis of one task.
+        classes: the names behind its labels; None for values.
+        meta: the outer parameters to adapt from.
+        objective: the task's; None where the learner has a loss of its own.
+        preprocessing: as in `Fitted`.
+        steps: inner steps.
+
+    Raises:
+        InputError: more classes than the model has outputs.
+        DivergedError: what was adapted is not finite.
+    """
+    task = Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1))
+    learner, one, fast = fast_of(owner, task, meta, steps, classes)
+    return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps)
+
+
+def fast_of(
+    owner: Owner, task: Task, meta: Meta, steps: int, classes: list[Any] | None = None
+) -> tuple[BaseLearner, Task, Any]:
+    """(the learner in evaluation, the one task of this batch as it takes it, what is adapted); errors as `adapted`."""
+    task = owner.fitting(task)
+    if classes is not None and owner.output_size is not None and len(classes) > max(owner.output_size, 2):
+        raise InputError(
+            f"the model has {owner.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
+        )
+    learner = owner.learner.in_evaluation()
+    with torch.no_grad():
+        one = take(task, 0)
+        fast = learner.adapt(meta, one, steps)
+    expect_adapted(
+        fast,
+        f"adapting for {steps} steps gave values that are not finite; use fewer steps, or a learner with a lower inner rate",
+    )
+    return learner, one, fast

@@ -12,28 +12,39 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, TaskSpec, UpdateRule, batch_size
+from innerloop.core import (
+    BaseLearner,
+    Meta,
+    MetaGradient,
+    Objective,
+    OuterGradient,
+    Task,
+    TaskSpec,
+    UpdateRule,
+    batch_size,
+)
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
+from innerloop.engine.deciding import CHANGES, META_GRADIENT_BY_TASK, NOTHING, Facts, compiling
 from innerloop.engine.plan import fastest
 from innerloop.engine.recompute import recomputing
-from innerloop.errors import ConfigError, DivergedError, InputError
+from innerloop.errors import ConfigError, InputError
 from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients.compiled import CompiledGradients
-from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, moved
-from innerloop.meta_learner.fitted import Fitted
+from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, expect_steps, looked_up, moved
+from innerloop.meta_learner.fitted import Fitted, adapted
+from innerloop.meta_learner.fitted_data import adapted_data, data_objective
 from innerloop.meta_learner.outer import Outer
+from innerloop.meta_learner.pairing import Pairing, own_pairing
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
-from innerloop.meta_learner.support_set import Wanted, support_set
+from innerloop.meta_learner.support_set import support_set, wanted_by
 from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
 from innerloop.models import describe, printed
 from innerloop.objectives import losses
 from innerloop.tracebacks import shortened
 
 _log = logging.getLogger("innerloop")
-
-Pairing = Callable[[PureModel, Engine], tuple[BaseLearner, MetaGradient]]
 
 
 class MetaLearner(nn.Module):
@@ -154,15 +165,7 @@ class MetaLearner(nn.Module):
             'GradientLearner x SGD x Backprop'
         """
 
-        def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-            made = learner(pure, rule)
-            _expect_made(made, BaseLearner, "learner(pure_model, rule)")
-            estimator = meta_gradient(made, engine)
-            _expect_made(estimator, MetaGradient, "meta_gradient(learner, engine)")
-            return made, estimator
-
-        if rule is not None and not isinstance(rule, UpdateRule):
-            raise ConfigError(f"rule expected an il.UpdateRule, such as il.rules.SGD(0.01), got {type(rule).__name__}")
+        pair = own_pairing(learner, meta_gradient, rule)
         if batch_norm not in ("batch", "running", "frozen", "none"):
             raise ConfigError(f"batch_norm expected one of batch, running, frozen, none, got {batch_norm!r}")
         check_model(model)
@@ -331,13 +334,27 @@ class MetaLearner(nn.Module):
         self.outer_step = step + 1
         return metrics
 
+    def facts(self, batch: Task) -> Facts:
+        """What is known here that decides how a step on tasks like these is run; see `engine.deciding`."""
+        return dataclasses.replace(
+            self.engine.facts,
+            recompute=bool(self.recompute),
+            shared=batch.shared is not None,
+            compilable=self.meta_gradient.compilable,
+            shardable=self.meta_gradient.shardable,
+            gathers=self.learner.gathers,
+        )
+
     def _outer_gradient(self, batch: Task, step: int) -> OuterGradient:
         """The meta-gradient; nothing of this learner changes."""
-        # A compiler would see that a segment is computed twice, and keep it; what tasks share it would take for constants.
-        if self.recompute or not self.engine.compiles() or batch.shared is not None:
+        chosen = compiling(self.facts(batch))
+        if chosen.what == NOTHING:
+            if chosen.why_not == CHANGES:
+                self.note(f"not compiled: {CHANGES}")
             with recomputing(self.recompute):
                 return self.meta_gradient(self.carry, self.meta(), batch, step, None)
-        found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step)
+        by_task = chosen.what == META_GRADIENT_BY_TASK
+        found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step, by_task)
         if self.compiled.trouble:
             self.note(f"not compiled: {self.compiled.trouble}")
         return found
@@ -346,9 +363,14 @@ class MetaLearner(nn.Module):
         """Compile the meta-gradient for tasks like these; the seconds that it takes then.
 
         Raises:
-            CompileFailed: see `engine.compiling.compile_function`.
+            CompileFailed: what `engine.deciding` has against it, or see `engine.compiling.compile_function`.
         """
-        args = (self.meta_gradient, self.engine, self.carry, self.meta(), self.ready(batch, outer_step), outer_step)
+        batch = self.ready(batch, outer_step)
+        chosen = compiling(dataclasses.replace(self.facts(batch), following=Plan("compiled")))
+        if chosen.what == NOTHING:
+            raise CompileFailed(chosen.why_not)
+        by_task = chosen.what == META_GRADIENT_BY_TASK
+        args = (self.meta_gradient, self.engine, self.carry, self.meta(), batch, outer_step, by_task)
         if self.compiled.ready(*args, limits) is None:
             raise CompileFailed(self.compiled.trouble)
         return fastest(lambda: self.compiled(*args))
@@ -374,7 +396,7 @@ class MetaLearner(nn.Module):
         Most methods take the tasks as they come, and then this changes nothing. See `BaseLearner.experience`.
         """
         step = self.outer_step if outer_step is None else outer_step
-        if type(self.learner).experience is BaseLearner.experience:
+        if not self.learner.gathers:
             return batch
         with torch.no_grad():
             key = keys.task_keys(0, "experience", step, 0, 1)[0].to(self.device)
@@ -403,53 +425,30 @@ class MetaLearner(nn.Module):
             rule[name].grad = None
 
     # ---- one or many new tasks -------------------------------------------------------------------------------------
-    def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted:
+    def adapt(self, x: Any, y: Any = None, steps: int | None = None, *, objective: Objective | None = None) -> Fitted:
         """Adapt to one new task.
 
         Args:
-            x: (examples, *input_shape): a tensor, an array or lists; or paths of pictures, or (without ``y``) a folder with one
-                subfolder a class.
+            x: (examples, *input_shape): a tensor, an array or lists; or a dictionary of such for a model that takes one; or paths
+                of pictures, or (without ``y``) a folder with one subfolder a class. For tasks that are not labelled examples:
+                one task's support side, a pytree of tensors without a tasks axis.
             y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
             steps: inner steps; None: ``eval_steps``.
+            objective: of a task that is not labelled examples; None: that of the tasks it was trained on.
 
         Returns:
-            A `Fitted`, independent of what happens to this learner later.
+            A `Fitted`, independent of what happens to this learner later; of a task that is not labelled examples its
+            ``predict(*inputs)`` takes what the model takes, and ``score`` and ``learn`` take such a side.
         """
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 0):
-            raise ConfigError(f"steps expected an integer of at least 0, got {steps!r}")
-        side, classes = support_set(self._wanted(), x, y)
-        objective = self.task_objective if self.loss is None else None
-        task = self._fitting(Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1)))
-        if classes is not None and self.output_size is not None and len(classes) > max(self.output_size, 2):
-            raise InputError(
-                f"the model has {self.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
-            )
-        learner = self.learner.in_evaluation()
+        expect_steps(steps)
+        steps = self.eval_steps if steps is None else steps
         meta = Meta(*({name: v.detach().clone() for name, v in part.items()} for part in self.meta()))
-        with torch.no_grad():
-            one = take(task, 0)
-            fast = learner.adapt(meta, one, self.eval_steps if steps is None else steps)
-        if not all(bool(torch.isfinite(leaf).all()) for leaf in pytree.tree_leaves(fast) if leaf.is_floating_point()):
-            raise DivergedError(
-                f"adapting for {self.eval_steps if steps is None else steps} steps gave values that are not finite; "
-                "use fewer steps, or a learner with a lower inner rate"
-            )
-        return Fitted(self, learner, meta, fast, one.support, classes, objective, self.preprocessing)
-
-    def _wanted(self) -> Wanted:
-        def output_shape(x: Tensor) -> torch.Size:
-            meta = self.meta()
-            with torch.no_grad():
-                return self.pure.apply(meta.params, meta.buffers, x.to(self.device, self.dtype))[0].shape
-
-        return Wanted(
-            input_shape=self.input_shape,
-            preprocessing=self.preprocessing,
-            loss=self.loss or self.task_objective,
-            dtype=self.dtype,
-            integers=any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.model.modules()),
-            output_shape=output_shape,
-        )
+        objective = data_objective(objective, self.task_objective, self.loss, x, y)
+        if objective is not None:
+            return adapted_data(self, x, meta, objective, steps)
+        side, classes = support_set(wanted_by(self), x, y)
+        own = self.task_objective if self.loss is None else None
+        return adapted(self, side, classes, meta, own, self.preprocessing, steps)
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""
@@ -469,7 +468,7 @@ class MetaLearner(nn.Module):
     # ---- the boundary ----------------------------------------------------------------------------------------------
     def check(self, batch: Task) -> Task:
         """``batch`` in this learner's dtype and device, or an error; new shapes are tried out once on the model."""
-        batch = self._fitting(batch)
+        batch = self.fitting(batch)
         if not losses.is_labelled(batch.objective):
             return batch
         if self.output_size and self._labelled(batch):
@@ -480,7 +479,7 @@ class MetaLearner(nn.Module):
                 )
         return batch
 
-    def _fitting(self, batch: Task) -> Task:
+    def fitting(self, batch: Task) -> Task:
         """`check` without a look at the labels' values."""
         batch = check_task(batch, self.dtype, self.device)
         if batch.shared is not None:
@@ -488,11 +487,12 @@ class MetaLearner(nn.Module):
         if not losses.is_labelled(batch.objective) or (batch.shared is not None and self.learner.any_data):
             return self._fitting_any(batch)
         if batch.shared is not None:  # learners that read examples themselves are given them
-            batch = _looked_up(batch)
+            batch = looked_up(batch)
         batch = self.learner.admit(batch)
         side = batch.support
         inputs = tuple((v.shape[2:], v.dtype) for v in pytree.tree_leaves(side.x))
-        signature = (inputs, side.y.shape[2:], side.y.dtype, batch.objective, side.mask is None)
+        given = losses.as_objective(batch.objective if self.loss is None else self.loss)  # a batch may come twice
+        signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None)
         if signature not in self._seen:
             self._heed(try_out(self.pure, self.learner, self.meta(), batch), batch)
             self._seen.add(signature)
@@ -575,21 +575,18 @@ class MetaLearner(nn.Module):
             self.notes.append(text)
             _log.info(text)
 
-    def extra_repr(self) -> str:
-        return f"{self.name}, inner_steps={self.inner_steps}, strategy={self.strategy!r}"
-
-
-def _looked_up(batch: Task) -> Task:
-    """A batch of row numbers into shared examples as a batch of those examples."""
-    data = losses.as_objective(batch.objective).data
-    return dataclasses.replace(
-        batch, support=data(batch.support, batch.shared), query=data(batch.query, batch.shared), shared=None
-    )
-
-
-def _expect_made(made: object, kind: type, factory: str) -> None:
-    if not isinstance(made, kind):
-        raise ConfigError(f"{factory} expected to return an il.{kind.__name__}, got {type(made).__name__}")
+    def __repr__(self) -> str:
+        """One line; ``print(learner.model)`` shows the model's layers."""
+        model, own = (sum(p.numel() for p in module.parameters()) for module in (self.model, self.rule))
+        method = self.name + (f" ({self.made_of})" if self.made_of else "")
+        size = f"{model:,}" + (f" + {own:,}" if own else "")
+        steps = str(self.inner_steps) + (
+            "" if self.eval_steps == self.inner_steps else f", {self.eval_steps} on new tasks"
+        )
+        return (
+            f"MetaLearner({method}, {self.model_class.rpartition('.')[2]} with {size} parameters, inner steps {steps}, "
+            f"strategy {self.strategy})"
+        )
 
 
 def _accumulate(p: nn.Parameter, grad: Tensor) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, Task
+from innerloop.core import BaseLearner, Examples, Meta, Task, length
 from innerloop.engine import Engine
 from innerloop.objectives import losses
 
@@ -56,13 +57,10 @@ def query_measures(
 
     def run(meta: Meta, task: Task) -> dict[str, Tensor]:
         seen: list[dict[str, Tensor]] = []
-        objective = losses.as_objective(task.objective)
-        query = objective.data(task.query, task.shared)
-        key = None if task.noise is None else keys.fold(task.noise, _MEASURED)
 
         def observe(fast: Any, i: int) -> None:
             if not last_only or i == steps:
-                seen.append(objective.measure(learner.as_model(meta, fast), query, key))
+                seen.append(measured(learner, meta, fast, task))
 
         learner.adapt(meta, task, steps, observe)
         return {name: torch.stack([found[name].to(torch.float64) for found in seen]) for name in seen[0]}
@@ -70,16 +68,26 @@ def query_measures(
     return engine.map(run, meta, batch)
 
 
+def measured(learner: BaseLearner, meta: Meta, fast: Any, task: Task) -> dict[str, Tensor]:
+    """What a task's objective measures on its query side once adapted: {metric: scalar}."""
+    objective = losses.as_objective(task.objective)
+    key = None if task.noise is None else keys.fold(task.noise, _MEASURED)
+    return objective.measure(learner.as_model(meta, fast), objective.data(task.query, task.shared), key)
+
+
 def predict_alone(
-    question: Callable[..., Tensor], meta: Meta, fast: Any, support: Examples, x: Tensor, vmapped: bool
+    question: Callable[..., Tensor], meta: Meta, fast: Any, support: Examples, x: Any, vmapped: bool
 ) -> Tensor:
     """Answers of a learner's ``predict`` (queries, outputs), each query in a batch with the support set alone (Reptile's
     inductive protocol)."""
 
-    def one(query: Tensor) -> Tensor:
+    def one(query: Any) -> Tensor:
         mask = None
         if support.mask is not None:
             mask = torch.cat([support.mask, torch.ones_like(support.mask[:1])])
-        return question(meta, fast, torch.cat([support.x, query[None]]), mask)[-1]
+        both = pytree.tree_map(lambda s, q: torch.cat([s, q[None]]), support.x, query)
+        return question(meta, fast, both, mask)[-1]
 
-    return torch.vmap(one)(x) if vmapped else torch.stack([one(query) for query in x])
+    if vmapped:
+        return torch.vmap(one)(x)
+    return torch.stack([one(pytree.tree_map(lambda v, i=i: v[i], x)) for i in range(length(x))])

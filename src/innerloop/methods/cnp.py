@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, Meta, MetaGradient, Task
+from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
+from innerloop.errors import ConfigError
 from innerloop.functional import Parts, PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
@@ -37,13 +39,20 @@ class ConditionalFast:
     Attributes:
         r: (1, width) the mean of the support examples' codes, or (classes, width) that of each class; zeros before the
             first step, and for a class without support.
+        counts: (1,) or (classes,) how many examples each is the mean of; None: not known, from a file that had none.
         step: how many steps came before.
         labels: whether targets are labels.
     """
 
     r: Tensor
+    counts: Tensor | None = None
     step: int = static(0)
     labels: bool = static(False)
+
+    @property
+    def older(self) -> ConditionalFast:
+        """This record as files held it that knew no counts."""
+        return dataclasses.replace(self, counts=None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,17 +69,36 @@ class ConditionalLearner(GaussianLearner):
     width: int = 128
     score_support: bool = True
 
+    absorbs = True
+
     def init(self, meta: Meta, task: Task) -> ConditionalFast:
         labels = not task.support.y.is_floating_point()
         like = next(p for p in meta.params.values() if p.is_floating_point())
-        return ConditionalFast(like.new_zeros(self.outputs if labels else 1, self.width), 0, labels)
+        rows = self.outputs if labels else 1
+        return ConditionalFast(like.new_zeros(rows, self.width), like.new_zeros(rows), 0, labels)
 
     def look(self, meta: Meta, fast: ConditionalFast, z: Tensor, y: Tensor, counts: Tensor) -> ConditionalFast:
+        sums, number = self.summed(meta, fast, z, y, counts)
+        return dataclasses.replace(fast, r=sums / number.clamp(min=1.0)[:, None], counts=number, step=1)
+
+    def absorb(self, meta: Meta, fast: ConditionalFast, data: Examples) -> ConditionalFast:
+        """The means of all codes so far: each sum is a mean times how many it is of."""
+        if fast.counts is None:
+            raise ConfigError("this task's file does not say how many examples it is of; adapt again to all examples")
+        z, _ = self.embed(meta, data.x, data.mask)
+        sums, number = self.summed(meta, fast, z, coded(data.y, self.outputs, z), counts_of(data, z))
+        total = fast.counts + number
+        known = fast.r * fast.counts[:, None]
+        return dataclasses.replace(fast, r=(known + sums) / total.clamp(min=1.0)[:, None], counts=total)
+
+    def summed(
+        self, meta: Meta, fast: ConditionalFast, z: Tensor, y: Tensor, counts: Tensor
+    ) -> tuple[Float[Tensor, "rows width"], Float[Tensor, " rows"]]:
+        """The codes of some examples summed, of all or class by class, and how many each sum is of."""
         # A class's mean says which class it is by its place: its examples' codes need not.
         codes = self.net(meta, "encoder", torch.cat([z, torch.zeros_like(y) if fast.labels else y], -1))
         weight = (y if fast.labels else torch.ones_like(y[:, :1])) * counts[:, None]
-        r = weight.T @ codes / weight.sum(0).clamp(min=1.0)[:, None]
-        return dataclasses.replace(fast, r=r, step=1)
+        return weight.T @ codes, weight.sum(0)
 
     def distribution(self, meta: Meta, fast: ConditionalFast, z: Tensor) -> Gaussians:
         pairs = torch.cat([z[:, None].expand(-1, fast.r.shape[0], -1), fast.r.expand(z.shape[0], *fast.r.shape)], -1)

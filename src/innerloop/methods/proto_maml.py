@@ -56,6 +56,7 @@ class PrototypeHeadLearner(MetricLearner, GradientLearner):
     """
 
     any_data = False  # its head is made of labels
+    at_a_look = False
 
     def init(self, meta: Meta, task: Task) -> PrototypeHeadFast:
         support = task.support

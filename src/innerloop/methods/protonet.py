@@ -12,7 +12,7 @@ from innerloop.engine import Engine
 from innerloop.functional import PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingLearner
-from innerloop.learners.metric import class_means, only_shown, ways_of
+from innerloop.learners.metric import class_means, class_sums, only_shown, ways_of
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
@@ -41,6 +41,16 @@ class PrototypeLearner(ComparingLearner):
 
     In meta-training support and query set go through the network together, as in the authors' code.
     """
+
+    absorbs = True
+
+    def absorb(self, meta: Meta, fast: PrototypeFast, data: Examples) -> PrototypeFast:
+        """The means of all examples so far: each class's sum is its mean times how many it is of."""
+        z, _ = self.embed(meta, data.x, data.mask)
+        sums, counts = class_sums(z, data.y, fast.counts.shape[-1], data.mask)
+        total = fast.counts + counts
+        known = fast.prototypes * fast.counts[:, None]
+        return PrototypeFast((known + sums) / total.clamp(min=1.0)[:, None], total, step=1)
 
     def blank(self, meta: Meta, task: Task, one: Tensor) -> PrototypeFast:
         return PrototypeFast(one.new_zeros(ways_of(task), one.shape[-1]), one.new_zeros(ways_of(task)))

@@ -15,7 +15,7 @@ from innerloop.engine import Engine
 from innerloop.errors import ConfigError, ShapeError
 from innerloop.functional import PureModel
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners.embedding import EmbeddingLearner
+from innerloop.learners.embedding import EmbeddingLearner, first_input
 from innerloop.learners.gradient import query_metrics
 from innerloop.learners.metric import MetricLearner, shown_labels, ways_of
 from innerloop.meta_gradients import Backprop
@@ -92,7 +92,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
         return tasks
 
     def init(self, meta: Meta, task: Task) -> RidgeFast:
-        one, _ = self.embed(meta, task.support.x[:1])  # only the model knows how long its embeddings are
+        one, _ = self.embed(meta, first_input(task.support))  # only the model knows how long its embeddings are
         y = task.support.y
         classes = not y.is_floating_point()
         outputs = ways_of(task) if classes else y.shape[-1]

@@ -52,6 +52,8 @@ class Adam(UpdateRule):
         b1, b2 = self.beta1, self.beta2
         m = {name: b1 * state["m"][name] + (1 - b1) * grads[name] for name in params}
         v = {name: b2 * state["v"][name] + (1 - b2) * grads[name].square() for name in params}
+        if isinstance(step, Tensor):
+            step = step.to(next(iter(params.values())).dtype)  # else the powers are in torch's default type
         scale1, scale2 = 1 - b1 ** (step + 1), 1 - b2 ** (step + 1)
         new = {
             name: p - self.lr * (m[name] / scale1) / torch.sqrt(v[name] / scale2 + self.eps**2)

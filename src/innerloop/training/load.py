@@ -23,6 +23,7 @@ from innerloop.meta_learner.files import (
     class_names,
     dtype_named,
     expect_modest,
+    steps_of,
     stored_support,
 )
 from innerloop.meta_learner.fitted import Fitted
@@ -267,14 +268,16 @@ def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], agai
     load_weights(owner, named, path)
     owner.engine.needs_loop = tuple(header["needs_loop"])
     owner.assume_mixing(bool(header["mixes_examples"]))
-    support = stored_support(header["support"], tensors)
+    classes, task_objective = class_names(header["classes"]), header["task_objective"]
+    support, whole = stored_support(header["support"], tensors, classes)
     support = as_long_as_adapted(support, header["support"], tensors)
     learner = owner.learner.in_evaluation()
     meta = owner.meta()
-    classes, task_objective = class_names(header["classes"]), header["task_objective"]
     ids = None if classes is None else torch.arange(len(classes))
     one = Task(support, support, task_objective, class_ids=ids, noise=torch.tensor(0))
     skeleton = learner.init(meta, one)
+    if "fast/0000" in tensors and f"fast/{len(pytree.tree_leaves(skeleton)) - 1:04d}" not in tensors:
+        skeleton = getattr(skeleton, "older", skeleton)  # a record that has grown since
     leaves, spec = pytree.tree_flatten(skeleton)
     saved = [tensors[f"fast/{i:04d}"] for i in range(len(leaves))]
     if any(a.shape != b.shape for a, b in zip(leaves, saved, strict=True)):
@@ -284,4 +287,17 @@ def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], agai
         fast = dataclasses.replace(fast, step=int(header["step"]))
     limit = None if header.get("threshold") is None else Threshold.from_dict(header["threshold"])
     meta = type(meta)(*({n: v.detach().clone() for n, v in part.items()} for part in meta))
-    return Fitted(owner, learner, meta, fast, support, classes, task_objective, owner.preprocessing, limit)
+    return Fitted(
+        owner,
+        learner,
+        meta,
+        fast,
+        support,
+        classes,
+        task_objective,
+        owner.preprocessing,
+        limit,
+        steps=steps_of(header["step"]),
+        holds_support=whole,
+        num_examples=int(header["support"]["y"][0][0]),
+    )

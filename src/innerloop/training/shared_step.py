@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import torch
+from torch.utils import _pytree as pytree
 
 from innerloop import keys
 from innerloop.core import Task
@@ -82,4 +83,5 @@ def _with_noise(tasks: Task, outer_step: int, part: Part) -> Task:
     if tasks.noise is not None:
         return tasks
     drawn = keys.task_keys(0, "bare", outer_step, part.first, part.count)
-    return dataclasses.replace(tasks, noise=drawn.to(tasks.support.x.device))
+    some = next(leaf for leaf in pytree.tree_leaves(tasks) if isinstance(leaf, torch.Tensor))
+    return dataclasses.replace(tasks, noise=drawn.to(some.device))

@@ -11,25 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, Task
-from innerloop.engine import Plan
-from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
+from innerloop.core import Task
+from innerloop.engine import Plan, deciding
+from innerloop.engine.compiling import CompileFailed
 from innerloop.errors import InnerloopError
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training.distributed import Group, Part
 from innerloop.training.optimizer import clip
 from innerloop.training.shared_step import shared_backward
 from innerloop.training.whole_step import WholeStep, is_plain
-
-# Compiled steps taken between two looks at Ctrl-C, and at most for so many seconds.
-_AT_ONCE, _SECONDS_AT_ONCE = 64, 0.2
-# Compiling takes this many seconds, and this many more for each operation of the step (one core, no cache); it has to save
-# this many times as much. Of a batched step's time, a compiled one saves this share.
-_BASE_SECONDS, _SECONDS_A_NODE, _WORTH, _SAVED = 10.0, 0.03, 1.5, 0.8
-_SAVED_CONVOLUTIONS = 0.3  # whose kernels stay the same
-_FEW_STEPS = 20  # take less time than measuring does
-# Fewer threads are taken unless more are clearly faster: a thread is another run's, or another process's.
-_MORE_THREADS_PAY = 0.9
 
 
 @dataclasses.dataclass
@@ -80,14 +70,23 @@ class Stepper:
                 plan = self._measured(tasks, step, threads, left)
                 if plan.threads is not None:
                     torch.set_num_threads(plan.threads)  # compiled code keeps the number that it was compiled with
-                if math.isfinite(self.seconds) and plan.milliseconds:
-                    left = min(left, int(1e3 * self.seconds / plan.milliseconds[plan.label]))
-                if self._pays(plan, left) and tasks.shared is None:
-                    plan = self._compiled(plan, tasks, step, left, say)
-                self.plan = plan
+                facts = deciding.within_time(self.facts(tasks, left), plan)
+                self.plan = self._compiled(plan, tasks, step, facts, say)
         self.plan = self.group.same(self.plan)
         assert self.plan is not None
         return self.follow(self.plan)
+
+    def facts(self, tasks: Task, steps: int) -> deciding.Facts:
+        """What is known here that decides how these steps are run; see `engine.deciding`."""
+        return dataclasses.replace(
+            self.learner.facts(tasks),
+            convolves=any(isinstance(part, nn.modules.conv._ConvNd) for part in self.learner.model.modules()),
+            plain_optimizer=is_plain(self.optimizer),
+            passes=self.passes,
+            processes=self.group.size,
+            steps=steps,
+            seconds=self.seconds,
+        )
 
     def again(self, plan: Plan, draw: Callable[[], Task], step: int, say: Callable[[str], None]) -> Plan:
         """Take up the plan of an earlier sitting, so that the run goes on as it began."""
@@ -96,9 +95,12 @@ class Stepper:
                 torch.set_num_threads(plan.threads)
             try:
                 say("compiling the outer step again")
-                self._whole, _ = self._compile(draw(), step, self._most())
+                tasks = draw()
+                facts = dataclasses.replace(self.facts(tasks, 0), following=plan)
+                self._whole, _ = self._compile(tasks, step, deciding.compiling(facts))
             except CompileFailed as error:
-                plan = dataclasses.replace(self.learner.engine.beneath(plan), why="could not be compiled again")
+                left = deciding.beneath(plan, self.learner.engine.facts)
+                plan = dataclasses.replace(left, why="could not be compiled again")
                 say(f"note: {error}; going on {plan.label}, to the same result but for rounding")
         return self.follow(plan)
 
@@ -107,12 +109,11 @@ class Stepper:
         self.plan = plan
         if plan.threads is not None:
             torch.set_num_threads(plan.threads)
-        seconds = plan.milliseconds.get("compiled", 1.0) / 1e3
-        self.at_once = max(1, min(_AT_ONCE, int(_SECONDS_AT_ONCE / max(seconds, 1e-6)))) if self._whole else 1
+        self.at_once = deciding.steps_at_once(plan, self._whole is not None)
         return plan
 
     def _measured(self, tasks: Task, step: int, threads: int | None, steps: int) -> Plan:
-        if steps < _FEW_STEPS:
+        if not deciding.measures(self.facts(tasks, steps)):
             return self.learner.engine.rule(tasks)
         many = torch.get_num_threads()
         plan = dataclasses.replace(self.learner.plan(tasks, step), threads=many)
@@ -123,64 +124,36 @@ class Stepper:
             single = dataclasses.replace(self.learner.plan(tasks, step), threads=1)
         finally:
             torch.set_num_threads(many)
-        pays = plan.milliseconds[plan.label] < _MORE_THREADS_PAY * single.milliseconds[single.label]
-        return plan if pays else single
+        return deciding.threads(plan, single)
 
-    def _pays(self, plan: Plan, steps: int) -> bool:
-        """Whether compiling the whole step may be worth its time."""
-        if self.learner.recompute:
-            return False  # a compiler would see that a segment is computed twice, and keep it
-        if self.learner.engine.needs_loop or self.group.size > 1 or not self.learner.meta_gradient.compilable:
-            return False
-        if self.learner.strategy == "compiled":
-            return True
-        return self.learner.strategy == "auto" and bool(plan.milliseconds) and self._limits(plan, steps).nodes > 0
-
-    def _limits(self, plan: Plan, steps: int) -> Limits:
-        """How long compiling may take, and how many operations a step may have, for it to pay."""
-        convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in self.learner.model.modules())
-        share = _SAVED_CONVOLUTIONS if convolves else _SAVED
-        worth = steps * self.passes * plan.milliseconds[plan.label] / 1e3 * share / _WORTH
-        nodes = int((worth - _BASE_SECONDS) / _SECONDS_A_NODE)
-        return Limits(min(STANDARD.seconds, worth), min(STANDARD.nodes, nodes))
-
-    def _most(self) -> Limits:
-        """How long compiling may take where it was asked for: half of the time that is left."""
-        return STANDARD._replace(seconds=min(STANDARD.seconds, self.seconds / 2))
-
-    def _compiled(self, plan: Plan, tasks: Task, step: int, steps: int, say: Callable[[str], None]) -> Plan:
-        asked = self.learner.strategy == "compiled"
-        say("compiling the outer step" if asked else f"compiling the outer step ({plan}; {steps} steps to go)")
+    def _compiled(self, plan: Plan, tasks: Task, step: int, facts: deciding.Facts, say: Callable[[str], None]) -> Plan:
+        """The plan with the step compiled, where that is worth it."""
+        chosen = deciding.compiling(facts, plan)
+        if chosen.what == deciding.NOTHING:
+            return plan
+        asked = facts.strategy == "compiled"
+        say("compiling the outer step" if asked else f"compiling the outer step ({plan}; {facts.steps} steps to go)")
         try:
-            whole, seconds = self._compile(tasks, step, self._most() if asked else self._limits(plan, steps))
+            whole, seconds = self._compile(tasks, step, chosen)
         except CompileFailed as error:
             return dataclasses.replace(plan, why=f"{plan.why}; not compiled: {error}")
-        times = {**plan.milliseconds, "compiled": round(seconds * 1e3, 4)}
-        if not asked and times["compiled"] > plan.milliseconds[plan.label]:
-            return dataclasses.replace(plan, milliseconds=times)
-        self._whole = whole
-        return dataclasses.replace(plan, strategy="compiled", milliseconds=times)
+        found = deciding.compiled(facts, plan, seconds)
+        self._whole = whole if found.strategy == "compiled" else None
+        return found
 
-    def _fits_whole(self) -> bool:
-        """Whether the compiled step may hold the optimizer's update too; else the optimizer steps outside of it.
-
-        The one place that decides.
-        """
-        # What a learner goes out to see before a step is no part of it.
-        stays = type(self.learner.learner).experience is BaseLearner.experience
-        return stays and not self.learner.engine.convolutional and self.passes == 1 and is_plain(self.optimizer)
-
-    def _compile(self, tasks: Task, step: int, limits: Limits) -> tuple[WholeStep | None, float]:
+    def _compile(self, tasks: Task, step: int, chosen: deciding.Compiling) -> tuple[WholeStep | None, float]:
         """The compiled step, None where the learner compiles its meta-gradient alone, and the seconds that one takes.
 
         Raises:
             CompileFailed: see `compile_function`.
         """
-        if self._fits_whole():
+        if chosen.what == deciding.NOTHING:
+            raise CompileFailed(chosen.why_not)
+        if chosen.what == deciding.WHOLE_STEP:
             whole = WholeStep(self.learner, self.optimizer, self.clip_norm, self.rule_clip_norm)
-            whole.compile(tasks, step, limits)
+            whole.compile(tasks, step, chosen.limits)
             return whole, whole.seconds(tasks, step)
-        return None, self.learner.compile(tasks, step, limits)
+        return None, self.learner.compile(tasks, step, chosen.limits)
 
     # ---- the steps -------------------------------------------------------------------------------------------------
     def run(

@@ -213,10 +213,8 @@ def _shapes(leaves: Sequence[Tensor], spec: Any) -> Any:
 
 def is_plain(optimizer: torch.optim.Optimizer) -> bool:
     """Whether this is an optimizer whose whole step is the update that is written out here."""
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.SGD):
+        return False
     hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks or "step" in vars(optimizer)
     unwanted = ("amsgrad", "maximize", "weight_decay", "momentum", "nesterov", "differentiable")
-    return (
-        type(optimizer) in (torch.optim.Adam, torch.optim.SGD)
-        and not hooked
-        and not any(group.get(name) for group in optimizer.param_groups for name in unwanted)
-    )
+    return not hooked and not any(group.get(name) for group in optimizer.param_groups for name in unwanted)
