@@ -52,7 +52,7 @@ def test_every_pair_has_flags_without_a_clash(algorithm, tasks):
     from innerloop.cli.train import _train
 
     made = parts.parts(
-        {"training": None, "algorithm": algorithm, "tasks": tasks, "model": "mlp"}, parts.own_flags(_train)
+        {"training": None, "algorithm": algorithm, "tasks": tasks, "model": "mlp"}, options.own_flags(_train)
     )
     flags = [flag for section in made.sections for flag in section.flags.values()]
     assert len(set(flags)) == len(flags)
