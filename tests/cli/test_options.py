@@ -8,7 +8,7 @@ import pytest
 from innerloop.cli import options, parts
 from innerloop.cli.listing import registry_of
 from innerloop.cli.main import main
-from innerloop.cli.program import dashed, split
+from innerloop.cli.program import dashed, run, split
 from innerloop.errors import ConfigError
 
 
@@ -52,7 +52,7 @@ def test_every_pair_has_flags_without_a_clash(algorithm, tasks):
     from innerloop.cli.train import _train
 
     made = parts.parts(
-        {"training": None, "algorithm": algorithm, "tasks": tasks, "model": "mlp"}, parts.own_flags(_train)
+        {"training": None, "algorithm": algorithm, "tasks": tasks, "model": "mlp"}, options.own_flags(_train)
     )
     flags = [flag for section in made.sections for flag in section.flags.values()]
     assert len(set(flags)) == len(flags)
@@ -89,6 +89,29 @@ def test_positional_words_are_found_among_flags(words):
     found, rest = split(words.split(), arity, 2, ["maml", "sinusoid"])
     assert found == ["maml", "sinusoid"]
     assert sorted([*found, *rest]) == sorted(words.split())
+
+
+def test_a_command_has_the_flags_of_its_signature_beside_those_of_the_parts(capsys):
+    made = parts.parts({"tasks": "sinusoid"}, [])
+    seen = []
+
+    def work(fixed, records, /, *, num_tasks: int = 3, quiet: bool = False) -> int:
+        """Do it.
+
+        Args:
+            num_tasks: How many.
+            quiet: No word.
+        """
+        seen.append((fixed, made.merged(records)["tasks"], num_tasks, quiet))
+        return 0
+
+    assert options.own_flags(work) == {"--num-tasks": 1, "--quiet": 0, "--no-quiet": 0, "--help": 0}
+    command = made.command(work, "fixed")
+    assert run("work", command, ["--quiet", "--shots", "7"]) == 0
+    assert seen == [("fixed", {"shots": 7}, 3, True)]
+    assert run("work", command, ["--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Do it." in said and "--num-tasks INT How many. [default: 3]" in said and "--shots INT" in said
 
 
 PATTERNS = Sequence[str] | None

@@ -12,6 +12,7 @@ from typing import Any
 from innerloop.cli import given_again, output, parts, shifts
 from innerloop.cli.evaluate import at_least_one
 from innerloop.cli.listing import offered
+from innerloop.cli.options import own_flags
 from innerloop.cli.program import dashed, run, split
 from innerloop.errors import ConfigError, InputError, ShapeError
 from innerloop.registry import is_place
@@ -22,7 +23,7 @@ EVERY = "all"  # in place of ALG,ALG,...: every method; those that the problem d
 
 def compare(argv: Sequence[str]) -> int:
     """The flags are the command's own and those of the problem."""
-    words, own = dashed(argv), parts.own_flags(_compare)
+    words, own = dashed(argv), own_flags(_compare)
     names, rest = split(words, own, 2, offered("tasks"))
     asked = {"--help", "-h"} & set(words)
     if len(names) < 2 and not asked:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.cli import output, parts, program
+from innerloop.cli.options import own_flags
 from innerloop.errors import ConfigError, InputError
 from innerloop.tasks import own_data
 
@@ -53,7 +54,7 @@ def _fetch(name: str, /) -> int:
 
 def _check_argv(argv: Sequence[str]) -> int:
     """The flags are the command's own and those of what the path holds."""
-    words, own = program.dashed(argv), parts.own_flags(_check)
+    words, own = program.dashed(argv), own_flags(_check)
     found, rest = program.split(words, own, 1)
     asked = bool({"--help", "-h"} & set(words))
     if asked and not (found and Path(found[0]).exists()):

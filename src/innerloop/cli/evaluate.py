@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from innerloop.cli import given_again, output, parts, shifts
+from innerloop.cli.options import own_flags
 from innerloop.cli.program import dashed, existing_folder, run, split
 from innerloop.errors import ConfigError, InputError
 from innerloop.training.seeds import Seeds, has_seeds, read_seeds, runs_of
@@ -19,7 +20,7 @@ _USAGE = "evaluate RUN [OPTIONS]"
 
 def evaluate(argv: Sequence[str]) -> int:
     """The flags are the command's own and those of the run's problem."""
-    words, own = dashed(argv), parts.own_flags(_evaluate)
+    words, own = dashed(argv), own_flags(_evaluate)
     found, rest = split(words, own, 1)
     if {"--help", "-h"} & set(words) and (not found or not Path(found[0]).is_dir()):
         made = parts.parts({"tasks": None}, own)

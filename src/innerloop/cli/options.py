@@ -140,6 +140,11 @@ def arity(parts: Iterable[Section]) -> dict[str, int | None]:
     return result
 
 
+def own_flags(function: Callable[..., int]) -> dict[str, int | None]:
+    """The flags of a command's own, which are its keyword-only parameters, and how many words follow each (None: one or more)."""
+    return {**arity(sections([("", "", options_of(function))], ())), "--help": 0}
+
+
 def shown(value: Any) -> str:
     """A default as one would type it."""
     if isinstance(value, tuple | list):

@@ -159,11 +159,6 @@ def parts(names: dict[str, str | None], reserved: Iterable[str]) -> Parts:
     return Parts(made, {section.key: options_class(section, groups[section.key]) for section in made})
 
 
-def own_flags(function: Callable[..., int]) -> dict[str, int | None]:
-    """The flags of a command's own, which are its keyword-only parameters, and how many words follow each (None: one or more)."""
-    return {**arity(sections([("", "", options_of(function))], ())), "--help": 0}
-
-
 def value_of(words: Sequence[str], flag: str) -> str | None:
     """The value of a flag, read before the flags of the whole command are known."""
     for i, word in enumerate(words):

@@ -9,6 +9,7 @@ from typing import Any
 from innerloop.cli import given_again, output, program
 from innerloop.cli.boundary import still_wanted
 from innerloop.cli.listing import registry_of
+from innerloop.cli.options import own_flags
 from innerloop.errors import ConfigError
 
 
@@ -18,10 +19,7 @@ def demo(argv: Sequence[str]) -> int:
 
 def run(argv: Sequence[str]) -> int:
     words = program.dashed(argv)
-    flags = dict.fromkeys(["--json", "--quiet", "--force", "--resume"], 0)
-    names, _ = program.split(
-        words, {**flags, **dict.fromkeys(["--seed", "--out", "--results", "--device", "--minutes"], 1)}, 1
-    )
+    names, _ = program.split(words, own_flags(_run), 1)
     if names and names[0] not in registry_of("recipes"):  # told before torch is loaded
         hint = program.closest(names[0], registry_of("recipes"), "see innerloop list recipes")
         raise ConfigError(f"unknown recipe {names[0]!r}: {hint}")

@@ -10,7 +10,7 @@ from typing import Any
 from innerloop.cli import config_file, given_again, output, parts, seeds
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
 from innerloop.cli.listing import offered
-from innerloop.cli.options import arity, given, sections
+from innerloop.cli.options import arity, given, own_flags, sections
 from innerloop.cli.program import closest, dashed, existing_folder, is_flag, run, split
 from innerloop.errors import ConfigError, InputError
 from innerloop.training import launch
@@ -30,7 +30,7 @@ Either may also be a function of your own, as package.module:function."""
 
 def train(argv: Sequence[str]) -> int:
     """Find the names, build the flags that belong to them, parse, train."""
-    words, own = dashed(argv), parts.own_flags(_train)
+    words, own = dashed(argv), own_flags(_train)
     if "--resume" in words or any(w.startswith("--resume=") for w in words):
         _keeps_settings(words, own)
         return run("train", resume, words)
