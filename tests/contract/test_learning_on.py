@@ -107,6 +107,16 @@ def test_what_says_that_it_absorbs_does_and_nothing_else(name):
             learner.learner.absorb(fitted.meta, fitted.fast, Examples(x[3:], y[3:]))
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if small(n).learner.absorbs])
+def test_absorbing_weighs_each_mean_by_what_it_is_of(name):
+    learner = small(name)
+    x, y, asked = sides("classification")
+    on = learner.adapt(x[:5], y[:5]).learn(x[5:], y[5:])
+    on = on.learn(x[:1] + 1, y[:1])  # three of one class, by now
+    whole = learner.adapt(torch.cat([x, x[:1] + 1]), torch.cat([y, y[:1]]))
+    close(name, on.outputs(asked), whole.outputs(asked))
+
+
 def test_absorbing_methods_adapt_again_where_examples_mix():
     """Batch statistics of a part are not those of all; so only adapting again gives the same."""
     learner = il.protonet(model_for("batch_norm"), batch_norm="batch")
@@ -131,6 +141,8 @@ def test_a_task_learns_on_with_as_many_steps_as_before():
     first = learner.adapt(x[:3], y[:3], steps=5)
     assert torch.equal(first.learn(x[3:], y[3:]).outputs(asked), learner.adapt(x, y, steps=5).outputs(asked))
     assert torch.equal(first.learn(x[3:], y[3:], steps=1).outputs(asked), learner.adapt(x, y, steps=1).outputs(asked))
+    again = small("protonet").adapt(x[:3], y[:3], steps=0).learn(x[3:], y[3:], steps=1)
+    assert torch.equal(again.outputs(asked), small("protonet").adapt(x, y).outputs(asked)), "0 steps had seen nothing"
     blank = small("protonet").adapt(x[:3], y[:3], steps=0).learn(x[3:], y[3:])
     assert torch.equal(blank.outputs(asked), small("protonet").adapt(x, y, steps=0).outputs(asked))
 

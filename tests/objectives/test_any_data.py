@@ -189,3 +189,4 @@ def test_dictionaries_beside_the_support_set_where_the_model_mixes_examples():
     one = fitted.outputs({n: v[:1] for n, v in asked.items()})
     torch.testing.assert_close(fitted.outputs(asked)[:1], one)
     torch.testing.assert_close(fitted.outputs(asked), learner.predict_queries(task)[0])
+    assert not torch.allclose(fitted.outputs(asked)[0], fitted.outputs(asked)[1]), "each query is read itself"

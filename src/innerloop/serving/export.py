@@ -47,7 +47,7 @@ def export_fitted(fitted: Fitted, path: str | Path, format: Format = "onnx") -> 
         ConfigError: an unknown format, or packages that are missing.
         ExportFailed: an operation that cannot be exported, or other numbers than PyTorch's.
     """
-    like = fitted.support.x
+    like = getattr(fitted.support, "x", None)
     if not isinstance(like, Tensor):
         raise ConfigError(
             "export expected a task of labelled examples whose inputs are one tensor, got another kind of task"
