@@ -14,7 +14,8 @@ from innerloop.report.comparison import comparison_figure, milliseconds, size, v
 
 def report(values, metric="accuracy", transductive=False) -> Report:
     mean, ci95 = mean_ci95(values)
-    return Report(metric, mean, ci95, tuple(values), len(values), 0, "test", transductive, (), (), {}, "", {}, 0.0)
+    found = Report(metric, mean, ci95, tuple(values), len(values), 0, "test", transductive, (), (), {}, "", {}, 0.0)
+    return dataclasses.replace(found, higher_is_better=metric == "accuracy")
 
 
 def comparison(costs=None, metric="accuracy", **values) -> Comparison:
