@@ -150,7 +150,7 @@ class _Run:
             if resume and out is None:
                 raise ConfigError("resume expected the run directory as out=, got none")
             shapes = {name: (*value.shape, str(value.dtype)) for name, value in learner.state_dict().items()}
-            group.expect_equal({**describe(learner, self.tasks, self.config), "weights": shapes})
+            group.expect_equal({"weights": shapes, **describe(learner, self.tasks, self.config)})
         checkpoint = None
         with group.together():
             if out is not None and group.leads:
