@@ -139,7 +139,7 @@ def evaluate(
         judged = [v for v in row if not (name in UNJUDGED and math.isnan(v))]
         middle, width = mean_ci95(judged) if judged else (math.nan, math.nan)
         if of is not None and judged:
-            width = mean_ci95(_by_task(row, of.tolist()))[1]
+            width = mean_ci95(means_by_task(row, of.tolist()))[1]
         measured[name] = Measured(middle, width, len(judged), better)
     if not measured[metric].num_tasks and not allow_diverged:
         raise InputError(f"{metric} can be judged on none of these {num_tasks} tasks; choose another metric")
@@ -173,7 +173,7 @@ def evaluate(
     )
 
 
-def _by_task(values: Sequence[float], of: Sequence[int]) -> list[float]:
+def means_by_task(values: Sequence[float], of: Sequence[int]) -> list[float]:
     """The mean value of each distinct task among draws of them, those that can be judged."""
     found: dict[int, list[float]] = {}
     for value, number in zip(values, of, strict=True):
