@@ -11,6 +11,7 @@ from innerloop.cli.boundary import still_wanted
 from innerloop.cli.listing import registry_of
 from innerloop.cli.options import own_flags
 from innerloop.errors import ConfigError
+from innerloop.training.seeds import parse_seeds
 
 
 def demo(argv: Sequence[str]) -> int:
@@ -49,7 +50,8 @@ def _run(
     recipe: str,
     /,
     *,
-    seed: int = 0,
+    seed: int | None = None,
+    seeds: str | None = None,
     out: Path | None = None,
     results: Path | None = None,
     force: bool = False,
@@ -64,8 +66,9 @@ def _run(
 
     Args:
         recipe: its name.
-        seed: of initial weights and tasks.
-        out: the run directory; left out: runs/RECIPE-seedN.
+        seed: of initial weights and tasks; left out: 0.
+        seeds: several seeds, 0,1,2: the mean over them and its 95 % interval; --minutes is then the time of all together.
+        out: the run directory; left out: runs/RECIPE-seedN. With --seeds: the folder of seed-0, seed-1, ...
         results: a CSV file to append the numbers to.
         force: overwrite an existing run directory.
         resume: go on with the run that was stopped there; as often as it takes.
@@ -87,27 +90,58 @@ def _run(
         output.folder(out)
     if results is not None:
         output.file(results, "--results")
-    result: dict[str, Any] = recipes.run(
-        recipe,
-        seed=seed,
-        out=out,
-        quiet=quiet or json,
-        force=force,
-        resume=resume,
-        device=device,
-        minutes=minutes,
-        results=results,
-    )
+    if seed is not None and seeds is not None:
+        raise ConfigError("expected --seed or --seeds, got both; leave one out")
+    if seeds is not None and found is not None and found.runner is not None:
+        raise ConfigError(
+            f"--seeds expected a recipe that trains, got {recipe}, which is the same for every seed; leave it out"
+        )
+    chosen = (seed or 0,) if seeds is None else parse_seeds(seeds)
+
+    def once(own: int) -> dict[str, Any]:
+        return recipes.run(
+            recipe,
+            seed=own,
+            out=out if out is None or seeds is None else out / f"seed-{own}",
+            quiet=quiet or json,
+            force=force,
+            resume=resume,
+            device=device,
+            minutes=None if minutes is None else minutes / len(chosen),
+            results=results,
+        )
+
+    every = [once(own) for own in chosen]
+    result = every[0] if seeds is None else _together(every)
     if json:
         output.print_json(result)
         return 0
-    print(f"{recipe}, seed {seed}, {result['steps']} outer steps: {result['source']}")
+    which = f"seed {chosen[0]}" if seeds is None else f"seeds {seeds}, intervals over them"
+    print(f"{recipe}, {which}, {every[0]['steps']} outer steps: {result['source']}")
     header = ["metric", "value", "ci95", "published", "num_tasks", "transductive"]
     rows = [[_cell(row.get(name)) for name in header] for row in result["rows"]]
     print(output.table(header, rows))
-    if result.get("out"):
-        print(f"run directory: {result['out']}")
+    for one in every:
+        if one.get("out"):
+            print(f"run directory: {one['out']}")
     return 0
+
+
+def _together(every: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Results of one recipe from several seeds: each number's mean over them, and the interval of it."""
+    from innerloop.evaluation.evaluate import mean_ci95
+
+    rows = []
+    for same in zip(*(one["rows"] for one in every), strict=True):
+        mean, ci95 = mean_ci95([float(row["value"]) for row in same])
+        rows.append({**same[0], "seed": [row["seed"] for row in same], "value": mean, "ci95": ci95})
+    return {
+        **every[0],
+        "seed": [one["seed"] for one in every],
+        "ci95_over": "seeds",
+        "rows": rows,
+        "seeds": list(every),
+    }
 
 
 def _cell(value: Any) -> str:
