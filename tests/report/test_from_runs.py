@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from fake_learner import LineLearner
 
-import innerloop as il
 from innerloop.core import Report
 from innerloop.errors import CheckpointError, InputError
 from innerloop.report.curves import read_history
@@ -71,8 +70,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         curve = tuple(5.0 - i for i in range(curve_steps + 1))
         return Report("mse", 1.0, 0.1, (1.0,), num_tasks, seed, distribution.split, False, curve, (0.1,) * len(curve))
 
-    monkeypatch.setitem(vars(il), "load", lambda path, model=None: LineLearner())
-    monkeypatch.setitem(vars(il), "evaluate", evaluate)
+    monkeypatch.setattr("innerloop.report.runs.load", lambda path, **parts: LineLearner())
+    monkeypatch.setattr("innerloop.report.adaptation.evaluate", evaluate)
     return seen
 
 
@@ -168,10 +167,10 @@ def test_other_problems_are_not_compared(tmp_path: Path, loads: dict[str, Any]) 
 
 
 def test_weights_that_cannot_be_loaded_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(path: Path, model: Any = None) -> Any:
+    def load(path: Path, **parts: Any) -> Any:
         raise CheckpointError("expected weights, got none; train first")
 
-    monkeypatch.setitem(vars(il), "load", load)
+    monkeypatch.setattr("innerloop.report.runs.load", load)
     text = build(_run(tmp_path / "a")).read_text(encoding="utf-8")
     assert "its weights cannot be loaded" in text and "train first" in text
     assert text.count("data:image/png") == 1
