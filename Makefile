@@ -36,7 +36,7 @@ test: $(VENV)/.installed-dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: test
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 fuzz: $(VENV)/.installed-dev
 	$(ONE_THREAD) INNERLOOP_FUZZ=10000 $(BIN)/python -m pytest -n 2 --timeout 3600 tests -k fuzzed

@@ -92,6 +92,7 @@ def test_it_learns(name):
         assert adapted.per_task == before.per_task
 
 
+@pytest.mark.slow
 def test_shuffled_query_labels_give_chance(name):
     report = il.evaluate(trained(name), ShuffledQueryLabels("test", 3, 2, 4, declared(name).nuisance), num_tasks=100)
     sd = (1 / 3 * 2 / 3 / (100 * 12)) ** 0.5

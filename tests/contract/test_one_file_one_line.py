@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 METHOD = '''"""MAML on the last layer's bias and all else alike: a method to try the house with."""
 
@@ -42,6 +44,7 @@ def newcomer(
 LINE = '    "newcomer": Entry("innerloop.methods.newcomer:newcomer", "A method that came today."),\n'
 
 
+@pytest.mark.slow
 def test_a_method_is_one_file_and_one_line(tmp_path):
     source, tests = tmp_path / "src", tmp_path / "tests"
     skipped = shutil.ignore_patterns("__pycache__")

@@ -15,6 +15,8 @@ import torch
 import innerloop as il
 from innerloop.cli.main import main
 
+pytestmark = pytest.mark.slow  # processes and trainings of their own
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_method"
 METHOD, PROBLEM, MODEL = (f"own_method.{p}" for p in ("method:halving_maml", "problem:lines", "problem:cubic"))
 TRAIN = ["--steps", "4", "--validate-every", "2", "--checkpoint-every", "2", "--valid-tasks", "4", "--quiet"]

@@ -19,6 +19,8 @@ from innerloop.storage import load_tensors
 from innerloop.training.distributed import Group, Part, flattened, unflattened
 from innerloop.training.shared_step import _with_noise
 
+pytestmark = pytest.mark.slow  # processes and trainings of their own
+
 CONTRACT = Path(__file__).parents[1] / "contract"
 Found = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 

@@ -21,6 +21,8 @@ from innerloop.errors import DivergedError, InputError
 from innerloop.storage import load_tensors
 from innerloop.training import launch
 
+pytestmark = pytest.mark.slow  # processes and trainings of their own
+
 STEPS = 400
 LINE = [
     "-m", "innerloop", "train", "maml", "sinusoid", "--steps", STEPS, "--num-tasks", 5, "--precision", "float64",

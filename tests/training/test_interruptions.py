@@ -40,6 +40,7 @@ def fit_here(folder: Path, resume: bool = False) -> il.MetaLearner:
     return learner
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_and_resume_gives_the_uninterrupted_run(tmp_path):
     whole = fit_here(tmp_path / "whole")
     kills = sorted(random.Random(2).sample(range(4, STEPS - 4), 3))

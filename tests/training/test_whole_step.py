@@ -333,6 +333,7 @@ def test_fewer_threads_unless_more_are_clearly_faster(monkeypatch):
     assert counts == [1, 4, 1, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_with_the_compiler_of_this_machine(tmp_path):
     compiled = run(tmp_path / "compiled", strategy="compiled")

@@ -101,6 +101,7 @@ def test_check_fails_when_the_stored_ratio_was_more_than_twice_as_high(tmp_path,
     assert "HALVED" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_startup_and_memory_measure_processes(capsys):
     assert main(["startup", "memory", "--tiny", "--rounds", "1", "--contenders", "plain_loop", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["rows"]
