@@ -90,7 +90,9 @@ def run(visits: int, steps: int = _STEPS, test_tasks: int = _TEST_TASKS) -> list
         **pooled_errors(plain.train.at(1, 0, 150), asked),
     }
     # Many draws of a few patients are a few patients: the interval is over them.
-    of = plain.test.which(keys.task_keys(0, "test", 0, 0, test_tasks)).tolist()
+    which = plain.test.which(keys.task_keys(0, "test", 0, 0, test_tasks))
+    assert which is not None
+    of = which.tolist()
     rows = []
     for name, errors in found.items():
         values = (errors.double() * points).tolist()
