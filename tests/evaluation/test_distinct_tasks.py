@@ -96,3 +96,21 @@ def test_the_command_carries_them_all(table, tmp_path, capsys):
     assert main(["evaluate", str(run), "--draws", "2"]) == 2
     assert main(["evaluate", str(run), "--metric", "accuracy"]) == 2
     assert "accuracy expected targets that are labels" in capsys.readouterr().err
+
+
+def test_a_curve_has_the_intervals_of_its_report(problem):
+    report = il.evaluate(learner_for(problem), problem.test, num_tasks=40, curve_steps=2)
+    assert (report.curve[2], report.curve_ci95[2]) == (report.mean, report.ci95)
+
+
+def test_many_draws_of_one_task_have_no_interval(problem, monkeypatch):
+    monkeypatch.setattr(type(problem.test), "which", lambda self, keys: torch.zeros_like(keys))
+    report = il.evaluate(learner_for(problem), problem.test, num_tasks=20)
+    assert report.distinct == 1 and math.isfinite(report.mean) and math.isnan(report.ci95)
+
+
+@pytest.mark.parametrize("metric", ["mse", "r2"])
+def test_a_task_that_diverged_is_not_one_that_cannot_be_judged(problem, metric):
+    wild = il.maml(problem.train.default_model(), inner_lr=1e20, inner_steps=3)
+    with pytest.raises(il.DivergedError, match=f"tasks gave a {metric} that is not finite"):
+        il.evaluate(wild, problem.test, num_tasks=5, metric=metric)

@@ -77,3 +77,21 @@ def test_a_missing_value_of_a_regression_is_still_refused():
     batch = Labels("train").at(0, 0, 2)
     with pytest.raises(il.InputError, match=r"support\.y expected finite numbers"):
         il.maml(torch.nn.Linear(4, 3)).backward(il.Task(batch.support, batch.query, objective="mse"))
+
+
+def test_the_learners_own_loss_says_it_too():
+    """Tasks without an objective of their own; torch's function, which knows no missing labels, is refused."""
+    batch = Labels("train").at(0, 0, 2)
+    bare = il.Task(batch.support, batch.query)
+    learner = il.maml(torch.nn.Linear(4, 3), loss="binary_cross_entropy")
+    assert float(learner.backward(bare)["loss"]) > 0
+    with pytest.raises(il.InputError, match=r"support\.y expected finite numbers"):
+        il.maml(torch.nn.Linear(4, 3), loss=F.binary_cross_entropy_with_logits).backward(bare)
+
+    class Bare(Labels):
+        def from_keys(self, keys):
+            task = super().from_keys(keys)
+            return il.Task(task.support, task.query, noise=task.noise)
+
+    report = il.evaluate(learner, Bare("test"), num_tasks=10, metric="accuracy")
+    assert report.mean == il.evaluate(learner, Labels("test"), num_tasks=10, metric="accuracy").mean

@@ -111,6 +111,7 @@ def evaluate(
                     predictions = learner.trajectory(batch, steps, inductive)
                 else:
                     predictions = learner.predict_queries(batch, steps, inductive)[None]
+                batch = batch if learner.loss is None else dataclasses.replace(batch, objective=learner.loss)
                 judged = [task_metrics(outputs, prediction, batch, scale) for prediction in predictions]
                 found = {name: torch.stack([one[name] for one in judged]) for name in outputs}
             if len(outputs) < len(names):
@@ -123,43 +124,40 @@ def evaluate(
         batches = in_batches(tasks, part.count, seed=seed, first=part.first, draws=draws if every_task else None)
         own = torch.cat([none, *(values(batch).flatten(0, 1) for batch in batches)], 1)
     found = group.columns(own, part).unflatten(0, (-1, len(names)))  # (steps, metrics, tasks)
+    of: list[int] | None = None
     if every_task:
-        found = found.unflatten(2, (num_tasks, draws)).mean(3)
-    of = None if every_task else tasks.which(keys.task_keys(seed, tasks.split, 0, 0, num_tasks))
-    at_main = found[0 if longest is None else main]
-    per_task: list[float] = at_main[0].tolist()
-    diverged = sum(not math.isfinite(value) for value in per_task)
-    if diverged and not allow_diverged and metric not in UNJUDGED:
+        each = zip(names, found.unflatten(2, (num_tasks, draws)).unbind(1), strict=True)
+        found = torch.stack([v.nanmean(2) if name in UNJUDGED else v.mean(2) for name, v in each], 1)
+    else:
+        which = tasks.which(keys.task_keys(seed, tasks.split, 0, 0, num_tasks))
+        of = None if which is None else which.tolist()
+    at_main = dict(zip(names, found[0 if longest is None else main].tolist(), strict=True))
+    measured = {name: _measured(name, row, of, names[name]) for name, row in at_main.items()}
+    per_task: list[float] = at_main[metric]
+    diverged = sum(not math.isfinite(value) for value in _judged(metric, per_task))
+    if diverged and not allow_diverged:
         raise DivergedError(
             f"{diverged} of {num_tasks} tasks gave a {metric} that is not finite after {main} inner steps; "
             "use fewer steps, or a lower inner rate"
         )
-    measured = {}
-    for row, (name, better) in zip(at_main.tolist(), names.items(), strict=True):
-        judged = [v for v in row if not (name in UNJUDGED and math.isnan(v))]
-        middle, width = mean_ci95(judged) if judged else (math.nan, math.nan)
-        if of is not None and judged:
-            width = mean_ci95(means_by_task(row, of.tolist()))[1]
-        measured[name] = Measured(middle, width, len(judged), better)
     if not measured[metric].num_tasks and not allow_diverged:
         raise InputError(f"{metric} can be judged on none of these {num_tasks} tasks; choose another metric")
-    found = found[:, 0]
-    mean, ci95 = measured[metric].mean, measured[metric].ci95
-    curve = [] if curve_steps is None else [mean_ci95(row.tolist()) for row in found[: curve_steps + 1]]
+    points = [] if curve_steps is None else found[: curve_steps + 1, 0].tolist()
+    curve = [_measured(metric, row, of, higher) for row in points]
     return Report(
         metric=metric,
-        mean=mean,
-        ci95=ci95,
+        mean=measured[metric].mean,
+        ci95=measured[metric].ci95,
         per_task=tuple(per_task),
         num_tasks=num_tasks,
         seed=seed,
         split=tasks.split,
         transductive=learner.mixes_examples and not inductive,
-        curve=tuple(m for m, _ in curve),
-        curve_ci95=tuple(c for _, c in curve),
+        curve=tuple(point.mean for point in curve),
+        curve_ci95=tuple(point.ci95 for point in curve),
         higher_is_better=higher,
         metrics=measured,
-        distinct=None if of is None else len(set(of.tolist())),
+        distinct=None if of is None else len(set(of)),
         config={
             "algorithm": learner.method_spec,
             **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
@@ -171,6 +169,21 @@ def evaluate(
         environment=environment(),
         wall_seconds=time.perf_counter() - started,
     )
+
+
+def _judged(name: str, values: Sequence[float]) -> list[float]:
+    """The values of a metric on the tasks that it can judge."""
+    return [v for v in values if not (name in UNJUDGED and math.isnan(v))]
+
+
+def _measured(name: str, values: Sequence[float], of: Sequence[int] | None, higher_is_better: bool) -> Measured:
+    """One metric over tasks; its interval is over the distinct ones, of which ``of`` has a number for each value."""
+    judged = _judged(name, values)
+    mean, ci95 = mean_ci95(judged) if judged else (math.nan, math.nan)
+    if of is not None and math.isfinite(mean):
+        own = means_by_task(values, of)
+        ci95 = mean_ci95(own)[1] if len(own) > 1 else math.nan  # many draws of one task say nothing of others
+    return Measured(mean, ci95, len(judged), higher_is_better)
 
 
 def means_by_task(values: Sequence[float], of: Sequence[int]) -> list[float]:
@@ -214,6 +227,9 @@ def task_metrics(
         if scale is not None:
             prediction, y = (v * scale.to(v.device) for v in (prediction, y))
     labels = losses.judges_labels(losses.resolve(batch.objective, y), prediction[0], y[0])
+    # NaN is what these metrics say of a task that they cannot judge; one that diverged is something else.
+    finite = torch.isfinite(prediction).flatten(2).all(2)
+    finite = (finite if query.mask is None else finite | ~query.mask.to(finite.device)).all(1)
     found = {}
     for name in names:
         check(name, prediction.shape[1:], query.y.dtype, query.y.shape[1:], labels=labels)
@@ -222,6 +238,8 @@ def task_metrics(
             found[name] = torch.vmap(lambda p, t, f=function: f(p, t, None))(prediction, y)
         else:
             found[name] = torch.vmap(function)(prediction, y, query.mask.to(prediction.device))
+        if name in UNJUDGED:
+            found[name] = torch.where(finite, found[name], torch.inf)
     return found
 
 

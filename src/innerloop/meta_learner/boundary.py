@@ -80,8 +80,13 @@ def check_finite(value: Tensor, name: str) -> None:
         )
 
 
-def check_task(task: Task, dtype: torch.dtype, device: torch.device) -> Task:
+def check_task(task: Task, dtype: torch.dtype, device: torch.device, loss: Any = None) -> Task:
     """A batch of tasks in the model's dtype and on its device, or a clear error.
+
+    Args:
+        task: the batch.
+        dtype, device: of the model.
+        loss: the learner's own, which goes before the tasks'.
 
     Raises:
         InputError: an empty side, values that are not finite, negative labels.
@@ -90,7 +95,7 @@ def check_task(task: Task, dtype: torch.dtype, device: torch.device) -> Task:
     if not isinstance(task, Task):
         raise InputError(f"expected an innerloop.Task (support and query), got {type(task).__name__}")
     if losses.is_labelled(task.objective) and task.shared is None:
-        _check_examples(task)
+        _check_examples(task, task.objective if loss is None else loss)
     else:
         _check_any(task)
         losses.as_objective(task.objective).check(task)
@@ -125,7 +130,7 @@ def _check_any(task: Task) -> None:
         raise ShapeError(f"all tensors of a batch expected the same number of tasks, got {lengths}")
 
 
-def _check_examples(task: Task) -> None:
+def _check_examples(task: Task, objective: Any) -> None:
     """Labelled examples: sides, axes and dtypes that fit together."""
     sides = {"support": task.support, "query": task.query}
     lengths: dict[str, int] = {}
@@ -149,7 +154,7 @@ def _check_examples(task: Task) -> None:
                 raise InputError(
                     f"the {name} set is empty: {name}.{part} has shape {tuple(value.shape)}; give at least one example"
                 )
-            if part == "y" and losses.is_binary(task.objective) and value.ndim == 3:
+            if part == "y" and losses.takes_missing(objective, value[0]):
                 check_finite(value.nan_to_num(), f"{name}.{part}")  # a NaN among several labels is a missing one
             else:
                 check_finite(value, f"{name}.{part}")

@@ -87,19 +87,16 @@ class MetaLearner(nn.Module):
         given = model.model if isinstance(model, Parts) else model
         self.model_spec = describe(given)
         self.model_class = f"{type(given).__module__}.{type(given).__qualname__}"
-        self.model_record = self.model_spec or {
-            "custom": self.model_class,
-            "printed": printed(given),
-        }  # as files hold it
+        # As files hold it.
+        self.model_record = self.model_spec or {"custom": self.model_class, "printed": printed(given)}
         self.model, self.notes = convert(model, batch_norm, norm_rows)
         self.pure = PureModel(self.model, batch_norm)
         self.engine = Engine()
         self.learner, self.meta_gradient = pair(self.pure, self.engine)
         self.engine.convolutional = self._adapts_convolutions()
         self.engine.identity = f"{name} {sorted(self.options.items(), key=str)} {self.model}"
-        self.meta_gradient_spec: dict[str, Any] | None = (
-            None  # name and options of an estimator that is not the method's own
-        )
+        # Name and options of an estimator that is not the method's own.
+        self.meta_gradient_spec: dict[str, Any] | None = None
         self.made_of = ""  # the parts of a pairing of one's own, which files do not hold
         self.compiled = CompiledGradients()
         self.meta_gradient.check(self.learner)
@@ -115,9 +112,7 @@ class MetaLearner(nn.Module):
         self._mixes = False
         self._seen: set[Any] = set()
         self.output_size: int | None = None
-        self._shared: tuple[Any, torch.dtype, torch.device, Any] | None = (
-            None  # as given, where it went, as it is there
-        )
+        self._shared: tuple[Any, Any, Any] | None = None  # what tasks share: as given, where it went, as it is there
 
     @classmethod
     def of(
@@ -481,7 +476,7 @@ class MetaLearner(nn.Module):
 
     def fitting(self, batch: Task) -> Task:
         """`check` without a look at the labels' values."""
-        batch = check_task(batch, self.dtype, self.device)
+        batch = check_task(batch, self.dtype, self.device, self.loss)
         if batch.shared is not None:
             batch = dataclasses.replace(batch, shared=self._beside(batch.shared))
         if not losses.is_labelled(batch.objective) or (batch.shared is not None and self.learner.any_data):
@@ -519,13 +514,12 @@ class MetaLearner(nn.Module):
 
     def _beside(self, shared: Any) -> Any:
         """What all tasks share, where this learner is; moved there once."""
-        held = self._shared
-        if held is None or held[0] is not shared or held[1:3] != (self.dtype, self.device):
+        held, here = self._shared, (self.dtype, self.device)
+        if held is None or held[1] != here or all(shared is not known for known in (held[0], held[2])):
             for leaf in pytree.tree_leaves(shared):
                 check_finite(leaf, "shared")
-            self._shared = (shared, self.dtype, self.device, moved(shared, self.dtype, self.device))
-            held = self._shared
-        return held[3]
+            self._shared = held = (shared, here, moved(shared, *here))
+        return held[2]
 
     def _heed_needs(self, found: Trial) -> None:
         """Do what a trial on one task has shown to be needed."""

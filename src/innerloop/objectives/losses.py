@@ -103,6 +103,11 @@ def is_binary(loss: Any) -> bool:
     return short_form(loss) in ("binary_cross_entropy", binary_cross_entropy, F.binary_cross_entropy_with_logits)
 
 
+def takes_missing(loss: Any, y: Tensor) -> bool:
+    """Whether NaN among these targets of ONE task are missing labels, which the loss leaves out."""
+    return y.ndim > 1 and y.is_floating_point() and resolve(loss, y) is binary_cross_entropy
+
+
 def check_shapes(loss: Loss, prediction: Tensor, y: Tensor) -> None:
     """Raise ShapeError when ``loss`` cannot compare these, or would only by broadcasting. Shapes are of ONE task."""
     p, t = tuple(prediction.shape), tuple(y.shape)
@@ -124,7 +129,7 @@ def objective(loss: Loss, prediction: Tensor, y: Tensor, mask: Tensor | None = N
     """The loss of one task, over the examples that count."""
     if mask is None:
         return loss(prediction, y)
-    if loss is binary_cross_entropy and y.ndim > 1 and y.is_floating_point():
+    if takes_missing(loss, y):
         return loss(prediction, torch.where(mask.reshape(-1, *[1] * (y.ndim - 1)), y, torch.nan))
     each = torch.vmap(lambda p, t: loss(p[None], t[None]))(prediction, y)
     return masked_mean(each, mask)
