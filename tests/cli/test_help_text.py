@@ -28,6 +28,20 @@ def test_no_help_has_markup_or_none(line, capsys):
     assert "None:" not in said
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["adapt", "predict", "export", "serve", "report", "evaluate", "train --resume run", "doctor", "run", "compare"],
+)
+def test_every_flag_has_its_sentence(line, capsys):
+    assert main([*line.split(), "--help"]) == 0
+    said = [*capsys.readouterr().out.splitlines(), ""]
+    flags = [i for i, shown in enumerate(said) if re.match("  --", shown)]
+    assert flags
+    for i in flags:
+        beside = said[i][23:25].strip() and said[i][23] == " "  # a long flag's sentence is on the next line
+        assert beside or said[i + 1].startswith(" " * 24), said[i]
+
+
 def test_settings_described_together_have_their_own_sentences():
     from innerloop.methods import ALGORITHMS
     from innerloop.registry import load

@@ -126,7 +126,9 @@ def _compare(
     from innerloop import load
     from innerloop.assemble import problem
     from innerloop.cli.boundary import say
+    from innerloop.training.load import lacked
     from innerloop.training.placement import device_of
+    from innerloop.training.run_config import read_run_config
 
     place = device_of(device)
     if shift is not None:
@@ -139,10 +141,11 @@ def _compare(
         )
     learners: dict[str, Any] = {}
     runs = [Path(label) for label in labels if Path(label).is_dir()]
-    again = given_again.checked(*runs, algorithm=algorithm)
+    again = {**given_again.checked(*runs, algorithm=algorithm), "tasks": problem_name, "model": model}
+    again = {name: word for name, word in again.items() if word is not None and is_place(word)}
     for label in labels:
         if Path(label).is_dir():
-            learners[Path(label).name] = load(Path(label), **_of_run(Path(label), again, problem_name, model))
+            learners[Path(label).name] = load(Path(label), **lacked(read_run_config(Path(label)), again))
             learners[Path(label).name].to(place)
             continue
         try:
@@ -195,19 +198,6 @@ def _suits(*about: Any) -> bool:
     except (ConfigError, InputError, ShapeError):
         return False
     return True
-
-
-def _of_run(run: Path, again: dict[str, str], tasks: str, model: str | None) -> dict[str, str]:
-    """Of what the user typed, what this run lacks."""
-    from innerloop.training.load import absent
-    from innerloop.training.run_config import read_run_config
-
-    lacking = absent(read_run_config(run))
-    given = {"model": model, "problem": tasks, "algorithm": again.get("learner")}
-    names = {"model": "model", "problem": "tasks", "algorithm": "learner"}
-    return {
-        names[kind]: word for kind, word in given.items() if kind in lacking and word is not None and is_place(word)
-    }
 
 
 def _trained(

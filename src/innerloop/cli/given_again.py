@@ -12,12 +12,12 @@ from innerloop.cli.parts import value_of
 from innerloop.errors import ConfigError
 from innerloop.registry import is_place
 
-FLAGS = {"--algorithm": 1, "--tasks": 1, "--model": 1}
+FLAGS = {"learner": "--algorithm", "tasks": "--tasks", "model": "--model"}  # by the argument of `innerloop.load`
 
 
 def read(words: Sequence[str]) -> dict[str, str | None]:
     """The values of these flags, before the other flags of a command are known."""
-    return {flag[2:]: value_of(words, flag) for flag in FLAGS}
+    return {flag[2:]: value_of(words, flag) for flag in FLAGS.values()}
 
 
 def checked(
@@ -28,26 +28,24 @@ def checked(
     Raises:
         ConfigError: a word that does not say where something is, or a part that none of the runs lacks.
     """
-    given = {"algorithm": algorithm, "problem": tasks, "model": model}
-    given = {kind: word for kind, word in given.items() if word is not None}
+    every = {"learner": algorithm, "tasks": tasks, "model": model}
+    given = {name: word for name, word in every.items() if word is not None}
     if not given:
         return {}
-    flags = {"algorithm": "--algorithm", "problem": "--tasks", "model": "--model"}
-    for kind, word in given.items():
+    for name, word in given.items():
         if not is_place(word):
-            raise ConfigError(f"{flags[kind]} expected package.module:name, got {word!r}; leave it out")
-    from innerloop.training.load import absent
+            raise ConfigError(f"{FLAGS[name]} expected package.module:name, got {word!r}; leave it out")
+    from innerloop.training.load import KINDS, lacked
     from innerloop.training.run_config import read_run_config
 
     lacking = set[str]()
     for run in runs:
         # A task file says what it lacks when it is opened.
-        lacking |= absent(read_run_config(run)) if run.is_dir() else set(given)
-    for kind in given:
-        if kind not in lacking:
+        lacking |= set(lacked(read_run_config(run), given) if run.is_dir() else given)
+    for name in given:
+        if name not in lacking:
             where = ", ".join(map(str, runs))
             raise ConfigError(
-                f"{flags[kind]} expected a run that lacks its {kind}, got {where}, whose is here; leave it out"
+                f"{FLAGS[name]} expected a run that lacks its {KINDS[name]}, got {where}, whose is here; leave it out"
             )
-    names = {"algorithm": "learner", "problem": "tasks", "model": "model"}
-    return {names[kind]: word for kind, word in given.items()}
+    return given

@@ -434,6 +434,14 @@ _APART: tuple[tuple[str, dict[str, str]], ...] = (
             "frequency": "(low, high) of the uniform frequency",
         },
     ),
+    (
+        r"the run's own, given again",
+        {
+            "algorithm": "the run's method, given again",
+            "tasks": "the run's problem, given again",
+            "model": "the run's model, given again",
+        },
+    ),
     (r"mean and standard deviation of", {"center": "mean of", "spread": "standard deviation of"}),
 )
 

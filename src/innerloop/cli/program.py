@@ -76,10 +76,10 @@ def run(
 
 
 def _strict(function: Callable[..., Any]) -> None:
-    """Give every plainly typed parameter our own conversion."""
+    """Give every plainly typed parameter our own conversion, and its own sentence of the docstring."""
     from cyclopts import Parameter
 
-    hints = get_type_hints(function, include_extras=True)
+    hints, texts = get_type_hints(function, include_extras=True), options.described(function.__doc__)
     for name, hint in hints.items():
         inner, extras = (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
         kind = options.settable(inner)
@@ -87,7 +87,8 @@ def _strict(function: Callable[..., Any]) -> None:
             continue
         convert = None if options.is_flag(kind) else options.converter(kind)
         says_no = options.is_flag(kind) and type(None) in options.members(kind)  # left out is neither yes nor no
-        strict = Parameter(converter=convert, negative=(f"--no-{name.replace('_', '-')}",) if says_no else ())
+        negative = (f"--no-{name.replace('_', '-')}",) if says_no else ()
+        strict = Parameter(converter=convert, negative=negative, help=texts.get(name))
         hints[name] = Annotated[(inner, strict, *extras)]
     function.__annotations__ = hints
 

@@ -164,7 +164,7 @@ def _report(
     Args:
         runs: run directories.
         out: the HTML file; left out: report.html in the first run.
-        algorithm, tasks, model: of the runs that lack it, given again as package.module:name; where no package offers it.
+        algorithm, tasks, model: the run's own, given again as package.module:name; of the runs that lack it.
     """
     if not runs:
         raise ConfigError(

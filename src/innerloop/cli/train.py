@@ -63,7 +63,7 @@ def train(argv: Sequence[str]) -> int:
 
 def _keeps_settings(words: Sequence[str], own: Collection[str]) -> None:
     """Refuse flags that would change a run that goes on."""
-    known = ["--resume", "--quiet", "--no-quiet", "--json", "--no-json", "--help", *given_again.FLAGS]
+    known = ["--resume", "--quiet", "--no-quiet", "--json", "--no-json", "--help", *given_again.FLAGS.values()]
     settings = {*_training_flags(own), *own}
     for word in words[: words.index("--")] if "--" in words else words:
         name = word.partition("=")[0]

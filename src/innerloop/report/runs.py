@@ -11,7 +11,7 @@ from typing import Any
 from innerloop.core import Report
 from innerloop.errors import CheckpointError, InnerloopError, InputError
 from innerloop.report.curves import History, read_history
-from innerloop.training.load import absent, load
+from innerloop.training.load import lacked, load
 from innerloop.training.run_config import read_run_config
 
 
@@ -121,9 +121,7 @@ def _read(place: Path, config: Mapping[str, Any], label: str, again: Mapping[str
         missing.append(f"{label}: {error}.")
     learner = None
     try:
-        lacking = absent(config)
-        kinds = {"learner": "algorithm", "model": "model", "tasks": "problem"}
-        learner = load(place, **{name: given for name, given in again.items() if kinds[name] in lacking})
+        learner = load(place, **lacked(config, again))
     except InnerloopError as error:
         missing.append(
             f"{label}: its weights cannot be loaded, so there are no pictures of what it predicts ({error})."

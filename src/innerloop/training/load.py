@@ -110,6 +110,15 @@ def absent(record: Mapping[str, Any]) -> set[str]:
     return found
 
 
+KINDS = {"learner": "algorithm", "model": "model", "tasks": "problem"}  # what `load` takes, and which part that is
+
+
+def lacked(record: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
+    """Of parts that were given again, by their names as arguments of `load`, those that this run or task file lacks."""
+    lacking = absent(record)
+    return {name: part for name, part in again.items() if KINDS[name] in lacking}
+
+
 def load_run(path: Path, again: Again) -> MetaLearner:
     """The learner of a run directory, with its best weights."""
     directory = RunDirectory(path)
