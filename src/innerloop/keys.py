@@ -93,9 +93,8 @@ def places(key: Tensor, index: Tensor, n: int) -> Tensor:
     centres = _shift(rounds, 1) % n
     for turn, centre in zip(rounds.unbind(-1), centres.unbind(-1), strict=True):
         mirror = (centre - index) % n
-        pair = (
-            torch.maximum(index, mirror) ^ turn
-        ) * _MIX1  # of the two alike, so whether they change places is one bit
+        # Of the two alike, so whether they change places is one bit.
+        pair = (torch.maximum(index, mirror) ^ turn) * _MIX1
         index = torch.where((pair ^ (pair >> 32)) * _MIX2 < 0, mirror, index)
     return index
 

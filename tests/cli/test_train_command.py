@@ -135,6 +135,7 @@ def test_a_missing_file_is_told_on_one_line(fitted, capsys):
         ("train maml sinusoid --amplitude 1", "expected 2 values"),
         ("train maml sinusoid --schedule linaer", "did you mean 'linear'?"),
         ("train maml sinusoid --device gpu", "device expected"),
+        ("doctor mlp --device gpu", "device expected"),
         ("train maml sinusoid --train-ways 3", "unknown flag '--train-ways'"),
         ("train maml .", "expected pictures in one subfolder a class, or tables"),
         ("train --resume .", "without config.json"),

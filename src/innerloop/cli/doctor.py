@@ -26,6 +26,7 @@ def _doctor(
     model: str | None = None,
     num_tasks: int = 2,
     seed: int = 0,
+    device: str = "cpu",
     json: bool = False,
 ) -> int:
     """Compare the meta-gradient of the plain loop, of vmap and of float64 finite differences.
@@ -38,6 +39,7 @@ def _doctor(
         model: see algorithm.
         num_tasks: tasks in the batch that is tried.
         seed: of weights and tasks.
+        device: cpu, auto (a GPU where there is one), cuda, cuda:1 or mps, of which doubles are computed on the CPU.
         json: print one JSON object and nothing else.
     """
     if num_tasks < 1:
@@ -63,8 +65,9 @@ def _doctor(
         algorithm = parts.known("algorithm", algorithm or "maml")
         learner, family = _built(model_or_run, algorithm, tasks, seed)
     from innerloop import check_meta_gradient
+    from innerloop.training.placement import device_of
 
-    diagnosis = check_meta_gradient(learner, family.train.at(seed, 0, num_tasks))
+    diagnosis = check_meta_gradient(learner.to(device=device_of(device)), family.train.at(seed, 0, num_tasks))
     if json:
         output.print_json({"right": diagnosis.right, **output.plain(diagnosis)})
     else:

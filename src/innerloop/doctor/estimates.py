@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from innerloop.core import BaseLearner, Meta, Task, UpdateRule, batch_size
-from innerloop.doctor.other_estimates import first_part, from_the_solution, perturbed_losses, truncated_loss
+from innerloop.core import BaseLearner, Meta, Task, batch_size
+from innerloop.doctor.held_rules import HeldGradients, HeldSteps, Values, held_loss
+from innerloop.doctor.other_estimates import first_part, from_the_solution, perturbed_losses
 from innerloop.engine import gradient, take
 from innerloop.engine.engine import weighted_mean
 from innerloop.learners.gradient import GradientLearner, by_gradients
 from innerloop.meta_gradients import ES, PES, Backprop, Implicit, Truncated
 from innerloop.meta_learner.meta_learner import MetaLearner
 
-Values = dict[str, Tensor]
 INERT = 1e-12  # of the largest number in the gradient: what rounding leaves of a zero
-
-
-class HeldGradients(UpdateRule):
-    """A rule that records the inner gradients of a first run and uses the same numbers in every later one.
-
-    The outer loss computed with it is the function whose gradient a first-order method takes.
-    """
-
-    def __init__(self, rule: UpdateRule) -> None:
-        self.rule = rule
-        self.tape: list[Values] = []
-        self.position: int | None = None  # None: record
-
-    def init(self, meta: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Any:
-        return self.rule.init(meta, params)
-
-    def update(
-        self,
-        meta: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        state: Any,
-        params: Mapping[str, Tensor],
-        *,
-        loss: Tensor,
-        step: int,
-    ) -> tuple[dict[str, Tensor], Any]:
-        if self.position is None:
-            self.tape.append({name: g.detach().clone() for name, g in grads.items()})
-            held = self.tape[-1]
-        else:
-            held = self.tape[self.position]
-            self.position += 1
-        return self.rule.update(meta, held, state, params, loss=loss, step=step)
 
 
 @runtime_checkable
@@ -141,7 +108,8 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
         steps = estimator.steps
         text = f"truncated: through the last {steps} of {inner.inner_steps} inner steps; no gradient of the outer loss"
         definition = "the outer loss with what the earlier inner steps changed held constant"
-        return Claim("truncated", text, definition, truncated_loss(inner, steps, learner.meta(), mean_loss))
+        rule = HeldSteps(inner.rule, inner.inner_steps - steps)
+        return Claim("truncated", text, definition, held_loss(inner, rule, learner.meta(), mean_loss))
     if isinstance(estimator, Implicit):
         exact = "" if estimator.damping == 0 else f", damped by {estimator.damping:g}"
         text = (
@@ -171,7 +139,9 @@ def claim(learner: MetaLearner, tasks: Task, seeded: Callable[[], None]) -> Clai
             later = "" if estimator.first_order else f" until outer step {until}, second from then on"
             text = f"first{later}: the inner gradients are held constant; no gradient of the outer loss"
             definition = "the query loss with the inner gradients held constant"
-            return Claim("first", text, definition, _held_loss(inner, learner.meta(), mean_loss))
+            return Claim(
+                "first", text, definition, held_loss(inner, HeldGradients(inner.rule), learner.meta(), mean_loss)
+            )
     if inner.held:
         return Claim(
             "first", f"first: {inner.held} are held constant, as the method says; no definition to check against"
@@ -215,21 +185,6 @@ def _own_claim(estimator: OwnClaim, learner: MetaLearner, tasks: Task, seeded: C
 
         return Claim(estimator.order, estimator.says, estimator.definition, vector=moved)
     return Claim(estimator.order, estimator.says, parallel=False)
-
-
-def _held_loss(
-    inner: GradientLearner, centre: Meta, mean_loss: Callable[[Meta, BaseLearner], Tensor]
-) -> Callable[[Meta], Tensor]:
-    rule = HeldGradients(inner.rule)
-    replay = dataclasses.replace(inner, rule=rule)
-    with torch.no_grad():
-        mean_loss(centre, replay)
-
-    def loss(meta: Meta) -> Tensor:
-        rule.position = 0
-        return mean_loss(meta, replay)
-
-    return loss
 
 
 def loop_gradient(learner: MetaLearner, tasks: Task, first_order: bool) -> Values | None:

@@ -1,69 +1,21 @@
-"""Truncated, implicit and evolutionary estimates, computed again from their definitions in plain loops over tasks."""
+"""Implicit and evolutionary estimates, computed again from their definitions in plain loops over tasks."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from innerloop.core import BaseLearner, Meta, Task, UpdateRule, batch_size
+from innerloop.core import Meta, Task, batch_size
+from innerloop.doctor.held_rules import Values
 from innerloop.engine import take
 from innerloop.learners import GradientLearner
 from innerloop.meta_gradients import ES, PES, Implicit
 from innerloop.meta_gradients.conjugate_gradient import conjugate_gradient
 from innerloop.meta_gradients.perturbations import moved, noise, perturbed, trials
-
-Values = dict[str, Tensor]
-MeanLoss = Callable[[Meta, BaseLearner], Tensor]
-
-
-class HeldSteps(UpdateRule):
-    """A rule whose early steps go where they went in a first run, wherever they begin."""
-
-    def __init__(self, rule: UpdateRule, early: int) -> None:
-        self.rule, self.early = rule, early
-        self.tape: list[tuple[Values, Any]] = []
-        self.position: int | None = None  # None: record
-
-    def init(self, meta: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Any:
-        return self.rule.init(meta, params)
-
-    def update(
-        self,
-        meta: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        state: Any,
-        params: Mapping[str, Tensor],
-        *,
-        loss: Tensor,
-        step: int,
-    ) -> tuple[dict[str, Tensor], Any]:
-        if step >= self.early:
-            return self.rule.update(meta, grads, state, params, loss=loss, step=step)
-        if self.position is None:
-            new, state = self.rule.update(meta, grads, state, params, loss=loss, step=step)
-            self.tape.append(({name: p - params[name] for name, p in new.items()}, state))
-            return new, state
-        by, state = self.tape[self.position]
-        self.position += 1
-        return {name: p + by[name] for name, p in params.items()}, state
-
-
-def truncated_loss(inner: GradientLearner, steps: int, centre: Meta, mean_loss: MeanLoss) -> Callable[[Meta], Tensor]:
-    """The outer loss as a function of meta with the displacements of all but the last ``steps`` inner steps held."""
-    rule = HeldSteps(inner.rule, inner.inner_steps - steps)
-    replay = dataclasses.replace(inner, rule=rule)
-    with torch.no_grad():
-        mean_loss(centre, replay)
-
-    def loss(meta: Meta) -> Tensor:
-        rule.position = 0
-        return mean_loss(meta, replay)
-
-    return loss
 
 
 def from_the_solution(estimator: Implicit, meta: Meta, tasks: Task) -> Values:

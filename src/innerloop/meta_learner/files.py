@@ -146,6 +146,18 @@ def as_long_as_adapted(support: Examples, described: dict[str, Any], tensors: di
     return Examples(x, y, support.mask)
 
 
+def stored_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The outer parameters and the model's other buffers by the names that checkpoints have for them."""
+    found: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        for kept in ("meta/params/", "meta/buffers/", "module/"):
+            if name.startswith(kept):
+                found[f"learner/model.{name.removeprefix(kept)}"] = value
+        if name.startswith("meta/rule/"):
+            found[f"learner/rule.{name.removeprefix('meta/rule/').replace('.', '|')}"] = value
+    return found
+
+
 def stored_support(
     described: dict[str, Any], tensors: dict[str, Tensor], classes: list[Any] | None
 ) -> tuple[Examples, bool]:

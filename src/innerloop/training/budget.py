@@ -4,9 +4,8 @@ from __future__ import annotations
 
 # So often in a budget, where no number of steps was asked for.
 _TIMES = {"log_every": 100, "validate_every": 20, "checkpoint_every": 20}
-_TRAINED_BETWEEN = (
-    9.0  # times as long as a validation takes, before the next: validating takes a tenth of the time at most
-)
+# Trained for so many times as long as a validation takes, before the next: validating takes a tenth of the time at most.
+_TRAINED_BETWEEN = 9.0
 
 
 class Budget:

@@ -45,7 +45,7 @@ class Progress:
 
 
 class RunDirectory:
-    """The files of one run; see the class attributes of `training.checkpoint` for kinds and versions."""
+    """The files of one run."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -138,7 +138,7 @@ class _Run:
         self.log = MetricsLog(None, 0)
         self.progress = Progress()
         self.budget: Budget | None = None  # of wall-clock time
-        self.best: dict[str, Tensor] | None = None
+        self.best: dict[str, Tensor] | None = None  # where nothing is written
         self.stopped: Ending = "finished"
         self.note = ""
 
@@ -208,10 +208,11 @@ class _Run:
             for text in self.learner.notes:
                 self.display.say(f"note: {text}")
             try:
-                self._plan()
-                self._time_validation()
+                if self._goes_on():
+                    self._plan()
+                    self._time_validation()
                 batches = self._batches()
-                while not self._over() and self.stopped == "finished":
+                while self._goes_on():
                     self._advance(batches, interrupt)
             except DivergedError as error:
                 error.args = (f"{error}; {self.group.same(self._last_good())}",)
@@ -229,6 +230,9 @@ class _Run:
             return True
         return config.minutes is not None and progress.ended_minutes >= config.minutes
 
+    def _goes_on(self) -> bool:
+        return self.stopped == "finished" and not self._over()
+
     def _batches(self) -> Iterator[Task]:
         """This process's part of each step's tasks."""
         if not self.part.count:
@@ -241,8 +245,6 @@ class _Run:
     def _plan(self) -> None:
         """Decide how steps are taken, or go on as an earlier sitting did."""
         progress, config = self.progress, self.config
-        if self._over() or self.stopped != "finished":
-            return
         if self.budget is not None:
             self.stepper.seconds = max(0.0, self.budget.for_steps - progress.seconds)
         kept = self.group.same(None if self.directory is None else self.directory.read_plan())
@@ -258,7 +260,7 @@ class _Run:
 
     def _time_validation(self) -> None:
         """Find out on its first tasks what a validation takes, so that the last one lies within the budget."""
-        if self.budget is None or self.config.validate_every == 0 or self._over() or self.stopped != "finished":
+        if self.budget is None or self.config.validate_every == 0:
             return
         whole = self.config.valid_tasks
         few = batch_size(next(in_batches(self.tasks.valid, whole, seed=_VALIDATION_SEED)))
@@ -332,8 +334,9 @@ class _Run:
         every = self.config.every(name)
         if every:
             return self.progress.step % every == 0
-        timed = self.budget is not None and getattr(self.config, name) is None
-        return timed and self.budget is not None and self.budget.due(name, self.progress.seconds)
+        if self.budget is None or getattr(self.config, name) is not None:
+            return False
+        return self.budget.due(name, self.progress.seconds)
 
     def _clock(self) -> None:
         """The seconds so far; where they decide something, process 0's on all."""
@@ -378,9 +381,10 @@ class _Run:
         if progress.best_value is None or sign * report.mean > sign * progress.best_value:
             progress.best_value, progress.best_step = report.mean, progress.step
             progress.validations_since_best = 0
-            self.best = weights(self.learner)
             if self.directory is not None:
                 self.directory.save_best(self.learner, progress)
+            elif self.group.leads:  # the others are given them in the end
+                self.best = weights(self.learner)
         self._clock()
         self.log.write(progress.step, "valid", {self.metric: report.mean, "ci95": report.ci95}, progress.seconds)
         self.note = f"valid {self.metric} {report.mean:.4g}"

@@ -25,13 +25,14 @@ from innerloop.meta_learner.files import (
     expect_modest,
     steps_of,
     stored_support,
+    stored_weights,
 )
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.unknown_inputs import Threshold
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.methods.pairing import LossArgument
-from innerloop.registry import GROUPS, find, is_place
+from innerloop.registry import GROUPS, find, is_place, plain
 from innerloop.storage import load_tensors
 from innerloop.tasks import own_data
 from innerloop.training.checkpoint import RunDirectory, load_weights
@@ -239,7 +240,7 @@ def _expect_same(given: dict[str, Any], stored: dict[str, Any], path: Path) -> N
     """CheckpointError where a learner that was given again is not made as the stored one was."""
     given, stored = ({"name": d.get("name"), "parts": d.get("made_of"), **d["options"]} for d in (given, stored))
     for key in dict.fromkeys([*given, *stored]):
-        mine, theirs = (list(v) if isinstance(v, tuple) else v for v in (given.get(key), stored.get(key)))
+        mine, theirs = plain(given.get(key)), plain(stored.get(key))
         if mine != theirs and not str(theirs).startswith("custom:"):
             raise CheckpointError(f"{path} expected a learner with {key} {theirs!r}, got one with {mine!r}")
 
@@ -264,17 +265,7 @@ def load_fitted(path: Path, again: Again) -> Fitted:
 def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again: Again) -> Fitted:
     owner = remake(header, path, again)
     owner.to(dtype=dtype_named(header["dtype"]))
-    named: dict[str, Tensor] = {}
-    for name, value in tensors.items():
-        if name.startswith("meta/params/"):
-            named[f"learner/model.{name[12:]}"] = value
-        elif name.startswith("meta/rule/"):
-            named[f"learner/rule.{name[10:].replace('.', '|')}"] = value
-        elif name.startswith("meta/buffers/"):
-            named[f"learner/model.{name[13:]}"] = value
-        elif name.startswith("module/"):
-            named[f"learner/model.{name[7:]}"] = value
-    load_weights(owner, named, path)
+    load_weights(owner, stored_weights(tensors), path)
     owner.engine.needs_loop = tuple(header["needs_loop"])
     owner.assume_mixing(bool(header["mixes_examples"]))
     classes, task_objective = class_names(header["classes"]), header["task_objective"]

@@ -71,13 +71,9 @@ def make_optimizer(
     Raises:
         ConfigError: as `known_optimizer`; an unknown option; or what cannot be made for these parameters.
     """
-    rule = {id(p) for p in learner.rule.values()}
-    trained = [p for p in learner.parameters() if p.requires_grad]
+    model, own = _trained(learner)
     peak = lr if rule_lr is None else rule_lr
-    groups = [
-        {"params": [p for p in trained if id(p) not in rule], "lr": lr, "peak_lr": lr},
-        {"params": [p for p in trained if id(p) in rule], "lr": peak, "peak_lr": peak},
-    ]
+    groups = [{"params": model, "lr": lr, "peak_lr": lr}, {"params": own, "lr": peak, "peak_lr": peak}]
     groups = [group for group in groups if group["params"]]
     found, options = known_optimizer(optimizer), dict(options or {})
     make = _BY_NAME[found] if isinstance(found, str) else found
@@ -106,6 +102,13 @@ def make_optimizer(
     for group in made.param_groups:
         group.setdefault("peak_lr", group.setdefault("lr", lr))
     return made
+
+
+def _trained(learner: MetaLearner) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+    """The parameters that are trained: the model's, and the method's own."""
+    rule = {id(p) for p in learner.rule.values()}
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    return [p for p in trained if id(p) not in rule], [p for p in trained if id(p) in rule]
 
 
 def name_of(own: Callable[..., Any]) -> str:
@@ -150,12 +153,10 @@ def clipped_together(
         clip_norm: of all; where ``rule_clip_norm`` is given, of the model's. None: they are not clipped.
         rule_clip_norm: of the method's own; None: these are clipped with the model's.
     """
-    trained = [p for p in learner.parameters() if p.requires_grad]
-    parts = [(trained, clip_norm)]
-    if rule_clip_norm is not None:
-        rule = {id(p) for p in learner.rule.values()}
-        own = [p for p in trained if id(p) in rule]
-        parts = [([p for p in trained if id(p) not in rule], clip_norm), (own, rule_clip_norm)]
+    if clip_norm is None and rule_clip_norm is None:
+        return []
+    model, own = _trained(learner)
+    parts = [([*model, *own], clip_norm)] if rule_clip_norm is None else [(model, clip_norm), (own, rule_clip_norm)]
     return [(together, largest) for together, largest in parts if together and largest is not None]
 
 

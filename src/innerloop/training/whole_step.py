@@ -197,8 +197,9 @@ class WholeStep:
         for name, value in meta.buffers.items():
             learner.model.get_buffer(name).copy_(value)
         learner.carry = state["carry"]
+        trained = self._trained()
         for name, first in state["firsts"].items():
-            own = self.optimizer.state[self._trained()[name]]
+            own = self.optimizer.state[trained[name]]
             own["step"] = state["count"].to(torch.float32).clone()
             own["exp_avg"], own["exp_avg_sq"] = first, state["seconds"][name]
 
