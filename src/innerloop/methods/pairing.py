@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec
@@ -23,6 +22,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.traits import Traits
 from innerloop.objectives import losses
+from innerloop.registry import arguments
 from innerloop.rules import SGD, Adam
 
 P = ParamSpec("P")
@@ -110,25 +110,11 @@ def method(
     }
 
     def decorate(factory: Callable[P, MetaLearner]) -> Callable[P, MetaLearner]:
-        signature = inspect.signature(factory)
-
         @functools.wraps(factory)
         def make(*args: P.args, **kwargs: P.kwargs) -> MetaLearner:
-            for given in kwargs:
-                if given not in signature.parameters:
-                    raise ConfigError(
-                        f"{factory.__name__} has no argument {given!r}: {nearest(given, list(signature.parameters)[1:])}"
-                    )
             kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}  # type: ignore[assignment]
-            try:
-                call = signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise ConfigError(
-                    f"{factory.__name__}: {error}; expected il.{factory.__name__}(model, option=value, ...)"
-                ) from None
-            call.apply_defaults()
-            check_model(call.arguments["model"], needs_parameters=not brings_networks)
-            options = {k: v for k, v in call.arguments.items() if k != "model"}
+            options = arguments(factory, f"{factory.__name__}(model, option=value, ...)", args, kwargs)
+            check_model(options.pop("model"), needs_parameters=not brings_networks)
             check_options(options)
             if callable(options.get("loss")):
                 options["loss"] = losses.as_function(options["loss"])
