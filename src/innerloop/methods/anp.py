@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from innerloop import keys
 from innerloop.core import BaseLearner, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, expect_whole
 from innerloop.functional import Parts, PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
@@ -262,8 +262,7 @@ def anp(
     features = math.prod(features_of(model, input_shape))
     outputs = checked_outputs(outputs, features, min_sd)
     for what, value in (("samples", samples), ("self_attention", self_attention)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ConfigError(f"{what} expected an integer of at least 0, got {value!r}")
+        expect_whole(what, value, 0)
     if init not in ("torch", "glorot"):
         raise ConfigError(f"init expected 'torch' or 'glorot', got {init!r}")
     size = width if latent else 0

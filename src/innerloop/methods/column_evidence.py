@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, expect_whole
 from innerloop.functional import Parts, PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingLearner
@@ -26,7 +26,7 @@ from innerloop.learners.metric import members_of, only_shown, ways_of
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, expect_label_loss, expect_whole, method
+from innerloop.methods.pairing import LossArgument, expect_label_loss, method
 from innerloop.models.cross_attention import layers
 from innerloop.records import record, static
 

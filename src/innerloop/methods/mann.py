@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InputError
+from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.embedding import EmbeddingLearner, coded, expect_width, longest_support, together
@@ -440,8 +440,7 @@ def mann(
         "outputs": columns, "units": units, "memory_rows": memory_rows, "memory_columns": memory_columns, "heads": heads,
     }  # fmt: skip
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} expected an integer of at least 1, got {value!r}")
+        expect_whole(name, value)
     if memory_rows < heads:
         raise ConfigError(f"memory_rows expected at least {heads}, one for each head, got {memory_rows}")
     if not 0 <= usage_decay <= 1:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingLearner, SupportFast, one_row_per_support
@@ -22,7 +22,7 @@ from innerloop.learners.metric import members_of, only_shown
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, expect_whole, method
+from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, method
 
 _ORDER = 41  # keeps the order of the support set apart from what else draws from a task's key
 _FAR = -1e30  # far below any similarity, and finite: a logarithm of a sum over nothing but -inf has no derivative

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InnerloopError
+from innerloop.errors import InnerloopError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of, inner_gradient
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import inputs_of
@@ -437,8 +437,7 @@ def metanet(
     columns = features if outputs is None else outputs
     sizes = {"outputs": columns, "base_hidden": base_hidden, "generator_hidden": generator_hidden, "groups": groups}
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} expected an integer of at least 1, got {value!r}")
+        expect_whole(name, value)
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     weights = [name for name in augmentable(model) if name in trainable]
     chosen = select(weights, adapt, freeze) if weights or adapt or freeze else ()

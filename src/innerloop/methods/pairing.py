@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from innerloop.core import BaseLearner, MetaGradient, UpdateRule
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError, nearest
+from innerloop.errors import ConfigError, expect_whole, nearest
 from innerloop.functional import PureModel, check_model
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.pure import head_module, select
@@ -174,12 +174,6 @@ def expect_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise ConfigError when an argument is none of these words."""
     if value not in choices:
         raise ConfigError(f"{name} expected one of {', '.join(choices)}, got {value!r}: {nearest(str(value), choices)}")
-
-
-def expect_whole(name: str, value: object, low: int = 1) -> None:
-    """Raise ConfigError when an argument is no integer of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
 
 
 def checked_outputs(outputs: int | None, features: int, min_sd: float = 0.0) -> int:

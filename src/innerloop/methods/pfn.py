@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from innerloop.core import BaseLearner, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InputError
+from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.functional import Parts, PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
@@ -268,8 +268,7 @@ def pfn(
     features = math.prod(features_of(model, input_shape))
     outputs = checked_outputs(outputs, features)
     for what, value, low in (("depth", depth, 1), ("expansion", expansion, 1), ("buckets", buckets, 3)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ConfigError(f"{what} expected an integer of at least {low}, got {value!r}")
+        expect_whole(what, value, low)
     places = checked_borders(normal_borders(buckets) if borders is None else borders)
     networks: dict[str, nn.Module] = {
         "inputs": nn.Linear(features, width),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError, ShapeError
+from innerloop.errors import ConfigError, ShapeError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingFast, ComparingLearner
@@ -21,7 +21,7 @@ from innerloop.learners.metric import class_sums, only_shown, ways_of
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, expect_whole, method
+from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
 

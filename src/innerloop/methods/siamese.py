@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
+from innerloop.errors import expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingLearner, SupportFast, one_row_per_support
@@ -23,7 +24,7 @@ from innerloop.learners.metric import members_of, only_shown, ways_of
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, expect_whole, method
+from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, method
 
 _ANCHORS, _PARTNERS = 51, 52  # keep the two ends of the pairs apart from what else draws from a task's key
 _FAR = -1e30  # far below any logit, and finite

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InputError
+from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.embedding import EmbeddingLearner, coded, counted, expect_width, longest_support
@@ -330,8 +330,7 @@ def snail(
     columns = features if outputs is None else outputs
     sizes = {"outputs": columns, "max_examples": max_examples, "filters": filters}
     for name, value in [*sizes.items(), *(("keys", k) for k in keys), *(("values", v) for v in values)]:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} expected integers of at least 1, got {value!r}")
+        expect_whole(name, value)
     if len(keys) != len(values) or not keys:
         raise ConfigError(
             f"keys and values expected one size for each attention layer, got {len(keys)} and {len(values)}"

@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from innerloop import registry
-from innerloop.errors import ConfigError, ShapeError, nearest
+from innerloop.errors import ConfigError, ShapeError, expect_whole, nearest
 from innerloop.models import parameter_shapes
 
 P = ParamSpec("P")
@@ -42,8 +42,7 @@ def described(factory: Callable[P, M]) -> Callable[P, M]:
 def positive(**sizes: Any) -> None:
     """Raise ConfigError for the first size that is not an integer of at least 1."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ConfigError(f"{name} expected an integer of at least 1, got {size!r}")
+        expect_whole(name, size)
 
 
 def _check_choices(hints: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
