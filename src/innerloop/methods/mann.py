@@ -17,16 +17,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.embedding import EmbeddingLearner, coded, expect_width, longest_support, together
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, method
+from innerloop.methods.pairing import LossArgument, backprop_method, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
 
@@ -449,15 +447,10 @@ def mann(
         features + columns, columns, units, memory_rows, memory_columns, heads, usage_decay, sharpen
     )
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = MemoryLearner(pure, network, columns, loss, whole_sequence)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "mann",
-        {},
         Parts(model, memory=network),
-        pair,
+        lambda pure: MemoryLearner(pure, network, columns, loss, whole_sequence),
         outer=Outer(num_tasks=16),
         loss=loss,
         batch_norm=batch_norm,

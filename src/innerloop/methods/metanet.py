@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import InnerloopError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of, inner_gradient
 from innerloop.functional.norms import BatchNormPolicy
@@ -25,10 +24,9 @@ from innerloop.functional.pure import select
 from innerloop.functional.two_streams import Meeting, augmentable, fast_weights, prepare
 from innerloop.learners.embedding import EmbeddingLearner, counted, expect_width, together
 from innerloop.learners.gradient import query_metrics
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, method
+from innerloop.methods.pairing import LossArgument, backprop_method, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
 
@@ -457,7 +455,7 @@ def metanet(
         del brought["label_head"]
     notes: list[str] = []
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
+    def learner(pure: PureModel) -> MetaNetLearner:
         own = pure.module.get_submodule("model")
         prepare(own, chosen)
         meeting = _meeting(own, chosen, inputs_of(model, input_shape))
@@ -465,16 +463,14 @@ def metanet(
             notes.append(
                 "slow and fast weights are added before the nonlinearity: the model's layers do not follow one another"
             )
-        learner = MetaNetLearner(
+        return MetaNetLearner(
             pure, tuple(f"model.{name}" for name in chosen), (features, base_hidden, columns), groups, meeting, loss
         )
-        return learner, Backprop(learner, engine)
 
-    made = MetaLearner(
+    made = backprop_method(
         "metanet",
-        {},
         Parts(model, **brought),
-        pair,
+        learner,
         outer=Outer(num_tasks=1),
         loss=loss,
         batch_norm=batch_norm,

@@ -18,6 +18,7 @@ from innerloop.functional import PureModel, check_model
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.pure import head_module, select
 from innerloop.learners import GradientLearner
+from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.traits import Traits
@@ -252,3 +253,22 @@ def gradient_method(
         inductive=inductive,
         norm_rows=inner_steps + 1,
     )
+
+
+def backprop_method(
+    name: str,
+    model: nn.Module,
+    learner: Callable[[PureModel], BaseLearner],
+    *,
+    outer: Outer,
+    loss: LossArgument,
+    batch_norm: BatchNormPolicy,
+    inductive: bool,
+) -> MetaLearner:
+    """A MetaLearner that is trained by backprop through all that it does, with no update rule: ``learner`` x `Backprop`."""
+
+    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
+        made = learner(pure)
+        return made, Backprop(made, engine)
+
+    return MetaLearner(name, {}, model, pair, outer=outer, loss=loss, batch_norm=batch_norm, inductive=inductive)

@@ -16,17 +16,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.embedding import EmbeddingLearner, coded, counted, expect_width, longest_support
 from innerloop.learners.gradient import query_metrics
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, method
+from innerloop.methods.pairing import LossArgument, backprop_method, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
 
@@ -338,15 +336,10 @@ def snail(
     # Labels of a support example, and one channel that says that they are known: zero may be a target's value.
     network = CausalSequence(features + columns + 1, columns, max_examples + 1, filters, keys, values)
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = SequenceLearner(pure, network.width, columns, max_examples, loss)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "snail",
-        {},
         Parts(model, sequence=network),
-        pair,
+        lambda pure: SequenceLearner(pure, network.width, columns, max_examples, loss),
         outer=Outer(num_tasks=32),
         loss=loss,
         batch_norm=batch_norm,
