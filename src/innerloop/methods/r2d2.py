@@ -16,7 +16,7 @@ from innerloop.functional import PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.embedding import EmbeddingLearner, first_input
 from innerloop.learners.gradient import query_metrics
-from innerloop.learners.metric import MetricLearner, shown_labels, ways_of
+from innerloop.learners.metric import MetricLearner, members_of, shown_labels, ways_of
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, backprop_method, loss_name, method
@@ -107,8 +107,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
         """The regression of the targets of ``side`` on its embeddings."""
         counts = fast.counts
         if fast.classes:
-            members = side.y[:, None] == torch.arange(counts.shape[0], device=z.device)
-            targets = (members if side.mask is None else members & side.mask[:, None]).to(z.dtype)
+            targets = members_of(side.y, counts.shape[0], side.mask).to(z.dtype)
             counts = targets.sum(0)
         else:
             targets = side.y.to(z.dtype)

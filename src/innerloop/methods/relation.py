@@ -16,7 +16,7 @@ from innerloop.errors import ConfigError, ShapeError, expect_whole
 from innerloop.functional import Parts, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingFast, ComparingLearner
-from innerloop.learners.metric import class_sums, only_shown, ways_of
+from innerloop.learners.metric import class_sums, members_of, only_shown, ways_of
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, backprop_method, expect_choice, expect_label_loss, method
@@ -154,7 +154,7 @@ class RelationLearner(ComparingLearner):
         if self.loss is not None:
             return super().query_loss(logits, fast, task)
         y, mask = task.query.y, task.query.mask
-        target = (y[:, None] == torch.arange(logits.shape[1], device=y.device)).to(logits.dtype)
+        target = members_of(y, logits.shape[1]).to(logits.dtype)
         shown = (fast.counts > 0).to(logits.dtype)
         each = ((torch.sigmoid(logits) - target).square() * shown).sum(-1) / shown.sum().clamp(min=1.0)
         return losses.masked_mean(each, mask)
