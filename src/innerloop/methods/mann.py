@@ -22,6 +22,7 @@ from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.embedding import EmbeddingLearner, coded, expect_width, longest_support, together
+from innerloop.learners.gradient import query_metrics
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, backprop_method, method
@@ -273,11 +274,8 @@ class MemoryLearner(EmbeddingLearner):
             order = _order(task.noise, (task.support,), (_SUPPORT_ORDER,))
             fast = self.remember(meta, _ordered(z[:rows], order), _ordered(task.support, order), self.network.empty(z))
             prediction = self.answer(meta, fast, z[rows:])
-        function = losses.resolve(self.loss or task.objective, judged.y)
-        loss = losses.objective(function, prediction, judged.y, judged.mask)
-        metrics = {"loss": loss.detach()}
-        if losses.judges_labels(function, prediction, judged.y):
-            metrics["accuracy"] = losses.accuracy(prediction.detach(), judged.y, judged.mask)
+        loss = losses.objective(self.loss or task.objective, prediction, judged.y, judged.mask)
+        metrics = query_metrics(loss, prediction, dataclasses.replace(task, query=judged), self.loss)
         return loss, {"metrics": metrics, "buffers": buffers}
 
     def along(self, meta: Meta, task: Task) -> tuple[Float[Tensor, "time outputs"], Examples]:

@@ -234,8 +234,7 @@ class MetaNetLearner(EmbeddingLearner):
         rows = task.support.y.shape[0]
         fast = self.remember(meta, weights, r[:rows], task.support, task.objective)
         prediction = self.answer(meta, fast, r[rows:])
-        function = losses.resolve(self.loss or task.objective, task.query.y)
-        loss = losses.objective(function, prediction, task.query.y, task.query.mask)
+        loss = losses.objective(self.loss or task.objective, prediction, task.query.y, task.query.mask)
         return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
 
     # ---- the parts of a step ---------------------------------------------------------------------------------------------

@@ -139,8 +139,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
         fast = self.fitted(meta, start, z_support, support)
         prediction = self.outputs(meta, fast, z_query)
         y = shown_labels(query, fast.counts) if classes else query.y
-        function = losses.resolve(self.loss or task.objective, y)
-        loss = losses.objective(function, prediction, y, query.mask)
+        loss = losses.objective(self.loss or task.objective, prediction, y, query.mask)
         return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
 
 

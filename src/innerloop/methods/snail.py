@@ -241,8 +241,7 @@ class SequenceLearner(EmbeddingLearner):
         z_support, z_query, buffers = self.embed_both(meta, support, query, task.noise)
         fast = self.read(meta, z_support, support, task.noise if self.training else None)
         prediction = self.answer(meta, fast, z_query)
-        function = losses.resolve(self.loss or task.objective, query.y)
-        loss = losses.objective(function, prediction, query.y, query.mask)
+        loss = losses.objective(self.loss or task.objective, prediction, query.y, query.mask)
         return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
 
     def read(self, meta: Meta, z: Tensor, support: Examples, noise: Tensor | None) -> SequenceFast:
