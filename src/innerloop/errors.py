@@ -50,6 +50,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "known: " + ", ".join(known)
 
 
+def expect_whole(name: str, value: object, low: int = 1) -> None:
+    """Raise ConfigError when an argument is no integer of at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
+
+
 def first_few(names: Sequence[str], most: int = 5) -> str:
     """The first names, separated by commas, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -12,7 +12,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from innerloop.errors import ConfigError, InnerloopError, nearest
@@ -103,6 +103,26 @@ def call(kind: str, word: str, factory: Callable[..., Any], *args: Any, **option
         raise
     except Exception as error:
         raise ConfigError(f"the {kind} {word!r} cannot be made: {_said(error)}") from error
+
+
+def arguments(
+    factory: Callable[..., Any], usage: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a call by their names, defaults too.
+
+    Raises:
+        ConfigError: an unknown name (the message shows the nearest), or a call that does not fit (it shows ``usage``).
+    """
+    name, signature = factory.__name__, inspect.signature(factory)
+    for given in kwargs:
+        if given not in signature.parameters:
+            raise ConfigError(f"{name} has no argument {given!r}: {nearest(given, signature.parameters)}")
+    try:
+        found = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise ConfigError(f"{name}: {error}; expected il.{usage}") from None
+    found.apply_defaults()
+    return found.arguments
 
 
 def bound(factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from innerloop import keys
 from innerloop.core import Measured, Meta, Report, Task, TaskDistribution, examples_of
-from innerloop.errors import ConfigError, DivergedError, InputError
+from innerloop.errors import ConfigError, DivergedError, InputError, expect_whole
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import UNJUDGED, check
@@ -91,8 +91,7 @@ def evaluate(
     elif draws is not None:
         raise ConfigError("draws expected every_task=True, which says how often each task is drawn; leave it out")
     draws = 1 if draws is None else draws
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-        raise ConfigError(f"draws expected an integer of at least 1, got {draws!r}")
+    expect_whole("draws", draws)
     part = group.part(num_tasks * draws)
     longest = None if curve_steps is None else max(main, curve_steps)
 

@@ -37,9 +37,6 @@ class PureModel:
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
         self.follow_training = False  # set by the probe: the model draws random numbers by itself
 
-    def parameter_names(self) -> list[str]:
-        return [name for name, _ in self.module.named_parameters()]
-
     def norm_parameters(self) -> list[str]:
         """Names of the scales and shifts of BatchNorm layers."""
         return [

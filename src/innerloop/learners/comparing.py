@@ -94,7 +94,7 @@ class ComparingLearner(EmbeddingLearner, MetricLearner):
     def query_loss(self, logits: Tensor, fast: ComparingFast, task: Task) -> Tensor:
         """The loss of one task over the queries that count."""
         y = shown_labels(task.query, fast.counts)
-        return losses.objective(losses.resolve(self.loss or task.objective, y), logits, y, task.query.mask)
+        return losses.objective(self.loss or task.objective, logits, y, task.query.mask)
 
 
 def one_row_per_support(one: Tensor, task: Task) -> tuple[Tensor, Bool[Tensor, "support ways"]]:

@@ -14,6 +14,7 @@ from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
 from innerloop.errors import ShapeError
 from innerloop.functional import PureModel
+from innerloop.learners.metric import members_of
 
 
 class EmbeddingLearner(BaseLearner):
@@ -76,7 +77,7 @@ def coded(y: Tensor, outputs: int, like: Tensor) -> Float[Tensor, "examples outp
     """Targets as networks read them: labels as ones and zeros, values as they are."""
     if y.is_floating_point():
         return y.to(like.dtype).reshape(y.shape[0], -1)
-    return (y[:, None] == torch.arange(outputs, device=y.device)).to(like.dtype)
+    return members_of(y, outputs).to(like.dtype)
 
 
 def longest_support(tasks: Task) -> int:

@@ -98,8 +98,7 @@ class PredictiveLearner(EmbeddingLearner):
         """The loss on some examples: minus the mean log density, unless a loss was given that says otherwise."""
         given = losses.short_form(self.loss or task.objective)
         if (side.y.is_floating_point() and given not in (None, "mse", losses.mse)) or self.loss is not None:
-            function = losses.resolve(given, side.y)
-            return losses.objective(function, self.outputs_of(found, not side.y.is_floating_point()), side.y, side.mask)
+            return losses.objective(given, self.outputs_of(found, not side.y.is_floating_point()), side.y, side.mask)
         return -(self.judged(found, side.y) * counts).sum() / counts.sum().clamp(min=1.0)
 
     def metrics(self, loss: Tensor, found: Any, task: Task) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, expect_whole
 from innerloop.functional import inner_gradient
 from innerloop.functional.derivatives import gradient_products
 from innerloop.learners.gradient import GradientLearner
@@ -43,8 +43,7 @@ class Implicit(MetaGradient):
 
     def __post_init__(self) -> None:
         self.order = "implicit"
-        if isinstance(self.cg_steps, bool) or not isinstance(self.cg_steps, int) or self.cg_steps < 1:
-            raise ConfigError(f"cg_steps expected an integer of at least 1, got {self.cg_steps!r}")
+        expect_whole("cg_steps", self.cg_steps)
         if not (isinstance(self.damping, int | float) and math.isfinite(self.damping) and self.damping >= 0):
             raise ConfigError(f"damping expected a finite number of at least 0, got {self.damping!r}")
 

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop import keys as random_keys
 from innerloop.core import BaseLearner, Meta, Task
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, expect_whole
 from innerloop.records import record
 
 _SALT = 21
@@ -89,5 +89,4 @@ def check_settings(sigma: float, num_pairs: int) -> None:
     """ConfigError where they are out of range."""
     if isinstance(sigma, bool) or not (isinstance(sigma, int | float) and math.isfinite(sigma) and sigma > 0):
         raise ConfigError(f"sigma expected a finite number above 0, got {sigma!r}")
-    if isinstance(num_pairs, bool) or not isinstance(num_pairs, int) or num_pairs < 1:
-        raise ConfigError(f"num_pairs expected an integer of at least 1, got {num_pairs!r}")
+    expect_whole("num_pairs", num_pairs)

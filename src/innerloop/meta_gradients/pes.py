@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from innerloop import keys as random_keys
 from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InputError
+from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.learners.gradient import GradientFast, GradientLearner, by_gradients
 from innerloop.meta_gradients.perturbations import (
     Trial,
@@ -69,8 +69,7 @@ class PES(MetaGradient):
     def __post_init__(self) -> None:
         self.order = "zeroth"
         check_settings(self.sigma, self.num_pairs)
-        if isinstance(self.truncation, bool) or not isinstance(self.truncation, int) or self.truncation < 1:
-            raise ConfigError(f"truncation expected an integer of at least 1, got {self.truncation!r}")
+        expect_whole("truncation", self.truncation)
 
     def check(self, learner: BaseLearner) -> None:
         if not (by_gradients(learner) and learner.judged_at_end):

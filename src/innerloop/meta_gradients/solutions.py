@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
-from innerloop.core import Meta, OuterGradient, Task
+from innerloop.core import Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine
 from innerloop.learners import GradientLearner
 
@@ -29,3 +31,28 @@ def displacement(meta: Meta, solution: Solution, carry: dict[str, Tensor]) -> Ou
     grads = {name: p - params[name] if name in params else torch.zeros_like(p) for name, p in meta.params.items()}
     rule = {name: torch.zeros_like(p) for name, p in meta.rule.items()}
     return OuterGradient(grads, rule, buffers, carry, metrics)
+
+
+@dataclasses.dataclass(eq=False)
+class FromSolutions(MetaGradient):
+    """``meta - mean of the tasks' solutions``; a subclass says where the inner loops begin, unless it is meta."""
+
+    learner: GradientLearner
+    engine: Engine
+    of_outer_loss = False
+
+    def __call__(
+        self,
+        carry: dict[str, Tensor],
+        meta: Meta,
+        tasks: Task,
+        outer_step: int,
+        generator: torch.Generator | None,
+    ) -> OuterGradient:
+        del generator, outer_step
+        return displacement(meta, mean_solution(self.learner, self.engine, self.start(carry, meta), tasks), carry)
+
+    def start(self, carry: dict[str, Tensor], meta: Meta) -> Meta:
+        """Where each task's inner loop begins."""
+        del carry
+        return meta

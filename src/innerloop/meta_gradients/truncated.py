@@ -6,7 +6,7 @@ import dataclasses
 
 from innerloop.core import BaseLearner
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, expect_whole
 from innerloop.learners.gradient import by_gradients
 from innerloop.meta_gradients.backprop import Backprop
 
@@ -34,8 +34,7 @@ class Truncated(Backprop):
     steps: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ConfigError(f"steps expected an integer of at least 1, got {self.steps!r}")
+        expect_whole("steps", self.steps)
         self.check(self.learner)
         assert by_gradients(self.learner)
         whole = self.steps >= self.learner.inner_steps

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Task
-from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
+from innerloop.errors import DivergedError, InputError, ShapeError, expect_whole
 from innerloop.objectives import losses
 
 
@@ -215,8 +215,8 @@ def _moved(side: Any, dtype: torch.dtype, device: torch.device) -> Any:
 
 def expect_steps(steps: Any) -> None:
     """Raise ConfigError for what is no number of inner steps; None is the learner's own."""
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 0):
-        raise ConfigError(f"steps expected an integer of at least 0, got {steps!r}")
+    if steps is not None:
+        expect_whole("steps", steps, 0)
 
 
 def expect_adapted(fast: Any, otherwise: str) -> None:

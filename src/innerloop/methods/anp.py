@@ -16,19 +16,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.errors import ConfigError
-from innerloop.functional import Parts, PureModel
+from innerloop.core import Meta, Task
+from innerloop.errors import ConfigError, expect_whole
+from innerloop.functional import Parts
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
 from innerloop.learners.embedding import coded
 from innerloop.learners.gaussian import GaussianLearner, Gaussians
 from innerloop.learners.predictive import counts_of
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, checked_outputs, method
+from innerloop.methods.pairing import LossArgument, backprop_method, checked_outputs, method
 from innerloop.models.cross_attention import AttentionBlock, CrossAttention, drawn_by_glorot, layers
 from innerloop.records import record, static
 
@@ -262,8 +260,7 @@ def anp(
     features = math.prod(features_of(model, input_shape))
     outputs = checked_outputs(outputs, features, min_sd)
     for what, value in (("samples", samples), ("self_attention", self_attention)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ConfigError(f"{what} expected an integer of at least 0, got {value!r}")
+        expect_whole(what, value, 0)
     if init not in ("torch", "glorot"):
         raise ConfigError(f"init expected 'torch' or 'glorot', got {init!r}")
     size = width if latent else 0
@@ -287,8 +284,10 @@ def anp(
         for network in networks.values():
             drawn_by_glorot(network)
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = AttentiveLearner(
+    return backprop_method(
+        "anp",
+        Parts(model, **networks),
+        lambda pure: AttentiveLearner(
             pure,
             outputs,
             loss,
@@ -298,14 +297,7 @@ def anp(
             samples=samples,
             self_attention=self_attention,
             score_support=score_support,
-        )
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
-        "anp",
-        {},
-        Parts(model, **networks),
-        pair,
+        ),
         outer=Outer(num_tasks=16, lr=5e-4, schedule="cosine"),
         loss=loss,
         batch_norm=batch_norm,

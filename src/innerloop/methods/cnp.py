@@ -15,19 +15,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import ConfigError
-from innerloop.functional import Parts, PureModel
+from innerloop.functional import Parts
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
 from innerloop.learners.embedding import coded
 from innerloop.learners.gaussian import GaussianLearner, Gaussians
 from innerloop.learners.predictive import counts_of
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, checked_outputs, method
+from innerloop.methods.pairing import LossArgument, backprop_method, checked_outputs, method
 from innerloop.models.cross_attention import layers
 from innerloop.records import record, static
 
@@ -189,15 +187,10 @@ def cnp(
     encoder = layers(features + outputs, width, width, encoder_layers)
     decoder = layers(features + width, width, 2 * outputs, decoder_layers)
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = ConditionalLearner(pure, outputs, loss, min_sd=min_sd, width=width, score_support=score_support)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "cnp",
-        {},
         Parts(model, encoder=encoder, decoder=decoder),
-        pair,
+        lambda pure: ConditionalLearner(pure, outputs, loss, min_sd=min_sd, width=width, score_support=score_support),
         outer=Outer(num_tasks=16, lr=5e-4, schedule="cosine"),
         loss=loss,
         batch_norm=batch_norm,

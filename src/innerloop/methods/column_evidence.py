@@ -16,17 +16,15 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.errors import ConfigError
-from innerloop.functional import Parts, PureModel
+from innerloop.core import Examples, Meta, Task
+from innerloop.errors import ConfigError, expect_whole
+from innerloop.functional import Parts
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingLearner
 from innerloop.learners.metric import members_of, only_shown, ways_of
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, expect_label_loss, expect_whole, method
+from innerloop.methods.pairing import LossArgument, backprop_method, expect_label_loss, method
 from innerloop.models.cross_attention import layers
 from innerloop.records import record, static
 
@@ -472,19 +470,14 @@ def column_evidence(
     if not found or not all(math.isfinite(width) and width > 0 for width in found):
         raise ConfigError(f"widths expected at least one number, all above 0, got {list(widths)}; leave it out")
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = ColumnEvidenceLearner(pure, loss, widths=found, trees=trees, depth=depth, candidates=candidates)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "column_evidence",
-        {},
         Parts(
             model,
             columns=_even(len(found) + 4, hidden, len(found) + 2, -2.0, len(found)),
             gates=_even(VOICES + 3, hidden, VOICES, 0.0, 0),
         ),
-        pair,
+        lambda pure: ColumnEvidenceLearner(pure, loss, widths=found, trees=trees, depth=depth, candidates=candidates),
         outer=Outer(num_tasks=8, lr=1e-2, schedule="cosine"),
         loss=loss,
         batch_norm=batch_norm,

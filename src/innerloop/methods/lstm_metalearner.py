@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core import UpdateRule
-from innerloop.errors import ConfigError
+from innerloop.errors import expect_whole
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
@@ -163,8 +163,7 @@ def lstm_metalearner(
 
     Reference: Ravi and Larochelle 2017, "Optimization as a model for few-shot learning", ICLR, openreview rJY0-Kcll.
     """
-    if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
-        raise ConfigError(f"hidden expected an integer of at least 1, got {hidden!r}")
+    expect_whole("hidden", hidden)
     return gradient_method(
         model,
         rule=LSTMRule(hidden),

@@ -17,16 +17,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InputError
+from innerloop.core import Examples, Meta, Task
+from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.embedding import EmbeddingLearner, coded, expect_width, longest_support, together
-from innerloop.meta_gradients import Backprop
+from innerloop.learners.gradient import query_metrics
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, method
+from innerloop.methods.pairing import LossArgument, backprop_method, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
 
@@ -275,11 +274,8 @@ class MemoryLearner(EmbeddingLearner):
             order = _order(task.noise, (task.support,), (_SUPPORT_ORDER,))
             fast = self.remember(meta, _ordered(z[:rows], order), _ordered(task.support, order), self.network.empty(z))
             prediction = self.answer(meta, fast, z[rows:])
-        function = losses.resolve(self.loss or task.objective, judged.y)
-        loss = losses.objective(function, prediction, judged.y, judged.mask)
-        metrics = {"loss": loss.detach()}
-        if losses.judges_labels(function, prediction, judged.y):
-            metrics["accuracy"] = losses.accuracy(prediction.detach(), judged.y, judged.mask)
+        loss = losses.objective(self.loss or task.objective, prediction, judged.y, judged.mask)
+        metrics = query_metrics(loss, prediction, dataclasses.replace(task, query=judged), self.loss)
         return loss, {"metrics": metrics, "buffers": buffers}
 
     def along(self, meta: Meta, task: Task) -> tuple[Float[Tensor, "time outputs"], Examples]:
@@ -440,8 +436,7 @@ def mann(
         "outputs": columns, "units": units, "memory_rows": memory_rows, "memory_columns": memory_columns, "heads": heads,
     }  # fmt: skip
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} expected an integer of at least 1, got {value!r}")
+        expect_whole(name, value)
     if memory_rows < heads:
         raise ConfigError(f"memory_rows expected at least {heads}, one for each head, got {memory_rows}")
     if not 0 <= usage_decay <= 1:
@@ -450,15 +445,10 @@ def mann(
         features + columns, columns, units, memory_rows, memory_columns, heads, usage_decay, sharpen
     )
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = MemoryLearner(pure, network, columns, loss, whole_sequence)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "mann",
-        {},
         Parts(model, memory=network),
-        pair,
+        lambda pure: MemoryLearner(pure, network, columns, loss, whole_sequence),
         outer=Outer(num_tasks=16),
         loss=loss,
         batch_norm=batch_norm,

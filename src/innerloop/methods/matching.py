@@ -12,17 +12,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.errors import ConfigError
-from innerloop.functional import Parts, PureModel, features_of
+from innerloop.core import Examples, Meta, Task
+from innerloop.errors import ConfigError, expect_whole
+from innerloop.functional import Parts, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingLearner, SupportFast, one_row_per_support
 from innerloop.learners.metric import members_of, only_shown
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, expect_whole, method
+from innerloop.methods.pairing import LossArgument, backprop_method, expect_choice, expect_label_loss, method
 
 _ORDER = 41  # keeps the order of the support set apart from what else draws from a task's key
 _FAR = -1e30  # far below any similarity, and finite: a logarithm of a sum over nothing but -inf has no derivative
@@ -250,21 +248,16 @@ def matching(
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not (math.isfinite(scale) and scale > 0):
         raise ConfigError(f"scale expected a finite number above 0, got {scale!r}")
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = MatchingLearner(pure, loss, scale=scale, full_context=full_context, order=order)
-        return learner, Backprop(learner, engine)
-
     whole = model
     if full_context:
         features = math.prod(features_of(model, input_shape))
         whole = Parts(
             model, support_context=SupportContext(features), query_context=QueryContext(features, context_steps)
         )
-    return MetaLearner(
+    return backprop_method(
         "matching",
-        {},
         whole,
-        pair,
+        lambda pure: MatchingLearner(pure, loss, scale=scale, full_context=full_context, order=order),
         outer=Outer(num_tasks=1),
         loss=loss,
         batch_norm=batch_norm,

@@ -15,9 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InnerloopError
+from innerloop.core import Examples, Meta, Task
+from innerloop.errors import InnerloopError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of, inner_gradient
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import inputs_of
@@ -25,10 +24,9 @@ from innerloop.functional.pure import select
 from innerloop.functional.two_streams import Meeting, augmentable, fast_weights, prepare
 from innerloop.learners.embedding import EmbeddingLearner, counted, expect_width, together
 from innerloop.learners.gradient import query_metrics
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, method
+from innerloop.methods.pairing import LossArgument, backprop_method, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
 
@@ -236,8 +234,7 @@ class MetaNetLearner(EmbeddingLearner):
         rows = task.support.y.shape[0]
         fast = self.remember(meta, weights, r[:rows], task.support, task.objective)
         prediction = self.answer(meta, fast, r[rows:])
-        function = losses.resolve(self.loss or task.objective, task.query.y)
-        loss = losses.objective(function, prediction, task.query.y, task.query.mask)
+        loss = losses.objective(self.loss or task.objective, prediction, task.query.y, task.query.mask)
         return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
 
     # ---- the parts of a step ---------------------------------------------------------------------------------------------
@@ -437,8 +434,7 @@ def metanet(
     columns = features if outputs is None else outputs
     sizes = {"outputs": columns, "base_hidden": base_hidden, "generator_hidden": generator_hidden, "groups": groups}
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} expected an integer of at least 1, got {value!r}")
+        expect_whole(name, value)
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     weights = [name for name in augmentable(model) if name in trainable]
     chosen = select(weights, adapt, freeze) if weights or adapt or freeze else ()
@@ -458,7 +454,7 @@ def metanet(
         del brought["label_head"]
     notes: list[str] = []
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
+    def learner(pure: PureModel) -> MetaNetLearner:
         own = pure.module.get_submodule("model")
         prepare(own, chosen)
         meeting = _meeting(own, chosen, inputs_of(model, input_shape))
@@ -466,16 +462,14 @@ def metanet(
             notes.append(
                 "slow and fast weights are added before the nonlinearity: the model's layers do not follow one another"
             )
-        learner = MetaNetLearner(
+        return MetaNetLearner(
             pure, tuple(f"model.{name}" for name in chosen), (features, base_hidden, columns), groups, meeting, loss
         )
-        return learner, Backprop(learner, engine)
 
-    made = MetaLearner(
+    made = backprop_method(
         "metanet",
-        {},
         Parts(model, **brought),
-        pair,
+        learner,
         outer=Outer(num_tasks=1),
         loss=loss,
         batch_norm=batch_norm,

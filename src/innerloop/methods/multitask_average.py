@@ -5,30 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from innerloop.core import Meta, MetaGradient, OuterGradient, Task
-from innerloop.engine import Engine
+from innerloop.core import Meta
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners import GradientLearner
-from innerloop.meta_gradients.solutions import displacement, mean_solution
+from innerloop.meta_gradients.solutions import FromSolutions
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
 
 
 @dataclasses.dataclass(eq=False)
-class AverageOfSolutions(MetaGradient):
+class AverageOfSolutions(FromSolutions):
     """``meta - mean of solutions``, each solution started from the SAME first initialisation, not from meta.
 
     With outer SGD at rate 1 / (step + 1), meta is the exact mean of all solutions so far (schedule "average"). The carry
     holds the first initialisation. Finn et al. 2017, appendix C: the baseline that knows many tasks but not how to adapt.
     """
 
-    learner: GradientLearner
-    engine: Engine
-    of_outer_loss = False
     says = "none: the outer step goes to the mean of the tasks' solutions; no gradient of the outer loss"
     definition = "meta - mean of the solutions from the first weights"
     order: str = "none"
@@ -36,19 +30,7 @@ class AverageOfSolutions(MetaGradient):
     def init(self, meta: Meta) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in meta.params.items()}
 
-    def __call__(
-        self,
-        carry: dict[str, Tensor],
-        meta: Meta,
-        tasks: Task,
-        outer_step: int,
-        generator: torch.Generator | None,
-    ) -> OuterGradient:
-        del generator, outer_step
-        return displacement(meta, mean_solution(self.learner, self.engine, self.start(carry, meta), tasks), carry)
-
     def start(self, carry: dict[str, Tensor], meta: Meta) -> Meta:
-        """Where each task's inner loop begins."""
         return Meta(carry, meta.rule, meta.buffers)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec
@@ -14,15 +13,17 @@ from torch import Tensor, nn
 
 from innerloop.core import BaseLearner, MetaGradient, UpdateRule
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError, nearest
+from innerloop.errors import ConfigError, expect_whole, nearest
 from innerloop.functional import PureModel, check_model
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.pure import head_module, select
 from innerloop.learners import GradientLearner
+from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.traits import Traits
 from innerloop.objectives import losses
+from innerloop.registry import arguments
 from innerloop.rules import SGD, Adam
 
 P = ParamSpec("P")
@@ -110,25 +111,11 @@ def method(
     }
 
     def decorate(factory: Callable[P, MetaLearner]) -> Callable[P, MetaLearner]:
-        signature = inspect.signature(factory)
-
         @functools.wraps(factory)
         def make(*args: P.args, **kwargs: P.kwargs) -> MetaLearner:
-            for given in kwargs:
-                if given not in signature.parameters:
-                    raise ConfigError(
-                        f"{factory.__name__} has no argument {given!r}: {nearest(given, list(signature.parameters)[1:])}"
-                    )
             kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}  # type: ignore[assignment]
-            try:
-                call = signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise ConfigError(
-                    f"{factory.__name__}: {error}; expected il.{factory.__name__}(model, option=value, ...)"
-                ) from None
-            call.apply_defaults()
-            check_model(call.arguments["model"], needs_parameters=not brings_networks)
-            options = {k: v for k, v in call.arguments.items() if k != "model"}
+            options = arguments(factory, f"{factory.__name__}(model, option=value, ...)", args, kwargs)
+            check_model(options.pop("model"), needs_parameters=not brings_networks)
             check_options(options)
             if callable(options.get("loss")):
                 options["loss"] = losses.as_function(options["loss"])
@@ -188,12 +175,6 @@ def expect_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise ConfigError when an argument is none of these words."""
     if value not in choices:
         raise ConfigError(f"{name} expected one of {', '.join(choices)}, got {value!r}: {nearest(str(value), choices)}")
-
-
-def expect_whole(name: str, value: object, low: int = 1) -> None:
-    """Raise ConfigError when an argument is no integer of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
 
 
 def checked_outputs(outputs: int | None, features: int, min_sd: float = 0.0) -> int:
@@ -272,3 +253,22 @@ def gradient_method(
         inductive=inductive,
         norm_rows=inner_steps + 1,
     )
+
+
+def backprop_method(
+    name: str,
+    model: nn.Module,
+    learner: Callable[[PureModel], BaseLearner],
+    *,
+    outer: Outer,
+    loss: LossArgument,
+    batch_norm: BatchNormPolicy,
+    inductive: bool,
+) -> MetaLearner:
+    """A MetaLearner that is trained by backprop through all that it does, with no update rule: ``learner`` x `Backprop`."""
+
+    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
+        made = learner(pure)
+        return made, Backprop(made, engine)
+
+    return MetaLearner(name, {}, model, pair, outer=outer, loss=loss, batch_norm=batch_norm, inductive=inductive)

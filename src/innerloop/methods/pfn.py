@@ -16,18 +16,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InputError
-from innerloop.functional import Parts, PureModel
+from innerloop.core import Meta, Task
+from innerloop.errors import ConfigError, InputError, expect_whole
+from innerloop.functional import Parts
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
 from innerloop.learners.embedding import coded
 from innerloop.learners.predictive import PredictiveLearner, counts_of
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, checked_outputs, method
+from innerloop.methods.pairing import LossArgument, backprop_method, checked_outputs, method
 from innerloop.models.cross_attention import AttentionBlock
 from innerloop.records import record, static
 
@@ -268,8 +266,7 @@ def pfn(
     features = math.prod(features_of(model, input_shape))
     outputs = checked_outputs(outputs, features)
     for what, value, low in (("depth", depth, 1), ("expansion", expansion, 1), ("buckets", buckets, 3)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ConfigError(f"{what} expected an integer of at least {low}, got {value!r}")
+        expect_whole(what, value, low)
     places = checked_borders(normal_borders(buckets) if borders is None else borders)
     networks: dict[str, nn.Module] = {
         "inputs": nn.Linear(features, width),
@@ -279,15 +276,10 @@ def pfn(
         "classes": _Head(width, outputs),
     }
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = PriorFittedLearner(pure, outputs, loss, width=width, depth=depth, borders=places)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "pfn",
-        {},
         Parts(model, **networks),
-        pair,
+        lambda pure: PriorFittedLearner(pure, outputs, loss, width=width, depth=depth, borders=places),
         outer=Outer(num_tasks=16, lr=1e-3, schedule="cosine"),
         loss=loss,
         batch_norm=batch_norm,

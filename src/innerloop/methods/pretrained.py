@@ -115,9 +115,7 @@ class PooledLearner(BaseLearner):
         prediction, buffers = self.tuner.model.apply(
             params, meta.buffers, both.x, mask=both.mask, training=True, noise=task.noise
         )
-        loss = losses.objective(
-            losses.resolve(self.tuner.loss or task.objective, both.y), prediction, both.y, both.mask
-        )
+        loss = losses.objective(self.tuner.loss or task.objective, prediction, both.y, both.mask)
         judged = dataclasses.replace(task, query=both)
         return loss, {"metrics": query_metrics(loss, prediction, judged, self.tuner.loss), "buffers": buffers}
 

@@ -7,16 +7,13 @@ import dataclasses
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.functional import PureModel
+from innerloop.core import Examples, Meta, Task
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingLearner
 from innerloop.learners.metric import class_means, class_sums, only_shown, ways_of
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, expect_label_loss, method
+from innerloop.methods.pairing import LossArgument, backprop_method, expect_label_loss, method
 from innerloop.records import record, static
 
 
@@ -122,15 +119,10 @@ def protonet(
     """
     expect_label_loss(loss)
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = PrototypeLearner(pure, loss)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "protonet",
-        {},
         model,
-        pair,
+        lambda pure: PrototypeLearner(pure, loss),
         outer=Outer(num_tasks=1, schedule="halving"),
         loss=loss,
         batch_norm=batch_norm,

@@ -10,18 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import ConfigError, ShapeError
 from innerloop.functional import PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.embedding import EmbeddingLearner, first_input
 from innerloop.learners.gradient import query_metrics
-from innerloop.learners.metric import MetricLearner, shown_labels, ways_of
-from innerloop.meta_gradients import Backprop
+from innerloop.learners.metric import MetricLearner, members_of, shown_labels, ways_of
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, loss_name, method
+from innerloop.methods.pairing import LossArgument, backprop_method, loss_name, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
 
@@ -109,8 +107,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
         """The regression of the targets of ``side`` on its embeddings."""
         counts = fast.counts
         if fast.classes:
-            members = side.y[:, None] == torch.arange(counts.shape[0], device=z.device)
-            targets = (members if side.mask is None else members & side.mask[:, None]).to(z.dtype)
+            targets = members_of(side.y, counts.shape[0], side.mask).to(z.dtype)
             counts = targets.sum(0)
         else:
             targets = side.y.to(z.dtype)
@@ -142,8 +139,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
         fast = self.fitted(meta, start, z_support, support)
         prediction = self.outputs(meta, fast, z_query)
         y = shown_labels(query, fast.counts) if classes else query.y
-        function = losses.resolve(self.loss or task.objective, y)
-        loss = losses.objective(function, prediction, y, query.mask)
+        loss = losses.objective(self.loss or task.objective, prediction, y, query.mask)
         return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
 
 
@@ -246,15 +242,10 @@ def r2d2(
             "leave it out"
         )
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = RidgeLearner(pure, float(ridge), float(scale), loss)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "r2d2",
-        {},
         model,
-        pair,
+        lambda pure: RidgeLearner(pure, float(ridge), float(scale), loss),
         outer=Outer(num_tasks=1, schedule="halving"),
         loss=loss,
         batch_norm=batch_norm,

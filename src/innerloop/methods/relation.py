@@ -11,17 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.errors import ConfigError, ShapeError
-from innerloop.functional import Parts, PureModel, features_of
+from innerloop.core import Examples, Meta, Task
+from innerloop.errors import ConfigError, ShapeError, expect_whole
+from innerloop.functional import Parts, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingFast, ComparingLearner
-from innerloop.learners.metric import class_sums, only_shown, ways_of
-from innerloop.meta_gradients import Backprop
+from innerloop.learners.metric import class_sums, members_of, only_shown, ways_of
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, expect_whole, method
+from innerloop.methods.pairing import LossArgument, backprop_method, expect_choice, expect_label_loss, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
 
@@ -156,7 +154,7 @@ class RelationLearner(ComparingLearner):
         if self.loss is not None:
             return super().query_loss(logits, fast, task)
         y, mask = task.query.y, task.query.mask
-        target = (y[:, None] == torch.arange(logits.shape[1], device=y.device)).to(logits.dtype)
+        target = members_of(y, logits.shape[1]).to(logits.dtype)
         shown = (fast.counts > 0).to(logits.dtype)
         each = ((torch.sigmoid(logits) - target).square() * shown).sum(-1) / shown.sum().clamp(min=1.0)
         return losses.masked_mean(each, mask)
@@ -228,15 +226,10 @@ def relation(
     expect_choice("combine", combine, ("sum", "mean"))
     features = features_of(model, input_shape)
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = RelationLearner(pure, loss, features=features, combine=combine)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "relation",
-        {},
         Parts(model, comparison=Relation(features, filters, hidden)),
-        pair,
+        lambda pure: RelationLearner(pure, loss, features=features, combine=combine),
         outer=Outer(num_tasks=1),
         loss=loss,
         batch_norm=batch_norm,

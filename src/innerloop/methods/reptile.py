@@ -5,49 +5,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from innerloop.core import Meta, MetaGradient, OuterGradient, Task
-from innerloop.engine import Engine
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.learners import GradientLearner
-from innerloop.meta_gradients.solutions import displacement, mean_solution
+from innerloop.meta_gradients.solutions import FromSolutions
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
 
 
 @dataclasses.dataclass(eq=False)
-class Displacement(MetaGradient):
+class Displacement(FromSolutions):
     """``meta - mean over tasks of fast``: outer SGD with rate eps then moves meta by ``eps (fast - meta)``.
 
     Nichol, Achiam and Schulman 2018 (arXiv:1803.02999), batched version; with one task a step it is the serial one. No graph
     is kept, so memory does not grow with inner steps. The query set is used for the reported loss alone.
     """
 
-    learner: GradientLearner
-    engine: Engine
-    of_outer_loss = False
     says = "first: where the inner loop went, seen from where it began; no gradient of the outer loss"
     definition = "meta - mean of fast"
     order: str = "first"
-
-    def __call__(
-        self,
-        carry: dict[str, Tensor],
-        meta: Meta,
-        tasks: Task,
-        outer_step: int,
-        generator: torch.Generator | None,
-    ) -> OuterGradient:
-        del generator, outer_step
-        return displacement(meta, mean_solution(self.learner, self.engine, self.start(carry, meta), tasks), carry)
-
-    def start(self, carry: dict[str, Tensor], meta: Meta) -> Meta:
-        """Where each task's inner loop begins."""
-        del carry
-        return meta
 
 
 @method(

@@ -12,7 +12,7 @@ from innerloop.core import Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners import GradientLearner
-from innerloop.meta_gradients.solutions import mean_solution
+from innerloop.meta_gradients.solutions import displacement, mean_solution
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import InnerOptimizer, LossArgument, gradient_method, inner_rule, method
@@ -38,9 +38,7 @@ class NoGradient(MetaGradient):
     ) -> OuterGradient:
         del generator, outer_step
         _, _, metrics = mean_solution(self.learner, self.engine, meta, tasks)
-        params = {name: torch.zeros_like(p) for name, p in meta.params.items()}
-        rule = {name: torch.zeros_like(p) for name, p in meta.rule.items()}
-        return OuterGradient(params, rule, {}, carry, metrics)
+        return displacement(meta, ({}, {}, metrics), carry)  # nothing has moved
 
 
 @method(

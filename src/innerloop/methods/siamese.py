@@ -13,17 +13,16 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.functional import Parts, PureModel, features_of
+from innerloop.core import Examples, Meta, Task
+from innerloop.errors import expect_whole
+from innerloop.functional import Parts, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingLearner, SupportFast, one_row_per_support
 from innerloop.learners.gradient import query_metrics
 from innerloop.learners.metric import members_of, only_shown, ways_of
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, expect_choice, expect_label_loss, expect_whole, method
+from innerloop.methods.pairing import LossArgument, backprop_method, expect_choice, expect_label_loss, method
 
 _ANCHORS, _PARTNERS = 51, 52  # keep the two ends of the pairs apart from what else draws from a task's key
 _FAR = -1e30  # far below any logit, and finite
@@ -196,16 +195,11 @@ def siamese(
     expect_whole("pairs", pairs, 2)
     expect_choice("combine", combine, ("max", "mean"))
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = SiameseLearner(pure, loss, pairs=pairs, combine=combine)
-        return learner, Backprop(learner, engine)
-
     similarity = nn.Linear(math.prod(features_of(model, input_shape)), 1)
-    return MetaLearner(
+    return backprop_method(
         "siamese",
-        {},
         Parts(model, similarity=similarity),
-        pair,
+        lambda pure: SiameseLearner(pure, loss, pairs=pairs, combine=combine),
         outer=Outer(num_tasks=1),
         loss=loss,
         batch_norm=batch_norm,

@@ -16,17 +16,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, MetaGradient, Task
-from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InputError
+from innerloop.core import Examples, Meta, Task
+from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.functional import Parts, PureModel, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.embedding import EmbeddingLearner, coded, counted, expect_width, longest_support
 from innerloop.learners.gradient import query_metrics
-from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, method
+from innerloop.methods.pairing import LossArgument, backprop_method, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
 
@@ -243,8 +241,7 @@ class SequenceLearner(EmbeddingLearner):
         z_support, z_query, buffers = self.embed_both(meta, support, query, task.noise)
         fast = self.read(meta, z_support, support, task.noise if self.training else None)
         prediction = self.answer(meta, fast, z_query)
-        function = losses.resolve(self.loss or task.objective, query.y)
-        loss = losses.objective(function, prediction, query.y, query.mask)
+        loss = losses.objective(self.loss or task.objective, prediction, query.y, query.mask)
         return loss, {"metrics": query_metrics(loss, prediction, task, self.loss), "buffers": buffers}
 
     def read(self, meta: Meta, z: Tensor, support: Examples, noise: Tensor | None) -> SequenceFast:
@@ -330,8 +327,7 @@ def snail(
     columns = features if outputs is None else outputs
     sizes = {"outputs": columns, "max_examples": max_examples, "filters": filters}
     for name, value in [*sizes.items(), *(("keys", k) for k in keys), *(("values", v) for v in values)]:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} expected integers of at least 1, got {value!r}")
+        expect_whole(name, value)
     if len(keys) != len(values) or not keys:
         raise ConfigError(
             f"keys and values expected one size for each attention layer, got {len(keys)} and {len(values)}"
@@ -339,15 +335,10 @@ def snail(
     # Labels of a support example, and one channel that says that they are known: zero may be a target's value.
     network = CausalSequence(features + columns + 1, columns, max_examples + 1, filters, keys, values)
 
-    def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
-        learner = SequenceLearner(pure, network.width, columns, max_examples, loss)
-        return learner, Backprop(learner, engine)
-
-    return MetaLearner(
+    return backprop_method(
         "snail",
-        {},
         Parts(model, sequence=network),
-        pair,
+        lambda pure: SequenceLearner(pure, network.width, columns, max_examples, loss),
         outer=Outer(num_tasks=32),
         loss=loss,
         batch_norm=batch_norm,

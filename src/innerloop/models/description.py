@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -11,7 +10,8 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from innerloop.errors import ConfigError, ShapeError, nearest
+from innerloop import registry
+from innerloop.errors import ConfigError, ShapeError, expect_whole, nearest
 from innerloop.models import parameter_shapes
 
 P = ParamSpec("P")
@@ -24,25 +24,14 @@ def described(factory: Callable[P, M]) -> Callable[P, M]:
     Defaults are written down because a later version may have others, and old files must still mean what
     they meant.
     """
-    signature = inspect.signature(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> M:
-        for given in kwargs:
-            if given not in signature.parameters:
-                raise ConfigError(
-                    f"{factory.__name__} has no argument {given!r}: {nearest(given, signature.parameters)}"
-                )
-        try:
-            call = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise ConfigError(
-                f"{factory.__name__}: {error}; expected il.models.{factory.__name__}(inputs, outputs, option=value, ...)"
-            ) from None
-        call.apply_defaults()
-        _check_choices(get_type_hints(factory), call.arguments)
+        usage = f"models.{factory.__name__}(inputs, outputs, option=value, ...)"
+        found = registry.arguments(factory, usage, args, kwargs)
+        _check_choices(get_type_hints(factory), found)
         module = factory(*args, **kwargs)
-        arguments = {name: _plain(value) for name, value in call.arguments.items()}
+        arguments = {name: registry.plain(value) for name, value in found.items()}
         object.__setattr__(module, "spec", {"name": factory.__name__, "arguments": arguments})
         object.__setattr__(module, "spec_shapes", parameter_shapes(module))
         return module
@@ -50,16 +39,10 @@ def described(factory: Callable[P, M]) -> Callable[P, M]:
     return make
 
 
-def _plain(value: Any) -> Any:
-    """JSON has lists and no tuples; both must give the same spec."""
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def positive(**sizes: Any) -> None:
     """Raise ConfigError for the first size that is not an integer of at least 1."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ConfigError(f"{name} expected an integer of at least 1, got {size!r}")
+        expect_whole(name, size)
 
 
 def _check_choices(hints: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:

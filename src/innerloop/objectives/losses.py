@@ -125,8 +125,9 @@ def check_shapes(loss: Loss, prediction: Tensor, y: Tensor) -> None:
         raise ShapeError(f"cross-entropy expected logits (examples, ways) and labels (examples,), got {p} and {t}")
 
 
-def objective(loss: Loss, prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The loss of one task, over the examples that count."""
+def objective(given: Any, prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The loss of one task, over the examples that count; ``given`` is anything that `resolve` takes."""
+    loss = resolve(given, y)
     if mask is None:
         return loss(prediction, y)
     if takes_missing(loss, y):
@@ -162,7 +163,7 @@ class Supervised(Objective):
 
     def judge(self, prediction: Tensor, data: Examples) -> Tensor:
         """The loss of predictions that were made."""
-        return objective(resolve(self.given, data.y), prediction, data.y, data.mask)
+        return objective(self.given, prediction, data.y, data.mask)
 
     def measure(self, apply: Apply, data: Examples, key: Tensor | None = None) -> dict[str, Tensor]:
         prediction = apply(data.x, mask=data.mask)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from innerloop.errors import ConfigError, nearest
+from innerloop.errors import ConfigError, expect_whole, nearest
 from innerloop.training.optimizer_options import options_of, written
 
 Strategy = Literal["auto", "looped", "vmapped", "per_task", "compiled"]
@@ -116,8 +116,8 @@ class TrainConfig:
             ("threads", 1),
         ):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
-                raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
+            if value is not None:
+                expect_whole(name, value, low)
         for name, choices in (("precision", Precision), ("schedule", Schedule)):
             value = getattr(self, name)
             if value is not None and value not in get_args(choices):

@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from innerloop import errors
-from innerloop.errors import ConfigError, InnerloopError
+from innerloop.errors import ConfigError, InnerloopError, expect_whole
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training import launch
 from innerloop.training.launch import ProcessLost
@@ -225,8 +225,7 @@ def sync_gradients(learner: MetaLearner, num_tasks: int | None = None) -> None:
         ProcessLost: another process has ended.
     """
     weight = 1 if num_tasks is None else num_tasks
-    if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
-        raise ConfigError(f"num_tasks expected an integer of at least 0, got {num_tasks!r}")
+    expect_whole("num_tasks", weight, 0)
     if processes() == 1:
         return
     parameters = [p for p in learner.parameters() if p.requires_grad]

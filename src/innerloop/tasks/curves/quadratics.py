@@ -9,7 +9,7 @@ so k steps are a matrix power. So MAML, first-order MAML, Reptile and implicit M
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -105,18 +105,15 @@ def quadratics(
     Raises:
         InputError: a dim, shots or queries below 1.
     """
-    given = {"dim": dim, "center": center, "spread": spread, "noise": noise}
+    given: dict[str, Any] = {"dim": dim, "center": center, "spread": spread, "noise": noise}
 
     def distribution(split: str) -> QuadraticTasks:
         return QuadraticTasks(
             split=split,
-            dim=dim,
             shots=of_split(split, shots, train_shots),
             queries=of_split(split, queries, train_queries),
-            center=center,
-            spread=spread,
-            noise=noise,
             dtype=dtype_named(dtype),
+            **given,
         )
 
     options = {
