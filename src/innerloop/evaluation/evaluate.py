@@ -17,6 +17,7 @@ from torch import Tensor
 from innerloop import keys
 from innerloop.core import Measured, Meta, Report, Task, TaskDistribution, examples_of
 from innerloop.errors import ConfigError, DivergedError, InputError, expect_whole
+from innerloop.meta_learner.boundary import looked_up
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import UNJUDGED, check
@@ -104,6 +105,7 @@ def evaluate(
         if not losses.is_labelled(batch.objective):
             found = learner.measure_queries(batch, steps, path=path)
         else:
+            batch = batch if batch.shared is None else looked_up(batch)
             outputs = [name for name in names if name not in losses.DISTRIBUTION_METRICS]
             if outputs:
                 if path:

@@ -105,7 +105,7 @@ class Fitted:
         """This task on a device, with a learner of its own; this one stays where it is."""
         made = copy.deepcopy(self)
         made.owner.to(device)
-        for name in ("meta", "fast", "support"):
+        for name in ("meta", "fast", "support", *(["shared"] if hasattr(made, "shared") else [])):
             there = pytree.tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, getattr(made, name))
             object.__setattr__(made, name, there)
         return made
