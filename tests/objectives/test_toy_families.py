@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from toy_families import FAMILIES, SETTINGS, Clouds, Denoising, Kept, Stream, family
+from toy_families import FAMILIES, SETTINGS, Clouds, Denoising, Kept, Stream, clouds, family
 
 import innerloop as il
+from innerloop import registry
 from innerloop.engine import take
 from innerloop.meta_gradients.perturbations import trials
 
@@ -233,3 +234,18 @@ def test_examples_by_row_numbers_are_judged_and_adapted_to(make):
     ):
         with pytest.raises(il.InputError, match=said):
             learner.adapt(wrong, y, shared=shared)
+
+
+def test_an_opened_run_takes_the_objective_from_its_problem(tmp_path, monkeypatch):
+    learner = il.maml(Clouds("train").default_model(), inner_steps=2)
+    il.fit(learner, clouds(), out=tmp_path / "run", steps=1, num_tasks=1, valid_tasks=1, quiet=True)
+    data = Clouds("test").at(0, 0, 1).support[0]
+    expected = learner.adapt(data).predict(data)
+    model = Clouds("train").default_model()
+    with pytest.raises(il.ConfigError, match="expected the objective Denoising itself"):
+        il.load(tmp_path / "run", model=model).adapt(data)
+    again = il.load(tmp_path / "run", tasks="toy_families:clouds")
+    torch.testing.assert_close(again.adapt(data).predict(data), expected)
+    offered = {"clouds": registry.Entry("toy_families:clouds", "")}
+    monkeypatch.setattr(registry, "installed", lambda kind: offered if kind == "problem" else {})
+    torch.testing.assert_close(il.load(tmp_path / "run").adapt(data).predict(data), expected)

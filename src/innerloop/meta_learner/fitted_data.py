@@ -187,7 +187,8 @@ def data_objective(given: Any, trained: Any, loss: Any, x: Any, y: Any) -> Objec
         unnamed = isinstance(found, str) and found not in losses.OBJECTIVES and loss is None
         if unnamed and y is None and not is_path(x):
             raise ConfigError(
-                f"expected the objective {found} itself, which no file holds; give it: adapt(data, objective={found}())"
+                f"expected the objective {found} itself, which no file holds; give it: adapt(data, objective={found}()), or "
+                "its problem: il.load(run, tasks='package.module:function')"
             )
         return None
     _expect_no_targets(y, found)
