@@ -33,8 +33,13 @@ def test_classes_come_from_subfolders(tmp_path):
 
 def test_invert_takes_dark_for_ink_also_behind_transparency(tmp_path):
     path = picture(tmp_path / "a.png", (0, 0, 0, 0), mode="RGBA")
-    assert support_files.read_picture(path, GREY).max() == 0
-    assert support_files.read_picture(path, GREY, invert=True).max() == 0
+    with pytest.raises(InputError, match=r"a\.png expected a picture, got one that is wholly see-through"):
+        support_files.read_picture(path, GREY)
+    drawn = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    drawn.paste((0, 0, 0, 255), (0, 0, 8, 16))
+    drawn.save(path)
+    assert support_files.read_picture(path, GREY)[0, 0].tolist() == [0] * 4 + [1] * 4
+    assert support_files.read_picture(path, GREY, invert=True)[0, 0].tolist() == [1] * 4 + [0] * 4
     dark = picture(tmp_path / "b.png", 0)
     assert support_files.read_picture(dark, GREY, invert=True).min() == 1
 

@@ -51,14 +51,20 @@ def test_alphabets_of_characters_are_two_levels_and_may_be_one(tmp_path):
         classes(tmp_path, levels=3)
 
 
-def test_split_folders_are_taken_unless_a_class_is_in_two(tmp_path):
+def test_split_folders_are_taken_unless_all_classes_are_in_all(tmp_path):
     for name in ("train/a", "train/b", "val/c", "val/d", "test/e", "test/f"):
         saved(tmp_path / name / "1.png")
     source = picture_sources.open_source(tmp_path)
     assert source.splits == {"a": "train", "b": "train", "c": "valid", "d": "valid", "e": "test", "f": "test"}
     saved(tmp_path / "test" / "a" / "2.png")
-    source = picture_sources.open_source(tmp_path)
-    assert not source.splits and len(source.classes["a"]) == 2
+    with pytest.raises(InputError, match=r"each class in one of the folders .* got 'a' in test and train"):
+        picture_sources.open_source(tmp_path)
+    for name in ("train", "test"):
+        for label in "xy":
+            saved(tmp_path / "supervised" / name / label / f"{name}.png")
+    source = picture_sources.open_source(tmp_path / "supervised")
+    assert not source.splits and len(source.classes["x"]) == 2
+    assert "put together" in " ".join(source.notes)
 
 
 def test_a_zip_reads_as_the_folder_it_was_made_of(tmp_path):

@@ -65,7 +65,7 @@ def holds(path: Path) -> str:
     if path.is_file() and is_table(name):
         from innerloop.data.picture_sources import lists_pictures
 
-        return "pictures" if name.endswith(".csv") and lists_pictures(path) else "tables"
+        return "pictures" if name.endswith((".csv", ".tsv", ".tab")) and lists_pictures(path) else "tables"
     if path.is_dir():
         kinds = _kinds(_names(path))
     elif name.endswith(".zip"):

@@ -270,6 +270,8 @@ def open_pictures(path: Path, levels: int | None = None) -> picture_sources.Pict
         warnings.warn(
             f"{path}: left out {len(source.empty)} folders without pictures ({shown})", InnerloopWarning, stacklevel=3
         )
+    for note in source.notes:
+        warnings.warn(f"{path}: {note}", InnerloopWarning, stacklevel=3)
     return source
 
 
