@@ -15,7 +15,7 @@ import torch
 
 from innerloop.data.class_images import ClassImages, cached_pictures
 from innerloop.data.locations import cache_folder
-from innerloop.data.picture_decoding import Unreadable, flat, opened, pixels, read_together, refuse_many
+from innerloop.data.picture_decoding import Reading, Unreadable, flat, opened, pixels, read_together, refuse_many
 from innerloop.data.picture_sources import PictureSource
 from innerloop.errors import InputError
 
@@ -155,3 +155,9 @@ def _decode(source: PictureSource, shape: Sequence[int], invert: bool) -> ClassI
     }
     groups = tuple(label.rpartition("/")[0] for label in counts)
     return ClassImages(torch.from_numpy(found.images), tuple(counts), groups, tuple(counts.values()), left_out, remarks)
+
+
+def reading_of(images: ClassImages) -> Reading:
+    """What was decided when these were read."""
+    levels, paper = images.remarks["reading"]
+    return Reading(None if levels is None else tuple(levels), paper)

@@ -295,10 +295,10 @@ def seen_in(picture: Image) -> Seen | None:
     return Seen(None if deep is None else _span(deep), ink)
 
 
-def decided(seen: Iterable[Seen], kept: Reading = UNDECIDED) -> Reading:
+def decided(seen: Iterable[Seen | None], kept: Reading = UNDECIDED) -> Reading:
     """How pictures are read together: what was ``kept`` of those before, and what these say where that says nothing."""
     spans, inks = [], []
-    for one in seen:
+    for one in filter(None, seen):
         spans += [one.levels] if one.levels is not None else []
         inks += [one.ink] if one.ink is not None else []
     levels = kept.levels or (_scale(spans) if spans else None)
@@ -319,7 +319,7 @@ def flat(picture: Image, reading: Reading = UNDECIDED) -> Image:
     layer = _layer(made)
     if layer is None:
         return made.convert("RGBA").convert("RGB") if {"A", "a"} & set(made.getbands()) else made
-    paper = decided([seen for seen in [seen_in(made)] if seen is not None], Reading(paper=reading.paper)).paper
+    paper = decided([seen_in(made)], Reading(paper=reading.paper)).paper
     assert paper is not None
     found = Image.alpha_composite(Image.new("RGBA", layer.size, (paper, paper, paper, 255)), layer).convert("RGB")
     if np.abs(np.asarray(found, np.int16) - paper).max() < _LEAST_INK:

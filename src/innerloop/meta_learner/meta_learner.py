@@ -441,9 +441,9 @@ class MetaLearner(nn.Module):
         objective = data_objective(objective, self.task_objective, self.loss, x, y)
         if objective is not None:
             return adapted_data(self, x, meta, objective, steps)
-        side, classes = support_set(wanted_by(self), x, y)
+        side, classes, record = support_set(wanted_by(self), x, y)
         own = self.task_objective if self.loss is None else None
-        return adapted(self, side, classes, meta, own, self.preprocessing, steps)
+        return adapted(self, side, classes, meta, own, record, steps)
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""

@@ -250,7 +250,7 @@ def picture_family(
         within_group=within_group,
         shuffled=shuffled,
         dtype=dtype_named(dtype),
-        preprocessing=preprocessing_of(invert),
+        preprocessing=preprocessing_of(invert, own_classes.reading_of(images)),
         options=options,
     )
 
