@@ -15,7 +15,16 @@ import torch
 
 from innerloop.data.class_images import ClassImages, cached_pictures
 from innerloop.data.locations import cache_folder
-from innerloop.data.picture_decoding import Reading, Unreadable, flat, opened, pixels, read_together, refuse_many
+from innerloop.data.picture_decoding import (
+    Reading,
+    Unreadable,
+    flat,
+    opened,
+    pixels,
+    read_together,
+    refuse_many,
+    sameness,
+)
 from innerloop.data.picture_sources import PictureSource
 from innerloop.errors import InputError
 
@@ -122,8 +131,8 @@ def read_classes(source: PictureSource, shape: Sequence[int], invert: bool = Fal
 
     Returns:
         Pictures by class with ``counts``; ``left_out`` has the name of each unreadable one and why. Classes without a
-        readable picture are left out too. ``remarks`` holds the "reading" (`picture_decoding.Reading`) and the names of
-        those with more frames ("animated") and of those "squeezed".
+        readable picture are left out too. ``remarks`` holds the "reading" (`picture_decoding.Reading`), the names of
+        those with more frames ("animated") and of those "squeezed", and sentences on their "sameness".
 
     Raises:
         InputError: more than a tenth of the pictures cannot be read.
@@ -152,6 +161,7 @@ def _decode(source: PictureSource, shape: Sequence[int], invert: bool) -> ClassI
         "reading": found.reading,
         "animated": [names[i] for i in found.animated],
         "squeezed": [names[i] for i in found.squeezed],
+        "sameness": sameness(found.images),
     }
     groups = tuple(label.rpartition("/")[0] for label in counts)
     return ClassImages(torch.from_numpy(found.images), tuple(counts), groups, tuple(counts.values()), left_out, remarks)

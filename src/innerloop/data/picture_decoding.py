@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import sys
 import warnings
@@ -25,6 +26,7 @@ MOST_PIXELS = 50_000_000  # a photograph has at most some 50 million; what claim
 MOST_BYTES = 256 << 20  # of one file
 MOST_SQUEEZED = 4.0  # times that a picture's proportion may differ from the common one before that is said
 _LEAST_INK = 8  # levels of 255 that something must differ from the paper to be seen
+_LEAST_RANGE = 16  # levels of 255 between the darkest and the lightest of a picture that shows something
 _WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 1, 8, 10, 12, 14 and 16 bits
 # In a picture's ``info``: its lower bytes, and whether there are more frames.
 _LOW_BYTES, _MORE_FRAMES = "innerloop low bytes", "innerloop more frames"
@@ -401,6 +403,22 @@ def pixels(
     found = np.asarray(picture, np.uint8)
     found = 255 - found if invert else found
     return np.ascontiguousarray(found[None] if channels == 1 else found.transpose(2, 0, 1))
+
+
+def sameness(images: UInt8[np.ndarray, pictures *shape]) -> list[str]:
+    """Sentences where most pictures show nothing, or are equal; none where they do not."""
+    rows = images.reshape(len(images), -1)
+    blank = int((rows.max(1) - rows.min(1) < _LEAST_RANGE).sum()) if rows.size else 0
+    different = len({hashlib.blake2b(row, digest_size=16).digest() for row in rows})
+    found = []
+    if blank > len(rows) / 2:
+        found.append(
+            f"{blank} of {len(rows)} pictures are nearly of one brightness as they are read (mean {rows.mean():.0f} of 255), "
+            "so there is nothing in them to learn; look at the files, and at invert, channels and size"
+        )
+    elif different < len(rows) / 2:
+        found.append(f"only {different} of {len(rows)} pictures are different; look for copies")
+    return found
 
 
 def as_floats(values: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:

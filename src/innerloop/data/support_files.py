@@ -24,6 +24,7 @@ from innerloop.data.picture_decoding import (
     opened,
     read_together,
     refuse_many,
+    sameness,
 )
 from innerloop.data.picture_sources import is_picture, limited, open_source, walked
 from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
@@ -194,6 +195,8 @@ def read_classes(
     if left_out is None and gone:
         raise InputError(f"{gone[0][0]} expected a picture, got one that is {gone[0][1]}; remove or replace it")
     refuse_many(gone, len(names), str(path))
+    for note in sameness(found.images):
+        warnings.warn(f"{path}: {note}", InnerloopWarning, stacklevel=2)
     labels = [names[i][0] for i in found.places]
     lost = sorted(set(source.classes) - set(labels))
     told = [f"{name} ({why})" for name, why in gone]

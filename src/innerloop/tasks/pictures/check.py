@@ -70,6 +70,7 @@ def check_pictures(path: Path, **options: Any) -> CheckResult:
         "empty folders": list(source.empty),
         "other files": source.other,
         "duplicates": same,
+        **images.remarks,
         "notes": notes,
     }
     said = "folders" if source.splits else "a hash of the class names"

@@ -212,6 +212,16 @@ def picture_family(
             InnerloopWarning,
             stacklevel=2,
         )
+    told = {
+        "animated": "more frames or pages than one, of which the first is read",
+        "squeezed": f"height and width far out of proportion with {shape[1]}x{shape[2]}, to which all pictures are brought",
+    }
+    for kind, what in told.items():
+        if names := images.remarks[kind]:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            warnings.warn(f"{path}: {len(names)} pictures have {what} ({shown})", InnerloopWarning, stacklevel=2)
+    for note in images.remarks["sameness"]:
+        warnings.warn(f"{path}: {note}", InnerloopWarning, stacklevel=2)
     splits = cut(str(path), images.names, source.splits, valid_classes, test_classes, split_seed)
     options = {
         "ways": ways,
