@@ -98,11 +98,14 @@ def look_at(pictures: Iterable[Image], where: str) -> Look:
 
 
 def _readable(source: PictureSource, names: Sequence[str]) -> Iterator[Image]:
+    left_out = []
     for name in names:
         try:
             yield opened(source.read(name))
-        except Unreadable:
-            continue
+        except Unreadable as error:
+            left_out.append((name, str(error)))
+    if len(left_out) == len(names):
+        refuse_many(left_out, len(names), str(source.path))
 
 
 def look(source: PictureSource) -> Look:

@@ -146,11 +146,11 @@ def walked(path: Path) -> Walked:
             if entry.name.startswith("."):
                 continue
             name = f"{inside}/{entry.name}" if inside else entry.name
-            if entry.is_dir():
-                found.folders.append(name)
-                pending.append((name, above | {own}))
-                continue
             try:
+                if entry.is_dir():
+                    found.folders.append(name)
+                    pending.append((name, above | {own}))
+                    continue
                 state = entry.stat()
                 found.files[name] = f"{state.st_size} {state.st_mtime_ns}"
             except OSError as error:  # a link to nothing, or gone since

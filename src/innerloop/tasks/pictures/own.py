@@ -219,7 +219,7 @@ def picture_family(
     for kind, what in told.items():
         if names := images.remarks[kind]:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            warnings.warn(f"{path}: {len(names)} pictures have {what} ({shown})", InnerloopWarning, stacklevel=2)
+            warnings.warn(f"{path}: {len(names)} of the pictures have {what} ({shown})", InnerloopWarning, stacklevel=2)
     for note in images.remarks["sameness"]:
         warnings.warn(f"{path}: {note}", InnerloopWarning, stacklevel=2)
     splits = cut(str(path), images.names, source.splits, valid_classes, test_classes, split_seed)
