@@ -12,6 +12,7 @@ from innerloop.data import support_files
 from innerloop.errors import InputError
 
 GREY = (1, 8, 8)
+pytestmark = pytest.mark.filterwarnings("ignore:.*nearly of one brightness")
 
 
 def picture(path, value, size=(16, 16), mode="L"):

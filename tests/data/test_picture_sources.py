@@ -1,12 +1,15 @@
 """A user's pictures: what names a class, what is read, what is left out and why."""
 
 import io
+import os
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import own_folders
 from innerloop.data import own_classes, picture_decoding, picture_sources, support_files
 from innerloop.data.picture_decoding import Unreadable, opened, pixels
 from innerloop.errors import InputError
@@ -214,6 +217,18 @@ def test_names_that_look_the_same_are_one_class_and_near_ones_are_told(tmp_path)
     assert {name: len(members) for name, members in source.classes.items()} == {"Cat": 1, "cat": 1, "dog": 1, "é": 2}
     said = " ".join(source.notes)
     assert "are taken for one, 'é'" in said and "'Cat' and 'cat' differ in case only" in said and "dog" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes there alone")
+def test_names_that_are_not_utf8_can_be_read_and_told(tmp_path, capsys):
+    from innerloop.cli.main import main
+
+    own_folders.alike(tmp_path / "mine", 8, 3)
+    (tmp_path / "mine" / "c00").rename(os.fsdecode(os.fsencode(tmp_path) + b"/mine/\xff"))
+    (tmp_path / "mine" / "c01" / os.fsdecode(b"\xfe.png")).write_bytes(b"")
+    assert main(["data", "check", str(tmp_path / "mine")]) == 0
+    assert r"c01/\udcfe.png (empty, of 0 bytes)" in capsys.readouterr().out
+    assert r"\udcff" in picture_sources.open_source(tmp_path / "mine").classes
 
 
 def test_most_pictures_that_show_nothing_or_are_copies_are_told(tmp_path):

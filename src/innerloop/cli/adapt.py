@@ -258,6 +258,7 @@ def _predicted(
 ) -> int:
     from innerloop import load
     from innerloop.data import support_files
+    from innerloop.data.picture_sources import printable
     from innerloop.data.table_preprocessing import is_record_of_tables
     from innerloop.meta_learner.fitted import Fitted
 
@@ -306,7 +307,7 @@ def _predicted(
         reading = support_files.reading_of(fitted.preprocessing)
         if inputs.is_dir():
             x, kept, left_out = support_files.read_readable(paths, shape, dark, reading, where=inputs)
-            names = [str(paths[i]) for i in kept]
+            names = [printable(paths[i]) for i in kept]
             _say_left_out(left_out, len(kept))
         else:
             x, names = support_files.read_pictures(paths, shape, dark, reading), [str(inputs)]

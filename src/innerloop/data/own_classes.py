@@ -25,7 +25,7 @@ from innerloop.data.picture_decoding import (
     refuse_many,
     sameness,
 )
-from innerloop.data.picture_sources import PictureSource
+from innerloop.data.picture_sources import PictureSource, printable
 from innerloop.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _readable(source: PictureSource, names: Sequence[str]) -> Iterator[Image]:
         try:
             yield opened(source.read(name))
         except Unreadable as error:
-            left_out.append((name, str(error)))
+            left_out.append((printable(name), str(error)))
     if len(left_out) == len(names):
         refuse_many(left_out, len(names), str(source.path))
 
@@ -155,15 +155,15 @@ def read_classes(source: PictureSource, shape: Sequence[int], invert: bool = Fal
 def _decode(source: PictureSource, shape: Sequence[int], invert: bool) -> ClassImages:
     names = [name for members in source.classes.values() for name in members]
     found = read_together(len(names), lambda i: opened(source.read(names[i])), shape, invert)
-    left_out = tuple((names[i], why) for i, why in found.left_out)
+    left_out = tuple((printable(names[i]), why) for i, why in found.left_out)
     refuse_many(left_out, len(names), str(source.path))
-    lost = {name for name, _ in left_out}
+    lost = {names[i] for i, _ in found.left_out}
     counts = {label: sum(name not in lost for name in members) for label, members in source.classes.items()}
     counts = {label: count for label, count in counts.items() if count}
     remarks = {
         "reading": found.reading,
-        "animated": [names[i] for i in found.animated],
-        "squeezed": [names[i] for i in found.squeezed],
+        "animated": [printable(names[i]) for i in found.animated],
+        "squeezed": [printable(names[i]) for i in found.squeezed],
         "sameness": sameness(found.images),
     }
     groups = tuple(label.rpartition("/")[0] for label in counts)

@@ -254,9 +254,14 @@ def _name(member: zipfile.ZipInfo) -> str:
     return name.replace("\\", "/")  # as some programs on Windows pack
 
 
+def printable(name: str | Path) -> str:
+    """A file's name as text that can be written: bytes of a name that are not UTF-8 as \\udcXX."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
 def clean(name: str) -> str:
     """A class name as it is told apart from others: composed characters, no spaces around it."""
-    return unicodedata.normalize("NFC", name).strip() or name
+    return printable(unicodedata.normalize("NFC", name).strip() or name)
 
 
 def _classes(labels: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str]]:

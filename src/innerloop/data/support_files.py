@@ -26,7 +26,7 @@ from innerloop.data.picture_decoding import (
     refuse_many,
     sameness,
 )
-from innerloop.data.picture_sources import is_picture, limited, open_source, walked
+from innerloop.data.picture_sources import is_picture, limited, open_source, printable, walked
 from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
 from innerloop.data.tables import is_table, near_column, read_written
 from innerloop.data.tables import read_table as read_any_table
@@ -145,7 +145,7 @@ def _together(
 ) -> tuple[Together, list[tuple[str, str]]]:
     _expect_pictures(shape)
     found = read_together(len(paths), lambda i: opened(limited(paths[i])), shape, invert, kept)
-    return found, [(str(paths[i]), why) for i, why in found.left_out]
+    return found, [(printable(paths[i]), why) for i, why in found.left_out]
 
 
 class ClassesRead(NamedTuple):
@@ -191,7 +191,7 @@ def read_classes(
         )
     names = [(label, name) for label, members in source.classes.items() for name in members]
     found = read_together(len(names), lambda i: opened(source.read(names[i][1])), shape, invert, kept)
-    gone = [(str(path / names[i][1]), why) for i, why in found.left_out]
+    gone = [(printable(path / names[i][1]), why) for i, why in found.left_out]
     if left_out is None and gone:
         raise InputError(f"{gone[0][0]} expected a picture, got one that is {gone[0][1]}; remove or replace it")
     refuse_many(gone, len(names), str(path))
