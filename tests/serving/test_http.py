@@ -240,3 +240,28 @@ def test_a_task_file_with_a_threshold_knows_what_it_does_not_know(pictures):
         for more in ({}, {"invert": False})
     ]
     assert found == ["light", "dark"]
+
+
+def test_pictures_of_a_request_are_read_alike_and_as_the_task_was(client, pictures):
+    """Files of twelve bits and see-through ones, as one folder: a dark picture of a task stays dark when it is asked alone."""
+
+    from PIL import Image
+
+    def sent(picture: Image.Image) -> str:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    dark, light = (sent(Image.fromarray(np.full((4, 4), level, np.uint16))) for level in (200, 4095))
+    ink = sent(Image.fromarray(np.array([[(0, 0, 0, 255)] * 2 + [(0, 0, 0, 0)] * 2] * 4, np.uint8)))
+    answer = client.post("/adapt", json={"pictures": [dark, light, ink], "y": ["dark", "light", "ink"]}).json()
+    kept = pictures.task(answer["task"])
+    assert kept.preprocessing["levels"] == [0, 4095] and kept.preprocessing["paper"] == 255
+    asked = [
+        client.post("/predict", json={"task": answer["task"], "pictures": [one]}).json()["labels"][0]
+        for one in (dark, light, ink)
+    ]
+    assert asked == ["dark", "light", "ink"]
+    empty = sent(Image.new("RGBA", (4, 4)))
+    refused = client.post("/predict", json={"task": answer["task"], "pictures": [empty]})
+    assert refused.status_code == 400 and "wholly see-through" in refused.json()["error"]

@@ -168,9 +168,10 @@ def _adapted(
     shape = tuple(learner.input_shape)
     if support.is_dir():
         dark = support_files.inverts(learner.preprocessing) if invert is None else invert
-        x, y = support_files.read_classes(support, shape, dark, left_out)
+        kept = support_files.reading_of(learner.preprocessing)
+        x, y, reading = support_files.read_classes(support, shape, dark, left_out, kept)
         fitted = learner.adapt(x, y, steps=steps)
-        fitted = dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark))
+        fitted = dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark, reading))
     else:
         assert target is not None
         x, y = support_files.read_support_table(support, target, not predicts_values(learner.task_objective), **text)
@@ -263,6 +264,7 @@ def _predicted(
 ) -> int:
     from innerloop import load
     from innerloop.data import support_files
+    from innerloop.data.picture_sources import printable
     from innerloop.data.table_preprocessing import is_record_of_tables
     from innerloop.meta_learner.fitted import Fitted
 
@@ -309,12 +311,13 @@ def _predicted(
         if not paths:
             raise InputError(f"{inputs} expected pictures ({', '.join(support_files.PICTURES)}), got none; add some")
         dark = support_files.inverts(fitted.preprocessing) if invert is None else invert
+        reading = support_files.reading_of(fitted.preprocessing)
         if inputs.is_dir():
-            x, kept, left_out = support_files.read_readable(paths, shape, dark, where=inputs)
-            names = [str(paths[i]) for i in kept]
+            x, kept, left_out = support_files.read_readable(paths, shape, dark, reading, where=inputs)
+            names = [printable(paths[i]) for i in kept]
             _say_left_out(left_out, len(kept))
         else:
-            x, names = support_files.read_pictures(paths, shape, dark), [str(inputs)]
+            x, names = support_files.read_pictures(paths, shape, dark, reading), [str(inputs)]
     first = ["path", "label"] if table is None else ["row", "prediction"]
     if fitted.classes_ is None:
         header, rows = _rows_of_values(fitted.predict(x), names, first)

@@ -15,9 +15,9 @@ import secrets
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Shaped, UInt8
@@ -38,6 +38,7 @@ class ClassImages:
         groups: the group (alphabet, script) of each class.
         counts: how many drawings each class has, where they differ; None: equally many.
         left_out: what was not read when these were made: pairs of a name and the reason.
+        remarks: what else was found out then, in JSON values by name.
 
     Raises:
         InputError: another dtype or number of axes, or names, groups or counts that do not match the images.
@@ -48,6 +49,7 @@ class ClassImages:
     groups: tuple[str, ...]
     counts: tuple[int, ...] | None = None
     left_out: tuple[tuple[str, str], ...] = ()
+    remarks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     _on_device: dict[torch.device, Tensor] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -200,6 +202,7 @@ def _read(path: Path) -> ClassImages | None:
             tuple(json.loads(header["groups"])),
             None if counts is None else tuple(map(int, counts)),
             tuple((str(name), str(why)) for name, why in json.loads(header.get("left_out", "[]"))),
+            json.loads(header.get("remarks", "{}")),
         )
         # Its time says that nobody wrote to it or copied it since; else every byte is looked at, once.
         if os.stat(path).st_mtime_ns != int(header["written"]) * 10**9:
@@ -226,6 +229,7 @@ def _write(path: Path, images: ClassImages) -> bool:
         "groups": json.dumps(images.groups),
         "counts": json.dumps(images.counts),
         "left_out": json.dumps(images.left_out),
+        "remarks": json.dumps(images.remarks),
         "checksum": str(_checksum(pictures)),
         "written": str(written),
     }

@@ -154,12 +154,15 @@ def _pictures(values: Tensor) -> Tensor:
 
 def _decoded(pictures: Sequence[Any], size: int | Sequence[int] | None, channels: int | None) -> Tensor:
     from innerloop.data.own_classes import look_at
-    from innerloop.data.picture_decoding import pixels
+    from innerloop.data.picture_decoding import read_together
 
     seen = look_at(pictures[:: max(1, len(pictures) // 48)][:49], "the data set")
     sides = seen.size if size is None else (size, size) if isinstance(size, int) else tuple(size)
     shape = (seen.channels if channels is None else channels, int(sides[0]), int(sides[1]))
-    return torch.from_numpy(np.stack([pixels(p, shape, seen.dark_ink) for p in pictures]))
+    found = read_together(len(pictures), lambda i: pictures[i], shape, seen.dark_ink)
+    for place, why in found.left_out:
+        raise InputError(f"example {place} expected a picture, got one that is {why}; leave it out")
+    return torch.from_numpy(found.images)
 
 
 def _labels(y: Any) -> list[str]:

@@ -15,14 +15,23 @@ import torch
 
 from innerloop.data.class_images import ClassImages, cached_pictures
 from innerloop.data.locations import cache_folder
-from innerloop.data.picture_decoding import Unreadable, opened, pixels, refuse_many
-from innerloop.data.picture_sources import PictureSource
+from innerloop.data.picture_decoding import (
+    Reading,
+    Unreadable,
+    flat,
+    opened,
+    pixels,
+    read_together,
+    refuse_many,
+    sameness,
+)
+from innerloop.data.picture_sources import PictureSource, printable
 from innerloop.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_VERSION = 1  # of decoding: another number, and what is in the cache is made again
+_VERSION = 2  # of decoding: another number, and what is in the cache is made again
 _SAMPLE = 48  # pictures that decide the defaults
 LONGEST_PHOTO, LONGEST_DRAWING = (
     84,
@@ -60,11 +69,15 @@ def look_at(pictures: Iterable[Image], where: str) -> Look:
     """
     sizes, colour, two_tone, light = [], 0, [], []
     for picture in pictures:
+        try:
+            whole = flat(picture)
+        except Unreadable:
+            continue
         sizes.append((picture.height, picture.width))
-        small = pixels(picture, (3, *(min(64, side) for side in sizes[-1]))).astype(np.int16)
+        small = pixels(whole, (3, *(min(64, side) for side in sizes[-1]))).astype(np.int16)
         colour += int((small.max(0) - small.min(0)).mean() > 2)
         # At full size: making it smaller would turn black and white into grey.
-        grey = np.asarray(picture.convert("L")) if picture.mode in ("1", "L", "P", "RGB") else small.mean(0)
+        grey = np.asarray(whole.convert("L"))
         two_tone.append(float(((grey < 24) | (grey > 231)).mean()))
         light.append(float(grey.mean()))
     if not sizes:
@@ -85,11 +98,14 @@ def look_at(pictures: Iterable[Image], where: str) -> Look:
 
 
 def _readable(source: PictureSource, names: Sequence[str]) -> Iterator[Image]:
+    left_out = []
     for name in names:
         try:
             yield opened(source.read(name))
-        except Unreadable:
-            continue
+        except Unreadable as error:
+            left_out.append((printable(name), str(error)))
+    if len(left_out) == len(names):
+        refuse_many(left_out, len(names), str(source.path))
 
 
 def look(source: PictureSource) -> Look:
@@ -118,7 +134,8 @@ def read_classes(source: PictureSource, shape: Sequence[int], invert: bool = Fal
 
     Returns:
         Pictures by class with ``counts``; ``left_out`` has the name of each unreadable one and why. Classes without a
-        readable picture are left out too.
+        readable picture are left out too. ``remarks`` holds the "reading" (`picture_decoding.Reading`), the names of
+        those with more frames ("animated") and of those "squeezed", and sentences on their "sameness".
 
     Raises:
         InputError: more than a tenth of the pictures cannot be read.
@@ -136,21 +153,24 @@ def read_classes(source: PictureSource, shape: Sequence[int], invert: bool = Fal
 
 
 def _decode(source: PictureSource, shape: Sequence[int], invert: bool) -> ClassImages:
-    total = sum(map(len, source.classes.values()))
-    images = np.empty((total, *shape), np.uint8)
-    names, counts, left_out = [], [], []
-    at = 0
-    for label, members in source.classes.items():
-        before = at
-        for name in members:
-            try:
-                images[at] = pixels(opened(source.read(name)), shape, invert)
-                at += 1
-            except Unreadable as error:
-                left_out.append((name, str(error)))
-        if at > before:
-            names.append(label)
-            counts.append(at - before)
-    refuse_many(left_out, total, str(source.path))
-    groups = tuple(name.rpartition("/")[0] for name in names)
-    return ClassImages(torch.from_numpy(images[:at]), tuple(names), groups, tuple(counts), tuple(left_out))
+    names = [name for members in source.classes.values() for name in members]
+    found = read_together(len(names), lambda i: opened(source.read(names[i])), shape, invert)
+    left_out = tuple((printable(names[i]), why) for i, why in found.left_out)
+    refuse_many(left_out, len(names), str(source.path))
+    lost = {names[i] for i, _ in found.left_out}
+    counts = {label: sum(name not in lost for name in members) for label, members in source.classes.items()}
+    counts = {label: count for label, count in counts.items() if count}
+    remarks = {
+        "reading": found.reading,
+        "animated": [printable(names[i]) for i in found.animated],
+        "squeezed": [printable(names[i]) for i in found.squeezed],
+        "sameness": sameness(found.images),
+    }
+    groups = tuple(label.rpartition("/")[0] for label in counts)
+    return ClassImages(torch.from_numpy(found.images), tuple(counts), groups, tuple(counts.values()), left_out, remarks)
+
+
+def reading_of(images: ClassImages) -> Reading:
+    """What was decided when these were read."""
+    levels, paper = images.remarks["reading"]
+    return Reading(None if levels is None else tuple(levels), paper)

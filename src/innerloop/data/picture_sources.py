@@ -5,13 +5,22 @@ Nothing is unpacked to disk and nothing is decoded here: a source lists names by
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import errno
 import hashlib
+import io
+import os
+import re
 import struct
+import unicodedata
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from innerloop.data.picture_decoding import MOST_BYTES, SUFFIXES, Unreadable
 from innerloop.errors import InputError
@@ -26,8 +35,17 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
-_PATH_COLUMNS = ("path", "file", "filename", "image")
-_LABEL_COLUMNS = ("label", "class", "target")
+# As a list's header may call them, without case, spaces and signs.
+_PATH_COLUMNS = (
+    *("path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath"),
+    *("picture", "photo", "relativepath", "relpath", "imageid", "name"),
+)
+_LABEL_COLUMNS = ("label", "class", "target", "labels", "classname", "labelname", "category", "species", "y")
+# Files that hold pictures but are not read; said, as a class may be of them.
+_FOREIGN = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".nef", ".dcm", ".pdf"),
+    *(".zip", ".tar", ".gz", ".7z", ".rar"),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +60,7 @@ class PictureSource:
         other: how many files are no pictures.
         stamp: a hash of what is there (names, sizes, times or checksums): equal stamps, equal pictures.
         read: the bytes of a picture by its name; Unreadable where there are too many or they are damaged.
+        notes: what is odd about it, in sentences without an end.
     """
 
     path: Path
@@ -51,6 +70,7 @@ class PictureSource:
     other: int
     stamp: str
     read: Callable[[str], bytes]
+    notes: tuple[str, ...] = ()
 
 
 def is_picture(name: str) -> bool:
@@ -64,7 +84,7 @@ def open_source(path: Path, levels: int | None = None) -> PictureSource:
     """The pictures by class at ``path``.
 
     Args:
-        path: a folder, a .zip file, or a .csv file with the columns path and label.
+        path: a folder, a .zip file, or a text table (.csv, .tsv) with the columns path and label.
         levels: how many folders, one in another, name a class; None: as many as lead to the picture that lies highest.
 
     Raises:
@@ -76,7 +96,7 @@ def open_source(path: Path, levels: int | None = None) -> PictureSource:
         raise InputError(f"expected a folder, .zip or .csv file of pictures by class, got nothing at {str(path)!r}")
     if path.suffix.lower() == ".zip":
         return _zip(path, levels)
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in (".csv", ".tsv", ".tab"):
         return _listed(path)
     raise InputError(
         f"{path} expected a folder with one subfolder a class, a .zip of the same or a .csv of path,label, "
@@ -84,34 +104,86 @@ def open_source(path: Path, levels: int | None = None) -> PictureSource:
     )
 
 
-def _folder(path: Path, levels: int | None) -> PictureSource:
-    import os
+class Walked(NamedTuple):
+    """What lies below a folder, hidden names left out; links are followed wherever they lead.
 
-    files: dict[str, str] = {}
-    folders: list[str] = []
-    for where, below, names in os.walk(path, followlinks=False):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        inside = Path(where).relative_to(path)
-        folders += [(inside / name).as_posix() for name in below]
-        for name in names:
-            if not name.startswith("."):
-                try:
-                    found = (Path(where) / name).stat()
-                except OSError:  # a link to nothing, or gone since
+    Attributes:
+        files: name (with / between folders) -> size and time; "absent" where a link leads nowhere.
+        folders: names of all folders.
+        notes: folders that are there twice, by a link, and links that lead nowhere.
+    """
+
+    files: dict[str, str]
+    folders: list[str]
+    notes: list[str]
+
+
+def walked(path: Path) -> Walked:
+    """What lies below the folder ``path``.
+
+    Raises:
+        InputError: a link that leads into itself, or a folder that may not be read.
+    """
+    found = Walked({}, [], [])
+    names: dict[tuple[int, int], str] = {}
+    pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while pending:
+        inside, above = pending.pop()
+        here = path / inside
+        try:
+            state = here.stat()
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            raise InputError(f"{here} expected a folder that can be read, got: {error.strerror}; mend that") from error
+        own = (state.st_dev, state.st_ino)
+        if own in above:
+            raise InputError(f"{here} expected a folder, got a link to one that holds it, without end; remove the link")
+        if names.setdefault(own, inside) != inside:
+            found.notes.append(
+                f"{inside} is the same folder as {names[own]}, by a link, so its pictures are there twice"
+            )
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = f"{inside}/{entry.name}" if inside else entry.name
+            try:
+                if entry.is_dir():
+                    found.folders.append(name)
+                    pending.append((name, above | {own}))
                     continue
-                files[(inside / name).as_posix()] = f"{found.st_size} {found.st_mtime_ns}"
+                state = entry.stat()
+                found.files[name] = f"{state.st_size} {state.st_mtime_ns}"
+            except OSError as error:  # a link to nothing, or gone since
+                if error.errno == errno.ELOOP:
+                    raise InputError(
+                        f"{path / name} expected a file, got a link that leads to itself; remove it"
+                    ) from error
+                if is_picture(name):
+                    found.files[name] = "absent"
+                else:
+                    found.notes.append(f"{name} is a link that leads nowhere")
+    return found
 
-    def read(name: str) -> bytes:
-        return _limited(path / name)
 
-    return _made(path, files, folders, levels, read)
+def _folder(path: Path, levels: int | None) -> PictureSource:
+    found = walked(path)
+    return _made(path, found.files, found.folders, levels, lambda name: limited(path / name), found.notes)
 
 
-def _limited(file: Path) -> bytes:
+def limited(file: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        Unreadable: there is no such file, or it may not be read or is too large.
+    """
     try:
+        if not file.is_file():  # nor does a pipe's name wait for somebody to write
+            raise Unreadable("not there" if not file.is_symlink() else "a link that leads nowhere")
         with file.open("rb") as opened:
             found = opened.read(MOST_BYTES + 1)
-    except (FileNotFoundError, IsADirectoryError, ValueError) as error:  # ValueError: a name that no file can have
+    except ValueError as error:  # a name that no file can have
+        if isinstance(error, Unreadable):
+            raise
         raise Unreadable("not there") from error
     except OSError as error:
         raise Unreadable(str(error.strerror or error)) from error
@@ -149,16 +221,20 @@ def members(path: Path) -> list[zipfile.ZipInfo]:
 
 
 def _zip(path: Path, levels: int | None) -> PictureSource:
-    listed = members(path)
-    folders = [m.filename.rstrip("/") for m in listed if m.filename.endswith("/")]
-    files = {m.filename: f"{m.file_size} {m.CRC}" for m in listed if not m.filename.endswith("/")}
+    listed = {_name(member): member for member in members(path)}
+    folders = [name.rstrip("/") for name in listed if name.endswith("/")]
+    files = {name: f"{m.file_size} {m.CRC}" for name, m in listed.items() if not name.endswith("/")}
+    if any(listed[name].flag_bits & 1 for name in files if is_picture(name)):
+        raise InputError(
+            f"{path} expected a zip without a password, got an encrypted one; unpack it or pack it without"
+        )
     archives: list[zipfile.ZipFile] = []
 
     def read(name: str) -> bytes:
         if not archives:
             archives.append(zipfile.ZipFile(path))
         try:
-            with archives[0].open(name) as file:
+            with archives[0].open(listed[name]) as file:
                 found = file.read(MOST_BYTES + 1)  # the table of contents may say less than there is
         except MemoryError:
             raise
@@ -166,24 +242,70 @@ def _zip(path: Path, levels: int | None) -> PictureSource:
             raise Unreadable(f"damaged in the zip ({str(error)[:60]})") from error
         return _within(found)
 
-    return _made(path, files, folders, levels, read)
+    return _made(path, files, folders, levels, read, [])
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """A member's name with / between folders, in UTF-8 also where the zip does not say that it is."""
+    name = member.filename
+    if not member.flag_bits & 0x800:  # APPNOTE.TXT, appendix D: else code page 437, as the reader took it
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")  # as some programs on Windows pack
+
+
+def printable(name: str | Path) -> str:
+    """A file's name as text that can be written: bytes of a name that are not UTF-8 as \\udcXX."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def clean(name: str) -> str:
+    """A class name as it is told apart from others: composed characters, no spaces around it."""
+    return printable(unicodedata.normalize("NFC", name).strip() or name)
+
+
+def _classes(labels: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Names of pictures by class, both sorted, and notes on classes that are nearly called the same; from name -> label."""
+    classes: dict[str, list[str]] = {}
+    written: dict[str, set[str]] = {}
+    folded: dict[str, set[str]] = {}
+    for name, label in labels.items():
+        label_ = "/".join(clean(part) for part in label.split("/"))
+        classes.setdefault(label_, []).append(name)
+        written.setdefault(label_, set()).add(label)
+        folded.setdefault(label_.casefold(), set()).add(label_)
+    notes = [f"the classes {_quoted(w)} are taken for one, {name!r}" for name, w in written.items() if len(w) > 1]
+    notes += [f"the classes {_quoted(same)} differ in case only" for same in folded.values() if len(same) > 1]
+    return {label: sorted(classes[label]) for label in sorted(classes)}, notes
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return " and ".join(map(repr, sorted(names)))
 
 
 def _made(
-    path: Path, files: Mapping[str, str], folders: Sequence[str], levels: int | None, read: Callable[[str], bytes]
+    path: Path,
+    files: Mapping[str, str],
+    folders: Sequence[str],
+    levels: int | None,
+    read: Callable[[str], bytes],
+    notes: Sequence[str],
 ) -> PictureSource:
     """Sort files into classes by their folders."""
     pictures = sorted(name for name in files if is_picture(name))
+    foreign = Counter(PurePosixPath(name).suffix.lower() for name in files if not _hidden(name))
+    foreign = {kind: count for kind, count in foreign.items() if kind in _FOREIGN}
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(foreign.items()))
     if not pictures:
         raise InputError(
-            f"{path} expected one subfolder a class with pictures in it ({', '.join(SUFFIXES)}), got no pictures; "
-            "sort them into folders"
+            f"{path} expected one subfolder a class with pictures in it ({', '.join(SUFFIXES)}), got no pictures"
+            f"{f' but files that are not read ({told}); unpack or convert them' if told else '; sort them into folders'}"
         )
     parts = {name: PurePosixPath(name).parts for name in pictures}
     start = 0  # folders that hold everything say nothing: a zip often has one
     while len({p[start] for p in parts.values()}) == 1 and min(map(len, parts.values())) > start + 2:
         start += 1
-    splits_here = {p[start].lower() for p in parts.values() if len(p) > start + 2}
+    splits_here = {clean(p[start]).lower() for p in parts.values() if len(p) > start + 2}
     in_splits = splits_here <= set(SPLIT_FOLDERS) and "train" in {SPLIT_FOLDERS[s] for s in splits_here}
     in_splits = (
         in_splits
@@ -202,18 +324,19 @@ def _made(
         if not 1 <= levels <= depth:
             raise InputError(f"{path}: levels expected 1 to {depth}, the folders above every picture, got {levels}")
         depth = levels
-    classes: dict[str, list[str]] = {}
+    classes, near = _classes({name: "/".join(p[begin : begin + depth]) for name, p in parts.items()})
+    notes = [*notes, *near]
     splits: dict[str, str] = {}
-    both: set[str] = set()
-    for name, p in parts.items():
-        label = "/".join(p[begin : begin + depth])
-        classes.setdefault(label, []).append(name)
-        if in_splits:
-            split = SPLIT_FOLDERS[p[start].lower()]
-            if splits.setdefault(label, split) != split:
-                both.add(label)
-    if both:  # the usual layout of supervised learning: the same classes everywhere; few-shot splits are by class
-        splits = {}
+    if in_splits:
+        lying = {
+            label: {SPLIT_FOLDERS[clean(parts[name][start]).lower()] for name in names}
+            for label, names in classes.items()
+        }
+        splits = _splits(path, lying)
+        if not splits:
+            notes.append("each class lies in every split's folder, so they are put together and split by class")
+    if told:
+        notes.append(f"left out files that are not read ({told}); unpack or convert them")
     lead = set(pictures[0].split("/")[:start])
     known = {"/".join(p[:i]) for p in parts.values() for i in range(1, len(p))} | lead
     empty = sorted(
@@ -224,70 +347,100 @@ def _made(
         digest.update(f"{name} {files[name]}\n".encode("utf-8", "surrogateescape"))
     return PictureSource(
         path,
-        {label: classes[label] for label in sorted(classes)},
+        classes,
         splits,
         tuple("/".join(PurePosixPath(f).parts[begin:]) for f in empty),
         len(files) - len(pictures),
         digest.hexdigest(),
         read,
+        tuple(notes),
     )
+
+
+def _splits(path: Path, lying: Mapping[str, set[str]]) -> dict[str, str]:
+    """The split of each class by the folders it lies in; none where all lie in all, the usual layout of supervised learning.
+
+    Raises:
+        InputError: only some classes lie in more than one.
+    """
+    twice = [label for label, splits in lying.items() if len(splits) > 1]
+    if len(twice) == len(lying) and len({frozenset(splits) for splits in lying.values()}) == 1:
+        return {}
+    if twice:
+        raise InputError(
+            f"{path} expected each class in one of the folders train, valid and test, got {twice[0]!r} in "
+            f"{' and '.join(sorted(lying[twice[0]]))}{f' ({len(twice)} such classes)' if len(twice) > 1 else ''}; few-shot "
+            "splits are by class: leave it in one"
+        )
+    return {label: next(iter(splits)) for label, splits in lying.items()}
 
 
 def _hidden(folder: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(folder).parts)
 
 
-def picture_columns(header: Sequence[str]) -> tuple[int, int] | None:
-    """The places of the path and the label column in a CSV header; None where it has not both."""
-    names = [name.strip().lower() for name in header]
-    path = next((names.index(c) for c in _PATH_COLUMNS if c in names), None)
+def _picture_columns(header: Sequence[str], first: Sequence[str]) -> tuple[int, int] | None:
+    """The places of the path and the label column of a list, by its header and first row; None where it has not both."""
+    names = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
+    paths = [i for i, name in enumerate(names) if name in _PATH_COLUMNS]
     label = next((names.index(c) for c in _LABEL_COLUMNS if c in names), None)
-    return None if path is None or label is None else (path, label)
+    if not paths or label is None:
+        return None
+    return next((i for i in paths if i < len(first) and _names_picture(first[i])), paths[0]), label
+
+
+def _names_picture(cell: str) -> bool:
+    return PurePosixPath(cell.strip().replace("\\", "/")).suffix.lower() in SUFFIXES
 
 
 def lists_pictures(path: Path) -> bool:
-    """Whether a CSV file is a list of pictures: columns for path and label, and a picture's name in the first row."""
+    """Whether a text table is a list of pictures: columns for path and label and a picture's name, or no header."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            places = picture_columns(next(rows, []))
-            first = next(rows, [])
-    except (UnicodeDecodeError, csv.Error, OSError):
+        with path.open("rb") as file:
+            data = file.read(1 << 16)
+    except OSError:
         return False
-    return places is not None and len(first) > places[0] and is_picture(Path(first[places[0]].strip()).name)
+    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace")
+    for separator in ",;\t|":
+        with contextlib.suppress(csv.Error):
+            rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            header, first = next(rows, []), next(rows, [])
+            if len(header) > 1 and _names_picture(header[0]):
+                return True
+            places = _picture_columns(header, first)
+            if places is not None and len(first) > places[0] and _names_picture(first[places[0]]):
+                return True
+    return False
 
 
 def _listed(path: Path) -> PictureSource:
-    """A CSV of path,label (and maybe split); paths are relative to the file."""
-    from innerloop.data.support_files import read_table
+    """A table of path,label (and maybe split); paths are relative to the file."""
+    from innerloop.data.tables import read_written
 
-    table = read_table(path)
-    places = picture_columns(table.columns)
+    table = read_written(path)
+    rows = list(table.rows)
+    places = _picture_columns(table.columns, rows[0] if rows else ())
     if places is None:
-        raise InputError(f"{path} expected the columns path and label, got {', '.join(table.columns)}; rename them")
-    lowered = [name.lower() for name in table.columns]
+        got = ", ".join(table.columns)
+        missing = any(map(_names_picture, table.columns))
+        fix = "write path,label above the first row" if missing else "rename them"
+        raise InputError(f"{path} expected the columns path and label, got {got}; {fix}")
+    lowered = [name.strip().lower() for name in table.columns]
     at_split = lowered.index("split") if "split" in lowered else None
-    classes: dict[str, list[str]] = {}
+    labels: dict[str, str] = {}
     splits: dict[str, str] = {}
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=8)
+    files: dict[str, Path] = {}
     seen: dict[str, str] = {}
-    for number, row in enumerate(table.rows, start=1):
-        name, label = row[places[0]].strip(), row[places[1]].strip()
-        if not name or not label:
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=8)
+    for number, row in enumerate(rows, start=1):
+        name, label = row[places[0]].strip(), clean(row[places[1]])
+        if not name or not label.strip():
             raise InputError(f"{path} row {number} expected a path and a label, got {','.join(row)!r}; mend that row")
-        if name in seen:
-            if seen[name] == label:
-                continue
-            raise InputError(
-                f"{path} expected one label a picture, got {seen[name]!r} and {label!r} for {name}; mend one"
-            )
-        seen[name] = label
-        classes.setdefault(label, []).append(name)
-        try:
-            found = (path.parent / name).stat()
-            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}".encode())
-        except (OSError, ValueError):
-            digest.update(b"absent")
+        file = _located(path.parent, name)
+        place = os.path.normpath(file)
+        before = seen.get(place)
+        if before not in (None, label):
+            raise InputError(f"{path} expected one label a picture, got {before!r} and {label!r} for {name}; mend one")
         if at_split is not None:
             split = SPLIT_FOLDERS.get(row[at_split].strip().lower())
             if split is None or splits.setdefault(label, split) != split:
@@ -295,9 +448,26 @@ def _listed(path: Path) -> PictureSource:
                     f"{path} row {number} expected train, valid or test in the column split, the same for all pictures "
                     f"of {label!r}, got {row[at_split]!r}; few-shot splits are by class"
                 )
+        if before is not None:
+            continue
+        seen[place], labels[name], files[name] = label, row[places[1]], file
+        try:
+            found = file.stat()
+            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}".encode())
+        except (OSError, ValueError):
+            digest.update(b"absent")
+    classes, notes = _classes(labels)
+    return PictureSource(
+        path, classes, splits, (), 0, digest.hexdigest(), lambda name: limited(files[name]), tuple(notes)
+    )
 
-    def read(name: str) -> bytes:
-        return _limited(path.parent / name)
 
-    ordered = {label: sorted(classes[label]) for label in sorted(classes)}
-    return PictureSource(path, ordered, splits, (), 0, digest.hexdigest(), read)
+def _located(folder: Path, name: str) -> Path:
+    """The file that a cell names: as written, else with backslashes between folders, else percent-encoded, else as a URI."""
+    bare = name[7:] if name.lower().startswith("file://") else name
+    slashed = bare.replace("\\", "/")
+    for written in (name, bare, slashed, unquote(bare), unquote(slashed)):
+        with contextlib.suppress(ValueError, OSError):  # a name that no file can have
+            if (folder / written).exists():
+                return folder / written
+    return folder / slashed

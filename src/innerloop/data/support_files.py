@@ -7,6 +7,7 @@ learner's height and width. Ink is what is bright in the file; drawings in black
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from innerloop.data.picture_decoding import SUFFIXES
+from innerloop.data.picture_decoding import (
+    SUFFIXES,
+    UNDECIDED,
+    Reading,
+    Together,
+    as_floats,
+    opened,
+    read_together,
+    refuse_many,
+    sameness,
+)
+from innerloop.data.picture_sources import is_picture, limited, open_source, printable, walked
 from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
 from innerloop.data.tables import is_table, near_column, read_written
 from innerloop.data.tables import read_table as read_any_table
-from innerloop.errors import InputError
+from innerloop.errors import InnerloopWarning, InputError
 
 PICTURES = SUFFIXES
 KIND, VERSION = "pictures", 1  # of the record of how pictures are read
@@ -34,9 +46,41 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-def preprocessing_of(invert: bool) -> dict[str, Any]:
+def preprocessing_of(invert: bool, reading: Reading = UNDECIDED) -> dict[str, Any]:
     """The record of how pictures are read, in JSON values: kept with a run and with a task file."""
-    return {"kind": KIND, "version": VERSION, "invert": invert}
+    decided = {
+        "levels": None if reading.levels is None else list(reading.levels),
+        "paper": None if reading.paper is None else int(reading.paper),
+    }
+    return {
+        "kind": KIND,
+        "version": VERSION,
+        "invert": invert,
+        **{name: value for name, value in decided.items() if value is not None},
+    }
+
+
+def reading_of(preprocessing: Mapping[str, Any] | None) -> Reading:
+    """What a record of `preprocessing_of` decided for all pictures.
+
+    Raises:
+        InputError: it says what no such record says.
+    """
+    record = preprocessing or {}
+    if record.get("kind") != KIND:
+        return UNDECIDED
+    levels, paper = record.get("levels"), record.get("paper")
+    try:
+        black, white = (0.0, 1.0) if levels is None else map(float, levels)
+        right = black < white < math.inf and black > -math.inf and paper in (None, 0, 255)
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        raise InputError(
+            f"expected a record of pictures with levels [black, white] and a paper of 0 or 255, got levels {levels!r} "
+            f"and paper {paper!r}; adapt again"
+        )
+    return Reading(None if levels is None else (float(levels[0]), float(levels[1])), paper)
 
 
 def inverts(preprocessing: Mapping[str, Any] | None) -> bool:
@@ -46,29 +90,8 @@ def inverts(preprocessing: Mapping[str, Any] | None) -> bool:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """All pictures below ``folder``, in the order of their paths; hidden ones left out."""
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-
-
-def read_picture(path: Path, shape: Sequence[int], invert: bool = False) -> Float[np.ndarray, "channels height width"]:
-    """One picture as floats in [0, 1].
-
-    Args:
-        path: any format that pillow reads.
-        shape: (channels, height, width) of the learner, channels 1 or 3.
-        invert: take dark for ink.
-
-    Raises:
-        InputError: a shape that no picture has, or a file that is no whole picture.
-    """
-    from innerloop.data import picture_decoding
-
-    _expect_pictures(shape)
-    try:
-        return _decoded(path, shape, invert)
-    except picture_decoding.Unreadable as error:
-        raise InputError(f"{path} expected a picture, got one that is {error}; remove or replace it") from error
+    """All pictures below ``folder`` (links are followed), in the order of their paths; hidden ones left out."""
+    return sorted(folder / name for name in walked(folder).files if is_picture(name))
 
 
 def takes_pictures(shape: Sequence[int]) -> bool:
@@ -84,81 +107,104 @@ def _expect_pictures(shape: Sequence[int]) -> None:
         )
 
 
-def _decoded(path: Path, shape: Sequence[int], invert: bool) -> Float[np.ndarray, "channels height width"]:
-    from innerloop.data import picture_decoding
+def read_pictures(
+    paths: Sequence[Path], shape: Sequence[int], invert: bool = False, kept: Reading = UNDECIDED
+) -> Images:
+    """Pictures as floats in [0, 1], of one scale and on one paper.
 
-    with path.open("rb") as file:
-        picture = picture_decoding.opened(file)
-    return picture_decoding.as_floats(picture_decoding.pixels(picture, shape, invert))
+    Args:
+        paths: of any format that is read.
+        shape: (channels, height, width) of the learner, channels 1 or 3.
+        invert: take dark for ink.
+        kept: what was decided for the learner's pictures.
 
-
-def read_pictures(paths: Sequence[Path], shape: Sequence[int], invert: bool = False) -> Images:
-    """Many pictures, stacked."""
-    return np.stack([read_picture(path, shape, invert) for path in paths])
+    Raises:
+        InputError: a shape that no picture has, or a file that is no whole picture.
+    """
+    found, left_out = _together(paths, shape, invert, kept)
+    for path, why in left_out:
+        raise InputError(f"{path} expected a picture, got one that is {why}; remove or replace it")
+    return as_floats(found.images)
 
 
 def read_readable(
-    paths: Sequence[Path], shape: Sequence[int], invert: bool = False, *, where: Path
+    paths: Sequence[Path], shape: Sequence[int], invert: bool = False, kept: Reading = UNDECIDED, *, where: Path
 ) -> tuple[Images, list[int], list[str]]:
     """(pictures, the place of each among ``paths``, what is left out and why) of those that can be read.
 
     Raises:
-        InputError: as `read_picture`, or more than a tenth cannot be read; ``where`` they lie is for that message.
+        InputError: as `read_pictures`, or more than a tenth cannot be read; ``where`` they lie is for that message.
     """
-    from innerloop.data import picture_decoding
+    found, left_out = _together(paths, shape, invert, kept)
+    refuse_many(left_out, len(paths), str(where))
+    return as_floats(found.images), found.places, [f"{name} ({why})" for name, why in left_out]
 
+
+def _together(
+    paths: Sequence[Path], shape: Sequence[int], invert: bool, kept: Reading
+) -> tuple[Together, list[tuple[str, str]]]:
     _expect_pictures(shape)
-    found, places, left_out = [], [], []
-    for i, path in enumerate(paths):
-        try:
-            found.append(_decoded(path, shape, invert))
-            places.append(i)
-        except picture_decoding.Unreadable as error:
-            left_out.append((str(path), str(error)))
-    picture_decoding.refuse_many(left_out, len(paths), str(where))
-    return np.stack(found), places, [f"{name} ({why})" for name, why in left_out]
+    found = read_together(len(paths), lambda i: opened(limited(paths[i])), shape, invert, kept)
+    return found, [(printable(paths[i]), why) for i, why in found.left_out]
+
+
+class ClassesRead(NamedTuple):
+    """The pictures of a folder of classes.
+
+    Attributes:
+        images: floats in [0, 1].
+        names: the class of each.
+        reading: what was decided for all.
+    """
+
+    images: Images
+    names: list[str]
+    reading: Reading
 
 
 def read_classes(
-    folder: Path, shape: Sequence[int], invert: bool = False, left_out: list[str] | None = None
-) -> tuple[Images, list[str]]:
-    """(pictures, class name of each) of a folder with one subfolder a class.
+    path: Path,
+    shape: Sequence[int],
+    invert: bool = False,
+    left_out: list[str] | None = None,
+    kept: Reading = UNDECIDED,
+) -> ClassesRead:
+    """The pictures of a folder with one subfolder a class, of a .zip of the same, or of a table of path,label.
 
     Args:
-        folder: of the classes.
+        path: of the classes.
         shape: (channels, height, width) of the learner.
         invert: take dark for ink.
         left_out: takes down which pictures cannot be read, and why; None: such a picture is an error.
+        kept: what was decided for the learner's pictures.
 
     Raises:
         InputError: no subfolders, a subfolder without (readable) pictures, a damaged picture, or more than a tenth of them.
     """
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing"
+    _expect_pictures(shape)
+    source = open_source(path, levels=1)
+    for note in source.notes:
+        warnings.warn(f"{path}: {note}", InnerloopWarning, stacklevel=2)
+    if source.empty:
         raise InputError(
-            f"expected a folder with one subfolder of pictures a class, got {got} at {str(folder)!r}; give such a folder"
+            f"{path / source.empty[0]} expected pictures ({', '.join(PICTURES)}), got none; add some or remove it"
         )
-    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not subfolders:
-        raise InputError(
-            f"{folder} expected one subfolder a class with pictures in it, got no subfolders; sort the pictures"
-        )
-    paths, names = [], []
-    for subfolder in subfolders:
-        found = pictures_in(subfolder)
-        if not found:
-            raise InputError(f"{subfolder} expected pictures ({', '.join(PICTURES)}), got none; add some or remove it")
-        paths += found
-        names += [subfolder.name] * len(found)
-    if left_out is None:
-        return read_pictures(paths, shape, invert), names
-    x, places, gone = read_readable(paths, shape, invert, where=folder)
-    left_out += gone
-    kept = [names[i] for i in places]
-    lost = sorted(set(names) - set(kept))
+    names = [(label, name) for label, members in source.classes.items() for name in members]
+    found = read_together(len(names), lambda i: opened(source.read(names[i][1])), shape, invert, kept)
+    gone = [(printable(path / names[i][1]), why) for i, why in found.left_out]
+    if left_out is None and gone:
+        raise InputError(f"{gone[0][0]} expected a picture, got one that is {gone[0][1]}; remove or replace it")
+    refuse_many(gone, len(names), str(path))
+    for note in sameness(found.images):
+        warnings.warn(f"{path}: {note}", InnerloopWarning, stacklevel=2)
+    labels = [names[i][0] for i in found.places]
+    lost = sorted(set(source.classes) - set(labels))
+    told = [f"{name} ({why})" for name, why in gone]
     if lost:
-        raise InputError(f"{folder / lost[0]} expected pictures that can be read, got none; replace {'; '.join(gone)}")
-    return x, kept
+        raise InputError(f"{path / lost[0]} expected pictures that can be read, got none; replace {'; '.join(told)}")
+    if left_out is not None:
+        left_out += told
+    return ClassesRead(as_floats(found.images), labels, found.reading)
 
 
 def read_table(path: Path, separator: str | None = None, encoding: str | None = None) -> Table:
@@ -254,7 +300,7 @@ def read_inputs(
             raise InputError(f"expected a picture or a folder of pictures at {file}, found nothing there")
     if not files:
         raise InputError(f"expected pictures below {', '.join(map(str, given))}, found none")
-    return read_pictures(files, shape, inverts(preprocessing))
+    return read_pictures(files, shape, inverts(preprocessing), reading_of(preprocessing))
 
 
 def _rows(paths: Sequence[Path], preprocessing: Mapping[str, Any] | None) -> Rows:

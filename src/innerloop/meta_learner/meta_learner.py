@@ -453,9 +453,9 @@ class MetaLearner(nn.Module):
             return adapted_data(self, x, meta, found, steps, shared)
         if shared is not None:
             x, y = rows_of(shared, x, y)
-        side, classes = support_set(wanted_by(self), x, y)
+        side, classes, record = support_set(wanted_by(self), x, y)
         own = self.task_objective if self.loss is None else None
-        return adapted(self, side, classes, meta, own, self.preprocessing, steps)
+        return adapted(self, side, classes, meta, own, record, steps)
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""

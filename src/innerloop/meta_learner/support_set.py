@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Meta, length
-from innerloop.data.support_files import inverts, is_path, read_classes, read_inputs
+from innerloop.data.support_files import inverts, is_path, preprocessing_of, read_classes, read_inputs, reading_of
 from innerloop.data.table_preprocessing import is_record_of_tables
 from innerloop.errors import InputError, ShapeError
 from innerloop.functional import PureModel
@@ -83,8 +83,8 @@ def wanted_by(owner: Taker) -> Wanted:
     )
 
 
-def support_set(wanted: Wanted, x: Any, y: Any = None) -> tuple[Examples, list[Any] | None]:
-    """Examples with a leading axis of one task, and the class names behind their labels; None for values.
+def support_set(wanted: Wanted, x: Any, y: Any = None) -> tuple[Examples, list[Any] | None, dict[str, Any] | None]:
+    """Examples with a leading axis of one task, the class names behind their labels (None for values), and how files are read.
 
     Args:
         wanted: what the learner takes.
@@ -94,8 +94,9 @@ def support_set(wanted: Wanted, x: Any, y: Any = None) -> tuple[Examples, list[A
         InputError: no targets, no examples, pictures for a learner whose inputs are not known, or integers for a model that
             takes floating-point inputs.
     """
+    record = wanted.preprocessing
     if is_path(x):
-        x, y = _read(wanted, x, y)
+        x, y, record = _read(wanted, x, y)
     if y is None:
         raise InputError("adapt expected targets y with x, got none; only a folder of class folders has its own labels")
     inputs = as_inputs(x, "x")
@@ -106,7 +107,7 @@ def support_set(wanted: Wanted, x: Any, y: Any = None) -> tuple[Examples, list[A
         raise InputError(
             f"x expected floating-point inputs, got {inputs.dtype}; convert and scale them as the training data was"
         )
-    return Examples(pytree.tree_map(lambda v: v[None], inputs), targets[None]), classes
+    return Examples(pytree.tree_map(lambda v: v[None], inputs), targets[None]), classes, record
 
 
 def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any = None) -> tuple[Any, Any]:
@@ -127,7 +128,7 @@ def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: 
                 "learn expected arrays, got the path of a table, whose numbers its support set scales; adapt again to the "
                 "whole table"
             )
-        x, y = _read(wanted, x, y)
+        x, y, _ = _read(wanted, x, y)
     if y is None:
         raise InputError("learn expected targets y with x, got none; only a folder of class folders has its own labels")
     inputs = inputs_like(x, kept.x, kept.y.device)
@@ -155,13 +156,20 @@ def joined(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y:
     return Examples(pytree.tree_map(lambda v: v[None], inputs), targets[None]), classes
 
 
-def _read(wanted: Wanted, x: Any, y: Any) -> tuple[Any, Any]:
-    """Pictures at these paths, and their labels."""
+def _read(wanted: Wanted, x: Any, y: Any) -> tuple[Any, Any, dict[str, Any] | None]:
+    """Pictures at these paths, their labels, and how those to come are read."""
+    record = wanted.preprocessing
     if y is not None or not isinstance(x, str | Path):
-        return read_inputs(x, wanted.input_shape, wanted.preprocessing), y
+        return read_inputs(x, wanted.input_shape, record), y, record
     if wanted.input_shape is None:
         raise InputError("the shape of this learner's inputs is not known, so pictures cannot be read; give tensors")
-    return read_classes(Path(x), wanted.input_shape, inverts(wanted.preprocessing))
+    dark = inverts(record)
+    found = read_classes(Path(x), wanted.input_shape, dark, kept=reading_of(record))
+    return (
+        found.images,
+        found.names,
+        record if found.reading == reading_of(record) else preprocessing_of(dark, found.reading),
+    )
 
 
 def _targets(wanted: Wanted, x: Any, y: Any) -> tuple[Tensor, list[Any] | None]:

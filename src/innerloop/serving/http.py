@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from innerloop.data.picture_decoding import UNDECIDED, Reading
 from innerloop.errors import InnerloopError, InputError
+from innerloop.meta_learner.fitted import Fitted
 from innerloop.serving.service import Busy, Gone, Service
 
 UNKNOWN = "unknown"
@@ -104,17 +106,17 @@ def interface(service: Service) -> FastAPI:
     # Plain functions: they run in threads of their own, so one request's work does not hold up another's connection.
     @app.post("/adapt", summary="Adapt to a new task", response_model=AdaptAnswer)
     def adapt(request: AdaptRequest) -> AdaptAnswer:
-        x = _inputs(service, request)
+        x, reading = _inputs(service, request)
         if len(x) != len(request.y):
             raise InputError(f"expected one y for each input, got {len(x)} inputs and {len(request.y)} targets")
-        key, fitted, seconds = service.adapt(x, _targets(service, request.y))
+        key, fitted, seconds = service.adapt(x, _targets(service, request.y), reading)
         limit = None if fitted.threshold is None else fitted.threshold.to_dict()
         return AdaptAnswer(task=key, classes=fitted.classes_, examples=len(x), seconds=seconds, threshold=limit)
 
     @app.post("/predict", summary="Predict with an adapted task", response_model=PredictAnswer)
     def predict(request: PredictRequest) -> PredictAnswer:
-        service.task(request.task)  # an unknown key is said before any picture is decoded
-        fitted, found, known = service.predict(request.task, _inputs(service, request))
+        of = service.task(request.task)  # an unknown key is said before any picture is decoded
+        fitted, found, known = service.predict(request.task, _inputs(service, request, of)[0])
         if request.unknown and known is None:
             raise InputError(
                 f"unknown expected a task with a threshold, got none, as {service.why_no_threshold(fitted)}; leave it out"
@@ -133,20 +135,21 @@ def interface(service: Service) -> FastAPI:
     return app
 
 
-def _inputs(service: Service, request: Inputs) -> list[Any]:
+def _inputs(service: Service, request: Inputs, of: Fitted | None = None) -> tuple[Any, Reading]:
+    """(inputs, what was decided about pictures among them); ``of``: the task that is asked."""
     if (request.x is None) == (request.pictures is None):
         raise InputError("expected either x or pictures, got both or neither; send one of them")
     if request.x is not None:
-        found: list[Any] = request.x
+        found, reading = request.x, UNDECIDED
     else:
         assert request.pictures is not None
         most = max(service.limits.examples, service.limits.inputs)
         if len(request.pictures) > most:
             raise InputError(f"expected at most {most} pictures in a request, got {len(request.pictures)}; send fewer")
-        found = [service.picture(_decoded(text), request.invert) for text in request.pictures]
-    if not found:
+        found, reading = service.pictures([_decoded(text) for text in request.pictures], request.invert, of)
+    if not len(found):
         raise InputError("expected at least one input, got none; send some")
-    return found
+    return found, reading
 
 
 def _decoded(text: str) -> bytes:

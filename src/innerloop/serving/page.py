@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from gradio.themes import Default
 
+from innerloop.data.picture_decoding import UNDECIDED, Reading
 from innerloop.errors import InputError
 from innerloop.serving.canvas import canvas, content, locked, unlocked
 from innerloop.serving.http import interface
@@ -65,6 +66,7 @@ class Shown:
         names: the class of each.
         thumbnails: each as it is drawn on the page, with its class.
         key: of the task that these adapt to; None before the first.
+        reading: what was decided for picture files among them; None: nothing yet.
     """
 
     def __init__(self) -> None:
@@ -72,10 +74,12 @@ class Shown:
         self.names: list[str] = []
         self.thumbnails: list[tuple[np.ndarray, str]] = []
         self.key: str | None = None
+        self.reading: Reading | None = None
 
-    def with_more(self, pictures: list[np.ndarray], name: str) -> Shown:
+    def with_more(self, pictures: list[np.ndarray], name: str, reading: Reading | None = None) -> Shown:
         """A copy with these pictures of one class added, and no task yet."""
         more = Shown()
+        more.reading = reading or self.reading
         more.pictures = [*self.pictures, *pictures]
         more.names = [*self.names, *[name] * len(pictures)]
         more.thumbnails = [*self.thumbnails, *((_thumbnail(picture), name) for picture in pictures)]
@@ -127,7 +131,8 @@ def _pictures(service: Service, texts: Texts) -> None:
         most = service.limits.examples - len(shown.names)
         if len(paths) > most:
             raise InputError(texts.want_fewer.format(most=most, got=len(paths)))
-        return (*_add(service, texts, shown, name, [service.picture(Path(p).read_bytes(), dark) for p in paths]), None)
+        found, reading = service.pictures([Path(p).read_bytes() for p in paths], dark, shown.reading)
+        return (*_add(service, texts, shown, name, list(found), reading), None)
 
     @told
     def ask_one(shown: Shown, drawing: Any) -> tuple[dict[str, float], str]:
@@ -137,7 +142,7 @@ def _pictures(service: Service, texts: Texts) -> None:
     def ask_path(shown: Shown, path: str | None, dark: bool) -> tuple[dict[str, float], str]:
         if not path:
             raise InputError(texts.want_picture)
-        return _ask(service, texts, shown, service.picture(Path(path).read_bytes(), dark))
+        return _ask(service, texts, shown, service.pictures([Path(path).read_bytes()], dark, shown.reading)[0][0])
 
     def start_over() -> tuple[Any, ...]:
         return Shown(), [], texts.nothing_yet, None, ""
@@ -167,25 +172,30 @@ def _ink(service: Service, texts: Texts, drawing: str | None) -> np.ndarray:
     """A canvas as the learner takes it: strokes are ink, the paper is nothing."""
     if not drawing:
         raise InputError(texts.want_drawing)
-    found = service.picture(content(drawing), _dark_by_default(service))
+    found = service.pictures([content(drawing)], _dark_by_default(service))[0][0]
     if found.max() - found.min() < 0.1:
         raise InputError(texts.want_drawing)
     return found
 
 
 def _add(
-    service: Service, texts: Texts, shown: Shown, name: str, pictures: list[np.ndarray]
+    service: Service,
+    texts: Texts,
+    shown: Shown,
+    name: str,
+    pictures: list[np.ndarray],
+    reading: Reading | None = None,
 ) -> tuple[Shown, list[Any], str]:
     """The visitor's examples with these added, and a task adapted to them."""
     name = (name or "").strip()
     if not name:
         raise InputError(texts.want_name)
-    found = shown.with_more(pictures, name)
+    found = shown.with_more(pictures, name, reading)
     names, classes = found.names, len(set(found.names))
     counted = texts.so_many(len(names), classes)
     if classes < 2:
         return found, found.thumbnails, texts.second_class.format(shown=counted)
-    found.key, fitted, seconds = service.adapt(np.stack(found.pictures), names)
+    found.key, fitted, seconds = service.adapt(np.stack(found.pictures), names, found.reading or UNDECIDED)
     unknown = service.told_of_unknown(fitted, texts)
     return found, found.thumbnails, texts.adapted.format(shown=counted, seconds=seconds, unknown=unknown)
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from innerloop.core import TaskDistribution
 from innerloop.data import picture_decoding
-from innerloop.data.support_files import KIND, inverts
+from innerloop.data.support_files import KIND, inverts, preprocessing_of, reading_of
 from innerloop.errors import InnerloopError, InputError
 from innerloop.evaluation.calibration import expectation, typical_shots
 from innerloop.meta_learner.fitted import Fitted
@@ -156,8 +156,10 @@ class Service:
         return inverts(record) if record is not None and record.get("kind") == KIND else None
 
     # ---- adapting and predicting -----------------------------------------------------------------------------------
-    def adapt(self, x: Any, y: Sequence[Any]) -> tuple[str, Fitted, float]:
-        """(key, what was adapted, seconds) for these examples.
+    def adapt(
+        self, x: Any, y: Sequence[Any], reading: picture_decoding.Reading = picture_decoding.UNDECIDED
+    ) -> tuple[str, Fitted, float]:
+        """(key, what was adapted, seconds) for these examples; ``reading``: how pictures among them were read.
 
         Raises:
             InputError: too many of something, or what `MetaLearner.adapt` refuses.
@@ -177,6 +179,9 @@ class Service:
             start = time.perf_counter()
             fitted = self.learner.adapt(given, list(y))
             seconds = time.perf_counter() - start
+        if reading != picture_decoding.UNDECIDED:
+            record = preprocessing_of(inverts(fitted.preprocessing), reading)
+            fitted = dataclasses.replace(fitted, preprocessing=record)
         if fitted.classes_ is not None:
             fitted = self._with_threshold(fitted, list(Counter(y).values()))
         return self._keep(fitted), fitted, seconds
@@ -218,8 +223,15 @@ class Service:
             )
         return values
 
-    def picture(self, content: bytes, invert: bool | None = None) -> Float[np.ndarray, "channels height width"]:
-        """A picture file's bytes as the learner takes them; ``invert``: dark is ink (None: `dark_is_ink`).
+    def pictures(
+        self, contents: Sequence[bytes], invert: bool | None = None, of: Fitted | picture_decoding.Reading | None = None
+    ) -> tuple[Float[np.ndarray, "pictures channels height width"], picture_decoding.Reading]:
+        """(pictures as the learner takes them, what was decided for them) of the bytes of files.
+
+        Args:
+            contents: of the files.
+            invert: dark is ink; None: `dark_is_ink`.
+            of: the task, or the pictures before, that these are read alike; None: the learner's own.
 
         Raises:
             InputError: no picture, a damaged or too large one, or a learner of other inputs.
@@ -228,12 +240,22 @@ class Service:
             raise InputError(
                 f"expected rows of numbers for a learner of inputs {self.input_shape}, got a picture; use x"
             )
-        try:
-            picture = picture_decoding.opened(content, self.limits.pixels)
-        except picture_decoding.Unreadable as error:
-            raise InputError(f"expected a picture, got a file that is {error}; send another") from error
         dark = bool(self.dark_is_ink) if invert is None else invert
-        return picture_decoding.as_floats(picture_decoding.pixels(picture, self.input_shape, dark))
+        kept = (
+            of
+            if isinstance(of, picture_decoding.Reading)
+            else reading_of((of or self.first or self.learner).preprocessing)
+        )
+        found = picture_decoding.read_together(
+            len(contents),
+            lambda i: picture_decoding.opened(contents[i], self.limits.pixels),
+            self.input_shape,
+            dark,
+            kept,
+        )
+        for _, why in found.left_out:
+            raise InputError(f"expected a picture, got a file that is {why}; send another")
+        return picture_decoding.as_floats(found.images), found.reading
 
     def why_no_threshold(self, fitted: Fitted) -> str:
         """Why a task has none for unknown inputs, as words after "as"."""

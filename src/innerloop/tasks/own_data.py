@@ -65,7 +65,7 @@ def holds(path: Path) -> str:
     if path.is_file() and is_table(name):
         from innerloop.data.picture_sources import lists_pictures
 
-        return "pictures" if name.endswith(".csv") and lists_pictures(path) else "tables"
+        return "pictures" if name.endswith((".csv", ".tsv", ".tab")) and lists_pictures(path) else "tables"
     if path.is_dir():
         kinds = _kinds(_names(path))
     elif name.endswith(".zip"):
@@ -80,18 +80,21 @@ def holds(path: Path) -> str:
     if kinds:
         return "pictures" if "pictures" in kinds else "tables"
     raise InputError(
-        f"{path} expected pictures in one subfolder a class, or tables (.csv, .tsv, .parquet), got neither; check the path"
+        f"{path} expected pictures in one subfolder a class, or tables (.csv, .tsv, .parquet), got neither (a zip inside "
+        "a zip is not unpacked); check the path"
     )
 
 
 def _names(folder: Path) -> Iterable[str]:
     seen = 0
-    for where, below, names in os.walk(folder):
+    for where, below, names in os.walk(folder, followlinks=True):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in sorted(names):
-            seen += 1
+        for name in (None, *sorted(names)):
+            seen += 1  # folders too: a link may lead into itself, which the reader refuses
             if seen > _LOOKED_AT:
                 return
+            if name is None:
+                continue
             yield (Path(where).relative_to(folder) / name).as_posix()
 
 

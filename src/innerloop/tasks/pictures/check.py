@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from innerloop.data.check_result import CheckResult
-from innerloop.data.picture_sources import PictureSource
+from innerloop.data.picture_sources import PictureSource, printable
 from innerloop.errors import InnerloopWarning
 from innerloop.tasks.pictures.few_shot import FewShotImages
 from innerloop.tasks.pictures.own import open_pictures, picture_family
@@ -70,6 +70,7 @@ def check_pictures(path: Path, **options: Any) -> CheckResult:
         "empty folders": list(source.empty),
         "other files": source.other,
         "duplicates": same,
+        **images.remarks,
         "notes": notes,
     }
     said = "folders" if source.splits else "a hash of the class names"
@@ -115,7 +116,8 @@ def _many(count: int, what: str) -> str:
 def duplicates(source: PictureSource, images: Any, splits: dict[str, FewShotImages]) -> dict[str, Any]:
     """Pictures that are equal as the learner sees them: within a class, between classes, between splits."""
     unreadable = {name for name, _ in images.left_out}
-    names = [n for members in source.classes.values() for n in members if n not in unreadable]
+    every = [printable(name) for members in source.classes.values() for name in members]
+    names = [name for name in every if name not in unreadable]
     class_of = [c for c, count in enumerate(images.sizes) for _ in range(count)]
     split_of = {c: split for split, tasks in splits.items() for c in tasks.classes.tolist()}
     rows = images.rows(torch.device("cpu"))

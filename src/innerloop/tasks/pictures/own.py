@@ -212,6 +212,16 @@ def picture_family(
             InnerloopWarning,
             stacklevel=2,
         )
+    told = {
+        "animated": "more frames or pages than one, of which the first is read",
+        "squeezed": f"height and width far out of proportion with {shape[1]}x{shape[2]}, to which all pictures are brought",
+    }
+    for kind, what in told.items():
+        if names := images.remarks[kind]:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            warnings.warn(f"{path}: {len(names)} of the pictures have {what} ({shown})", InnerloopWarning, stacklevel=2)
+    for note in images.remarks["sameness"]:
+        warnings.warn(f"{path}: {note}", InnerloopWarning, stacklevel=2)
     splits = cut(str(path), images.names, source.splits, valid_classes, test_classes, split_seed)
     options = {
         "ways": ways,
@@ -250,7 +260,7 @@ def picture_family(
         within_group=within_group,
         shuffled=shuffled,
         dtype=dtype_named(dtype),
-        preprocessing=preprocessing_of(invert),
+        preprocessing=preprocessing_of(invert, own_classes.reading_of(images)),
         options=options,
     )
 
@@ -270,6 +280,8 @@ def open_pictures(path: Path, levels: int | None = None) -> picture_sources.Pict
         warnings.warn(
             f"{path}: left out {len(source.empty)} folders without pictures ({shown})", InnerloopWarning, stacklevel=3
         )
+    for note in source.notes:
+        warnings.warn(f"{path}: {note}", InnerloopWarning, stacklevel=3)
     return source
 
 
