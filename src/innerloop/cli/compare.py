@@ -244,6 +244,7 @@ def _summary(comparison: Any) -> dict[str, Any]:
             }
             for label, r in comparison.reports.items()
         },
+        "baselines": {name: {"mean": b.mean, "ci95": b.ci95} for name, b in first.baselines.items()},
         "differences": [
             {"first": d.first, "second": d.second, "mean": d.mean, "ci95": d.ci95} for d in comparison.differences
         ],
@@ -265,6 +266,10 @@ def _print(found: Mapping[str, Any], comparison: Any) -> None:
         value = f"{result['mean']:.4f} ± {result['ci95']:.4f}"
         cost = [milliseconds(result["adapt_seconds"]), size(result["adapt_peak_bytes"])]
         rows.append([label, value, "yes" if result["transductive"] else "no", *cost])
+    rows += [
+        [f"{name} (baseline)", f"{b['mean']:.4f} ± {b['ci95']:.4f}", "no", "", ""]
+        for name, b in found["baselines"].items()
+    ]
     print(output.table(header, rows))
     print()
     pairs = []
@@ -276,3 +281,5 @@ def _print(found: Mapping[str, Any], comparison: Any) -> None:
         pairs.append([f"{d.first} - {d.second}", f"{d.mean:+.4f} ± {d.ci95:.4f}", "clear" if clear else "not clear"])
     print(output.table(["difference, same tasks", found["metric"], "95 % interval leaves 0 out"], pairs))
     print(f"\n{found['verdict']}")
+    if found["baselines"]:
+        print(f"{comparison.best}: {comparison.reports[comparison.best].beside}")
