@@ -85,12 +85,25 @@ def load(kind: str, registry: Mapping[str, Entry], word: str, *, typed: bool = F
     try:
         found = importlib.import_module(module)
     except Exception as error:  # somebody else's module may fail in any way
-        raise ConfigError(f"the {kind} {word!r} cannot be imported: {_said(error)}; mend {module}") from error
+        absent = isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}.")
+        remedy = "check the spelling, and be in its folder or install its package" if absent else f"mend {module}"
+        raise ConfigError(f"the {kind} {word!r} cannot be imported: {_said(error)}; {remedy}") from error
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise ConfigError(f"the {kind} {word!r} expected {name!r} in {module}: {nearest(name, dir(found))}")
+            raise ConfigError(f"the {kind} {word!r} expected {name!r} in {module}: {nearest(name, _own_names(found))}")
         found = getattr(found, name)
     return found
+
+
+def _own_names(place: Any) -> list[str]:
+    """What a module or a class offers by itself: not what it imported from elsewhere, nor what begins with an underscore."""
+    package = str(getattr(place, "__module__", None) or getattr(place, "__name__", "")).partition(".")[0]
+
+    def own(value: Any) -> bool:
+        where = getattr(value, "__module__", None)
+        return not inspect.ismodule(value) and (where is None or str(where).partition(".")[0] == package)
+
+    return [name for name in dir(place) if not name.startswith("_") and own(getattr(place, name, None))]
 
 
 def call(kind: str, word: str, factory: Callable[..., Any], *args: Any, **options: Any) -> Any:

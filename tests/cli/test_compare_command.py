@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import innerloop as il
 from innerloop.cli.listing import registry_of
 from innerloop.cli.main import main
 
@@ -81,3 +82,49 @@ def test_minutes_are_shared_evenly_over_what_is_trained(tmp_path, monkeypatch, c
     capsys.readouterr()
     assert main(["compare", "maml,reptile", "sinusoid", "--minutes", "0", "--out", str(tmp_path / "d")]) == 2
     assert "minutes expected a finite number above 0, got 0" in capsys.readouterr().err
+
+
+def test_several_seeds_give_an_interval_over_them_paired_by_seed(tmp_path, capsys):
+    out, alone = tmp_path / "c", tmp_path / "alone"
+    line = ["compare", "maml,reptile", "sinusoid", *QUICK, "--model", "mlp"]
+    assert main([*line, "--seeds", "3,1", "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    learners = {name: [il.load(out / name / f"seed-{seed}") for seed in (3, 1)] for name in ("maml", "reptile")}
+    test = il.tasks.sinusoid().test
+    reports = {name: [il.evaluate(one, test, num_tasks=12) for one in own] for name, own in learners.items()}
+    for name, own in reports.items():
+        a, b = (report.mean for report in own)
+        result = found["results"][name]
+        assert result["mean"] == pytest.approx((a + b) / 2) and result["ci95"] == pytest.approx(1.96 * abs(a - b) / 2)
+        assert [(row["seed"], row["mean"]) for row in result["seeds"]] == [(3, pytest.approx(a)), (1, pytest.approx(b))]
+    difference = found["differences"][0]
+    a, b = (reports[difference["first"]][i].mean - reports[difference["second"]][i].mean for i in (0, 1))
+    assert difference["mean"] == pytest.approx((a + b) / 2)
+    assert difference["ci95"] == pytest.approx(1.96 * abs(a - b) / 2)
+    assert (found["ci95_over"], found["seeds"], found["seed"]) == ("seeds", [3, 1], 0)
+    assert "2 seeds" in found["verdict"]
+    twin = il.compare(learners, test, num_tasks=12)
+    assert {n: r.mean for n, r in twin.reports.items()} == {
+        n: pytest.approx(r["mean"]) for n, r in found["results"].items()
+    }
+    train = "train reptile sinusoid --steps 2 --model mlp --quiet --seed 1 --out"
+    assert main([*train.split(), str(alone)]) == 0
+    for name, value in il.load(alone).state_dict().items():
+        assert value.equal(learners["reptile"][1].state_dict()[name])
+    capsys.readouterr()
+    assert main(["train", "--resume", str(out / "maml"), "--quiet"]) == 0  # a folder as train --seeds makes it
+    again = ["compare", f"{out / 'maml'},{out / 'reptile'}", "sinusoid", *QUICK, "--json"]
+    capsys.readouterr()
+    assert main([*again, "--seeds", "3,1", "--out", str(tmp_path / "d")]) == 0
+    assert json.loads(capsys.readouterr().out)["differences"] == found["differences"]
+    for flags, said in (
+        (["--seeds", "3,2"], "got 2"),
+        ([], "expected --seeds with"),
+        (["--seeds", "3"], "two or more"),
+    ):
+        assert main([*again, *flags, "--out", str(tmp_path / "e")]) == 2
+        assert said in capsys.readouterr().err
+    alone_too = ["compare", f"maml,{alone}", "sinusoid", *QUICK, "--seeds", "3,1", "--out", str(tmp_path / "e")]
+    assert main(alone_too) == 2 and "--seeds expected methods, or runs" in capsys.readouterr().err
+    with pytest.raises(il.ConfigError, match="equally many learners for each label"):
+        il.compare({"maml": learners["maml"], "reptile": learners["reptile"][:1]}, test, num_tasks=2)

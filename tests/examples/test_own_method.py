@@ -223,7 +223,12 @@ def test_a_run_from_a_stranger_imports_nothing(part, word, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("train no_such:method sinusoid", "cannot be imported: ModuleNotFoundError"),
+        (
+            "train no_such:method sinusoid",
+            "ModuleNotFoundError: No module named 'no_such'; check the spelling, and",
+        ),
+        ("train no_such.deep:method sinusoid", "No module named 'no_such'; check the spelling"),
+        ("train own_method.method:zzzz lines", "expected 'zzzz' in own_method.method: known: Halving, halving_maml\n"),
         ("train own_method.method:halving lines", "expected 'halving' in own_method.method: did you mean 'Halving'?"),
         ("train own_method.problem:lines lines", "cannot be made: TypeError: lines() takes 0 positional arguments"),
         ("train builtins:repr lines", "expected to return a MetaLearner, got str"),

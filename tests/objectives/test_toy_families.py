@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
-from toy_families import FAMILIES, SETTINGS, Clouds, Denoising, Kept, Stream, family
+from toy_families import FAMILIES, SETTINGS, Clouds, Denoising, Kept, Stream, clouds, family
 
 import innerloop as il
+from innerloop import registry
 from innerloop.engine import take
 from innerloop.meta_gradients.perturbations import trials
 
@@ -168,3 +171,81 @@ def test_examples_by_row_numbers_serve_every_method():
             learner.backward(task)
             found.append(torch.cat([p.grad.flatten() for p in learner.parameters()]))
         torch.testing.assert_close(*found)
+
+
+def test_a_new_task_is_adapted_to_beside_what_tasks_share():
+    table = {"x": torch.randn(300, 8), "label": torch.randint(4, (300,))}
+    rows, more = torch.randint(300, (2, 12))
+    learner = il.maml(Stream("train").default_model(), inner_lr=0.1, inner_steps=2)
+    learner.backward(il.Task(support=rows[None], query=more[None], objective=Rows(), shared=table))
+    given = learner.adapt({name: v[rows] for name, v in table.items()}, objective=Kept())
+    for data in (rows, rows.numpy()):
+        fitted = learner.adapt(data, objective=Rows(), shared=table)
+        torch.testing.assert_close(fitted.predict(table["x"]), given.predict(table["x"]))
+    assert fitted.score(more) == pytest.approx(given.score({name: v[more] for name, v in table.items()}))
+    both = {name: v[torch.cat([rows, more])] for name, v in table.items()}
+    torch.testing.assert_close(
+        fitted.learn(more).predict(table["x"]), learner.adapt(both, objective=Kept()).predict(table["x"])
+    )
+    assert fitted.to("meta").shared["x"].device.type == "meta"
+    learner.spec = dataclasses.replace(learner.spec, objective=Rows())
+    with pytest.raises(il.InputError, match="data that this task shares with others"):
+        learner.adapt(rows)
+    with pytest.raises(il.InputError, match=r"Rows expected one side.*TypeError.*adapt\(data, shared=...\)"):
+        il.maml(Stream("train").default_model()).adapt(rows, objective=Rows())
+
+
+class Labelled(il.TaskDistribution):
+    """Row numbers into labelled examples that all tasks share."""
+
+    name, objective, input_shape, output_size = "labelled", "cross_entropy", (5,), 3
+    table = il.Examples(torch.linspace(-1, 1, 300).reshape(60, 5), torch.arange(60) % 3)
+
+    def __init__(self, split, rows):
+        self.split, self.rows = split, rows
+
+    def from_keys(self, keys):
+        rows = torch.stack([torch.randperm(60, generator=torch.Generator().manual_seed(int(k) % 999)) for k in keys])
+        sides, found = (rows[:, :12], rows[:, 12:24]), self.table
+        if self.rows:
+            return il.Task(*sides, objective=self.objective, shared=found)
+        return il.Task(*(il.Examples(found.x[s], found.y[s]) for s in sides), objective=self.objective)
+
+    def default_model(self):
+        return torch.nn.Linear(5, 3)
+
+
+@pytest.mark.parametrize("make", [il.protonet, il.maml])
+def test_examples_by_row_numbers_are_judged_and_adapted_to(make):
+    torch.manual_seed(0)
+    learner, table, rows = make(torch.nn.Linear(5, 3)), Labelled.table, torch.arange(9)
+    by_rows, as_given = (il.evaluate(learner, Labelled("test", r), num_tasks=5, curve_steps=1) for r in (True, False))
+    assert by_rows.per_task == as_given.per_task and by_rows.curve == as_given.curve
+    found, expected = learner.adapt(rows, shared=table), learner.adapt(table.x[rows], table.y[rows])
+    assert found.classes_ == expected.classes_ and torch.equal(
+        found.predict_proba(table.x), expected.predict_proba(table.x)
+    )
+    for wrong, y, shared, said in (
+        (torch.tensor([0, 60]), None, table, "rows 0 to 59 of shared, got 0 to 60"),
+        (torch.tensor([-1]), None, table, "got -1 to -1"),
+        (table.x, None, table, "expected row numbers"),
+        (rows, table.y[rows], table, "got targets y too"),
+        (rows, None, {"x": table.x}, "got dict as shared"),
+    ):
+        with pytest.raises(il.InputError, match=said):
+            learner.adapt(wrong, y, shared=shared)
+
+
+def test_an_opened_run_takes_the_objective_from_its_problem(tmp_path, monkeypatch):
+    learner = il.maml(Clouds("train").default_model(), inner_steps=2)
+    il.fit(learner, clouds(), out=tmp_path / "run", steps=1, num_tasks=1, valid_tasks=1, quiet=True)
+    data = Clouds("test").at(0, 0, 1).support[0]
+    expected = learner.adapt(data).predict(data)
+    model = Clouds("train").default_model()
+    with pytest.raises(il.ConfigError, match="expected the objective Denoising itself"):
+        il.load(tmp_path / "run", model=model).adapt(data)
+    again = il.load(tmp_path / "run", tasks="toy_families:clouds")
+    torch.testing.assert_close(again.adapt(data).predict(data), expected)
+    offered = {"clouds": registry.Entry("toy_families:clouds", "")}
+    monkeypatch.setattr(registry, "installed", lambda kind: offered if kind == "problem" else {})
+    torch.testing.assert_close(il.load(tmp_path / "run").adapt(data).predict(data), expected)

@@ -48,6 +48,10 @@ class Clouds(Split):
         return nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 2))
 
 
+def clouds() -> il.TaskFamily:
+    return family("clouds", Clouds)
+
+
 class Reward(il.Objective):
     """REINFORCE on a bandit: new pulls at every step, nothing is stored."""
 

@@ -207,6 +207,7 @@ def _predict(
     encoding: str | None = None,
     unknown: bool = False,
     invert: bool | None = None,
+    device: str = "auto",
     algorithm: str | None = None,
     tasks: str | None = None,
     model: str | None = None,
@@ -224,6 +225,7 @@ def _predict(
         encoding: of a text table that is not in UTF-8, such as latin-1.
         unknown: call inputs "unknown" that are probably of none of the classes, by the task's threshold.
         invert: take dark for ink; left out: as `adapt` did.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
         algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         force: overwrite an existing CSV file.
     """
@@ -238,15 +240,19 @@ def _predict(
         raise InputError(f"expected a picture, a folder or a CSV table, got nothing at {str(inputs)!r}; check the path")
     output.new_file(out, force)
     text = {"separator": separator, "encoding": encoding}
+    from innerloop.training.placement import device_of
+
+    place = device_of(device)
     again = given_again.checked(task, algorithm=algorithm, tasks=tasks, model=model)
     if inputs == STANDARD_INPUT:
         with _standard_input() as copied:
-            return _predicted(task, copied, out, target, unknown, invert, text, again)
-    return _predicted(task, inputs, out, target, unknown, invert, text, again)
+            return _predicted(task, place, copied, out, target, unknown, invert, text, again)
+    return _predicted(task, place, inputs, out, target, unknown, invert, text, again)
 
 
 def _predicted(
     task: Path,
+    place: Any,
     inputs: Path,
     out: Path,
     target: str | None,
@@ -265,6 +271,7 @@ def _predicted(
         raise InputError(
             f"expected a task file of `innerloop adapt`, got a run directory at {str(task)!r}; adapt it first"
         )
+    fitted = fitted.to(place)
     if unknown and fitted.classes_ is None:
         raise ConfigError("--unknown expected a classification task, got regression; leave it out")
     if unknown and fitted.threshold is None:

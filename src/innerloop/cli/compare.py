@@ -4,6 +4,7 @@ plot.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ from innerloop.cli.evaluate import at_least_one
 from innerloop.cli.listing import offered
 from innerloop.cli.options import own_flags
 from innerloop.cli.program import dashed, run, split
+from innerloop.cli.seeds import begin
 from innerloop.errors import ConfigError, InputError, ShapeError
 from innerloop.registry import is_place
 from innerloop.training.config import Strategy, TrainConfig
+from innerloop.training.seeds import has_seeds, parse_seeds, read_seeds
 
 EVERY = "all"  # in place of ALG,ALG,...: every method; those that the problem does not suit are left out, and named
 
@@ -69,6 +72,7 @@ def _compare(
     minutes: float | None = None,
     num_tasks: int = 600,
     seed: int = 0,
+    seeds: str | None = None,
     shift: str | None = None,
     model: str | None = None,
     algorithm: str | None = None,
@@ -92,13 +96,15 @@ def _compare(
         steps: Outer steps of each method that is trained here; left out: 1,000, or with --minutes as many as there is time for.
         minutes: Wall-clock time for all training of this command, shared evenly over the methods that are trained here.
         num_tasks: Test tasks, the same for all.
-        seed: Of initial weights, training tasks and test tasks.
+        seed: Of initial weights, training tasks and test tasks; with --seeds of the test tasks alone.
+        seeds: Several seeds, 0,1,2: each method is trained from each of them, intervals are over seeds, and differences are
+            taken seed by seed. A run directory is then one of several seeds, as train --seeds makes it.
         shift: Move the test tasks away from training's: KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1), and plot the metric against it.
         model: A name of `innerloop list models`, or package.module:factory; left out: the problem's own. Of a run directory that
             lacks its model: that model.
         algorithm: The method of a run directory among ALG,ALG,..., as package.module:function, where no installed package offers
             it.
-        out: The folder for the runs, compare.json and the plot; left out: runs/compare-TASKS-seedN.
+        out: The folder for the runs, compare.json and the plot; left out: runs/compare-TASKS-seedN, or -seedsN-N-N.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
         precision: float32, float64, bfloat16 or tf32.
         strategy: How the engine runs many tasks.
@@ -112,16 +118,21 @@ def _compare(
     if problem_name is None:
         raise ConfigError("expected ALG,ALG,... and TASKS, got nothing; see innerloop list")
     task_options = made.merged(records).get("tasks", {})
-    training = {"steps": steps, "minutes": minutes, "seed": seed, "device": device, "precision": precision}
+    chosen = (seed,) if seeds is None else parse_seeds(seeds)
+    training = {"steps": steps, "minutes": minutes, "seed": chosen[0], "device": device, "precision": precision}
     training |= {"strategy": strategy, "threads": threads, "chunk_size": chunk_size, "recompute": recompute}
     training = {name: value for name, value in training.items() if value is not None}
     at_least_one(num_tasks, "--num-tasks")
     TrainConfig(**training)  # wrong numbers are told before the work
     if model is not None:
         parts.known("model", model)
-    out = output.folder(out or Path("runs") / f"compare-{parts.short(problem_name)}-seed{seed}")
+    if seeds is not None and shift is not None:
+        raise ConfigError("--shift expected one seed, got --seeds too; leave one of them out")
+    several = f"seed{seed}" if seeds is None else f"seeds{'-'.join(map(str, chosen))}"
+    out = output.folder(out or Path("runs") / f"compare-{parts.short(problem_name)}-{several}")
     if (out / "compare.json").exists() and not force:
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
+    folders = {label: _runs(Path(label), chosen, seeds) for label in labels if Path(label).is_dir()}
     from innerloop import compare as measure
     from innerloop import load
     from innerloop.assemble import problem
@@ -133,34 +144,47 @@ def _compare(
     place = device_of(device)
     if shift is not None:
         shifts.check(problem(problem_name, task_options, typed=True).test, shift)  # before the first method is trained
-    about = (problem_name, model, task_options, seed)
+    about = (problem_name, model, task_options)
     if minutes is not None:  # shared among those that are trained here
-        trained = [label for label in labels if not Path(label).is_dir()]
-        training["minutes"] = minutes / max(
-            1, sum(_suits(label, *about) for label in trained) if every else len(trained)
-        )
-    learners: dict[str, Any] = {}
-    runs = [Path(label) for label in labels if Path(label).is_dir()]
-    again = {**given_again.checked(*runs, algorithm=algorithm), "tasks": problem_name, "model": model}
+        trained = [label for label in labels if label not in folders]
+        suiting = sum(_suits(label, *about, chosen[0]) for label in trained) if every else len(trained)
+        training["minutes"] = minutes / max(1, suiting)
+    learners: dict[str, list[Any]] = {}
+    again = {
+        **given_again.checked(*itertools.chain(*folders.values()), algorithm=algorithm),
+        "tasks": problem_name,
+        "model": model,
+    }
     again = {name: word for name, word in again.items() if word is not None and is_place(word)}
     for label in labels:
-        if Path(label).is_dir():
-            learners[Path(label).name] = load(Path(label), **lacked(read_run_config(Path(label)), again))
-            learners[Path(label).name].to(place)
+        if label in folders:
+            opened: list[Any] = [load(folder, **lacked(read_run_config(folder), again)) for folder in folders[label]]
+            learners[Path(label).name] = [learner.to(place) for learner in opened]
             continue
         try:
-            learner, family = _suited(label, *about)
+            pairs = [_suited(label, *about, own) for own in chosen]
         except (ConfigError, InputError, ShapeError) as error:
             if not every:
                 raise
             say(f"{label} is left out: {error}")
             continue
-        learners[label] = _trained(label, learner, family, training, out, force, quiet or json)
+        folder, whole = out / parts.short(label), training
+        places = {chosen[0]: folder}
+        if seeds is not None:
+            names = {"algorithm": label, "tasks": problem_name, **({} if model is None else {"model": model})}
+            shared = {name: value for name, value in training.items() if name != "seed"}
+            merged = {"training": shared, "tasks": task_options, "model": {}}
+            places = begin(folder, chosen, merged, names, force, f"innerloop compare {label}").folders
+            whole = {**training, "minutes": None if minutes is None else training["minutes"] / len(chosen)}
+        learners[label] = [
+            _trained(label, *pair, {**whole, "seed": own}, places[own], folder, force, quiet or json)
+            for own, pair in zip(chosen, pairs, strict=True)
+        ]
     if not learners:
         raise ConfigError(f"expected a method that {problem_name} can be learned with, got none; see the lines above")
     test = problem(problem_name, task_options, typed=True).test
     if shift is not None:
-        curves = shifts.measure(learners, test, shift, num_tasks, seed)
+        curves = shifts.measure({label: own[0] for label, own in learners.items()}, test, shift, num_tasks, seed)
         shifts.say(curves, {**shifts.write(curves, out, "compare"), "out": str(out)}, json)
         return 0
     from innerloop.report import style
@@ -169,7 +193,7 @@ def _compare(
     # One method's divergence must not throw the others' training away: it is shown, and comes last.
     comparison = measure(learners, test, num_tasks=num_tasks, seed=seed, allow_diverged=True, with_costs=True)
     out.mkdir(parents=True, exist_ok=True)
-    found = _summary(comparison)
+    found = _summary(comparison, None if seeds is None else chosen)
     output.write_json(out / "compare.json", found)
     plot = out / "compare.png"
     plot.write_bytes(style.png(comparison_figure(comparison)))
@@ -200,40 +224,57 @@ def _suits(*about: Any) -> bool:
     return True
 
 
+def _runs(path: Path, chosen: Sequence[int], asked: str | None) -> list[Path]:
+    """The run directories in place of a method: one, or that of each seed."""
+    if asked is None and not has_seeds(path):
+        return [path]
+    if asked is None:
+        raise ConfigError(
+            f"expected --seeds with {str(path)!r}, which has runs of several seeds, got none; --seeds 0,1,2, say"
+        )
+    if not has_seeds(path):
+        raise ConfigError(
+            f"--seeds expected methods, or runs of several seeds as train --seeds makes them, got {str(path)!r}"
+        )
+    folders = read_seeds(path).folders
+    if missing := [own for own in chosen if own not in folders]:
+        raise ConfigError(f"--seeds expected seeds of {str(path)!r}, {', '.join(map(str, folders))}, got {missing[0]}")
+    return [folders[own] for own in chosen]
+
+
 def _trained(
-    label: str, learner: Any, family: Any, training: dict[str, Any], out: Path, force: bool, quiet: bool
+    label: str, learner: Any, family: Any, training: dict[str, Any], out: Path, whole: Path, force: bool, quiet: bool
 ) -> Any:
-    """The learner after its training, in a run directory of its own."""
+    """The learner after its training, in a run directory of its own; ``whole`` is that of all its seeds."""
     from innerloop import fit
     from innerloop.cli.boundary import INTERRUPTED, Stop, say
 
     if not quiet:
-        say(f"training {label}")
-    result = fit(
-        learner,
-        family,
-        out=out / parts.short(label),
-        force=force,
-        quiet=quiet,
-        command=f"innerloop compare {label}",
-        **training,
-    )
+        say(f"training {label}" + ("" if out == whole else f", seed {training['seed']}"))
+    result = fit(learner, family, out=out, force=force, quiet=quiet, command=f"innerloop compare {label}", **training)
     if result.stopped == "interrupted":
-        say(f"stopped by Ctrl-C; {label} can go on with: innerloop train --resume {out / parts.short(label)}")
+        say(f"stopped by Ctrl-C; {label} can go on with: innerloop train --resume {whole}")
         raise Stop(INTERRUPTED)
     return learner
 
 
-def _summary(comparison: Any) -> dict[str, Any]:
+def _summary(comparison: Any, seeds: Sequence[int] | None) -> dict[str, Any]:
     from innerloop.report.comparison import verdict
 
     first = next(iter(comparison.reports.values()))
+
+    def each(label: str) -> dict[str, Any]:
+        rows = zip(seeds or (), comparison.seeds.get(label, ()), strict=True)
+        found = [{"seed": own, "mean": r.mean, "ci95": r.ci95} for own, r in rows]
+        return {"seeds": found} if found else {}
+
     return {
         "verdict": verdict(comparison),
         "metric": first.metric,
         "num_tasks": first.num_tasks,
         "seed": first.seed,
         "split": first.split,
+        **({} if seeds is None else {"ci95_over": "seeds", "seeds": list(seeds)}),
         "results": {
             label: {
                 "mean": r.mean,
@@ -241,6 +282,7 @@ def _summary(comparison: Any) -> dict[str, Any]:
                 "transductive": r.transductive,
                 "adapt_seconds": comparison.costs[label].seconds,
                 "adapt_peak_bytes": comparison.costs[label].peak_bytes,
+                **each(label),
             }
             for label, r in comparison.reports.items()
         },
@@ -279,7 +321,8 @@ def _print(found: Mapping[str, Any], comparison: Any) -> None:
             continue  # 24 methods have 276 pairs; all of them are in compare.json
         clear = math.isfinite(d.mean) and abs(d.mean) > d.ci95
         pairs.append([f"{d.first} - {d.second}", f"{d.mean:+.4f} ± {d.ci95:.4f}", "clear" if clear else "not clear"])
-    print(output.table(["difference, same tasks", found["metric"], "95 % interval leaves 0 out"], pairs))
+    same = f"difference, {len(found['seeds'])} seeds" if "seeds" in found else "difference, same tasks"
+    print(output.table([same, found["metric"], "95 % interval leaves 0 out"], pairs))
     print(f"\n{found['verdict']}")
     if found["baselines"]:
         print(f"{comparison.best}: {comparison.reports[comparison.best].beside}")

@@ -48,7 +48,7 @@ def _serve(
         max_seconds: how long a request waits for its turn.
         valid_tasks: on how many of the run's validation tasks of each size the thresholds for unknown inputs are measured, in the
             background from the start; 0: none are.
-        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps; of a task file, which stays on the CPU, cpu alone.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
         algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
     """
     if not run.exists():
@@ -65,10 +65,6 @@ def _serve(
     trust.check_flags(valid_tasks, keep=0.95)
     from innerloop.training.placement import device_of
 
-    if not run.is_dir() and device not in ("auto", "cpu"):
-        raise ConfigError(
-            f"--device expected auto or cpu with a task file, got {device!r}; serve its run directory instead"
-        )
     place = device_of(device)
     again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
     listener = _listen(host, port)  # before anything slow: a busy port is said at once
@@ -92,16 +88,12 @@ def _serve(
     from innerloop.serving.texts import EN
 
     limits = Limits(megabytes=max_megabytes, examples=max_examples, tasks=max_tasks, seconds=max_seconds)
-    learner = load(run, **again)
-    if isinstance(learner, MetaLearner):
-        learner.to(place)
+    learner = load(run, **again).to(place)
     service = Service(learner, limits, Thresholds(lacking=EN.still_measured))
 
     def measure() -> None:
         # A learner of its own: requests give the other one their tasks' weights.
-        own = load(run, **again) if isinstance(learner, MetaLearner) else learner
-        if isinstance(own, MetaLearner):
-            own.to(place)
+        own = load(run, **again).to(place) if isinstance(learner, MetaLearner) else learner
         service.thresholds = _thresholds(run, own, valid_tasks, again.get("tasks"))
         if service.classifies:
             print(service.thresholds.told(), flush=True)

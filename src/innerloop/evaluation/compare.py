@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from innerloop.core import Report, TaskDistribution
 from innerloop.errors import ConfigError
@@ -16,7 +16,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """``first - second``, task by task.
+    """``first - second``, task by task; of several seeds, seed by seed.
 
     Attributes:
         mean: of the differences; positive means that ``first``'s metric is larger.
@@ -45,12 +45,15 @@ class Comparison:
         reports: by label, the best first; a learner that diverged on some task, whose mean is not finite, comes last.
         differences: of all pairs.
         costs: by label, what adapting to one task takes; empty where it was not measured.
+        seeds: by label, the report of each seed where there are several; the mean and interval in ``reports`` are then over
+            seeds, and ``per_task`` has the means over seeds.
     """
 
     metric: str
     reports: Mapping[str, Report]
     differences: tuple[Difference, ...]
     costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
+    seeds: Mapping[str, tuple[Report, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def best(self) -> str:
@@ -67,7 +70,7 @@ class Comparison:
 
 
 def compare(
-    learners: Mapping[str, MetaLearner],
+    learners: Mapping[str, MetaLearner | Sequence[MetaLearner]],
     tasks: TaskDistribution,
     *,
     num_tasks: int = 600,
@@ -80,7 +83,8 @@ def compare(
     """Evaluate every learner on the same tasks.
 
     Args:
-        learners: by label.
+        learners: by label; or of each label a list, one learner a training seed, in one order: intervals are then over seeds, and
+            differences are taken seed by seed.
         tasks: one split of a problem.
         num_tasks, seed: as for `evaluate`.
         curve_steps: adaptation curves too.
@@ -89,7 +93,7 @@ def compare(
         with_costs: also measure the time and memory of adapting to one task (`innerloop.evaluation.costs`).
 
     Raises:
-        ConfigError: no learner given.
+        ConfigError: no learner given, or not the same number for each label.
         DivergedError: as `evaluate`.
     """
     if not isinstance(learners, Mapping):
@@ -98,30 +102,54 @@ def compare(
         )
     if not learners:
         raise ConfigError("compare expected at least one learner, got none")
-    found = {
-        label: evaluate(
-            learner,
-            tasks,
-            num_tasks=num_tasks,
-            seed=seed,
-            curve_steps=curve_steps,
-            metric=metric,
-            allow_diverged=allow_diverged,
-        )
-        for label, learner in learners.items()
+    every: dict[str, list[MetaLearner]] = {
+        label: [given] if isinstance(given, MetaLearner) else list(given) for label, given in learners.items()
     }
-    spent = costs(learners, tasks, seed=seed) if with_costs else {}
-    return dataclasses.replace(paired(found), costs=spent)
+    numbers = {label: len(own) for label, own in every.items()}
+    if 0 in numbers.values() or len(set(numbers.values())) > 1:
+        raise ConfigError(f"compare expected equally many learners for each label, one a seed, got {numbers}")
+
+    def judged(learner: MetaLearner) -> Report:
+        how = {"curve_steps": curve_steps, "metric": metric, "allow_diverged": allow_diverged}
+        return evaluate(learner, tasks, num_tasks=num_tasks, seed=seed, **how)
+
+    found = {label: tuple(map(judged, own)) for label, own in every.items()}
+    spent = costs({label: own[0] for label, own in every.items()}, tasks, seed=seed) if with_costs else {}
+    if max(numbers.values()) > 1:
+        return dataclasses.replace(_over_seeds(found), costs=spent)
+    return dataclasses.replace(paired({label: own[0] for label, own in found.items()}), costs=spent)
 
 
-def paired(reports: Mapping[str, Report]) -> Comparison:
-    """Order reports on the same tasks by merit and take their differences task by task."""
+def _over_seeds(found: Mapping[str, tuple[Report, ...]]) -> Comparison:
+    """What several seeds of each label give together."""
+    means = {label: [report.mean for report in own] for label, own in found.items()}
+    reports = {}
+    for label, own in found.items():
+        mean, ci95 = mean_ci95(means[label])
+        per_task = tuple(mean_ci95(values)[0] for values in zip(*(r.per_task for r in own), strict=True))
+        curve = [mean_ci95(values) for values in zip(*(r.curve for r in own), strict=True)]
+        together = {"curve": tuple(m for m, _ in curve), "curve_ci95": tuple(c for _, c in curve), "metrics": {}}
+        seconds = sum(r.wall_seconds for r in own)
+        reports[label] = dataclasses.replace(
+            own[0], mean=mean, ci95=ci95, per_task=per_task, wall_seconds=seconds, **together
+        )
+    return dataclasses.replace(paired(reports, means), seeds=found)
+
+
+def paired(reports: Mapping[str, Report], values: Mapping[str, Sequence[float]] | None = None) -> Comparison:
+    """Order reports on the same tasks by merit and take their differences.
+
+    Args:
+        reports: by label.
+        values: of each label, which are subtracted one by one; None: those of each task.
+    """
+    values = {label: report.per_task for label, report in reports.items()} if values is None else values
     first = next(iter(reports.values()))
     metric, sign = first.metric, 1.0 if first.higher_is_better else -1.0
     ordered = dict(sorted(reports.items(), key=lambda item: _rank(sign * item[1].mean)))
     differences = []
     for a, b in itertools.combinations(ordered, 2):
-        each = [p - q for p, q in zip(ordered[a].per_task, ordered[b].per_task, strict=True)]
+        each = [p - q for p, q in zip(values[a], values[b], strict=True)]
         mean, ci95 = mean_ci95(each)
         winner = None if not abs(mean) > ci95 else (a if sign * mean > 0 else b)
         differences.append(Difference(a, b, mean, ci95, winner))

@@ -18,6 +18,7 @@ from innerloop import keys
 from innerloop.core import Beside, Measured, Meta, Report, Task, TaskDistribution, examples_of
 from innerloop.errors import ConfigError, DivergedError, InputError, expect_whole
 from innerloop.evaluation import baselines as simplest
+from innerloop.meta_learner.boundary import looked_up
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import UNJUDGED, check
@@ -112,6 +113,7 @@ def evaluate(
         if not losses.is_labelled(batch.objective):
             found = learner.measure_queries(batch, steps, path=path)
         else:
+            batch = batch if batch.shared is None else looked_up(batch)
             outputs = [name for name in names if name not in losses.DISTRIBUTION_METRICS]
             if outputs:
                 if path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from jaxtyping import Bool
@@ -50,6 +51,7 @@ class Owner(Taker, Protocol):
     def method_spec(self) -> dict[str, Any]: ...
     @property
     def mixes_examples(self) -> bool: ...
+    def to(self, device: torch.device | str) -> Any: ...
     def fitting(self, batch: Task) -> Task: ...
     def adapt(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted: ...
 
@@ -98,6 +100,15 @@ class Fitted:
             names = ", ".join(map(repr, self.classes_[:_NAMED])) + (", ..." if len(self.classes_) > _NAMED else "")
             kind = f"{len(self.classes_)} classes: {names}"
         return f"Fitted({self.owner.name}, {kind}; {self.num_examples} support examples)"
+
+    def to(self, device: torch.device | str) -> Self:
+        """This task on a device, with a learner of its own; this one stays where it is."""
+        made = copy.deepcopy(self)
+        made.owner.to(device)
+        for name in ("meta", "fast", "support", *(["shared"] if hasattr(made, "shared") else [])):
+            there = pytree.tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, getattr(made, name))
+            object.__setattr__(made, name, there)
+        return made
 
     def learn(self, x: Any, y: Any = None, steps: int | None = None) -> Fitted:
         """This task with more data, of new classes too: what adapting to all its data at once would have given.

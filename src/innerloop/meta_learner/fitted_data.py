@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop import keys
-from innerloop.core import Meta, Objective, Task
+from innerloop.core import Examples, Meta, Objective, Task
 from innerloop.data.support_files import is_path
 from innerloop.engine import take
-from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
-from innerloop.meta_learner.boundary import check_finite, expect_steps, moved
+from innerloop.errors import ConfigError, DivergedError, InnerloopError, InputError, ShapeError
+from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_steps, moved
 from innerloop.meta_learner.fitted import Fitted, Owner, fast_of
 from innerloop.meta_learner.query_predictions import measured
 from innerloop.objectives import losses
@@ -29,7 +29,10 @@ class FittedData(Fitted):
     Attributes:
         support: the support side, without a tasks axis.
         objective: the task's.
+        shared: what the tasks share, beside which it was adapted; None: nothing.
     """
+
+    shared: Any = None
 
     def __repr__(self) -> str:
         return f"Fitted({self.owner.name}, objective {self.objective}; {self.num_examples} support examples)"
@@ -59,7 +62,7 @@ class FittedData(Fitted):
         """The objective's first metric on one side of this task, without a tasks axis."""
         side = as_side(data, "score's data")
         kept, side = (pytree.tree_map(lambda v: v[None], one) for one in (self.support, side))
-        task = take(self.owner.fitting(Task(kept, side, self.objective, noise=_key())), 0)
+        task = take(self.owner.fitting(Task(kept, side, self.objective, noise=_key(), shared=self.shared)), 0)
         with torch.no_grad():
             found = measured(self.learner, self.meta, self.fast, task)
         return float(found[next(iter(self.objective.metrics))])
@@ -83,7 +86,7 @@ class FittedData(Fitted):
                 f"{[tuple(v.shape) for v in two]} beside {[tuple(v.shape) for v in one]}; adapt to all data at once"
             )
         joined = pytree.tree_unflatten([torch.cat([a, b.to(a.dtype)]) for a, b in zip(one, two, strict=True)], tree)
-        return adapted_data(self.owner, joined, self.meta, self.objective, self._steps(steps))
+        return adapted_data(self.owner, joined, self.meta, self.objective, self._steps(steps), self.shared)
 
     def save(self, path: str | Path, support: bool = False) -> NoReturn:
         """Refused: a task file holds labelled examples.
@@ -109,19 +112,59 @@ class FittedData(Fitted):
     predict_proba = predict_std  # type: ignore[assignment]
 
 
-def adapted_data(owner: Owner, side: Any, meta: Meta, objective: Objective, steps: int) -> FittedData:
-    """A learner adapted to the support side of one task, a pytree of tensors without a tasks axis.
+def adapted_data(
+    owner: Owner, side: Any, meta: Meta, objective: Objective, steps: int, shared: Any = None
+) -> FittedData:
+    """A learner adapted to the support side of one task, a pytree of tensors without a tasks axis, beside what tasks share.
 
     Raises:
         InputError, ShapeError, ConfigError: data, objective or method that do not fit.
         DivergedError: what was adapted is not finite.
     """
     batch = pytree.tree_map(lambda v: v[None], as_side(side, "adapt's data"))
-    learner, one, fast = fast_of(owner, Task(batch, batch, objective, noise=_key()), meta, steps)
+    shared = None if shared is None else as_side(shared, "shared")
+    task = Task(batch, batch, objective, noise=_key(), shared=shared)
+    try:
+        learner, one, fast = fast_of(owner, task, meta, steps)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InnerloopError):
+            raise
+        beside = "; where tasks share data, give them too: adapt(data, shared=...)" if shared is None else ""
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"the objective {objective} expected one side of a task, got what it fails on ({said}){beside}"
+        ) from error
     number = objective.examples(one.support)
     return FittedData(
-        owner, learner, meta, fast, one.support, None, objective, steps=steps, holds_support=True, num_examples=number
+        owner,
+        learner,
+        meta,
+        fast,
+        one.support,
+        None,
+        objective,
+        steps=steps,
+        holds_support=True,
+        num_examples=number,
+        shared=one.shared,
     )
+
+
+def rows_of(shared: Any, rows: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """(x, y) of these rows of shared labelled examples.
+
+    Raises:
+        InputError: targets too, other shared data, or rows that are not there.
+    """
+    if y is not None or not isinstance(shared, Examples):
+        got = "targets y too" if y is not None else f"{type(shared).__name__} as shared"
+        raise InputError(f"adapt expected row numbers and shared=il.Examples(x, y), got {got}; or give x and y alone")
+    found, last = as_tensor(rows, "the row numbers"), len(shared.y) - 1
+    if found.ndim != 1 or not len(found) or found.is_floating_point() or found.dtype == torch.bool:
+        raise InputError(f"adapt expected row numbers (examples,), got {found.dtype} of shape {tuple(found.shape)}")
+    if int(found.min()) < 0 or int(found.max()) > last:
+        raise InputError(f"adapt expected rows 0 to {last} of shared, got {int(found.min())} to {int(found.max())}")
+    return shared.x[found], shared.y[found]
 
 
 def data_objective(given: Any, trained: Any, loss: Any, x: Any, y: Any) -> Objective | None:
@@ -144,7 +187,8 @@ def data_objective(given: Any, trained: Any, loss: Any, x: Any, y: Any) -> Objec
         unnamed = isinstance(found, str) and found not in losses.OBJECTIVES and loss is None
         if unnamed and y is None and not is_path(x):
             raise ConfigError(
-                f"expected the objective {found} itself, which no file holds; give it: adapt(data, objective={found}())"
+                f"expected the objective {found} itself, which no file holds; give it: adapt(data, objective={found}()), or "
+                "its problem: il.load(run, tasks='package.module:function')"
             )
         return None
     _expect_no_targets(y, found)

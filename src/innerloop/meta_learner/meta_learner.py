@@ -34,7 +34,7 @@ from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, expect_steps, looked_up, moved
 from innerloop.meta_learner.fitted import Fitted, adapted
-from innerloop.meta_learner.fitted_data import adapted_data, data_objective
+from innerloop.meta_learner.fitted_data import adapted_data, data_objective, rows_of
 from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.pairing import Pairing, own_pairing
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
@@ -420,7 +420,9 @@ class MetaLearner(nn.Module):
             rule[name].grad = None
 
     # ---- one or many new tasks -------------------------------------------------------------------------------------
-    def adapt(self, x: Any, y: Any = None, steps: int | None = None, *, objective: Objective | None = None) -> Fitted:
+    def adapt(
+        self, x: Any, y: Any = None, steps: int | None = None, *, objective: Objective | None = None, shared: Any = None
+    ) -> Fitted:
         """Adapt to one new task.
 
         Args:
@@ -430,6 +432,8 @@ class MetaLearner(nn.Module):
             y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
             steps: inner steps; None: ``eval_steps``.
             objective: of a task that is not labelled examples; None: that of the tasks it was trained on.
+            shared: what the tasks share (`Task.shared`), which this one's data point into; of labelled examples
+                `Examples`, and ``x`` is row numbers.
 
         Returns:
             A `Fitted`, independent of what happens to this learner later; of a task that is not labelled examples its
@@ -438,9 +442,17 @@ class MetaLearner(nn.Module):
         expect_steps(steps)
         steps = self.eval_steps if steps is None else steps
         meta = Meta(*({name: v.detach().clone() for name, v in part.items()} for part in self.meta()))
-        objective = data_objective(objective, self.task_objective, self.loss, x, y)
-        if objective is not None:
-            return adapted_data(self, x, meta, objective, steps)
+        found = data_objective(objective, self.task_objective, self.loss, x, y)
+        if found is not None:
+            # Which it is, only the caller knows: each split may have its own.
+            if shared is None and objective is None and self._shared is not None:
+                raise InputError(
+                    "adapt expected the data that this task shares with others, as the tasks seen before did, got none; give "
+                    "them: adapt(data, shared=table)"
+                )
+            return adapted_data(self, x, meta, found, steps, shared)
+        if shared is not None:
+            x, y = rows_of(shared, x, y)
         side, classes = support_set(wanted_by(self), x, y)
         own = self.task_objective if self.loss is None else None
         return adapted(self, side, classes, meta, own, self.preprocessing, steps)
@@ -457,6 +469,7 @@ class MetaLearner(nn.Module):
     def _predictions(self, tasks: Task, steps: int, inductive: bool | None, last_only: bool) -> Tensor:
         alone = (self.inductive if inductive is None else inductive) and self.mixes_examples
         batch = self._with_noise(self.check(tasks))
+        batch = batch if batch.shared is None else looked_up(batch)
         learner = self.learner.in_evaluation()
         return query_predictions(self.engine, learner, self.meta(), batch, steps, alone=alone, last_only=last_only)
 

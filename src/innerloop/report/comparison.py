@@ -22,7 +22,8 @@ _CLOSE = 1.1  # times that are within ten percent of each other are not told apa
 def verdict(comparison: Comparison) -> str:
     """The best, what cannot be told from it, and the cheapest of those, in plain sentences.
 
-    "Told apart" is by the paired 95 % interval on these tasks; times within ten percent of each other count as equal.
+    "Told apart" is by the paired 95 % interval on these tasks, or over seeds; times within ten percent of each
+    other count as equal.
     """
     labels = list(comparison.reports)
     best = comparison.reports[labels[0]]
@@ -33,11 +34,13 @@ def verdict(comparison: Comparison) -> str:
         return "Every method diverged on some of these tasks, so none can be recommended."
     direction = "highest" if best.higher_is_better else "lowest"
     good = list(comparison.as_good)
+    seeds = len(comparison.seeds.get(labels[0], ()))
+    number = f"{seeds} seeds" if seeds else f"{best.num_tasks} tasks"
     said = [f"{labels[0]} has the {direction} {name}, {result}."]
     if len(good) > 1:
-        said.append(f"Not told apart from it by these {best.num_tasks} tasks: {_and(good[1:])}.")
+        said.append(f"Not told apart from it by these {number}: {_and(good[1:])}.")
     else:
-        said.append(f"On these {best.num_tasks} tasks it is clearly ahead of every other one.")
+        said.append(f"On these {number} it is clearly ahead of every other one.")
     said += _cheapest(comparison.costs, good)
     said += _trade(comparison, good, finite)
     diverged = [label for label in labels if label not in finite]
@@ -113,7 +116,9 @@ def comparison_figure(comparison: Comparison) -> Figure:
     means.set_ylim(len(labels) - 0.5, -0.5)
     first = comparison.reports[labels[0]]
     name = numbers.axis_label(comparison.metric)
-    style.dress(means, name, "", f"{first.num_tasks} {first.split} tasks, 95 % interval")
+    seeds = len(comparison.seeds.get(labels[0], ()))
+    over = f" over {seeds} seeds" if seeds else ""
+    style.dress(means, name, "", f"{first.num_tasks} {first.split} tasks, 95 % interval{over}")
     costs = comparison.costs
     if costs:
         in_ms = {label: 1e3 * cost.seconds for label, cost in costs.items()}

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop import methods, models
 from innerloop import tasks as problems
-from innerloop.core import Task, TaskSpec
+from innerloop.core import Objective, Task, TaskFamily, TaskSpec
 from innerloop.errors import CheckpointError, ConfigError, InnerloopError
 from innerloop.meta_learner.files import (
     TASK,
@@ -32,6 +32,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.unknown_inputs import Threshold
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.methods.pairing import LossArgument
+from innerloop.objectives import losses
 from innerloop.registry import GROUPS, find, is_place, plain
 from innerloop.storage import load_tensors
 from innerloop.tasks import own_data
@@ -74,7 +75,8 @@ def load(
         loss: needed to adapt again when training used a loss function of one's own.
         learner: needed when the pairing is one's own (`il.MetaLearner.of`), or has an update rule of one's own: a learner that
             was made in the same way, model included, which is not changed; or where the method's function is.
-        tasks: where the problem's function is, for a model that is the default one of a problem without a name.
+        tasks: where the problem's function is, for a model that is the default one of a problem without a name, or an objective
+            that only the problem has.
 
     Returns:
         A `Fitted` for a file, a `MetaLearner` with the best validated weights for a directory.
@@ -154,7 +156,7 @@ def remake(config: dict[str, Any], path: Path, again: Again) -> MetaLearner:
             raise CheckpointError(f"{path}: {error}") from None
     shape, preprocessing, tasks = config.get("input_shape"), config.get("preprocessing"), config.get("tasks")
     learner.spec = TaskSpec(
-        objective=config.get("objective"),
+        objective=_objective(config.get("objective"), tasks, again),
         input_shape=tuple(shape) if isinstance(shape, list) else None,
         preprocessing=preprocessing if isinstance(preprocessing, dict) else None,
         problem=tasks if isinstance(tasks, dict) else None,
@@ -214,17 +216,34 @@ def _model(described: dict[str, Any], tasks: Any, path: Path, again: Again) -> n
 
 def _default_model(described: dict[str, Any], tasks: Any, again: Again) -> nn.Module | None:
     """The default model of the problem that was trained on, where that is the model described."""
-    if not isinstance(tasks, dict) or "printed" not in described:
+    if "printed" not in described:
         return None
-    name = tasks.get("name") if again.tasks is None else again.tasks
-    if again.tasks is None and not _here("problem", name):
-        return None
+    family = _family(tasks, again)
     try:
-        family = problems.make(str(name), dict(tasks.get("options") or {}), typed=again.tasks is not None)
-        model = family.train.default_model()
+        model = None if family is None else family.train.default_model()
     except (InnerloopError, TypeError):
         return None
-    return model if models.printed(model) == described["printed"] else None
+    return model if model is not None and models.printed(model) == described["printed"] else None
+
+
+def _objective(name: Any, tasks: Any, again: Again) -> Any:
+    """What the learner was trained for: a name of ours, or the objective of this name that its problem has, where it is here."""
+    if not isinstance(name, str) or name in losses.OBJECTIVES:
+        return name
+    family = _family(tasks, again)
+    found = None if family is None else family.train.objective
+    return found if isinstance(found, Objective) and found.name == name else name
+
+
+def _family(tasks: Any, again: Again) -> TaskFamily | None:
+    """The problem that was trained on, where it is here or was given again."""
+    name = tasks.get("name") if isinstance(tasks, dict) and again.tasks is None else again.tasks
+    if not isinstance(tasks, dict) or (again.tasks is None and not _here("problem", name)):
+        return None
+    try:
+        return problems.make(str(name), dict(tasks.get("options") or {}), typed=again.tasks is not None)
+    except (InnerloopError, TypeError):
+        return None
 
 
 def own_parts(recorded: dict[str, Any]) -> str:
