@@ -214,7 +214,8 @@ def resume(
             raise ConfigError(
                 f"expected one process for the runs of several seeds, got {launch.size()}; leave torchrun out"
             )
-        return seeds.train(read_seeds(resume), quiet, json)
+        again = {"algorithm": algorithm, "tasks": tasks, "model": model}
+        return seeds.train(read_seeds(resume), quiet, json, again)
     from innerloop import fit
     from innerloop.assemble import from_run
     from innerloop.training.distributed import joined
