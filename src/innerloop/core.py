@@ -558,6 +558,18 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True)
+class Beside(Measured):
+    """A baseline on the tasks of an evaluation.
+
+    Attributes:
+        lead, lead_ci95: mean and 95 % interval of how much better the learner is, task by task; below 0: it is worse.
+    """
+
+    lead: float
+    lead_ci95: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """The frozen result of an evaluation.
 
@@ -573,6 +585,7 @@ class Report:
         curve_ci95: its half-widths.
         higher_is_better: whether a higher value of the metric is a better one.
         metrics: every metric that was measured, by name, the reported one first.
+        baselines: the reported metric of the simplest predictors on the same tasks, by name; empty where none suits.
         config: the learner's and the problem's settings.
         commit: of the code that ran, when known.
         environment: versions, machine, threads.
@@ -591,6 +604,7 @@ class Report:
     curve_ci95: tuple[float, ...] = ()
     higher_is_better: bool = True
     metrics: Mapping[str, Measured] = dataclasses.field(default_factory=dict)
+    baselines: Mapping[str, Beside] = dataclasses.field(default_factory=dict)
     distinct: int | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     commit: str = ""
@@ -607,7 +621,21 @@ class Report:
             for name, m in self.metrics.items()
             if name != self.metric and m.num_tasks
         ]
-        return "\n".join([line, *([", ".join(rest)] if rest else [])])
+        return "\n".join(part for part in (line, ", ".join(rest), self.beside) if part)
+
+    @property
+    def beside(self) -> str:
+        """What the simplest predictors reach on the same tasks; first, whether the learner is better."""
+        known = {name: b for name, b in self.baselines.items() if math.isfinite(b.lead)}
+        if not known:
+            return ""
+        name, hardest = min(known.items(), key=lambda item: item[1].lead)
+        verdict = "better than every baseline"
+        if hardest.lead < -hardest.lead_ci95:
+            verdict = f"LOSES to {name}, which needs no training: train longer, try another method, or use {name}"
+        elif hardest.lead <= hardest.lead_ci95:
+            verdict = f"not clearly better than {name}, which needs no training"
+        return f"{verdict} ({', '.join(f'{name} {_with_interval(b.mean, b.ci95)}' for name, b in known.items())})"
 
 
 def _with_interval(mean: float, ci95: float) -> str:

@@ -286,6 +286,7 @@ def _summary(comparison: Any, seeds: Sequence[int] | None) -> dict[str, Any]:
             }
             for label, r in comparison.reports.items()
         },
+        "baselines": {name: {"mean": b.mean, "ci95": b.ci95} for name, b in first.baselines.items()},
         "differences": [
             {"first": d.first, "second": d.second, "mean": d.mean, "ci95": d.ci95} for d in comparison.differences
         ],
@@ -307,6 +308,10 @@ def _print(found: Mapping[str, Any], comparison: Any) -> None:
         value = f"{result['mean']:.4f} ± {result['ci95']:.4f}"
         cost = [milliseconds(result["adapt_seconds"]), size(result["adapt_peak_bytes"])]
         rows.append([label, value, "yes" if result["transductive"] else "no", *cost])
+    rows += [
+        [f"{name} (baseline)", f"{b['mean']:.4f} ± {b['ci95']:.4f}", "no", "", ""]
+        for name, b in found["baselines"].items()
+    ]
     print(output.table(header, rows))
     print()
     pairs = []
@@ -319,3 +324,5 @@ def _print(found: Mapping[str, Any], comparison: Any) -> None:
     same = f"difference, {len(found['seeds'])} seeds" if "seeds" in found else "difference, same tasks"
     print(output.table([same, found["metric"], "95 % interval leaves 0 out"], pairs))
     print(f"\n{found['verdict']}")
+    if found["baselines"]:
+        print(f"{comparison.best}: {comparison.reports[comparison.best].beside}")

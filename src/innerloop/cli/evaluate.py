@@ -156,11 +156,17 @@ def _evaluate(
         keys = ("mean", "ci95", "metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
         keys += () if curve_steps is None else ("curve", "curve_ci95")
         keys += () if report.distinct is None else ("distinct",)
-        metrics = {name: dataclasses.asdict(one) for name, one in report.metrics.items()}
-        found = {key: getattr(report, key) for key in keys} | {"metrics": metrics}
+        found = {key: getattr(report, key) for key in keys}
+        for kind in ("metrics", "baselines"):
+            found[kind] = {name: dataclasses.asdict(one) for name, one in getattr(report, kind).items()}
         output.print_json({**found, "run": str(path), "card": str(file)})
         return 0
+    worse = report.beside.startswith("LOSES")
+    if worse:
+        print(report.beside)
     print(f"{report.metric} {report.mean:.4f} ± {report.ci95:.4f} (mean and 95 % interval over tasks)")
+    if report.beside and not worse:
+        print(report.beside)
     print(
         f"{report.num_tasks} {report.split} tasks, seed {report.seed}, transductive "
         f"{'yes' if report.transductive else 'no'}"

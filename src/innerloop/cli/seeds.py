@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import config_file, output, parts
+from innerloop.cli import config_file, given_again, output, parts
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
 from innerloop.errors import InputError
+from innerloop.registry import is_place
 from innerloop.training.seeds import Seeds, has_seeds, plain_settings, read_seeds
 
 
@@ -45,13 +46,20 @@ def begin(
     return found
 
 
-def train(several: Seeds, quiet: bool, as_json: bool) -> int:
-    """Train what is not trained yet, seed by seed; a seed that was stopped goes on, one that is finished stays as it is."""
+def train(several: Seeds, quiet: bool, as_json: bool, again: Mapping[str, str | None] | None = None) -> int:
+    """Train what is not trained yet, seed by seed; a seed that was stopped goes on, one that is finished stays as it is.
+
+    Args:
+        several: the runs.
+        quiet: no progress bars.
+        as_json: one JSON object and nothing else.
+        again: of runs that go on: the parts that the user gives again; None: the user has just named them all.
+    """
     results: dict[int, Any] = {}
     for seed in several.seeds:
         if not quiet and not as_json:
             say(f"seed {seed}")
-        results[seed] = _train_one(several, seed, quiet or as_json)
+        results[seed] = _train_one(several, seed, quiet or as_json, again)
         if results[seed].stopped == "interrupted":
             break
     interrupted = any(result.stopped == "interrupted" for result in results.values())
@@ -76,7 +84,7 @@ def train(several: Seeds, quiet: bool, as_json: bool) -> int:
     return 0
 
 
-def _train_one(several: Seeds, seed: int, quiet: bool) -> Any:
+def _train_one(several: Seeds, seed: int, quiet: bool, again: Mapping[str, str | None] | None) -> Any:
     from innerloop import fit
     from innerloop.assemble import from_run
     from innerloop.training.placement import going_on
@@ -84,7 +92,7 @@ def _train_one(several: Seeds, seed: int, quiet: bool) -> Any:
     folder = several.folders[seed]
     command = f"innerloop train --resume {shlex.quote(str(several.path))}"
     if (folder / "checkpoint.safetensors").is_file():
-        learner, family, training = from_run(folder)
+        learner, family, training = from_run(folder, **given_again.checked(folder, **(again or {})))
         training["device"], moved = going_on(training.get("device", "cpu"))
         if moved:
             say(f"note: {moved}")
@@ -96,5 +104,6 @@ def _train_one(several: Seeds, seed: int, quiet: bool) -> Any:
     training = {**merged.get("training", {}), "seed": seed}
     if training.get("minutes") is not None:
         training["minutes"] /= len(several.seeds)  # the budget is that of all seeds
-    learner, family = parts.assembled(names, merged, seed)
+    typed = again is None or all(again.get(kind) == name for kind, name in names.items() if is_place(name))
+    learner, family = parts.assembled(names, merged, seed, typed=typed)
     return fit(learner, family, out=folder, force=True, quiet=quiet, command=command, **training)

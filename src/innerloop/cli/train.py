@@ -214,7 +214,8 @@ def resume(
             raise ConfigError(
                 f"expected one process for the runs of several seeds, got {launch.size()}; leave torchrun out"
             )
-        return seeds.train(read_seeds(resume), quiet, json)
+        again = {"algorithm": algorithm, "tasks": tasks, "model": model}
+        return seeds.train(read_seeds(resume), quiet, json, again)
     from innerloop import fit
     from innerloop.assemble import from_run
     from innerloop.training.distributed import joined
@@ -233,6 +234,20 @@ def resume(
     return told(result, resume, json)
 
 
+def _better_baseline(result: Any) -> str:
+    """A sentence where a baseline that needs no training is better on the validation tasks."""
+    from innerloop.objectives.losses import HIGHER_IS_BETTER
+
+    sign = 1.0 if HIGHER_IS_BETTER.get(result.metric, True) else -1.0
+    name = max(result.baselines, key=lambda name: sign * result.baselines[name], default="")
+    if not name or sign * result.baselines[name] <= sign * result.best_value:
+        return ""
+    return (
+        f"the baseline {name} needs no training and reaches {result.baselines[name]:.4f} on the same tasks: train longer, "
+        f"or try another method"
+    )
+
+
 def told(result: Any, out: Path, as_json: bool) -> int:
     """Print what a training run came to, where it is, and what to do with it next; of several processes, one prints."""
     interrupted = result.stopped == "interrupted"
@@ -242,13 +257,16 @@ def told(result: Any, out: Path, as_json: bool) -> int:
         return 0
     has_best = result.best_value is not None and result.best_step is not None
     if as_json:
-        keys = ("steps", "best_step", "best_value", "metric", "stopped", "wall_seconds")
+        keys = ("steps", "best_step", "best_value", "metric", "stopped", "wall_seconds", "baselines")
         output.print_json({"run": str(out), **{key: getattr(result, key) for key in keys}})
     else:
         end = {"early": ", stopped early", "interrupted": ", interrupted"}.get(result.stopped, "")
         print(f"{result.steps} outer steps in {result.wall_seconds:.1f} s{end}")
         if has_best:
             print(f"best validated {result.metric} {result.best_value:.4f} at step {result.best_step}")
+            worse = _better_baseline(result)
+            if worse:
+                print(worse)
         print(f"run directory: {out}")
         if not interrupted:
             print(f"next: innerloop evaluate {shlex.quote(str(out))}")

@@ -131,7 +131,9 @@ def expectation(
     size = _nearest(tasks, ways, shots)
     if size.held_out:
         return _with_threshold(learner, size, num_tasks, keep, steps, seed)
-    report = evaluate(learner, size.tasks, num_tasks=num_tasks, seed=seed, steps=steps, transductive=False)
+    report = evaluate(
+        learner, size.tasks, num_tasks=num_tasks, seed=seed, steps=steps, transductive=False, baselines=False
+    )
     return Expectation(
         report.metric, report.mean, report.ci95, num_tasks, size.ways, size.shots, tasks.name, lacking=size.lacking
     )

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop import keys
-from innerloop.core import Measured, Meta, Report, Task, TaskDistribution, examples_of
+from innerloop.core import Beside, Measured, Meta, Report, Task, TaskDistribution, examples_of
 from innerloop.errors import ConfigError, DivergedError, InputError, expect_whole
+from innerloop.evaluation import baselines as simplest
 from innerloop.meta_learner.boundary import looked_up
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
@@ -42,6 +43,7 @@ def evaluate(
     metric: str | Sequence[str] | None = None,
     every_task: bool = False,
     draws: int | None = None,
+    baselines: bool = True,
 ) -> Report:
     """Mean and 95 % interval of a metric over ``num_tasks`` fixed tasks.
 
@@ -63,6 +65,8 @@ def evaluate(
             are in the target's own unit (mse: its square) where the problem knows it.
         every_task: judge each of the problem's distinct tasks once, in order, instead of drawing ``num_tasks``.
         draws: with ``every_task``: how often each is drawn, with other rows shown; its value is the mean over them.
+        baselines: judge the simplest predictors (`innerloop.evaluation.baselines`) on the same tasks by the same metric, where
+            they suit: tensors of inputs, with classes or values to predict.
 
     Raises:
         ConfigError: ``every_task`` for a problem whose tasks are without end; ``num_tasks`` below 1; an unknown metric, or one
@@ -96,12 +100,16 @@ def evaluate(
     part = group.part(num_tasks * draws)
     longest = None if curve_steps is None else max(main, curve_steps)
 
+    beside: tuple[str, ...] = ()
+    if baselines and metric in losses.METRICS:
+        beside = simplest.names(tasks.at(seed, 0, 1))
     scale = None if tasks.target_scale is None else torch.as_tensor(tasks.target_scale, dtype=torch.float64)
 
     def values(batch: Task) -> Tensor:
-        """The metrics of some tasks, (steps, metrics, tasks): after ``main`` steps alone, or after 0, 1, ... ``longest``."""
+        """Of some tasks, (rows, tasks): metrics after ``main`` steps, or after 0, 1, ... ``longest``; then the baselines."""
         steps, path = main if longest is None else longest, longest is not None
         found: dict[str, Tensor] = {}
+        ways = 0
         if not losses.is_labelled(batch.objective):
             found = learner.measure_queries(batch, steps, path=path)
         else:
@@ -115,20 +123,26 @@ def evaluate(
                 batch = batch if learner.loss is None else dataclasses.replace(batch, objective=learner.loss)
                 judged = [task_metrics(outputs, prediction, batch, scale) for prediction in predictions]
                 found = {name: torch.stack([one[name] for one in judged]) for name in outputs}
+                ways = predictions.shape[-1]
             if len(outputs) < len(names):
                 found["log_likelihood"] = log_likelihoods(learner, batch, steps, path=path)
-        return torch.stack([found[name] for name in names], 1)
+        rows = torch.stack([found[name] for name in names], 1).flatten(0, 1)
+        said = [simplest.predictions(name, batch, ways) for name in beside]
+        return torch.cat([rows, *(task_metrics([metric], one, batch, scale)[metric][None].to(rows) for one in said)])
 
     with group.together():
         rows = (1 if longest is None else longest + 1) * len(names)
-        none = torch.zeros(rows, 0, dtype=torch.float64, device=learner.device)
+        none = torch.zeros(rows + len(beside), 0, dtype=torch.float64, device=learner.device)
         batches = in_batches(tasks, part.count, seed=seed, first=part.first, draws=draws if every_task else None)
-        own = torch.cat([none, *(values(batch).flatten(0, 1) for batch in batches)], 1)
-    found = group.columns(own, part).unflatten(0, (-1, len(names)))  # (steps, metrics, tasks)
+        own = torch.cat([none, *map(values, batches)], 1)
+    every = group.columns(own, part)
+    found = every[:rows].unflatten(0, (-1, len(names)))  # (steps, metrics, tasks)
+    simple = every[rows:]
     of: list[int] | None = None
     if every_task:
         each = zip(names, found.unflatten(2, (num_tasks, draws)).unbind(1), strict=True)
         found = torch.stack([v.nanmean(2) if name in UNJUDGED else v.mean(2) for name, v in each], 1)
+        simple = simple.unflatten(1, (num_tasks, draws)).nanmean(2)
     else:
         which = tasks.which(keys.task_keys(seed, tasks.split, 0, 0, num_tasks))
         of = None if which is None else which.tolist()
@@ -158,6 +172,9 @@ def evaluate(
         curve_ci95=tuple(point.ci95 for point in curve),
         higher_is_better=higher,
         metrics=measured,
+        baselines={
+            name: _beside(metric, row, per_task, of, higher) for name, row in zip(beside, simple.tolist(), strict=True)
+        },
         distinct=None if of is None else len(set(of)),
         config={
             "algorithm": learner.method_spec,
@@ -185,6 +202,18 @@ def _measured(name: str, values: Sequence[float], of: Sequence[int] | None, high
         own = means_by_task(values, of)
         ci95 = mean_ci95(own)[1] if len(own) > 1 else math.nan  # many draws of one task say nothing of others
     return Measured(mean, ci95, len(judged), higher_is_better)
+
+
+def _beside(
+    name: str, values: Sequence[float], learners: Sequence[float], of: Sequence[int] | None, higher_is_better: bool
+) -> Beside:
+    """A baseline's metric, and the learner's lead over it on the tasks that both are judged on."""
+    sign = 1.0 if higher_is_better else -1.0
+    pairs = [sign * (own - value) for own, value in zip(learners, values, strict=True)]
+    lead = _measured(name, pairs, of, True)
+    return Beside(
+        **dataclasses.asdict(_measured(name, values, of, higher_is_better)), lead=lead.mean, lead_ci95=lead.ci95
+    )
 
 
 def means_by_task(values: Sequence[float], of: Sequence[int]) -> list[float]:

@@ -88,7 +88,9 @@ def shift_curves(
     found = [
         paired(
             {
-                label: evaluate(learner, split, num_tasks=num_tasks, seed=seed, steps=steps, allow_diverged=True)
+                label: evaluate(
+                    learner, split, num_tasks=num_tasks, seed=seed, steps=steps, allow_diverged=True, baselines=False
+                )
                 for label, learner in learners.items()
             }
         )

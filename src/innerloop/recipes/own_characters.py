@@ -107,4 +107,4 @@ def accuracies(tasks: str, steps: int, num_tasks: int) -> list[float]:
     if done.stopped == "interrupted":
         raise KeyboardInterrupt
     with torch.no_grad():
-        return list(evaluate(learner, family.test, num_tasks=num_tasks).per_task)
+        return list(evaluate(learner, family.test, num_tasks=num_tasks, baselines=False).per_task)

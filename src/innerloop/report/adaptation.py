@@ -68,7 +68,7 @@ def measure(
     last = steps if steps is not None else last_step(learners.values())
     curves, metric = {}, ""
     for label, learner in learners.items():
-        report = evaluate(learner, distribution, num_tasks=num_tasks, seed=seed, curve_steps=last)
+        report = evaluate(learner, distribution, num_tasks=num_tasks, seed=seed, curve_steps=last, baselines=False)
         curves[label] = from_report(report, learner.inner_steps or None)
         metric = report.metric
     return curves, metric

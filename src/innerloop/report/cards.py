@@ -30,6 +30,11 @@ def evaluation_card(report: Report, extra: Mapping[str, str] | None = None) -> T
             else []
         ),
         *([("tasks that are not finite", f"{lost} of {len(report.per_task)}")] if lost else []),
+        *(
+            (f"baseline {name}", numbers.with_interval(b.mean, b.ci95, report.metric))
+            for name, b in report.baselines.items()
+        ),
+        *([("beside the baselines", report.beside.partition(" (")[0])] if report.beside else []),
         ("tasks", str(report.num_tasks)),
         ("seed", str(report.seed)),
         ("split", report.split),

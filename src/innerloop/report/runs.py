@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.core import Report
+from innerloop.core import Beside, Measured, Report
 from innerloop.errors import CheckpointError, InnerloopError, InputError
 from innerloop.report.curves import History, read_history
 from innerloop.training.load import lacked, load
@@ -62,6 +63,9 @@ def read_evaluation(path: Path) -> Report | None:
         values = {name: value for name, value in values.items() if name in known}
         for name in ("per_task", "curve", "curve_ci95"):
             values[name] = tuple(float(v) for v in values.get(name) or ())
+        for name, kind in (("metrics", Measured), ("baselines", Beside)):
+            found = (values.get(name) or {}).items()
+            values[name] = {k: kind(**{f: math.nan if v is None else v for f, v in one.items()}) for k, one in found}
         return Report(**values)
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise CheckpointError(

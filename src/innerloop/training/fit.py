@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ class FitResult:
         metric: its name.
         wall_seconds: of training, earlier sittings included.
         stopped: "finished", "early" (no new best for ``patience`` validations) or "interrupted" (Ctrl-C).
+        baselines: the same metric of the simplest predictors on the same validation tasks, by name; empty where none suits.
     """
 
     steps: int
@@ -56,6 +57,7 @@ class FitResult:
     metric: str
     wall_seconds: float
     stopped: Ending
+    baselines: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def fit(
@@ -139,6 +141,7 @@ class _Run:
         self.progress = Progress()
         self.budget: Budget | None = None  # of wall-clock time
         self.best: dict[str, Tensor] | None = None  # where nothing is written
+        self.baselines: dict[str, float] | None = None  # judged at the first validation
         self.stopped: Ending = "finished"
         self.note = ""
 
@@ -221,7 +224,15 @@ class _Run:
                 self.log.close()
         self._take_best()
         best_step = progress.best_step if progress.best_value is not None else progress.step
-        return FitResult(progress.step, best_step, progress.best_value, self.metric, progress.seconds, self.stopped)
+        return FitResult(
+            progress.step,
+            best_step,
+            progress.best_value,
+            self.metric,
+            progress.seconds,
+            self.stopped,
+            self.baselines or {},
+        )
 
     def _over(self) -> bool:
         """Whether all steps are done, or the time is up."""
@@ -357,7 +368,7 @@ class _Run:
             steps = in_time if steps is None else min(steps, in_time)
         self.display.advance(progress.step, steps, speed, f"loss {mean:.4g} {self.note}")
 
-    def _judged(self, num_tasks: int) -> Report:
+    def _judged(self, num_tasks: int, baselines: bool = False) -> Report:
         """The weights as they are, on so many of the fixed validation tasks."""
         return evaluate(
             self.learner,
@@ -367,13 +378,20 @@ class _Run:
             allow_diverged=True,
             group=self.group,
             metric=self.metric,
+            baselines=baselines,
         )
 
     def _validate(self) -> None:
         """Judge the weights on the fixed validation tasks; keep them when they are the best so far."""
         progress, config = self.progress, self.config
         began = time.perf_counter()
-        report = self._judged(config.valid_tasks)
+        first = self.baselines is None  # they do not change: once is enough
+        report = self._judged(config.valid_tasks, baselines=first)
+        if first:
+            self.baselines = {name: b.mean for name, b in report.baselines.items() if math.isfinite(b.mean)}
+            if self.baselines:
+                known = ", ".join(f"{name} {value:.4g}" for name, value in self.baselines.items())
+                self.display.say(f"baselines on the validation tasks, {self.metric}: {known}")
         if self.budget is not None:
             self.budget.validation = time.perf_counter() - began
         sign = 1.0 if self.higher else -1.0
