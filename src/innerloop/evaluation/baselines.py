@@ -31,14 +31,9 @@ def names(batch: Task) -> tuple[str, ...]:
     Targets of 0 and 1 that stand for labels, some of which may be missing, are another kind. `ridge` takes the cube of the
     number of support examples: it is left out above `MOST_ROWS`.
     """
-    support = batch.support
-    if (
-        not losses.is_labelled(batch.objective)
-        or not isinstance(support.x, Tensor)
-        or not isinstance(support.y, Tensor)
-    ):
+    x, y = batch.support.x, batch.support.y
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         return ()
-    x, y = support.x, support.y
     values = y.is_floating_point()
     if not x.is_floating_point() or x.shape[1] == 0 or (losses.is_binary(batch.objective) if values else y.ndim != 2):
         return ()

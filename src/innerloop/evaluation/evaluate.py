@@ -101,8 +101,9 @@ def evaluate(
     longest = None if curve_steps is None else max(main, curve_steps)
 
     beside: tuple[str, ...] = ()
-    if baselines and metric in losses.METRICS:
-        beside = simplest.names(tasks.at(seed, 0, 1))
+    if baselines and metric in losses.METRICS and losses.is_labelled(tasks.objective):
+        one = tasks.at(seed, 0, 1)
+        beside = simplest.names(one if one.shared is None else looked_up(one))
     scale = None if tasks.target_scale is None else torch.as_tensor(tasks.target_scale, dtype=torch.float64)
 
     def values(batch: Task) -> Tensor:
