@@ -235,7 +235,7 @@ def test_regression_from_frames_is_in_the_tables_units():
     made = il.maml(il.models.mlp(2, 1, hidden=(4,)), inner_lr=0.1, inner_steps=3, loss="mse")
     fitted = made.adapt(FRAME[["height", "weight", "age"]], target="age")
     by_hand = made.adapt(X[:, :2].astype(np.float32), X[:, 2:].astype(np.float32))
-    assert np.array_equal(fitted.predict(NEW), by_hand.predict(NEW[["height", "weight"]].to_numpy(np.float32)))
+    assert np.array_equal(fitted.predict(NEW), by_hand.predict(NEW[["height", "weight"]].to_numpy(np.float32).copy()))
     assert fitted.score(FRAME) == pytest.approx(by_hand.score(X[:, :2].astype(np.float32), X[:, 2:]), rel=1e-5)
 
 

@@ -192,11 +192,11 @@ def _table(path: Path, separator: str | None, encoding: str | None) -> Table:
 
 def _say_of(fitted: Fitted, table: Table, target: str | None = None) -> None:
     """What of a table goes unused, and what the learner never saw."""
-    from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
+    from innerloop.data.table_preprocessing import table_record
 
-    if fitted.preprocessing is None or not is_record_of_tables(fitted.preprocessing):
+    record = table_record(fitted.preprocessing)
+    if record is None:
         return
-    record = TablePreprocessing.from_dict(fitted.preprocessing)
     known = {column.name for column in record.columns or ()} | {*record.targets, *table.index, target}
     unused = [repr(name) for name in table.columns if name not in known]
     if unused:

@@ -209,6 +209,13 @@ def is_record_of_tables(preprocessing: Mapping[str, Any] | None) -> bool:
     return preprocessing is not None and preprocessing.get("kind") == KIND
 
 
+def table_record(preprocessing: Mapping[str, Any] | None) -> TablePreprocessing | None:
+    """A learner's or a task's record of how tables become inputs; None: it has none, or one of another kind."""
+    if preprocessing is None or not is_record_of_tables(preprocessing):
+        return None
+    return TablePreprocessing.from_dict(preprocessing)
+
+
 def raw(table: Table, columns: Sequence[Column], plain: bool = False) -> Rows:
     """Encoded rows of these columns: scaled numbers (NaN where missing), their indicators, one-hot categories.
 
@@ -232,14 +239,15 @@ def raw(table: Table, columns: Sequence[Column], plain: bool = False) -> Rows:
     for column in columns:
         if column.levels is not None:
             cells = table.texts[column.name]
-            if {level.lower() for level in column.levels} <= {"true", "false"}:  # programs write them in their own case
+            levels = column.levels
+            if {level.lower() for level in levels} <= {"true", "false"}:  # programs write them in their own case
+                levels = tuple(level.lower() for level in levels)
                 cells = [None if cell is None else cell.lower() for cell in cells]
-                column = dataclasses.replace(column, levels=tuple(level.lower() for level in column.levels))
-            found = [np.array([cell == level for cell in cells], np.float32) for level in column.levels or ()]
+            found = [np.array([cell == level for cell in cells], np.float32) for level in levels]
             if table.is_number(column.name) and any(cell is not None for cell in cells) and not np.any(found):
                 raise InputError(
-                    f"{table.name}: column {column.name!r} expected texts as in training, such as {column.levels[0]!r}, got "
-                    "numbers; mend the column"
+                    f"{table.name}: column {column.name!r} expected texts as in training, such as {levels[0]!r}, got numbers; "
+                    "mend the column"
                 )
             parts += found
             continue

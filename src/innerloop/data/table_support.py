@@ -21,8 +21,8 @@ from innerloop.data.table_preprocessing import (
     SupportScales,
     TablePreprocessing,
     fit_columns,
-    is_record_of_tables,
     raw,
+    table_record,
 )
 from innerloop.data.tables import Table, as_table
 from innerloop.errors import ConfigError, InputError, ShapeError, first_few
@@ -136,10 +136,9 @@ def encoded(given: Any, preprocessing: Mapping[str, Any] | None) -> Rows:
         InputError: no table, a column that is not there or of another kind, or a task of tables that was adapted to arrays.
     """
     table = as_table(given)
-    if not is_record_of_tables(preprocessing):
+    record = table_record(preprocessing)
+    if record is None:
         return table.numbers([name for name in table.columns if name not in table.index])
-    assert preprocessing is not None
-    record = TablePreprocessing.from_dict(preprocessing)
     if record.columns is None:
         raise InputError("expected a task adapted to a table, got one adapted to arrays; give arrays")
     return record.encode(table)

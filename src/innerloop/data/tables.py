@@ -154,7 +154,9 @@ def near_column(name: str, columns: Collection[str]) -> str:
     """A sentence part for a column that is not there: the nearest one, or that the table was not cut into columns."""
     if len(columns) == 1 and not next(iter(columns)).isidentifier():
         return f"its one column is {next(iter(columns))[:80]!r}; say what separates the cells (--separator ';')"
-    return nearest(name, columns) + (
+    bare = ["".join(filter(str.isalnum, word)).casefold() for word in (name, *columns)]
+    alike = [column for column, word in zip(columns, bare[1:], strict=True) if word == bare[0]]
+    return (f"did you mean {alike[0]!r}?" if alike else nearest(name, columns)) + (
         "; most of its column names are numbers: is the header line missing?" if looks_headless(columns) else ""
     )
 
@@ -196,15 +198,23 @@ def as_table(given: Any) -> Table:
         given = given[0]
     if isinstance(given, str | Path):
         return read_table(given)
-    if hasattr(given, "iloc"):
-        return table_from_frame(given)
+    return table_from_frame(given if hasattr(given, "iloc") else _frame(given, "the table"))
+
+
+def _frame(given: Any, name: str) -> Any:
+    """A pandas DataFrame of another library's, of records, of rows by column name or of columns by name."""
+    pandas = pandas_module()
     try:
-        frame = given.to_pandas() if hasattr(given, "to_pandas") else pandas_module().DataFrame(given)
-    except ImportError:  # some need pyarrow for that
-        frame = pandas_module().DataFrame({name: given[name].to_list() for name in given.columns})
-    except (ValueError, TypeError, OverflowError, UnicodeError) as error:
-        raise InputError(f"expected a table, got {type(given).__name__} that is none ({_first_line(error)})") from None
-    return table_from_frame(frame)
+        if not hasattr(given, "to_pandas"):
+            return pandas.DataFrame(given)
+        try:
+            return given.to_pandas()
+        except ImportError:  # some need pyarrow for that
+            return pandas.DataFrame({column: given[column].to_list() for column in given.columns})
+    except Exception as error:  # pandas raises a dozen kinds for what is no table
+        raise InputError(
+            f"{name} expected rows and columns, got something else ({_first_line(error)}); mend it"
+        ) from None
 
 
 def pandas_module() -> ModuleType:
@@ -263,7 +273,9 @@ def table_from_bytes(data: bytes, name: str, *, separator: str | None = None, en
         return _from_columns(data, name, packing)
     text = _decoded(data, name, encoding)
     rows = _objects(text, name)
-    return _typed(_written(text, name, separator), name) if rows is None else _from_rows(rows, name)
+    if rows is not None:
+        return table_from_frame(_frame(rows, name), name)
+    return _typed(_written(text, name, separator), name)
 
 
 def _packing(data: bytes, name: str) -> str | None:
@@ -310,14 +322,6 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         raise ValueError(f"a name comes twice in {', '.join(key for key, _ in pairs)[:80]}")
     return made
-
-
-def _from_rows(rows: list[dict[str, Any]], name: str) -> Table:
-    try:
-        frame = pandas_module().DataFrame(rows)
-    except (ValueError, TypeError, OverflowError, UnicodeError) as error:
-        raise InputError(f"{name} expected rows of a table, got something else ({_first_line(error)})") from None
-    return table_from_frame(frame, name)
 
 
 def _whole(data: bytes, name: str) -> bytes:

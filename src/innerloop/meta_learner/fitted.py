@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
 from innerloop.data.support_files import is_path, read_inputs
-from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
+from innerloop.data.table_preprocessing import table_record
 from innerloop.data.table_support import encoded
 from innerloop.data.tables import Table, as_table
 from innerloop.engine import Engine, take
@@ -218,7 +218,7 @@ class Fitted:
             self._check_unknown(unknown)
         out = self.outputs(x, transductive)
         if self.classes_ is None:
-            return self._in_units(out, x)
+            return self.in_units(out, x)
         chosen = self.probabilities(out).argmax(-1).cpu()
         known = [True] * len(chosen) if unknown is None else self.knows(out).tolist()
         names = [self.classes_[i] if sure else unknown for i, sure in zip(chosen.tolist(), known, strict=True)]
@@ -234,7 +234,7 @@ class Fitted:
         Raises:
             ConfigError: a method that predicts values alone, or a classification task.
         """
-        return self._in_units(self._asked(self.learner.predict_std, x, transductive), x, spread=True)
+        return self.in_units(self._asked(self.learner.predict_std, x, transductive), x, spread=True)
 
     def predict_proba(self, x: Any, transductive: bool = False) -> Any:
         """Class probabilities (examples, classes); columns follow ``classes_``."""
@@ -249,7 +249,7 @@ class Fitted:
             if self.classes_ is None:
                 found = as_tensor(self.predict(x, transductive), "x")
                 given = targets_in(x, self.preprocessing, None) if y is None else None
-                target = as_tensor(y if given is None else self._in_units(torch.as_tensor(given), x), "y").to(found)
+                target = as_tensor(y if given is None else self.in_units(torch.as_tensor(given), x), "y").to(found)
                 losses.check_shapes(losses.mse, found, target)
                 return float(mse(found, target))
             y = targets_in(x, self.preprocessing, self.classes_) if y is None else y
@@ -344,14 +344,12 @@ class Fitted:
             kind = "a text" if isinstance(self.classes_[0], str) else "an integer"
             raise ConfigError(f"unknown expected {kind} as the classes are, got {name!r}; give another")
 
-    def _in_units(self, value: Tensor, x: Any, spread: bool = False) -> Any:
-        """Regression values, or their spread, as the targets were given: for a table's path in the table's units."""
+    def in_units(self, value: Tensor, x: Any, spread: bool = False) -> Any:
+        """Regression values, or their spread, as the targets were given: for a table in its units."""
         found = self._as_given(value, x)
-        if self.preprocessing is None or not (
-            names_table(x, self.preprocessing) and is_record_of_tables(self.preprocessing)
-        ):
+        record = table_record(self.preprocessing)
+        if record is None or not names_table(x, self.preprocessing):
             return found
-        record = TablePreprocessing.from_dict(self.preprocessing)
         found = found.reshape(len(found), -1)
         return record.original(found) - (record.original(0 * found) if spread else 0)
 

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from innerloop.core import Examples, Meta, length
 from innerloop.data.support_files import inverts, is_path, read_classes, read_inputs
 from innerloop.data.table_files import FILE_COLUMN, below_each_other
-from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
+from innerloop.data.table_preprocessing import is_record_of_tables, table_record
 from innerloop.data.table_support import encoded, plain_record, support_of
 from innerloop.data.tables import Table, as_table, is_table, is_tabular
 from innerloop.errors import ConfigError, InputError, ShapeError
@@ -137,7 +137,7 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
 
 def _of_table(wanted: Wanted, x: Any, y: Any, target: str | None) -> Shown:
     table = as_table(x)
-    record = TablePreprocessing.from_dict(wanted.preprocessing) if is_record_of_tables(wanted.preprocessing) else None
+    record = table_record(wanted.preprocessing)
     if y is not None and target is not None:
         raise ConfigError("expected the targets once, got both y and target; leave out one")
     if record is None or record.scaling == "none":
@@ -183,9 +183,7 @@ def targets_in(table: Table, preprocessing: Mapping[str, Any] | None, classes: l
     Raises:
         InputError: a task whose targets no column holds, a column that is not there, or a missing cell.
     """
-    record = (
-        TablePreprocessing.from_dict(preprocessing) if preprocessing and is_record_of_tables(preprocessing) else None
-    )
+    record = table_record(preprocessing)
     if record is None or not record.targets:
         raise InputError("expected the targets y with x, got none, and no column is known to hold them; give y")
     if classes is None:
@@ -214,9 +212,7 @@ def more_rows(
     Raises:
         InputError: columns unlike the support set's, or rows that it scales where its table is not kept.
     """
-    table, record = as_table(x), None
-    if wanted.preprocessing is not None and is_record_of_tables(wanted.preprocessing):
-        record = TablePreprocessing.from_dict(wanted.preprocessing)
+    table, record = as_table(x), table_record(wanted.preprocessing)
     scaled = record is not None and record.support is not None
     whole = (
         None if kept is None or y is not None else below_each_other([kept, table], kept.name)[0].without([FILE_COLUMN])
