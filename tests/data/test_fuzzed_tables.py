@@ -14,8 +14,10 @@ pytest.importorskip("pyarrow")
 
 CELLS = st.text("0123456789.,;|\t\"'\n\r eE-+naéx_#?", max_size=8)
 TEXTS = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=8).map("\n".join).map(str.encode)
-NAMES = st.sampled_from(["t.csv", "t.tsv", "t.parquet", "t.csv.gz", "t.csv.xz", "t"])
-BEGINNINGS = st.sampled_from([b"", b"PAR1", b"\x1f\x8b", b"\xff\xfe", b"\xef\xbb\xbf", b"\xfd7zXZ\0"])
+NAMES = st.sampled_from(["t.csv", "t.tsv", "t.parquet", "t.csv.gz", "t.csv.xz", "t.jsonl", "t.feather", "t"])
+BEGINNINGS = st.sampled_from(
+    [b"", b"PAR1", b"\x1f\x8b", b"\xff\xfe", b"\xef\xbb\xbf", b"\xfd7zXZ\0", b"ARROW1", b"\xff" * 4, b'{"a": ']
+)
 DATA = st.builds(bytes.__add__, BEGINNINGS, st.one_of(st.binary(max_size=80), TEXTS))
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),

@@ -119,7 +119,9 @@ def test_a_request_that_waits_too_long_is_told(client, pictures):
 BAD = [
     (b'{"x": [[1,', 400, "the body expected JSON, got a mistake at character 10 (Expecting value); mend it"),
     (b"[1, 2]", 400, "openapi"),
-    ({}, 400, "y: Field required"),
+    ({}, 400, "either x or pictures"),
+    ({"x": [[0.0] * 16]}, 400, "expected y, one for each input, got none"),
+    ({"x": [{"a": 1}] * 2, "y": ["a", "b"]}, 400, "got a table"),
     ({"y": ["a"]}, 400, "either x or pictures"),
     ({"x": [[0.0] * 16], "pictures": ["aa"], "y": ["a"]}, 400, "either x or pictures"),
     ({"x": [], "y": []}, 400, "at least one input"),

@@ -205,6 +205,6 @@ def test_a_table_is_adapted_to(browser, tmp_path):
         photographed(page, "table")
         page.locator("#rows textarea").fill("1,2\n3")
         page.click("#go")
-        sync_api.expect(page.get_by_text("expected 2 cells in every row")).to_be_visible()
+        sync_api.expect(page.get_by_text("row 2 expected 2 cells")).to_be_visible()
         assert page.troubles == []
         page.close()

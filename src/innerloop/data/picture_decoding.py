@@ -409,7 +409,7 @@ def sameness(images: UInt8[np.ndarray, pictures * shape]) -> list[str]:
     """Sentences where most pictures show nothing, or are equal; none where they do not."""
     rows = images.reshape(len(images), -1)
     blank = int((rows.max(1) - rows.min(1) < _LEAST_RANGE).sum()) if rows.size else 0
-    different = len({hashlib.blake2b(row, digest_size=16).digest() for row in rows})
+    different = len({hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows})
     found = []
     if blank > len(rows) / 2:
         found.append(

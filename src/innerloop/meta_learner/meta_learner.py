@@ -421,16 +421,26 @@ class MetaLearner(nn.Module):
 
     # ---- one or many new tasks -------------------------------------------------------------------------------------
     def adapt(
-        self, x: Any, y: Any = None, steps: int | None = None, *, objective: Objective | None = None, shared: Any = None
+        self,
+        x: Any,
+        y: Any = None,
+        steps: int | None = None,
+        *,
+        target: str | None = None,
+        objective: Objective | None = None,
+        shared: Any = None,
     ) -> Fitted:
         """Adapt to one new task.
 
         Args:
             x: (examples, *input_shape): a tensor, an array or lists; or a dictionary of such for a model that takes one; or paths
-                of pictures, or (without ``y``) a folder with one subfolder a class. For tasks that are not labelled examples:
-                one task's support side, a pytree of tensors without a tasks axis.
+                of pictures, or (without ``y``) a folder with one subfolder a class; or a table: a data frame, rows by column
+                name, a file. For tasks that are not labelled examples: one task's support side, a pytree of tensors without
+                a tasks axis.
             y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
             steps: inner steps; None: ``eval_steps``.
+            target: the column of a table to learn; None: that of the training tables. The columns of later tables are found by
+                their names.
             objective: of a task that is not labelled examples; None: that of the tasks it was trained on.
             shared: what the tasks share (`Task.shared`), which this one's data point into; of labelled examples
                 `Examples`, and ``x`` is row numbers.
@@ -453,9 +463,8 @@ class MetaLearner(nn.Module):
             return adapted_data(self, x, meta, found, steps, shared)
         if shared is not None:
             x, y = rows_of(shared, x, y)
-        side, classes, record = support_set(wanted_by(self), x, y)
         own = self.task_objective if self.loss is None else None
-        return adapted(self, side, classes, meta, own, record, steps)
+        return adapted(self, support_set(wanted_by(self), x, y, target), meta, own, steps)
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""

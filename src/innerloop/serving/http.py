@@ -22,10 +22,12 @@ UNKNOWN = "unknown"
 
 
 class Inputs(BaseModel):
-    """Either rows of numbers or pictures."""
+    """Either rows of numbers, rows of a table or pictures."""
 
     model_config = ConfigDict(extra="forbid")
-    x: list[Any] | None = Field(None, description="inputs as (nested) lists of numbers, one entry an input")
+    x: list[Any] | None = Field(
+        None, description="inputs, one entry each: (nested) lists of numbers, or objects {column: cell}"
+    )
     pictures: list[str] | None = Field(None, description="picture files (PNG, JPEG, ...) in base64, one entry an input")
     invert: bool | None = Field(
         None,
@@ -36,8 +38,11 @@ class Inputs(BaseModel):
 class AdaptRequest(Inputs):
     """The support set of a new task."""
 
-    y: list[str | int | float | list[float]] = Field(
-        description="a class name, a number or several numbers for each input"
+    y: list[str | int | float | list[float]] | None = Field(
+        None, description="a class name, a number or several numbers for each input"
+    )
+    target: str | None = Field(
+        None, description="instead of y, where x has objects: the column to learn; null: as in training"
     )
 
 
@@ -107,9 +112,10 @@ def interface(service: Service) -> FastAPI:
     @app.post("/adapt", summary="Adapt to a new task", response_model=AdaptAnswer)
     def adapt(request: AdaptRequest) -> AdaptAnswer:
         x, reading = _inputs(service, request)
-        if len(x) != len(request.y):
+        if request.y is not None and len(x) != len(request.y):
             raise InputError(f"expected one y for each input, got {len(x)} inputs and {len(request.y)} targets")
-        key, fitted, seconds = service.adapt(x, _targets(service, request.y), reading)
+        y = None if request.y is None else _targets(service, request.y)
+        key, fitted, seconds = service.adapt(x, y, request.target, reading)
         limit = None if fitted.threshold is None else fitted.threshold.to_dict()
         return AdaptAnswer(task=key, classes=fitted.classes_, examples=len(x), seconds=seconds, threshold=limit)
 

@@ -195,7 +195,7 @@ def _add(
     counted = texts.so_many(len(names), classes)
     if classes < 2:
         return found, found.thumbnails, texts.second_class.format(shown=counted)
-    found.key, fitted, seconds = service.adapt(np.stack(found.pictures), names, found.reading or UNDECIDED)
+    found.key, fitted, seconds = service.adapt(np.stack(found.pictures), names, reading=found.reading or UNDECIDED)
     unknown = service.told_of_unknown(fitted, texts)
     return found, found.thumbnails, texts.adapted.format(shown=counted, seconds=seconds, unknown=unknown)
 

@@ -19,6 +19,8 @@ from jaxtyping import Float
 from innerloop.core import TaskDistribution
 from innerloop.data import picture_decoding
 from innerloop.data.support_files import KIND, inverts, preprocessing_of, reading_of
+from innerloop.data.table_preprocessing import table_record
+from innerloop.data.tables import Table, as_table, is_tabular
 from innerloop.errors import InnerloopError, InputError
 from innerloop.evaluation.calibration import expectation, typical_shots
 from innerloop.meta_learner.fitted import Fitted
@@ -157,33 +159,47 @@ class Service:
 
     # ---- adapting and predicting -----------------------------------------------------------------------------------
     def adapt(
-        self, x: Any, y: Sequence[Any], reading: picture_decoding.Reading = picture_decoding.UNDECIDED
+        self,
+        x: Any,
+        y: Sequence[Any] | None = None,
+        target: str | None = None,
+        reading: picture_decoding.Reading = picture_decoding.UNDECIDED,
     ) -> tuple[str, Fitted, float]:
-        """(key, what was adapted, seconds) for these examples; ``reading``: how pictures among them were read.
+        """(key, what was adapted, seconds) for these examples, or for a table with its column ``target``.
+
+        ``reading``: how pictures among them were read.
 
         Raises:
             InputError: too many of something, or what `MetaLearner.adapt` refuses.
             Busy: no turn within the limit.
         """
-        self._at_most("examples", len(y), self.limits.examples)
-        if len(y) == 0:
+        given = self.inputs(x)
+        names = y
+        if y is None:
+            if not isinstance(given, Table):
+                raise InputError("expected y, one for each input, got none; send it, or a table and its target")
+            record = table_record(self.learner.preprocessing)
+            target = target or (record.targets[0] if record is not None and len(record.targets) == 1 else None)
+            names = given.labels(target).tolist() if target is not None else [None] * given.rows
+        assert names is not None
+        self._at_most("examples", len(names), self.limits.examples)
+        if len(names) == 0:
             raise InputError("expected at least one example, got none; add some")
         if self.classifies:
-            self._at_most("classes", len(set(y)), self.limits.classes)
-        given = self.inputs(x)
-        if not np.isfinite(given).all():
+            self._at_most("classes", len(set(names)), self.limits.classes)
+        if not isinstance(given, Table) and not np.isfinite(given).all():
             raise InputError("x expected finite numbers, got NaN or infinite ones; mend the rows")
-        if self.classifies and len(set(y)) < 2:
+        if self.classifies and len(set(names)) < 2 and (y is not None or target is not None):
             raise InputError("expected examples of at least two classes, got one; add another class")
         with self._in_turn():
             start = time.perf_counter()
-            fitted = self.learner.adapt(given, list(y))
+            fitted = self.learner.adapt(given, None if y is None else list(y), target=target)
             seconds = time.perf_counter() - start
         if reading != picture_decoding.UNDECIDED:
             record = preprocessing_of(inverts(fitted.preprocessing), reading)
             fitted = dataclasses.replace(fitted, preprocessing=record)
         if fitted.classes_ is not None:
-            fitted = self._with_threshold(fitted, list(Counter(y).values()))
+            fitted = self._with_threshold(fitted, list(Counter(names).values()))
         return self._keep(fitted), fitted, seconds
 
     def _with_threshold(self, fitted: Fitted, counts: list[int]) -> Fitted:
@@ -191,7 +207,7 @@ class Service:
         return dataclasses.replace(fitted, threshold=self.thresholds.nearest(len(counts), typical_shots(counts)))
 
     def predict(self, key: str, x: Any) -> Predicted:
-        """What the task of this key says of the inputs.
+        """What the task of this key says of the inputs; of a table in its units.
 
         Raises:
             Gone: an unknown key.
@@ -199,16 +215,18 @@ class Service:
             Busy: no turn within the limit.
         """
         fitted = self.task(key)
-        self._at_most("inputs", len(x), self.limits.inputs)
         given = self.inputs(x)
+        self._at_most("inputs", given.rows if isinstance(given, Table) else len(given), self.limits.inputs)
         with self._in_turn():
             out = fitted.outputs(given)
-        found = out if fitted.classes_ is None else fitted.probabilities(out)
+        found = fitted.in_units(out, given) if fitted.classes_ is None else fitted.probabilities(out).cpu().numpy()
         known = None if fitted.threshold is None else fitted.knows(out).tolist()
-        return Predicted(fitted, found.cpu().numpy().reshape(len(given), -1), known)
+        return Predicted(fitted, found.reshape(len(out), -1), known)
 
-    def inputs(self, x: Any) -> Float[np.ndarray, "*shape"]:
-        """Nested numbers as an array of inputs in the learner's shape; flat rows of as many numbers are reshaped."""
+    def inputs(self, x: Any) -> Table | Float[np.ndarray, "*shape"]:
+        """A table; or nested numbers as an array of inputs in the learner's shape, flat rows of as many numbers reshaped."""
+        if is_tabular(x):
+            return as_table(x)
         try:
             values = np.asarray(x, dtype=np.float32)
         except (TypeError, ValueError):

@@ -4,44 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
-from innerloop.data.table_support import support_of
-from innerloop.data.tables import Table, table_from_bytes
-from innerloop.errors import InputError
+from innerloop.data.table_preprocessing import TablePreprocessing, table_record
+from innerloop.data.tables import table_from_bytes
 from innerloop.serving.service import Service
 from innerloop.serving.telling import told
 from innerloop.serving.texts import Texts
 
 
-class Rows(NamedTuple):
-    """What a visitor gave, as the learner takes it.
-
-    Attributes:
-        x, y: of the task.
-        new: inputs to predict.
-        shown: the cells of the new rows, as they are shown beside the predictions.
-        header: of those cells.
-        record: how columns became numbers; None: they are numbers.
-    """
-
-    x: Any
-    y: Any
-    new: Any
-    shown: list[list[Any]]
-    header: list[str]
-    record: TablePreprocessing | None
-
-
 def table_tab(service: Service, texts: Texts) -> None:
     """Two boxes for rows, a button, a table of predictions, and a curve where there is one input."""
     width = int(np.prod(service.input_shape))
-    kept = service.learner.preprocessing
-    record = TablePreprocessing.from_dict(kept) if kept is not None and is_record_of_tables(kept) else None
+    record = table_record(service.learner.preprocessing)
+    record = None if record is not None and record.scaling == "none" else record
     curved = record is None and width == 1 and not service.classifies
     gr.Markdown(_asked(record, width, texts))
     with gr.Row():
@@ -59,21 +39,25 @@ def table_tab(service: Service, texts: Texts) -> None:
 
     @told
     def predict(support: str, query: str) -> tuple[Any, str, Any]:
-        rows = _of_columns(record, support, query) if record else _of_numbers(service, texts, width, support, query)
-        key, fitted, seconds = service.adapt(rows.x, rows.y)
-        fitted, found, _ = service.predict(key, rows.new)
-        if rows.record is not None:
-            found = rows.record.original(found)
-        names = [
-            str(name) for name in fitted.classes_ or (record.targets if record and record.targets else ["prediction"])
-        ]
+        given = support if record else headed(support, [*(f"x{i + 1}" for i in range(width)), "y"])
+        task = table_from_bytes(given.encode(), "your rows")
+        target = None if record and record.targets else list(task.columns)[-1]
+        key, fitted, seconds = service.adapt(task, target=target)
+        own = table_record(fitted.preprocessing)
+        assert own is not None and own.columns is not None
+        inputs = [column.name for column in own.columns]
+        asked = query if record else headed(query, inputs)
+        new = table_from_bytes(asked.encode(), "new rows") if query.strip() else task
+        found = service.predict(key, new).values
+        names = [str(name) for name in fitted.classes_ or own.targets]
         cells = found.astype(np.float64).round(4).tolist()  # a float32 would show all its digits
         made = {
-            "headers": [*rows.header, *names],
-            "data": [[*shown, *values] for shown, values in zip(rows.shown, cells, strict=True)],
+            "headers": [*inputs, *names],
+            "data": [[*(new.texts[name][i] or "" for name in inputs), *values] for i, values in enumerate(cells)],
         }
-        figure = _curve(service, key, rows.x, rows.y) if curved else None
-        return made, texts.adapted_rows.format(rows=len(rows.x), seconds=seconds), figure
+        points = task.numbers([*inputs, *own.targets]) if curved else None
+        figure = None if points is None else _curve(service, key, points)
+        return made, texts.adapted_rows.format(rows=task.rows, seconds=seconds), figure
 
     go.click(predict, [support, query], [table, status, curve], api_visibility="private")
 
@@ -101,45 +85,15 @@ def _begun(record: TablePreprocessing | None, width: int, curved: bool) -> str:
     return line.getvalue()
 
 
-# ---- a table's own columns -----------------------------------------------------------------------------------------
-def _of_columns(record: TablePreprocessing, support: str, query: str) -> Rows:
-    """Cells by the names of their columns, encoded as in training."""
-    task = _read(support, "your rows")
-    target = None if record.targets else list(task.columns)[-1]
-    x, y, own = support_of(record, task, target)
-    new = _read(query, "new rows") if query.strip() else task
-    assert own.columns is not None
-    names = [column.name for column in own.columns]
-    encoded = own.encode(new)
-    cells = [[new.texts[name][i] or "" for name in names] for i in range(new.rows)]
-    return Rows(x, y if isinstance(y, list) else y.tolist(), encoded, cells, names, own)
-
-
-def _read(text: str, what: str) -> Table:
-    return table_from_bytes(text.encode(), what)
-
-
-# ---- plain numbers -------------------------------------------------------------------------------------------------
-def _of_numbers(service: Service, texts: Texts, width: int, support: str, query: str) -> Rows:
-    rows = _rows(support, texts)
-    if any(len(row) != width + 1 for row in rows):
-        raise InputError(texts.want_cells.format(cells=width + 1, width=width))
-    x = [_numbers(row[:width], texts) for row in rows]
-    y: list[Any] = [row[-1] for row in rows] if service.classifies else [_numbers(row[-1:], texts) for row in rows]
-    new = [_numbers(row[:width], texts) for row in _rows(query, texts)] if query.strip() else x
-    return Rows(x, y, new, new, [f"x{i + 1}" for i in range(width)], None)
-
-
-def _rows(text: str, texts: Texts) -> list[list[str]]:
-    """The lines of a table; a first line of words is its header."""
-    rows = [
-        [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)
-    ]
-    if rows and not any(_is_number(cell) for cell in rows[0]):
-        rows = rows[1:]
-    if not rows:
-        raise InputError(texts.want_rows)
-    return rows
+def headed(text: str, names: Sequence[str]) -> str:
+    """A table of plain numbers with these names as its header, where its first line has numbers and no names."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    separator = next((mark for mark in "\t;|" if mark in first), ",")
+    if not any(_is_number(cell) for cell in first.split(separator)):
+        return text
+    line = io.StringIO()
+    csv.writer(line, delimiter=separator, lineterminator="\n").writerow(names)
+    return line.getvalue() + text
 
 
 def _is_number(cell: str) -> bool:
@@ -150,25 +104,18 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _numbers(cells: list[str], texts: Texts) -> list[float]:
-    try:
-        return [float(cell) for cell in cells]
-    except ValueError:
-        raise InputError(texts.want_numbers.format(got=", ".join(cells))) from None
-
-
-def _curve(service: Service, key: str, x: list[list[float]], y: list[Any]) -> Any:
+def _curve(service: Service, key: str, points: np.ndarray) -> Any:
     """The adapted function and the points that it was adapted to."""
     from matplotlib.figure import Figure
 
-    xs = np.asarray(x)[:, 0]
+    xs, ys = points.T
     reach = max(1.0, float(np.ptp(xs)) * 0.3)
     grid = np.linspace(xs.min() - reach, xs.max() + reach, min(200, service.limits.inputs))
     found = service.predict(key, grid[:, None]).values
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(grid, found[:, 0], label="adapted")
-    axes.plot(xs, np.asarray(y, dtype=float)[:, 0], "k^", label="your rows")
+    axes.plot(xs, ys, "k^", label="your rows")
     axes.set(xlabel="x", ylabel="y", title="What it has learned")
     axes.legend()
     return figure

@@ -52,9 +52,6 @@ class Texts:
     want_drawing: str
     want_name: str
     want_classes: str
-    want_rows: str
-    want_cells: str
-    want_numbers: str
 
 
 EN = Texts(
@@ -105,9 +102,6 @@ EN = Texts(
     want_drawing="expected a drawing, got an empty canvas; draw something",
     want_name="expected a class name, got none; write one above",
     want_classes="expected classes to choose from, got none; show it a few first",
-    want_rows="expected rows of numbers, got none; write some, one a line",
-    want_cells="expected {cells} cells in every row of the task, {width} inputs and a target; mend the rows",
-    want_numbers="expected numbers, got {got!r}; mend that row",
 )
 
 ZH = Texts(
@@ -154,7 +148,4 @@ ZH = Texts(
     want_drawing="画布是空的；请先画点什么",
     want_name="没有类别名称；请在上面写一个",
     want_classes="还没有可选的类别；请先给它看几个",
-    want_rows="没有数据行；请每行写一条",
-    want_cells="任务的每一行应有 {cells} 格：{width} 个输入和一个目标值；请改正",
-    want_numbers="应为数字，却是 {got!r}；请改正那一行",
 )
