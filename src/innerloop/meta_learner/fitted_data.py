@@ -16,7 +16,7 @@ from innerloop.core import Meta, Objective, Task
 from innerloop.data.support_files import is_path
 from innerloop.engine import take
 from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
-from innerloop.meta_learner.boundary import check_finite, expect_steps, moved
+from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_steps, moved
 from innerloop.meta_learner.fitted import Fitted, Owner, fast_of
 from innerloop.meta_learner.query_predictions import measured
 from innerloop.objectives import losses
@@ -160,10 +160,8 @@ def as_side(data: Any, name: str) -> Any:
     """A pytree of tensors, from tensors and arrays; InputError for anything else in it."""
 
     def leaf(value: Any) -> Tensor:
-        if isinstance(value, Tensor):
-            return value
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-            return torch.as_tensor(value)
+        if isinstance(value, Tensor | np.ndarray):
+            return as_tensor(value, name)
         raise InputError(f"{name} expected tensors or arrays of numbers, got {type(value).__name__} among them")
 
     return pytree.tree_map(leaf, data)
