@@ -180,7 +180,7 @@ def label_names(y: Any, name: str = "y") -> list[Name]:
 
 
 def alike(names: list[Name], classes: list[Any]) -> list[Name]:
-    """Labels in the kind of known classes; whole floats are taken for the integers that they are.
+    """Labels in the kind of known classes; whole floats are taken for the integers that they are, and the other way about.
 
     Raises:
         InputError: another kind.
@@ -189,6 +189,8 @@ def alike(names: list[Name], classes: list[Any]) -> list[Name]:
         return names
     if type(classes[0]) is int and all(type(v) is float and v.is_integer() and abs(v) < 2**53 for v in names):
         return [int(v) for v in names]
+    if type(classes[0]) is float and all(type(v) is int and abs(v) < 2**53 for v in names):
+        return [float(v) for v in names]
     wanted, got = _KINDS.get(type(classes[0]), "other values"), _KINDS[type(names[0])]
     raise InputError(f"class names expected {wanted} as the support set had, got {got}; give them alike")
 
