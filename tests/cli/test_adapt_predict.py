@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import innerloop as il
 from innerloop.cli.main import main
 
 
@@ -55,8 +56,21 @@ def test_a_table_is_adapted_to_and_predicted(run, tmp_path, capsys):
     capsys.readouterr()
     assert main(["predict", str(task), str(table), "--target", "y", "--out", str(out)]) == 2
     assert "--force" in capsys.readouterr().err
-    assert main(["predict", str(task), str(table), "--out", str(tmp_path / "q.csv")]) == 2
-    assert "--target" in capsys.readouterr().err
+    assert main(["predict", str(task), str(table), "--out", str(tmp_path / "q.csv")]) == 0
+    assert (tmp_path / "q.csv").read_text() == out.read_text(), "the target is no input, said or not"
+
+
+def test_a_task_without_column_names_takes_them_in_their_order(run, tmp_path, capsys):
+    """As task files of arrays have none, and older files of tables neither."""
+    task, table, out = tmp_path / "task.il", tmp_path / "t.csv", tmp_path / "p.csv"
+    fitted = il.load(run).adapt(np.array([[0.5], [1.5]], np.float32), np.array([[1.0], [2.0]], np.float32))
+    fitted.save(task)
+    table.write_text("any,y\n0.5,1\n")
+    assert main(["predict", str(task), str(table), "--out", str(out)]) == 2
+    assert "expected shape (examples, 1) as the support set had, got (1, 2)" in capsys.readouterr().err
+    assert main(["predict", str(task), str(table), "--target", "y", "--out", str(out)]) == 0
+    (row,) = csv.DictReader(out.open())
+    assert float(row["prediction"]) == pytest.approx(float(fitted.predict(np.array([[0.5]]))[0, 0]), rel=1e-6)
 
 
 def test_pictures_are_adapted_to_and_predicted(tmp_path, capsys):

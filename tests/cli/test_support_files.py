@@ -1,6 +1,5 @@
-"""A user's own pictures and tables."""
+"""A user's own pictures."""
 
-import re
 import struct
 import zlib
 
@@ -90,51 +89,3 @@ def test_an_empty_class_and_no_classes_are_refused(tmp_path):
     (tmp_path / "cat").mkdir()
     with pytest.raises(InputError, match="cat expected pictures"):
         support_files.read_classes(tmp_path, GREY)
-
-
-def test_tables_have_features_and_a_target(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("a,kind,b\n1,x,2\n3,y,4\n")
-    x, y = support_files.read_support_table(path, "kind", classification=True)
-    assert x.tolist() == [[1, 2], [3, 4]]
-    assert y == ["x", "y"]
-    path.write_text("a,t\n1,0.5\n")
-    x, y = support_files.read_support_table(path, "t", classification=False)
-    assert np.asarray(y).tolist() == [[0.5]]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("a,targe\n1,2\n", "no column 'target': did you mean 'targe'?"),
-        ("a,target\nnan,2\n", "row 1, column 'a' expected a finite number, got 'nan'"),
-        ("a,target\n1,2\nx,2\n", "row 2, column 'a'"),
-        ("a,target\n1\n", "row 1 expected 2 cells separated by commas as the header has, got 1"),
-        ("a,a\n1,2\n", "'a' twice"),
-        ("a,target\n", "at least one row"),
-        ("target\n1\n", "expected columns of numbers beside target"),
-    ],
-)
-def test_a_wrong_table_is_told_with_its_place(tmp_path, text, said):
-    path = tmp_path / "t.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=re.escape(said)):
-        support_files.read_support_table(path, "target", classification=False)
-
-
-def test_other_separators_and_encodings_are_found_or_said(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("a;größe\n1;2\n", encoding="latin-1")
-    assert support_files.read_table(path, encoding="latin-1").columns == ["a", "größe"]
-    path.write_text("a:größe\n1:2\n", encoding="latin-1")
-    with pytest.raises(InputError, match=r"text in utf-8, got something else, .*--encoding latin-1"):
-        support_files.read_table(path)
-    with pytest.raises(InputError, match=r"its one column is 'a:größe'; say what separates the cells"):
-        support_files.column(support_files.read_table(path, encoding="latin-1"), "größe")
-    assert support_files.read_table(path, ":", "latin-1").columns == ["a", "größe"]
-    for separator, encoding, said in (
-        (";;", "latin-1", "one character"),
-        (None, "latin1x", "a name that Python knows"),
-    ):
-        with pytest.raises(InputError, match=said):
-            support_files.read_table(path, separator, encoding)

@@ -84,8 +84,8 @@ def test_classes_keep_their_names(tmp_path):
     assert main(["adapt", str(tmp_path / "run"), str(tmp_path / "s.csv"), "--out", str(tmp_path / "t.il")]) == 0
     assert main(["predict", str(tmp_path / "t.il"), str(tmp_path / "s.csv"), "--out", str(tmp_path / "p.csv")]) == 0
     found = rows_of(tmp_path / "p.csv")
-    assert list(found[0]) == ["row", "label", "confidence", "p_07", "p_10", "p_yes"]
-    assert found[3]["label"] == "yes"
+    assert list(found[0]) == ["row", "prediction", "confidence", "p_07", "p_10", "p_yes"]
+    assert found[3]["prediction"] == "yes"
     for row in found:
-        assert float(row[f"p_{row['label']}"]) == float(row["confidence"])
+        assert float(row[f"p_{row['prediction']}"]) == float(row["confidence"])
     assert il.load(tmp_path / "t.il").preprocessing["targets"] == ["kind"]

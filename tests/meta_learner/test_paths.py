@@ -83,5 +83,5 @@ def test_a_table_of_plain_numbers(tmp_path):
     (tmp_path / "wide.csv").write_text("a,b,c\n0,0.1,1\n")
     with pytest.raises(il.ShapeError, match=r"expected shape \(examples, 2\) .*, got \(1, 3\)"):
         fitted.predict(str(tmp_path / "wide.csv"))
-    with pytest.raises(il.InputError, match=r"expected a table at .*none.csv, found no file there"):
+    with pytest.raises(il.InputError, match=r"expected a table, got nothing at .*none.csv"):
         fitted.predict(tmp_path / "none.csv")

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
 import shlex
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.cli import given_again, output, program, trust
 from innerloop.cli.boundary import say
 from innerloop.cli.output import only_for
-from innerloop.errors import ConfigError, InputError, ShapeError, first_few
+from innerloop.errors import ConfigError, InputError, first_few
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from innerloop.data.tables import Table
     from innerloop.meta_learner.fitted import Fitted
 
 STANDARD_INPUT = Path("-")
@@ -29,12 +27,16 @@ UNKNOWN = "unknown"
 
 
 def adapt(argv: Sequence[str]) -> int:
-    return program.run("adapt", _adapt, argv)
+    return program.run("adapt", _adapt, _dash(argv))
 
 
 def predict(argv: Sequence[str]) -> int:
-    # The parser would take a bare dash for a flag.
-    return program.run("predict", _predict, ["./-" if word == "-" else word for word in argv])
+    return program.run("predict", _predict, _dash(argv))
+
+
+def _dash(argv: Sequence[str]) -> list[str]:
+    """The parser would take a bare dash for a flag."""
+    return ["./-" if word == "-" else word for word in argv]
 
 
 def _adapt(
@@ -60,8 +62,8 @@ def _adapt(
 
     Args:
         run: a run directory of `innerloop train`.
-        support: a folder with one subfolder of pictures a class, or a table with a target column (CSV; for a run that was
-            trained on tables also TSV and Parquet).
+        support: a folder with one subfolder of pictures a class, or a table with a target column (CSV, TSV, JSON lines,
+            Parquet, Arrow; - for one on standard input).
         out: the task file to write, such as task.il.
         target: the table's column to learn; left out: the one of the training tables.
         separator: between a text table's cells, where it is not found rightly.
@@ -76,16 +78,15 @@ def _adapt(
         algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         force: overwrite an existing task file.
     """
-    from innerloop.data import support_files
-    from innerloop.data.table_preprocessing import is_record_of_tables
+    from innerloop import load
+    from innerloop.data.picture_decoding import SUFFIXES
+    from innerloop.data.support_files import takes_pictures
 
     trust.check_flags(valid_tasks, keep)
     program.existing_folder(run, "a run directory", "see the folders that `innerloop train` made")
-    if not support.exists():
-        raise InputError(
-            f"expected a folder of classes or a CSV table, got nothing at {str(support)!r}; check the path"
-        )
-    if support.is_file() and support.suffix.lower() in support_files.PICTURES:
+    if support != STANDARD_INPUT and not support.exists():
+        raise InputError(f"expected a folder of classes or a table, got nothing at {str(support)!r}; check the path")
+    if support.is_file() and support.suffix.lower() in SUFFIXES:
         raise InputError(
             f"expected a folder with one subfolder of pictures a class, or a table, got the picture {str(support)!r}; put "
             "the pictures of each class into a folder"
@@ -97,40 +98,35 @@ def _adapt(
     from innerloop.training.run_config import read_run_config
 
     record = read_run_config(run)
+    if not support.is_dir() and takes_pictures(record.get("input_shape") or ()):
+        raise InputError(
+            f"expected a folder with one subfolder of pictures a class, as this run was trained on pictures, got the file "
+            f"{str(support)!r}; give such a folder"
+        )
     place = device_of(device)
-    text = {"separator": separator, "encoding": encoding}
+    learner: Any = load(run, **again)
+    learner.to(place)
+    if learner.input_shape is None:
+        raise InputError(
+            f"expected a run that knows its inputs' shape, got {str(run)!r}, which does not; train it again"
+        )
     left_out: list[str] = []
-    if is_record_of_tables(record.get("preprocessing")):
-        from innerloop import load
-
-        only_for("pictures", "a table", invert=invert)
-        learner: Any = load(run, **again)
-        fitted, x, y, recognises = _adapted_to_table(learner.to(place), support, target, steps, text)
+    if support.is_dir():
+        only_for("a table", "a folder of pictures", target=target, separator=separator, encoding=encoding)
+        fitted, recognises = _adapted_to_pictures(learner, support, steps, invert, left_out)
     else:
-        table = None if support.is_dir() else support_files.read_table(support, separator, encoding)
-        if table is not None and support_files.takes_pictures(record.get("input_shape") or ()):
-            raise InputError(
-                f"expected a folder with one subfolder of pictures a class, as this run was trained on pictures, got the file "
-                f"{str(support)!r}; give such a folder"
-            )
-        if table is None:
-            only_for("a table", "a folder of pictures", target=target, **text)
-        else:
-            only_for("pictures", "a table", invert=invert)
-            if target is None:
-                last = table.columns[-1]
-                raise ConfigError(f"expected --target with a CSV table, got none; for example --target {last!r}")
-            support_files.column(table, target)
-        fitted, x, y, recognises = _adapted(run, place, support, target, steps, invert, text, left_out, again)
+        only_for("pictures", "a table", invert=invert)
+        fitted, recognises = _adapted_to_table(learner, _table(support, separator, encoding), target, steps)
+    y = _targets(fitted)
     lines: list[str] = []
     if valid_tasks:
         fitted, lines = trust.measured(fitted, y, recognises, record, steps, valid_tasks, keep, again.get("tasks"))
     with output.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         fitted.save(out)
-    _say_left_out(left_out, len(x))
+    _say_left_out(left_out, len(y))
     what = "regression" if fitted.classes_ is None else f"{len(fitted.classes_)} classes"
-    print(f"adapted to {len(x)} examples ({what}); {fitted.score(x, y):.4f} {_metric(fitted)} on them")
+    print(f"adapted to {len(y)} examples ({what}); {fitted.score(fitted.support.x, y):.4f} {_metric(fitted)} on them")
     for line in lines:
         print(line)
     print(f"task file: {out}")
@@ -139,51 +135,74 @@ def _adapt(
     return 0
 
 
-def _adapted(
-    run: Path,
-    place: Any,
-    support: Path,
-    target: str | None,
-    steps: int | None,
-    invert: bool | None,
-    text: Mapping[str, str | None],
-    left_out: list[str],
-    again: Mapping[str, str],
-) -> tuple[Any, Any, Any, trust.Recognises]:
-    """(fitted task, inputs, targets, `leave_one_out`'s question) of pictures, or of a table of plain numbers.
-
-    ``place`` is the device; ``text`` has the table's separator and encoding; ``left_out`` takes down which pictures cannot be
-    read; ``again`` has the run's parts that were given again.
-    """
-    from innerloop import load
+def _adapted_to_pictures(
+    learner: Any, support: Path, steps: int | None, invert: bool | None, left_out: list[str]
+) -> tuple[Any, trust.Recognises]:
+    """(fitted task, `leave_one_out`'s question) of a folder; ``left_out`` takes down which pictures cannot be read."""
     from innerloop.data import support_files
-    from innerloop.objectives.losses import predicts_values
+    from innerloop.data.table_preprocessing import is_record_of_tables
 
-    learner: Any = load(run, **again)
-    learner.to(place)
-    if learner.input_shape is None:
+    if is_record_of_tables(learner.preprocessing):
         raise InputError(
-            f"expected a run that knows its inputs' shape, got {str(run)!r}, which does not; train it again"
+            f"expected a table, as this run was trained on tables, got a folder at {str(support)!r}; give a file"
         )
-    shape = tuple(learner.input_shape)
-    if support.is_dir():
-        dark = support_files.inverts(learner.preprocessing) if invert is None else invert
-        x, y = support_files.read_classes(support, shape, dark, left_out)
-        fitted = learner.adapt(x, y, steps=steps)
-        fitted = dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark))
-    else:
-        assert target is not None
-        x, y = support_files.read_support_table(support, target, not predicts_values(learner.task_objective), **text)
-        if (x.shape[1],) != shape:
-            raise ShapeError(
-                f"{support} expected features of shape {shape}, got {x.shape[1]} columns beside {target!r}"
-            )
-        fitted = learner.adapt(x, y, steps=steps)
+    dark = support_files.inverts(learner.preprocessing) if invert is None else invert
+    x, y = support_files.read_classes(support, learner.input_shape, dark, left_out)
+    fitted = learner.adapt(x, y, steps=steps)
 
     def recognises(others: list[int], i: int) -> bool:
         return learner.adapt(x[others], [y[j] for j in others], steps=steps).predict(x[i : i + 1])[0] == y[i]
 
-    return fitted, x, y, recognises
+    return dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark)), recognises
+
+
+def _adapted_to_table(
+    learner: Any, table: Table, target: str | None, steps: int | None
+) -> tuple[Any, trust.Recognises]:
+    """(fitted task, `leave_one_out`'s question) of a table; the task carries how its columns are read."""
+    import numpy as np
+
+    fitted = learner.adapt(table, target=target, steps=steps)
+    _say_of(fitted, table)
+    y = _targets(fitted)
+
+    def recognises(others: list[int], i: int) -> bool:
+        """The left-out row has no part in how the others are scaled."""
+        rest = learner.adapt(table.take(np.array(others)), target=target, steps=steps)
+        return rest.predict(table.take(np.array([i])))[0] == y[i]
+
+    return fitted, recognises
+
+
+def _targets(fitted: Fitted) -> Any:
+    """The support set's own, class names or values."""
+    y = fitted.support.y
+    return y if fitted.classes_ is None else [fitted.classes_[i] for i in y.flatten().long().tolist()]
+
+
+def _table(path: Path, separator: str | None, encoding: str | None) -> Table:
+    """The table in a file or on standard input."""
+    from innerloop.data.tables import MAX_BYTES, read_table, table_from_bytes
+
+    if path != STANDARD_INPUT:
+        return read_table(path, separator=separator, encoding=encoding)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    return table_from_bytes(data, "standard input", separator=separator, encoding=encoding)
+
+
+def _say_of(fitted: Fitted, table: Table, target: str | None = None) -> None:
+    """What of a table goes unused, and what the learner never saw."""
+    from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
+
+    if fitted.preprocessing is None or not is_record_of_tables(fitted.preprocessing):
+        return
+    record = TablePreprocessing.from_dict(fitted.preprocessing)
+    known = {column.name for column in record.columns or ()} | {*record.targets, *table.index, target}
+    unused = [repr(name) for name in table.columns if name not in known]
+    if unused:
+        say(f"note: columns that this task does not use: {first_few(unused)}")
+    for sentence in record.unseen(table):
+        say(f"note: {sentence}")
 
 
 def _say_left_out(left_out: Sequence[str], used: int) -> None:
@@ -216,10 +235,10 @@ def _predict(
 
     Args:
         task: a task file of `innerloop adapt`.
-        inputs: a picture, a folder of pictures (with all its subfolders), or a table; - for a CSV table on standard
-            input.
+        inputs: a picture, a folder of pictures (with all its subfolders), or a table, whose columns are found by their
+            names; - for a table on standard input.
         out: the CSV file to write.
-        target: a column of the CSV table to leave out.
+        target: a column of the table to leave out, for a task that does not know its columns' names.
         separator: between a text table's cells, where it is not found rightly.
         encoding: of a text table that is not in UTF-8, such as latin-1.
         unknown: call inputs "unknown" that are probably of none of the classes, by the task's threshold.
@@ -237,27 +256,9 @@ def _predict(
     if inputs != STANDARD_INPUT and not inputs.exists():
         raise InputError(f"expected a picture, a folder or a CSV table, got nothing at {str(inputs)!r}; check the path")
     output.new_file(out, force)
-    text = {"separator": separator, "encoding": encoding}
     again = given_again.checked(task, algorithm=algorithm, tasks=tasks, model=model)
-    if inputs == STANDARD_INPUT:
-        with _standard_input() as copied:
-            return _predicted(task, copied, out, target, unknown, invert, text, again)
-    return _predicted(task, inputs, out, target, unknown, invert, text, again)
-
-
-def _predicted(
-    task: Path,
-    inputs: Path,
-    out: Path,
-    target: str | None,
-    unknown: bool,
-    invert: bool | None,
-    text: Mapping[str, str | None],
-    again: Mapping[str, str],
-) -> int:
     from innerloop import load
     from innerloop.data import support_files
-    from innerloop.data.table_preprocessing import is_record_of_tables
     from innerloop.meta_learner.fitted import Fitted
 
     fitted = load(task, **again)
@@ -272,32 +273,23 @@ def _predicted(
             f"--unknown expected a task with a threshold for unknown inputs, got none in {str(task)!r} (`innerloop adapt` "
             "said why); leave it out"
         )
-    if is_record_of_tables(fitted.preprocessing):
-        only_for("pictures", "a task of tables", invert=invert)
-        header, rows = _table_predictions(fitted, inputs, unknown, text)
-        _write(out, header, rows)
-        return 0
-    table = None
-    if inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES:
-        if support_files.takes_pictures(fitted.support.x.shape[1:]):
+    shape = tuple(fitted.support.x.shape[1:])
+    x: Any
+    if inputs == STANDARD_INPUT or (inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES):
+        if support_files.takes_pictures(shape):
             raise InputError(
                 f"expected pictures, as this task was adapted to pictures, got the file {str(inputs)!r}; give a picture or a "
                 "folder of pictures"
             )
         only_for("pictures", "a table", invert=invert)
-        table = support_files.read_table(inputs, **text)
+        x = _table(inputs, separator, encoding)
+        _say_of(fitted, x, target)
         if target is not None:
-            support_files.column(table, target)
+            x.expect(target)
+            x = x.without([target])
+        names, first = [str(i + 1) for i in range(x.rows)], ["row", "prediction"]
     else:
-        only_for("a table", "pictures", target=target, **text)
-    shape = tuple(fitted.support.x.shape[1:])
-    if table is not None:
-        names = [str(i + 1) for i in range(len(table.rows))]
-        x = support_files.features(table, leave_out=[] if target is None else [target])
-        if x.shape[1:] != shape:
-            hint = "" if target else "; leave out the target column with --target"
-            raise ShapeError(f"{inputs} expected features of shape {shape}, got {x.shape[1]} columns{hint}")
-    else:
+        only_for("a table", "pictures", target=target, separator=separator, encoding=encoding)
         paths = support_files.pictures_in(inputs) if inputs.is_dir() else [inputs]
         if not paths:
             raise InputError(f"{inputs} expected pictures ({', '.join(support_files.PICTURES)}), got none; add some")
@@ -308,7 +300,7 @@ def _predicted(
             _say_left_out(left_out, len(kept))
         else:
             x, names = support_files.read_pictures(paths, shape, dark), [str(inputs)]
-    first = ["path", "label"] if table is None else ["row", "prediction"]
+        first = ["path", "label"]
     if fitted.classes_ is None:
         header, rows = _rows_of_values(fitted.predict(x), names, first)
     else:
@@ -360,78 +352,3 @@ def _rows_of_classes(
         label = str(fitted.classes_[best]) if sure else UNKNOWN
         rows.append([name, label, f"{row[best]:.6f}", *(f"{v:.6f}" for v in row)])
     return [*header, "confidence", *(f"p_{name}" for name in fitted.classes_)], rows
-
-
-# ---- tables, for learners that were trained on tables ------------------------------------------------------------
-@contextlib.contextmanager
-def _standard_input() -> Iterator[Path]:
-    """What comes on standard input as a file, for as long as the block lasts."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "standard-input.csv"
-        with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        yield path
-
-
-def _adapted_to_table(
-    learner: Any, support: Path, target: str | None, steps: int | None, text: Mapping[str, str | None]
-) -> tuple[Any, Any, Any, trust.Recognises]:
-    """(fitted task, inputs, targets, `leave_one_out`'s question) of a table; the task carries how its columns are read.
-
-    ``text``: the table's separator and encoding, as `read_table` takes them.
-    """
-    import numpy as np
-
-    from innerloop.data.table_preprocessing import TablePreprocessing
-    from innerloop.data.table_support import support_of
-
-    if support.is_dir():
-        raise InputError(
-            f"expected a table, as this run was trained on tables, got a folder at {str(support)!r}; give a file"
-        )
-    record = TablePreprocessing.from_dict(learner.preprocessing)
-    table = _table(support, text)
-    x, y, own = support_of(record, table, target)
-    _say_unseen(record, table)
-    fitted = learner.adapt(x, y, steps=steps)
-
-    def recognises(others: list[int], i: int) -> bool:
-        """The left-out row has no part in how the others are scaled."""
-        given, labels, scales = support_of(record, table.take(np.array(others)), target)
-        left = scales.encode(table.take(np.array([i])))
-        return learner.adapt(given, labels, steps=steps).predict(left)[0] == y[i]
-
-    return dataclasses.replace(fitted, preprocessing=own.to_dict()), x, y, recognises
-
-
-def _table(path: Path, text: Mapping[str, str | None]) -> Any:
-    from innerloop.data.support_files import PICTURES
-    from innerloop.data.tables import read_table
-
-    if path.suffix.lower() in PICTURES:
-        raise InputError(
-            f"expected a table, as this learner was trained on tables, got the picture {str(path)!r}; give a CSV file"
-        )
-    return read_table(path, **text)
-
-
-def _say_unseen(record: Any, table: Any) -> None:
-    for sentence in record.unseen(table):
-        say(f"note: {sentence}")
-
-
-def _table_predictions(
-    fitted: Any, inputs: Path, unknown: bool, text: Mapping[str, str | None]
-) -> tuple[list[str], list[list[str]]]:
-    """(header, rows) of the CSV file for the rows of a table."""
-    from innerloop.data.table_preprocessing import TablePreprocessing
-
-    record = TablePreprocessing.from_dict(fitted.preprocessing)
-    table = _table(inputs, text)
-    x = record.encode(table)
-    _say_unseen(record, table)
-    names = [str(i + 1) for i in range(table.rows)]
-    if fitted.classes_ is None:
-        values = record.original(fitted.predict(x).reshape(len(names), -1))
-        return _rows_of_values(values, names, ["row", "prediction"])
-    return _rows_of_classes(fitted, x, names, ["row", "label"], unknown)

@@ -259,9 +259,9 @@ def lists_pictures(path: Path) -> bool:
 
 def _listed(path: Path) -> PictureSource:
     """A CSV of path,label (and maybe split); paths are relative to the file."""
-    from innerloop.data.support_files import read_table
+    from innerloop.data.tables import read_written
 
-    table = read_table(path)
+    table = read_written(path)
     places = picture_columns(table.columns)
     if places is None:
         raise InputError(f"{path} expected the columns path and label, got {', '.join(table.columns)}; rename them")

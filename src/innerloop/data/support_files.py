@@ -1,4 +1,4 @@
-"""A user's own files as one task's inputs: a folder with one subfolder a class, a picture, or a CSV table.
+"""A user's own pictures as one task's inputs: a folder with one subfolder a class, or pictures.
 
 Pictures become what the built-in image problems have: grey, floats in [0, 1] where 1 is ink, resized to the
 learner's height and width. Ink is what is bright in the file; drawings in black on white need ``invert``.
@@ -6,32 +6,19 @@ learner's height and width. Ink is what is bright in the file; drawings in black
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from innerloop.data.picture_decoding import SUFFIXES
-from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
-from innerloop.data.tables import is_table, near_column, read_written
-from innerloop.data.tables import read_table as read_any_table
 from innerloop.errors import InputError
 
 PICTURES = SUFFIXES
 KIND, VERSION = "pictures", 1  # of the record of how pictures are read
 Images = Float[np.ndarray, "examples channels height width"]
-Rows = Float[np.ndarray, "examples features"]
-
-
-class Table(NamedTuple):
-    """A text table: column names and the cells, as they are written."""
-
-    path: Path
-    columns: list[str]
-    rows: list[list[str]]
 
 
 def preprocessing_of(invert: bool) -> dict[str, Any]:
@@ -161,64 +148,6 @@ def read_classes(
     return x, kept
 
 
-def read_table(path: Path, separator: str | None = None, encoding: str | None = None) -> Table:
-    """The cells of a text table; `tables.read_table` says what is found out about it and what is refused."""
-    if path.suffix.lower() in PICTURES:
-        raise InputError(f"expected a table, got the picture {str(path)!r}; give a CSV file")
-    written = read_written(path, separator=separator, encoding=encoding)
-    return Table(path, written.columns, list(written.rows))
-
-
-def features(table: Table, leave_out: Sequence[str] = ()) -> Rows:
-    """The numeric columns as floats, but those of ``leave_out``.
-
-    Raises:
-        InputError: a cell that is no finite number, with its row and column; or no columns left.
-    """
-    kept = [i for i, name in enumerate(table.columns) if name not in leave_out]
-    if not kept:
-        raise InputError(f"{table.path} expected columns of numbers beside {', '.join(leave_out)}, got none; add some")
-    values = np.empty((len(table.rows), len(kept)), np.float32)
-    for r, row in enumerate(table.rows):
-        for k, i in enumerate(kept):
-            values[r, k] = _number(row[i], table, r, i)
-    return values
-
-
-def _number(cell: str, table: Table, row: int, column: int) -> float:
-    try:
-        value = float(cell)
-        if math.isfinite(value):
-            return value
-    except ValueError:
-        pass
-    raise InputError(
-        f"{table.path} row {row + 1}, column {table.columns[column]!r} expected a finite number, got "
-        f"{cell!r}; "
-        "mend the cell or leave out the column"
-    )
-
-
-def column(table: Table, name: str) -> int:
-    """The place of the column ``name``; an unknown name is an InputError with the nearest."""
-    if name not in table.columns:
-        raise InputError(f"{table.path} has no column {name!r}: {near_column(name, table.columns)}")
-    return table.columns.index(name)
-
-
-def read_support_table(
-    path: Path, target: str, classification: bool, separator: str | None = None, encoding: str | None = None
-) -> tuple[Rows, list[str] | Rows]:
-    """(features, targets) of a CSV file: class names, or (examples, 1) numbers for regression."""
-    table = read_table(path, separator, encoding)
-    at = column(table, target)
-    x = features(table, leave_out=[target])
-    if classification:
-        return x, [row[at].strip() for row in table.rows]
-    y = np.array([[_number(row[at], table, r, at)] for r, row in enumerate(table.rows)], np.float32)
-    return x, y
-
-
 def is_path(value: object) -> bool:
     """Whether ``value`` names files: a path, or a list of paths."""
     if isinstance(value, str | Path):
@@ -230,24 +159,22 @@ def read_inputs(
     value: str | Path | Sequence[str | Path],
     shape: Sequence[int] | None,
     preprocessing: Mapping[str, Any] | None = None,
-) -> Images | Rows:
-    """What paths name, as a learner of inputs of ``shape`` takes it.
+) -> Images:
+    """The pictures that paths name, as a learner of inputs of ``shape`` takes them.
 
     Args:
-        value: pictures and folders, which stand for all pictures below them; or one table.
+        value: pictures and folders, which stand for all pictures below them.
         shape: of one input.
-        preprocessing: how the learner's files become inputs; None: pictures with bright ink, tables of numbers alone.
+        preprocessing: how the learner's files become inputs; None: with bright ink.
 
     Raises:
-        InputError: nothing there, another kind of file than the learner takes, or its input shape is not known.
+        InputError: nothing there, no pictures, or the input shape is not known.
     """
     if shape is None:
         raise InputError(
             "the shape of this learner's inputs is not known, so pictures cannot be read; give tensors or arrays"
         )
     given = [Path(value)] if isinstance(value, str | Path) else [Path(v) for v in value]
-    if is_record_of_tables(preprocessing) or (len(given) == 1 and is_table(given[0])):
-        return _rows(given, preprocessing)
     files = [file for path in given for file in (pictures_in(path) if path.is_dir() else [path])]
     for file in files:
         if not file.is_file():
@@ -255,18 +182,3 @@ def read_inputs(
     if not files:
         raise InputError(f"expected pictures below {', '.join(map(str, given))}, found none")
     return read_pictures(files, shape, inverts(preprocessing))
-
-
-def _rows(paths: Sequence[Path], preprocessing: Mapping[str, Any] | None) -> Rows:
-    """The rows of the one table among ``paths``, read as the learner's training tables were."""
-    if len(paths) != 1:
-        raise InputError(f"expected one table for a learner of tables, got {len(paths)} paths; give them one by one")
-    if not paths[0].is_file():
-        raise InputError(f"expected a table at {paths[0]}, found no file there; check the path")
-    if not is_record_of_tables(preprocessing):
-        return features(read_table(paths[0]))
-    assert preprocessing is not None
-    record = TablePreprocessing.from_dict(preprocessing)
-    if record.columns is None:
-        raise InputError("expected a task adapted to a table, got one adapted to arrays; give arrays")
-    return record.encode(read_any_table(paths[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import zipfile
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ def read_tables(
                     raise
                 left_out.append(str(error))
                 continue
-            found.append(Table(name, table.columns, table.texts, table.rows, table.notes))
+            found.append(dataclasses.replace(table, name=name))
     finally:
         if archive is not None:
             archive.close()
@@ -129,4 +130,6 @@ def below_each_other(tables: Sequence[Table], name: str) -> tuple[Table, list[st
             )
     files = np.concatenate([np.full(t.rows, t.name, dtype=object) for t in tables])
     columns[FILE_COLUMN] = texts[FILE_COLUMN] = files
-    return Table(name, columns, texts, len(files)), notes
+    first = tables[0]
+    kinds = {c: kind for c, kind in first.kinds.items() if all(t.kinds.get(c) is kind for t in tables)}
+    return Table(name, columns, texts, len(files), index=first.index, kinds=kinds), notes

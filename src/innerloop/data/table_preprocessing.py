@@ -10,18 +10,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
-from innerloop.data.tables import Table, near_column
+from innerloop.data.tables import Table, looks_headless, near_column
 from innerloop.errors import CheckpointError, InputError, first_few
 
 KIND, VERSION = "table", 1
 LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
 _HUGE = 1e15
-Scaling = Literal["train", "support"]
+Scaling = Literal["train", "support", "none"]
 Rows = Float[np.ndarray, "rows width"]
 
 
@@ -73,7 +73,8 @@ class TablePreprocessing:
         targets: names of the target columns; empty where every table has another and the user names it.
         classification: targets are class names; else numbers.
         target_mean, target_std: of the targets on the training tasks' rows; what the model predicts is scaled by them.
-        scaling: "train": by the training tasks alone; "support": by the task's own support set too.
+        scaling: "train": by the training tasks alone; "support": by the task's own support set too; "none": the columns are
+            plain numbers, none missing, as for a learner that was not trained on tables.
         center_target: the support set's mean is taken off a task's targets (where tables have columns of their own, they
             are divided by its deviation too).
         ranked: the numbers that a task's support set finds most telling come first.
@@ -99,12 +100,12 @@ class TablePreprocessing:
         Raises:
             InputError: a column is not there, or holds texts where numbers were.
         """
-        return self.finish(self.raw(table))
+        return self.raw(table) if self.scaling == "none" else self.finish(self.raw(table))
 
     def raw(self, table: Table) -> Rows:
         """Rows before a task's own scales: NaN where a number is missing, nothing padded or cut."""
         assert self.columns is not None
-        return raw(table, self.columns)
+        return raw(table, self.columns, plain=self.scaling == "none")
 
     def unseen(self, table: Table) -> list[str]:
         """A sentence for each column with categories that are new to the record; they count as none of the known ones."""
@@ -190,7 +191,7 @@ class TablePreprocessing:
                 width=_count(found.pop("width")),
                 **found,
             )
-            if made.scaling not in ("train", "support"):
+            if made.scaling not in get_args(Scaling):
                 raise ValueError(f"scaling {made.scaling!r}")
             encoded = None if made.columns is None else sum(c.width for c in made.columns)
             if own is not None and made.support is not None:
@@ -208,25 +209,45 @@ def is_record_of_tables(preprocessing: Mapping[str, Any] | None) -> bool:
     return preprocessing is not None and preprocessing.get("kind") == KIND
 
 
-def raw(table: Table, columns: Sequence[Column]) -> Rows:
-    """Encoded rows of these columns: scaled numbers (NaN where missing), their indicators, one-hot categories."""
+def raw(table: Table, columns: Sequence[Column], plain: bool = False) -> Rows:
+    """Encoded rows of these columns: scaled numbers (NaN where missing), their indicators, one-hot categories.
+
+    ``plain`` takes the numbers as they are, in float64.
+
+    Raises:
+        InputError: a column that is not there, or of another kind than it was.
+    """
     lacking = [c.name for c in columns if c.name not in table.columns]
     if lacking:
         whole = len(table.columns) > 1 and len(lacking) > 1  # cut into columns, and one guess does not help
-        near = "" if whole else f" ({near_column(lacking[0], table.columns)})"
+        near = "" if whole and not looks_headless(table.columns) else f" ({near_column(lacking[0], table.columns)})"
         shown = first_few([repr(name) for name in lacking])
         raise InputError(
             f"{table.name} expected the columns that the learner was made with, got none named {shown}{near}; "
             "add or rename columns"
         )
+    if plain:
+        return table.numbers([column.name for column in columns])
     parts = []
     for column in columns:
         if column.levels is not None:
             cells = table.texts[column.name]
-            parts += [np.array([cell == level for cell in cells], np.float32) for level in column.levels]
+            if {level.lower() for level in column.levels} <= {"true", "false"}:  # programs write them in their own case
+                cells = [None if cell is None else cell.lower() for cell in cells]
+                column = dataclasses.replace(column, levels=tuple(level.lower() for level in column.levels))
+            found = [np.array([cell == level for cell in cells], np.float32) for level in column.levels or ()]
+            if table.is_number(column.name) and any(cell is not None for cell in cells) and not np.any(found):
+                raise InputError(
+                    f"{table.name}: column {column.name!r} expected texts as in training, such as {column.levels[0]!r}, got "
+                    "numbers; mend the column"
+                )
+            parts += found
             continue
         values = table.columns[column.name]
-        if not table.is_number(column.name):
+        truth = None if table.is_number(column.name) else table.truth(column.name)
+        if truth is not None:
+            values = truth
+        elif not table.is_number(column.name):
             cell = next(c for c in table.texts[column.name] if c is not None)
             raise InputError(
                 f"{table.name}: column {column.name!r} expected numbers as in training, got {cell[:40]!r}; mend the column"

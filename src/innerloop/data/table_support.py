@@ -6,16 +6,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from innerloop.data.table_preprocessing import LIMIT, Rows, SupportScales, TablePreprocessing, fit_columns, raw
-from innerloop.data.tables import Table
-from innerloop.errors import ConfigError, InputError
+from innerloop.data.table_preprocessing import (
+    LIMIT,
+    Column,
+    Rows,
+    SupportScales,
+    TablePreprocessing,
+    fit_columns,
+    is_record_of_tables,
+    raw,
+)
+from innerloop.data.tables import Table, as_table
+from innerloop.errors import ConfigError, InputError, ShapeError, first_few
 
 
 class Scales(NamedTuple):
@@ -86,43 +96,109 @@ def telling(
     return (sums.square() / counts).sum(1) / total
 
 
+def plain_record(shape: Sequence[int] | None, classification: bool) -> TablePreprocessing:
+    """The record of a learner that was not trained on tables: all columns but the target are its inputs, as they are.
+
+    Args:
+        shape: of one input of the learner; None: not known.
+        classification: whether it learns class names.
+
+    Raises:
+        InputError: inputs that are no rows of a table.
+    """
+    if shape is not None and len(shape) != 1:
+        raise InputError(
+            f"expected inputs of shape {tuple(shape)}, as this learner was trained on, got a table; give such"
+        )
+    return TablePreprocessing(
+        None, (), classification, shape[0] if shape else 0, target_mean=(0.0,), target_std=(1.0,), scaling="none"
+    )
+
+
+def _plain_columns(table: Table, width: int, targets: Sequence[str]) -> tuple[Column, ...]:
+    names = [name for name in table.columns if name not in targets and name not in table.index]
+    beside = f" beside {targets[0]!r}" if targets else ""
+    if not names:
+        raise InputError(f"{table.name} expected columns of numbers{beside}, got none; add some")
+    if width not in (0, len(names)):
+        rows = "".join(f" (the rows' {name!r} left out)" for name in table.index if name not in targets)
+        raise ShapeError(
+            f"{table.name} expected features of shape ({width},), got {len(names)} columns{beside}{rows}: {first_few(names)}; "
+            "give those that the learner was trained on"
+        )
+    return tuple(map(Column, names))
+
+
+def encoded(given: Any, preprocessing: Mapping[str, Any] | None) -> Rows:
+    """The inputs in a table (`as_table`), its columns found by name; by position for a task that was adapted to arrays.
+
+    Raises:
+        InputError: no table, a column that is not there or of another kind, or a task of tables that was adapted to arrays.
+    """
+    table = as_table(given)
+    if not is_record_of_tables(preprocessing):
+        return table.numbers([name for name in table.columns if name not in table.index])
+    assert preprocessing is not None
+    record = TablePreprocessing.from_dict(preprocessing)
+    if record.columns is None:
+        raise InputError("expected a task adapted to a table, got one adapted to arrays; give arrays")
+    return record.encode(table)
+
+
 def support_of(
-    record: TablePreprocessing, table: Table, target: str | None = None
-) -> tuple[Rows, list[str] | Float[np.ndarray, "rows targets"], TablePreprocessing]:
+    record: TablePreprocessing, table: Table, target: str | None = None, y: Any = None
+) -> tuple[Rows, Any, TablePreprocessing]:
     """(inputs, class names or targets, the record of this task) of a support table.
 
     Args:
-        record: of the learner (`TaskDistribution.preprocessing`).
+        record: of the learner (`TaskDistribution.preprocessing`), or `plain_record`; with the latter, numbers stay as they are.
         table: the support rows.
         target: its target column; None: the training tables'.
+        y: the targets, where the table has the inputs alone: class names, (rows,) or (rows, targets) numbers.
 
     Raises:
         ConfigError: no target, where the learner does not know it.
         InputError: other columns than in training, a row without a target, or fewer than two classes.
     """
+    if y is not None and len(y) != table.rows:
+        raise ShapeError(f"x and y expected equally many examples, got {table.rows} and {len(y)}")
+    if y is not None and not record.classification and record.scaling != "none":
+        names, values = record.targets or ("target",), np.asarray(y, np.float64).reshape(table.rows, -1)
+        if values.shape[1] != len(names):
+            raise ShapeError(f"y expected the {len(names)} targets of the training tables, got {values.shape[1]}")
+        return support_of(
+            record, table.beside(dict(zip(names, values.T, strict=True))), None if record.targets else names[0]
+        )
     targets = (target,) if target is not None else record.targets
-    if (record.classification and len(targets) > 1) or not targets:
+    if y is None and ((record.classification and len(targets) > 1) or not targets):
         known = ", ".join(record.targets) or list(table.columns)[-1]
-        raise ConfigError(f"expected --target, the column to learn, got none; it may be {known!r}")
-    if not record.classification and len(targets) != len(record.target_mean):
+        raise ConfigError(
+            f"expected the column to learn, got none; name it, as in target={known!r}, or --target {known!r} on the command line"
+        )
+    if y is None and not record.classification and len(targets) != len(record.target_mean):
         raise ConfigError(
             f"expected the targets {', '.join(record.targets)} of the training tables, got {target!r}; leave it out"
         )
-    table.expect(*targets)
+    if y is None:
+        table.expect(*targets)
     seen = [name for name in targets if name in {column.name for column in record.columns or ()}]
     if seen:
         known = ", ".join(map(repr, record.targets))
         raise ConfigError(f"--target expected {known}, got {seen[0]!r}, an input of this learner; leave --target out")
     own = dataclasses.replace(record, targets=targets)
-    if record.columns is None:
-        columns, notes = fit_columns(table, targets)
+    if record.scaling == "none":
+        columns = _plain_columns(table, record.width, targets if y is None else ())
+        own = dataclasses.replace(own, columns=columns, width=len(columns), targets=targets if y is None else ())
+    elif record.columns is None:
+        inputs = table.without([name for name in table.index if name not in targets])
+        columns, notes = fit_columns(inputs, targets)
         if not columns:
             raise InputError(
                 f"{table.name}: expected columns that differ from row to row, got none ({'; '.join(notes[:3])})"
             )
         own = dataclasses.replace(own, columns=columns)
-    labels: list[str] | None = None
-    if own.classification:
+    labels = None if y is None else list(y)
+    if y is None and own.classification:
         cells = table.labels(targets[0])
         gone = [i + 1 for i, cell in enumerate(cells) if cell is None]
         if gone:
@@ -134,7 +210,7 @@ def support_of(
             raise InputError(
                 f"{table.name}: expected at least two classes in {targets[0]!r}, got {labels[0]!r} alone; add rows"
             )
-    elif own.columns is not None and record.columns is None:
+    elif y is None and record.columns is None and record.scaling != "none":
         values = table.columns[targets[0]]
         if table.is_number(targets[0]) and not np.isnan(values).any():
             own = dataclasses.replace(
@@ -145,7 +221,7 @@ def support_of(
 
 
 def _scales(
-    own: TablePreprocessing, record: TablePreprocessing, table: Table, labels: list[str] | None
+    own: TablePreprocessing, record: TablePreprocessing, table: Table, labels: list[Any] | None
 ) -> SupportScales | None:
     """What the support set says about its task, as training tasks were treated."""
     found = SupportScales()

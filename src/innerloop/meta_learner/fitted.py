@@ -16,13 +16,25 @@ from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
 from innerloop.data.support_files import is_path, read_inputs
 from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
+from innerloop.data.table_support import encoded
+from innerloop.data.tables import Table, as_table
 from innerloop.engine import Engine, take
 from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
 from innerloop.meta_learner import labels
 from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_adapted, expect_steps, inputs_like
 from innerloop.meta_learner.files import write_task
 from innerloop.meta_learner.query_predictions import predict_alone
-from innerloop.meta_learner.support_set import Taker, joined, more_examples, wanted_by
+from innerloop.meta_learner.support_set import (
+    Shown,
+    Taker,
+    joined,
+    more_examples,
+    more_rows,
+    names_table,
+    support_set,
+    targets_in,
+    wanted_by,
+)
 from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
@@ -71,6 +83,7 @@ class Fitted:
         steps: how many it was adapted with; None: ``eval_steps``.
         holds_support: whether ``support`` holds the examples, and not their shapes alone, as from a file without them.
         num_examples: in the support set; None: as many as ``support`` holds.
+        table: that the support set comes from, for `learn`; None: it comes from none, or from a file.
     """
 
     owner: Owner
@@ -85,6 +98,7 @@ class Fitted:
     steps: int | None = None
     holds_support: bool = True
     num_examples: int | None = None
+    table: Table | None = None
 
     def __post_init__(self) -> None:
         if self.num_examples is None:
@@ -107,7 +121,8 @@ class Fitted:
         the outer parameters that this task was adapted from.
 
         Args:
-            x, y: as in `MetaLearner.adapt`; new names go into ``classes_`` where sorting puts them.
+            x, y: as in `MetaLearner.adapt`, of a table with the target column or ``y``; new names go into ``classes_`` where
+                sorting puts them.
             steps: inner steps where it adapts again; None: as many as before.
 
         Returns:
@@ -121,11 +136,22 @@ class Fitted:
         asked = self._steps(steps)
         shape = tuple(self.support.x.shape[1:]) if isinstance(self.support.x, Tensor) else None
         wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=self.preprocessing)
+        whole, scaled = None, False
+        if names_table(x, self.preprocessing):
+            x, y, whole, scaled = more_rows(wanted, self.table, self.classes_, x, y)
         x, y = more_examples(wanted, self.support, self.classes_, x, y)
-        absorbs = self.learner.absorbs and not self.owner.mixes_examples and asked > 0 and self.steps != 0
+        absorbs = (
+            self.learner.absorbs and not self.owner.mixes_examples and asked > 0 and self.steps != 0 and not scaled
+        )
         new = [] if self.classes_ is None else labels.unknown(y, self.classes_)
         if absorbs and not new:
-            return self._absorbed(x, y)
+            return dataclasses.replace(self._absorbed(x, y), table=whole)
+        if whole is not None:
+            assert self.preprocessing is not None
+            targets = self.preprocessing["targets"]
+            target = targets[0] if len(targets) == 1 else None
+            shown = support_set(wanted_by(self.owner), whole, target=target)
+            return adapted(self.owner, shown, self.meta, self.objective, asked)
         if not self.holds_support:
             why = f"the new class {new[0]!r} needs" if absorbs else f"{self.owner.name} learns from"
             raise InputError(
@@ -133,7 +159,7 @@ class Fitted:
                 "or adapt again to all examples"
             )
         side, classes = joined(wanted, self.support, self.classes_, x, y)
-        return adapted(self.owner, side, classes, self.meta, self.objective, self.preprocessing, asked)
+        return adapted(self.owner, Shown(side, classes, self.preprocessing, None), self.meta, self.objective, asked)
 
     def _steps(self, steps: int | None) -> int:
         """How many to adapt again with."""
@@ -159,7 +185,9 @@ class Fitted:
 
     def _asked(self, question: Callable[..., Tensor], x: Any, transductive: bool) -> Tensor:
         """The answer of `BaseLearner.predict` or `BaseLearner.predict_std` for inputs that were checked."""
-        if is_path(x) and isinstance(self.support.x, Tensor):
+        if names_table(x, self.preprocessing):
+            x = encoded(x, self.preprocessing)
+        elif is_path(x) and isinstance(self.support.x, Tensor):
             x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)
         owner = self.owner
         tx = inputs_like(x, self.support.x, owner.device)
@@ -176,8 +204,8 @@ class Fitted:
         """Class names, or regression values (examples, outputs). Arrays (or paths) in, arrays out; a tensor in, a tensor out.
 
         Args:
-            x: inputs as the support set's were; or paths of pictures, or of a table that is read as the training tables were
-                (values are then in the table's units).
+            x: inputs as the support set's were; or paths of pictures; or a table as `MetaLearner.adapt` takes it, whose columns
+                are found by name (values are then in the table's units).
             transductive: as the method's published protocol, see above.
             unknown: what to call inputs that are probably of none of the classes, such as "unknown" or -1; a text where the
                 classes are texts, an integer where they are integers. None: each input gets one of the classes.
@@ -214,8 +242,19 @@ class Fitted:
             raise ConfigError("predict_proba expected a classification task, got regression; use predict")
         return self._as_given(self.probabilities(self.outputs(x, transductive)), x)
 
-    def score(self, x: Any, y: Any, transductive: bool = False) -> float:
-        """Accuracy (a fraction), or mean squared error for regression."""
+    def score(self, x: Any, y: Any = None, transductive: bool = False) -> float:
+        """Accuracy (a fraction), or mean squared error for regression; of a table in its units, and ``y`` may be its target."""
+        if names_table(x, self.preprocessing):
+            x = as_table(x)
+            if self.classes_ is None:
+                found = as_tensor(self.predict(x, transductive), "x")
+                given = targets_in(x, self.preprocessing, None) if y is None else None
+                target = as_tensor(y if given is None else self._in_units(torch.as_tensor(given), x), "y").to(found)
+                losses.check_shapes(losses.mse, found, target)
+                return float(mse(found, target))
+            y = targets_in(x, self.preprocessing, self.classes_) if y is None else y
+        if y is None:
+            raise InputError("score expected targets y with x, got none; give them")
         out = self.outputs(x, transductive)
         if self.classes_ is None:
             target = as_tensor(y, "y").to(out)
@@ -310,9 +349,10 @@ class Fitted:
     def _in_units(self, value: Tensor, x: Any, spread: bool = False) -> Any:
         """Regression values, or their spread, as the targets were given: for a table's path in the table's units."""
         found = self._as_given(value, x)
-        if not (is_path(x) and is_record_of_tables(self.preprocessing)):
+        if self.preprocessing is None or not (
+            names_table(x, self.preprocessing) and is_record_of_tables(self.preprocessing)
+        ):
             return found
-        assert self.preprocessing is not None
         record = TablePreprocessing.from_dict(self.preprocessing)
         found = found.reshape(len(found), -1)
         return record.original(found) - (record.original(0 * found) if spread else 0)
@@ -323,31 +363,28 @@ class Fitted:
 
 def adapted(
     owner: Owner,
-    side: Examples,
-    classes: list[Any] | None,
+    shown: Shown,
     meta: Meta,
     objective: Any,
-    preprocessing: dict[str, Any] | None,
     steps: int,
 ) -> Fitted:
     """A learner adapted to one task.
 
     Args:
         owner: the learner.
-        side: the support set, with a leading axis of one task.
-        classes: the names behind its labels; None for values.
+        shown: the support set.
         meta: the outer parameters to adapt from.
         objective: the task's; None where the learner has a loss of its own.
-        preprocessing: as in `Fitted`.
         steps: inner steps.
 
     Raises:
         InputError: more classes than the model has outputs.
         DivergedError: what was adapted is not finite.
     """
+    side, classes, preprocessing, table = shown
     task = Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1))
     learner, one, fast = fast_of(owner, task, meta, steps, classes)
-    return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps)
+    return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps, table=table)
 
 
 def fast_of(

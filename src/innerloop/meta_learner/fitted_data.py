@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from innerloop import keys
 from innerloop.core import Meta, Objective, Task
 from innerloop.data.support_files import is_path
+from innerloop.data.tables import is_tabular
 from innerloop.engine import take
 from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
 from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_steps, moved
@@ -142,7 +143,7 @@ def data_objective(given: Any, trained: Any, loss: Any, x: Any, y: Any) -> Objec
     found = trained if given is None else given
     if losses.is_labelled(found):
         unnamed = isinstance(found, str) and found not in losses.OBJECTIVES and loss is None
-        if unnamed and y is None and not is_path(x):
+        if unnamed and y is None and not is_path(x) and not is_tabular(x):
             raise ConfigError(
                 f"expected the objective {found} itself, which no file holds; give it: adapt(data, objective={found}())"
             )

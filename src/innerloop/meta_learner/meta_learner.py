@@ -420,15 +420,26 @@ class MetaLearner(nn.Module):
             rule[name].grad = None
 
     # ---- one or many new tasks -------------------------------------------------------------------------------------
-    def adapt(self, x: Any, y: Any = None, steps: int | None = None, *, objective: Objective | None = None) -> Fitted:
+    def adapt(
+        self,
+        x: Any,
+        y: Any = None,
+        steps: int | None = None,
+        *,
+        target: str | None = None,
+        objective: Objective | None = None,
+    ) -> Fitted:
         """Adapt to one new task.
 
         Args:
             x: (examples, *input_shape): a tensor, an array or lists; or a dictionary of such for a model that takes one; or paths
-                of pictures, or (without ``y``) a folder with one subfolder a class. For tasks that are not labelled examples:
-                one task's support side, a pytree of tensors without a tasks axis.
+                of pictures, or (without ``y``) a folder with one subfolder a class; or a table: a data frame, rows by column
+                name, a file. For tasks that are not labelled examples: one task's support side, a pytree of tensors without
+                a tasks axis.
             y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
             steps: inner steps; None: ``eval_steps``.
+            target: the column of a table to learn; None: that of the training tables. The columns of later tables are found by
+                their names.
             objective: of a task that is not labelled examples; None: that of the tasks it was trained on.
 
         Returns:
@@ -441,9 +452,8 @@ class MetaLearner(nn.Module):
         objective = data_objective(objective, self.task_objective, self.loss, x, y)
         if objective is not None:
             return adapted_data(self, x, meta, objective, steps)
-        side, classes = support_set(wanted_by(self), x, y)
         own = self.task_objective if self.loss is None else None
-        return adapted(self, side, classes, meta, own, self.preprocessing, steps)
+        return adapted(self, support_set(wanted_by(self), x, y, target), meta, own, steps)
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""

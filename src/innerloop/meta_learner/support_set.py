@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Meta, length
 from innerloop.data.support_files import inverts, is_path, read_classes, read_inputs
-from innerloop.data.table_preprocessing import is_record_of_tables
-from innerloop.errors import InputError, ShapeError
+from innerloop.data.table_files import FILE_COLUMN, below_each_other
+from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
+from innerloop.data.table_support import encoded, plain_record, support_of
+from innerloop.data.tables import Table, as_table, is_table, is_tabular
+from innerloop.errors import ConfigError, InputError, ShapeError
 from innerloop.functional import PureModel
 from innerloop.meta_learner import labels
 from innerloop.meta_learner.boundary import as_inputs, as_tensor, check_finite, inputs_like, moved
@@ -83,19 +87,83 @@ def wanted_by(owner: Taker) -> Wanted:
     )
 
 
-def support_set(wanted: Wanted, x: Any, y: Any = None) -> tuple[Examples, list[Any] | None]:
-    """Examples with a leading axis of one task, and the class names behind their labels; None for values.
+class Shown(NamedTuple):
+    """What a user shows of one task.
+
+    Attributes:
+        side: the examples, with a leading axis of one task.
+        classes: the names behind their labels; None for values.
+        preprocessing: how files become inputs of this task.
+        table: that the examples and their targets come from; None: they come from none.
+    """
+
+    side: Examples
+    classes: list[Any] | None
+    preprocessing: dict[str, Any] | None
+    table: Table | None
+
+
+def names_table(x: Any, preprocessing: Mapping[str, Any] | None) -> bool:
+    """Whether ``x`` is a table, in memory or by its path, for a task whose files are read so."""
+    of_tables = is_record_of_tables(preprocessing)
+    if is_tabular(x) or (of_tables and isinstance(x, Mapping)):
+        return True
+    if isinstance(x, list | tuple) and is_path(x):
+        return of_tables or (len(x) == 1 and is_table(x[0]))
+    return isinstance(x, str | Path) and (is_table(x) or (of_tables and not Path(x).is_dir()))
+
+
+def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None) -> Shown:
+    """The examples of one task as the learner takes them.
 
     Args:
         wanted: what the learner takes.
-        x, y: as in `MetaLearner.adapt`.
+        x, y, target: as in `MetaLearner.adapt`.
 
     Raises:
         InputError: no targets, no examples, pictures for a learner whose inputs are not known, or integers for a model that
             takes floating-point inputs.
+        ConfigError: no target column, or one where there is no table.
     """
+    if names_table(x, wanted.preprocessing) or (target is not None and isinstance(x, str | Path | Mapping)):
+        return _of_table(wanted, x, y, target)
+    if target is not None:
+        raise ConfigError(f"target expected a table, got {type(x).__name__}; give the targets as y")
     if is_path(x):
         x, y = _read(wanted, x, y)
+    side, classes = _examples(wanted, x, y)
+    return Shown(side, classes, wanted.preprocessing, None)
+
+
+def _of_table(wanted: Wanted, x: Any, y: Any, target: str | None) -> Shown:
+    table = as_table(x)
+    record = TablePreprocessing.from_dict(wanted.preprocessing) if is_record_of_tables(wanted.preprocessing) else None
+    if y is not None and target is not None:
+        raise ConfigError("expected the targets once, got both y and target; leave out one")
+    if record is None or record.scaling == "none":
+        record = plain_record(wanted.input_shape, _names_classes(wanted.loss, table, y, target))
+    inputs, targets, own = support_of(record, table, target, y)
+    side, classes = _examples(wanted, inputs, y if own.scaling == "none" and y is not None else targets)
+    if classes is not None and y is None:  # in the order of their texts, which is that of a text file
+        classes = table.as_given(own.targets[0], classes)
+    return Shown(side, classes, own.to_dict(), table if y is None else None)
+
+
+def _names_classes(loss: Any, table: Table, y: Any, target: str | None) -> bool:
+    """Whether a learner of this loss is shown class names: by the loss, or else by the targets."""
+    if losses.predicts_values(loss):
+        return False
+    if isinstance(losses.short_form(loss), str):
+        return True
+    if y is not None:
+        return labels.is_classification(y)
+    if target is None or target not in table.columns or not table.is_number(target):
+        return True
+    values = table.columns[target]
+    return bool((values == values.round()).all())
+
+
+def _examples(wanted: Wanted, x: Any, y: Any) -> tuple[Examples, list[Any] | None]:
     if y is None:
         raise InputError("adapt expected targets y with x, got none; only a folder of class folders has its own labels")
     inputs = as_inputs(x, "x")
@@ -108,6 +176,62 @@ def support_set(wanted: Wanted, x: Any, y: Any = None) -> tuple[Examples, list[A
         )
     # A copy: what the caller later writes into the arrays does not reach the task.
     return Examples(pytree.tree_map(lambda v: v[None].clone(), inputs), targets[None].clone()), classes
+
+
+def targets_in(table: Table, preprocessing: Mapping[str, Any] | None, classes: list[Any] | None) -> Any:
+    """The targets that a table has for a task: class names as the task's are, or (rows, targets) values as the model learns them.
+
+    Raises:
+        InputError: a task whose targets no column holds, a column that is not there, or a missing cell.
+    """
+    record = (
+        TablePreprocessing.from_dict(preprocessing) if preprocessing and is_record_of_tables(preprocessing) else None
+    )
+    if record is None or not record.targets:
+        raise InputError("expected the targets y with x, got none, and no column is known to hold them; give y")
+    if classes is None:
+        return record.values(table)
+    name = record.targets[0]
+    cells = table.labels(name)
+    if any(cell is None for cell in cells):
+        row = next(i for i, cell in enumerate(cells) if cell is None) + 1
+        raise InputError(f"{table.name} row {row}: the target {name!r} expected a class, got a missing cell")
+    known = {str(c): c for c in classes}
+    names = list(cells) if isinstance(classes[0], str) else table.as_given(name, list(cells))
+    return [known.get(str(cell), cell) for cell in names]
+
+
+def more_rows(
+    wanted: Wanted, kept: Table | None, classes: list[Any] | None, x: Any, y: Any
+) -> tuple[Any, Any, Table | None, bool]:
+    """(x, y, all rows of the task, whether its support set scales them) of a table that is given beside a support set.
+
+    Args:
+        wanted: what the learner takes, its preprocessing that of this task.
+        kept: the support set's own table; None: there is none.
+        classes: the names behind its labels; None for values.
+        x, y: as in `MetaLearner.adapt`.
+
+    Raises:
+        InputError: columns unlike the support set's, or rows that it scales where its table is not kept.
+    """
+    table, record = as_table(x), None
+    if wanted.preprocessing is not None and is_record_of_tables(wanted.preprocessing):
+        record = TablePreprocessing.from_dict(wanted.preprocessing)
+    scaled = record is not None and record.support is not None
+    whole = (
+        None if kept is None or y is not None else below_each_other([kept, table], kept.name)[0].without([FILE_COLUMN])
+    )
+    if scaled and whole is None:
+        raise InputError(
+            "learn expected a task whose table is kept, got one whose support set scales the numbers and of which these are "
+            "not; adapt again to the whole table"
+        )
+    if y is not None and record is not None and classes is None:
+        y = np.asarray(y, np.float64).reshape(table.rows, -1)
+        y = record.values(table.beside(dict(zip(record.targets, y.T, strict=False)))) if record.targets else y
+    targets = targets_in(table, wanted.preprocessing, classes) if y is None else y
+    return encoded(table, wanted.preprocessing), targets, whole, scaled
 
 
 def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any = None) -> tuple[Any, Any]:
@@ -123,11 +247,6 @@ def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: 
         InputError, ShapeError: examples that do not fit beside those.
     """
     if is_path(x):
-        if is_record_of_tables(wanted.preprocessing):
-            raise InputError(
-                "learn expected arrays, got the path of a table, whose numbers its support set scales; adapt again to the "
-                "whole table"
-            )
         x, y = _read(wanted, x, y)
     if y is None:
         raise InputError("learn expected targets y with x, got none; only a folder of class folders has its own labels")
