@@ -18,6 +18,7 @@ from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.labels import encode
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.support_set import wanted_by
+from innerloop.objectives import losses
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -39,23 +40,23 @@ def _as_ours(X: Any = None) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        kind = InputError if isinstance(error, ValueError) else _TypeRefused
-        raise kind(f"{error}{_column(X, str(error))}") from None
+        kind, text = InputError if isinstance(error, ValueError) else _TypeRefused, str(error)
+        if not text.startswith("The feature names"):  # a list, one name a line
+            text = " ".join(text.partition("\nFewShot")[0].split())
+        if any(said in text for said in (" NaN", "infinity", " to float", "float()")):
+            text = f"{text} ({_column(X)}encode texts and fill in what is missing before it)"
+        raise kind(text) from None
 
 
-def _column(X: Any, error: str) -> str:
-    """Which column of a data frame holds what was refused."""
-    for name in (
-        X.columns
-        if hasattr(X, "iloc") and any(s in error for s in (" NaN", "infinity", " to float", "float()"))
-        else ()
-    ):
+def _column(X: Any) -> str:
+    """Which column of a data frame holds something else than finite numbers."""
+    for name in X.columns if hasattr(X, "iloc") else ():
         try:
             if np.isfinite(np.asarray(X[name], dtype=np.float64)).all():
                 continue
         except (TypeError, ValueError):
             pass
-        return f" (column {name!r}; encode texts and fill in what is missing before it)"
+        return f"column {name!r}: "
     return ""
 
 
@@ -160,6 +161,10 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
     def fit(self, X: Any, y: Any) -> FewShotClassifier:
         """Adapt to the support set (X, y); earlier ones are forgotten."""
         learner = self._trained()
+        if losses.predicts_values(wanted_by(learner).loss):
+            raise ConfigError(
+                "learner expected one of classes, got one whose loss compares values; use FewShotRegressor"
+            )
         dtype = getattr(y, "dtype", None)
         if y is not None and getattr(dtype, "kind", "") != "c":
             names = label_names(y)  # before a list is cast to one kind

@@ -97,7 +97,6 @@ def test_the_same_numbers_give_the_same_predictions(change, learner):
 
 REFUSED = {
     "masked": (np.ma.masked_array(X, X > 1), r"x row 4 expected a value, got a masked one"),
-    "structured": (np.zeros(6, [("a", "f4")]), "structured one with the fields a"),
     "texts": (X.astype(str), "x expected numbers, got texts"),
     "texts as objects": (X.astype(str).astype(object), r"x row 1 expected numbers, got str \('0.1257"),
     "a missing cell": (np.where(X > 1, None, X.astype(object)), r"x row 4 expected numbers, got nothing \(None\)"),
@@ -122,6 +121,11 @@ def test_what_is_no_array_of_numbers_is_refused_in_one_line(x, said, learner):
         with pytest.raises(il.InputError, match=said) as error:
             ask()
         assert "\n" not in str(error.value)
+
+
+def test_an_array_of_records_is_no_array_of_numbers():
+    with pytest.raises(il.InputError, match="structured one with the fields a, b"):
+        il.tasks.from_arrays(np.zeros(6, [("a", "f4"), ("b", "f4")]), Y)
 
 
 def test_sparse_matrices_and_data_frames(learner):
