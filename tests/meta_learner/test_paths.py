@@ -65,13 +65,13 @@ def test_one_class_is_refused_in_one_line(make, folder):
     learner = make(il.models.mlp((1, 8, 8), 2))
     learner.spec = TaskSpec(input_shape=(1, 8, 8))
     with pytest.raises(
-        il.InputError, match=r"^expected examples of at least two classes, got one \('a'\); add examples of"
+        il.InputError, match=r"^expected examples of at least two classes, got one class \('a'\); add examples of"
     ):
         learner.adapt(np.zeros((3, 1, 8, 8), np.float32), ["a", "a", "a"])
     for file in (folder / "upper").iterdir():
         file.unlink()
     (folder / "upper").rmdir()
-    with pytest.raises(il.InputError, match=r"at least two classes, got one \('lower'\)"):
+    with pytest.raises(il.InputError, match=r"at least two classes, got one class \('lower'\)"):
         learner.adapt(folder)
 
 

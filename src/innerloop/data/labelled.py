@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from innerloop.data.arrays import as_tensor, label_names
 from innerloop.data.class_images import ClassArrays, ClassImages
 from innerloop.errors import InputError
 
@@ -29,14 +31,14 @@ def from_pair(x: Any, y: Any) -> Labelled:
     Raises:
         InputError: no examples, another number of labels, labels with more than one axis, or values that are no numbers.
     """
-    values = _tensor(x, "x")
+    values = as_tensor(x, "x").cpu()
     labels = _labels(y)
     if values.ndim < 2:
         raise InputError(f"x expected (examples, *shape), got shape {tuple(values.shape)}; give one row an example")
     if len(values) != len(labels):
         raise InputError(f"y expected one label an example, got {len(labels)} for {len(values)}; give one each")
-    if not len(values):
-        raise InputError("x expected at least one example, got none")
+    if not values.numel():
+        raise InputError(f"x expected at least one example and one number in each, got shape {tuple(values.shape)}")
     return Labelled(_pictures(values) if values.dtype == torch.uint8 else _floats(values), labels)
 
 
@@ -78,7 +80,7 @@ def from_dataset(data: Any, size: int | Sequence[int] | None = None, channels: i
         raise InputError(
             f"inputs expected to have one shape, got {first} and {second}; resize them in the data set's transform"
         )
-    stacked = torch.stack([_tensor(x, "an item's input") for x in inputs])
+    stacked = torch.stack([as_tensor(x, "an item's input").cpu() for x in inputs])
     return from_pair(stacked[:, None] if stacked.ndim == 1 else stacked, labels)
 
 
@@ -123,19 +125,6 @@ def _class_names(data: Any) -> list[str] | None:
     return [str(n) for n in classes] if isinstance(classes, list | tuple) else None
 
 
-def _tensor(value: Any, what: str) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    found = np.asarray(value)
-    if found.dtype.kind not in "fiub":
-        raise InputError(
-            f"{what} expected numbers, got {found.dtype}; convert it to numbers (embeddings, pixels) first"
-        )
-    return torch.from_numpy(
-        np.ascontiguousarray(found.astype(np.int64) if found.dtype.kind == "u" and found.itemsize > 1 else found)
-    )
-
-
 def _floats(values: Tensor) -> Tensor:
     return values if values.is_floating_point() else values.to(torch.get_default_dtype())
 
@@ -166,25 +155,15 @@ def _decoded(pictures: Sequence[Any], size: int | Sequence[int] | None, channels
 
 
 def _labels(y: Any) -> list[str]:
-    if isinstance(y, Tensor):
-        y = y.detach().cpu().numpy()
-    found = np.asarray(y)
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = found[:, 0]
-    if found.ndim != 1:
-        raise InputError(f"y expected one label an example, got shape {found.shape}; for one-hot rows give y.argmax(1)")
-    if found.dtype.kind == "f":
-        if not np.isfinite(found).all() or (found != np.round(found)).any():
-            raise InputError(
-                "y expected class labels (integers or texts), got fractions; few-shot tasks are of classes"
-            )
-        found = found.astype(np.int64)
-    return [str(v) for v in found.tolist()]
+    names = label_names(y)
+    if any(isinstance(v, float) and not v.is_integer() for v in names):
+        raise InputError("y expected class labels (integers or texts), got fractions; few-shot tasks are of classes")
+    return [str(int(v) if isinstance(v, float) else v) for v in names]
 
 
 def by_class(data: Labelled) -> ClassImages:
     """Sorted by class: numbers in their order, else texts in theirs; one class after the other, each in the order it came in."""
-    numbers = all(label.lstrip("-").isdigit() for label in data.y)
+    numbers = all(re.fullmatch(r"-?\d{1,20}", label) for label in data.y)
     names = sorted(set(data.y), key=(lambda n: (int(n), n)) if numbers else (lambda n: (0, n)))
     place = {name: i for i, name in enumerate(names)}
     of = torch.tensor([place[label] for label in data.y])

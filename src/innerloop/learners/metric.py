@@ -39,7 +39,8 @@ class MetricLearner(BaseLearner):
         if support.y.is_floating_point() or support.y.ndim != 2:
             raise InputError(
                 "y expected integer labels, one an example, for a method that tells classes apart, got "
-                f"{support.y.dtype} of shape {tuple(support.y.shape)}; use a method that adapts by gradients"
+                f"{support.y.dtype} of shape {tuple(support.y.shape)}; "
+                "give y.astype(int), or use a method that adapts by gradients"
             )
         labels = [side.y if side.mask is None else side.y.masked_fill(~side.mask, 0) for side in (support, query)]
         tops = [int(y.max()) for y in labels]

@@ -7,26 +7,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Task
+from innerloop.data.arrays import as_tensor as as_tensor
+from innerloop.data.arrays import expect_dense
 from innerloop.errors import DivergedError, InputError, ShapeError, expect_whole
 from innerloop.objectives import losses
-
-
-def as_tensor(value: Any, name: str) -> Tensor:
-    """A tensor from a tensor, an array or nested lists of numbers."""
-    if isinstance(value, Tensor):
-        return value
-    try:
-        return torch.as_tensor(np.asarray(value))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{name} expected a tensor, an array or lists of numbers, got {type(value).__name__} ({error})"
-        ) from None
 
 
 def as_inputs(value: Any, name: str) -> Any:
@@ -61,8 +50,8 @@ def inputs_like(value: Any, like: Any, device: torch.device, name: str = "x") ->
             raise InputError(f"{where} is empty; give at least one input")
         if part.is_floating_point() != model.is_floating_point():
             raise InputError(f"{where} expected the support set's kind of numbers ({model.dtype}), got {part.dtype}")
-        check_finite(part, where)
         found.append(part.to(model.dtype))
+        check_finite(found[-1], where)
     lengths = [len(part) for part in found]
     if len(set(lengths)) > 1:
         raise ShapeError(f"all parts of {name} expected equally many examples, got {lengths}")
@@ -70,13 +59,19 @@ def inputs_like(value: Any, like: Any, device: torch.device, name: str = "x") ->
 
 
 def check_finite(value: Tensor, name: str) -> None:
+    if not value.is_floating_point():
+        return
     # The sum is one pass without a copy, and finite only where all numbers are; an overflow is looked into.
-    if not value.is_floating_point() or math.isfinite(float(value.sum())):
+    value = value.detach().to(torch.float32) if value.itemsize == 1 else value.detach()
+    if math.isfinite(float(value.sum())):
         return
     if not bool(torch.isfinite(value).all()):
-        bad = int((~torch.isfinite(value)).sum())
+        places = (~torch.isfinite(value)).nonzero()
+        at = places[0].tolist()
+        first = f"row {at[0] + 1}" if len(at) == 1 else f"place {at}"
         raise InputError(
-            f"{name} expected finite numbers, got {bad} NaN or infinite of {value.numel()}; clean or impute them first"
+            f"{name} expected finite numbers, got {len(places)} NaN or infinite of {value.numel()}, the first at {first}; "
+            "clean or impute them first"
         )
 
 
@@ -122,6 +117,7 @@ def _check_any(task: Task) -> None:
                 raise InputError(f"{where} expected a torch.Tensor, got {type(leaf).__name__}; use torch.as_tensor")
             if leaf.ndim < 1:
                 raise ShapeError(f"{where} expected a leading tasks axis, got a tensor without axes; use value[None]")
+            expect_dense(leaf, where)
             if leaf.numel() == 0:
                 raise InputError(f"{where} is empty: shape {tuple(leaf.shape)}; give at least one entry")
             check_finite(leaf, where)
@@ -146,6 +142,7 @@ def _check_examples(task: Task, objective: Any) -> None:
                 raise InputError(
                     f"{name}.{part} expected a torch.Tensor, got {type(value).__name__}; use torch.as_tensor"
                 )
+            expect_dense(value, f"{name}.{part}")
             if value.ndim < 2:
                 raise ShapeError(
                     f"{name}.{part} expected a leading tasks axis (tasks, examples, ...), got shape {tuple(value.shape)}"

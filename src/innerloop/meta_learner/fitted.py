@@ -22,7 +22,7 @@ from innerloop.data.tables import Table, as_table
 from innerloop.engine import Engine, take
 from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
 from innerloop.meta_learner import labels
-from innerloop.meta_learner.boundary import as_tensor, expect_adapted, expect_steps, inputs_like
+from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_adapted, expect_steps, inputs_like
 from innerloop.meta_learner.files import write_task
 from innerloop.meta_learner.query_predictions import predict_alone
 from innerloop.meta_learner.support_set import (
@@ -269,6 +269,8 @@ class Fitted:
         out = self.outputs(x, transductive)
         if self.classes_ is None:
             target = as_tensor(y, "y").to(out)
+            if not losses.takes_missing(self.owner.loss or self.objective, target):
+                check_finite(target, "y")
             losses.check_shapes(losses.mse, out, target)
             return float(mse(out, target))
         known = labels.number(y, self.classes_).to(out.device)

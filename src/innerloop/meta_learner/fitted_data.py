@@ -205,10 +205,8 @@ def as_side(data: Any, name: str) -> Any:
     """A pytree of tensors, from tensors and arrays; InputError for anything else in it."""
 
     def leaf(value: Any) -> Tensor:
-        if isinstance(value, Tensor):
-            return value
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-            return torch.as_tensor(value)
+        if isinstance(value, Tensor | np.ndarray):
+            return as_tensor(value, name)
         raise InputError(f"{name} expected tensors or arrays of numbers, got {type(value).__name__} among them")
 
     return pytree.tree_map(leaf, data)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from innerloop.data.arrays import alike, label_names
+from innerloop.data.arrays import is_classification as is_classification
 from innerloop.errors import InputError
 
 
@@ -15,44 +17,30 @@ def encode(y: Any) -> tuple[list[Any], Tensor]:
     """(sorted class names, label numbers 0..n-1) of integers, booleans or strings.
 
     Raises:
-        InputError: labels with more than one axis, or one class only: there would be nothing to tell apart.
+        InputError: labels with more than one axis, missing or of several kinds, names that no array holds as they are, or one
+            class only: there would be nothing to tell apart.
     """
-    classes, numbers = np.unique(_values(y), return_inverse=True)
+    names = label_names(y)
+    classes = sorted(set(names))
     if len(classes) == 1:
         raise InputError(
-            f"expected examples of at least two classes, got one ({classes[0].item()!r}); add examples of another class"
+            f"expected examples of at least two classes, got one class ({classes[0]!r}); add examples of another class"
         )
-    return [c.item() for c in classes], torch.as_tensor(numbers.reshape(-1).astype(np.int64))
-
-
-def _values(y: Any) -> np.ndarray:
-    """The names of some examples' classes as one array."""
-    values = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-    if values.ndim != 1:
-        raise InputError(f"class labels expected shape (examples,), got {values.shape}")
-    if values.dtype == object:
-        values = np.asarray(values.tolist())  # a column of Python values: numpy finds their common kind
-        if values.dtype.kind not in "biuUS":
-            values = np.asarray([str(v) for v in values.tolist()])
-    return values
+    held = np.asarray(classes)  # as `predict` gives them
+    if classes and (held.dtype.kind not in {bool: "b", int: "i", float: "f", str: "U"}[type(classes[0])]):
+        raise InputError("class labels expected integers below 2**63, got a larger one; give them as texts")
+    if held.tolist() != classes:
+        raise InputError("class labels expected texts that do not end in NUL, got one that does; strip it")
+    return classes, _numbered(names, classes)
 
 
 def extended(classes: list[Any], numbers: Tensor, y: Any) -> tuple[list[Any], Tensor]:
     """`encode` of examples that were encoded before, ``numbers`` among ``classes``, and more examples ``y`` after them.
 
     Raises:
-        InputError: names of another kind than the classes have, which would rename them all.
+        InputError: names of another kind than the classes have.
     """
-    before, more = np.asarray(classes), _values(y)
-    if more.dtype.kind in "iu":
-        more = more.astype(np.int64)
-    if before.dtype.kind != more.dtype.kind:
-        kinds = {"U": "texts", "S": "bytes", "i": "whole numbers", "b": "truth values"}
-        raise InputError(
-            f"class names expected {kinds.get(before.dtype.kind, 'numbers')} as the support set had, got "
-            f"{kinds.get(more.dtype.kind, 'other values')}; give them alike"
-        )
-    return encode(np.concatenate([before[numbers.cpu().numpy()], more]))
+    return encode([classes[i] for i in numbers.tolist()] + alike(label_names(y), classes))
 
 
 def number(y: Any, classes: list[Any]) -> Tensor:
@@ -60,23 +48,15 @@ def number(y: Any, classes: list[Any]) -> Tensor:
     lacking = unknown(y, classes)
     if lacking:
         raise InputError(f"label {lacking[0]!r} was not in the support set; known labels: {classes}")
-    index = {c: i for i, c in enumerate(classes)}
-    return torch.tensor([index[name] for name in _names(y)], dtype=torch.int64)
+    return _numbered(alike(label_names(y), classes), classes)
 
 
 def unknown(y: Any, classes: list[Any]) -> list[Any]:
     """The labels of ``y`` that are none of the known ``classes``, each as often as it comes."""
     known = set(classes)
-    return [name for name in _names(y) if name not in known]
+    return [name for name in alike(label_names(y), classes) if name not in known]
 
 
-def _names(y: Any) -> list[Any]:
-    values = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-    return [v.item() if hasattr(v, "item") else v for v in values.reshape(-1)]
-
-
-def is_classification(y: Any) -> bool:
-    """Integers, booleans and strings are classes; floats are regression targets."""
-    if isinstance(y, Tensor):
-        return not y.is_floating_point()
-    return np.asarray(y).dtype.kind not in "fc"
+def _numbered(names: list[Any], classes: list[Any]) -> Tensor:
+    index = {name: i for i, name in enumerate(classes)}
+    return torch.tensor([index[name] for name in names], dtype=torch.int64)

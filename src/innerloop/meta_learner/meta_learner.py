@@ -507,7 +507,8 @@ class MetaLearner(nn.Module):
             batch = looked_up(batch)
         batch = self.learner.admit(batch)
         side = batch.support
-        inputs = tuple((v.shape[2:], v.dtype) for v in pytree.tree_leaves(side.x))
+        leaves, tree = pytree.tree_flatten(side.x)
+        inputs = str(tree), tuple((v.shape[2:], v.dtype) for v in leaves)
         given = losses.as_objective(batch.objective if self.loss is None else self.loss)  # a batch may come twice
         signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None)
         if signature not in self._seen:

@@ -175,7 +175,8 @@ def _examples(wanted: Wanted, x: Any, y: Any) -> tuple[Examples, list[Any] | Non
         raise InputError(
             f"x expected floating-point inputs, got {inputs.dtype}; convert and scale them as the training data was"
         )
-    return Examples(pytree.tree_map(lambda v: v[None], inputs), targets[None]), classes
+    # A copy: what the caller later writes into the arrays does not reach the task.
+    return Examples(pytree.tree_map(lambda v: v[None].clone(), inputs), targets[None].clone()), classes
 
 
 def targets_in(table: Table, preprocessing: Mapping[str, Any] | None, classes: list[Any] | None) -> Any:
@@ -255,6 +256,8 @@ def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: 
             raise ShapeError(f"y expected shape ({wide}) as the support set had, got {tuple(y.shape)}")
     elif not labels.is_classification(y):
         raise InputError("y expected class names as the support set had, got floating-point values; give names")
+    else:
+        y = labels.label_names(y)
     if len(y) != length(inputs):
         raise ShapeError(f"x and y expected equally many examples, got {length(inputs)} and {len(y)}")
     return inputs, y
@@ -292,7 +295,10 @@ def _targets(wanted: Wanted, x: Any, y: Any) -> tuple[Tensor, list[Any] | None]:
     loss = wanted.loss
     # A loss for values takes integers as values.
     if not labels.is_classification(y) or losses.resolve(loss, torch.zeros(1, dtype=torch.int64)) is losses.mse:
-        return as_tensor(y, "y").to(wanted.dtype), None
+        values = as_tensor(y, "y")
+        if values.ndim == 1:
+            check_finite(values, "y")
+        return values.to(wanted.dtype), None
     classes, encoded = labels.encode(y)
     return _as_logits(wanted, x, encoded) if losses.is_binary(loss) else encoded, classes
 

@@ -93,6 +93,9 @@ def from_arrays(
         raise InputError(
             f"{name}: changes expected uint8 pictures, got inputs of shape {images.example_shape}; leave it out"
         )
+    wanted = dtype_named(dtype) or torch.get_default_dtype()
+    if not pictures and not bool(torch.isfinite(images.images.to(wanted)).all()):
+        raise InputError(f"{name} expected inputs that fit into {wanted}, got larger ones; scale them")
     digest = hashlib.blake2b("\n".join(images.names).encode(), digest_size=4).hexdigest()
     return own_family(
         f"{IN_MEMORY}{name}",
