@@ -190,19 +190,10 @@ def sinusoid(
         ConfigError: an unknown preset, inputs or sign.
         InputError: a range that is not (low, high), a negative noise, more points than the grid has.
     """
+    given = dict(locals())
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r} of sinusoid: {nearest(preset, PRESETS)}")
-    given: dict[str, Any] = {
-        "amplitude": amplitude,
-        "phase": phase,
-        "frequency": frequency,
-        "input_range": input_range,
-        "noise": noise,
-        "inputs": inputs,
-        "grid_points": grid_points,
-        "sign": sign,
-    }
-    settings = {name: PRESETS[preset][name] if value is None else value for name, value in given.items()}
+    settings = {name: usual if given[name] is None else given[name] for name, usual in PRESETS[preset].items()}
     for name, choices in (("inputs", ("random", "grid")), ("sign", ("minus", "plus"))):
         if settings[name] not in choices:
             raise ConfigError(f"sinusoid: {name} expected {choices[0]!r} or {choices[1]!r}, got {settings[name]!r}")
