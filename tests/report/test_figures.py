@@ -14,7 +14,6 @@ from PIL import Image
 import innerloop as il
 from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution
-from innerloop.errors import InputError, ShapeError
 from innerloop.report import curves, image_tasks, sine_plots, style
 from innerloop.report.adaptation import (
     AdaptationCurve,
@@ -84,13 +83,6 @@ def test_accuracy_is_shown_in_per_cent() -> None:
     assert axes.yaxis.get_major_formatter()(0.5, 0).startswith("50")
 
 
-def test_adaptation_refuses_what_it_cannot_draw() -> None:
-    with pytest.raises(InputError, match="at least one value"):
-        adaptation_figure({"a": AdaptationCurve(())}, "mse")
-    with pytest.raises(InputError, match="one interval a value"):
-        adaptation_figure({"a": AdaptationCurve((1.0, 2.0), (0.1,))}, "mse")
-
-
 def test_adaptation_table_picks_telling_steps() -> None:
     curve = AdaptationCurve(tuple(1.0 - 0.1 * i for i in range(11)), (0.012,) * 11, 5)
     table = adaptation_table({"a": curve, "b": AdaptationCurve((1.0,), (0.1,))}, "mse")
@@ -120,11 +112,9 @@ def test_best_validation_is_the_highest_accuracy() -> None:
     assert past.metric == "accuracy" and past.best() == (5, 0.5)
 
 
-def test_training_without_validation_or_without_anything() -> None:
+def test_training_without_validation() -> None:
     alone = curves.history([{"step": 1, "split": "train", "loss": 2.0}])
     assert len(curves.training_figure({"a": alone}).axes) == 1
-    with pytest.raises(InputError, match="at least one logged"):
-        curves.training_figure({"a": curves.History()})
 
 
 def test_running_mean() -> None:
@@ -160,14 +150,6 @@ def test_a_diverged_prediction_does_not_squash_the_rest() -> None:
     figure = sine_plots.sine_figure(x, x, (x[:2], x[:2]), {"a": {0: x, 1: 1e9 * x}})
     low, high = figure.axes[0].get_ylim()
     assert -10 < low < -1 and 1 < high < 10
-
-
-def test_sine_figure_refuses_ragged_curves() -> None:
-    x = np.linspace(-1, 1, 20)
-    with pytest.raises(ShapeError, match="shape of x"):
-        sine_plots.sine_figure(x, x[:5], (x, x), {"a": {0: x}})
-    with pytest.raises(InputError, match="1 to 4"):
-        sine_plots.sine_figure(x, x, (x, x), {})
 
 
 def test_average_of_all_sines_is_the_formula() -> None:
@@ -207,8 +189,6 @@ def test_predicted_curves_are_the_learners_own() -> None:
     found = sine_plots.predicted_curves({"line": LineLearner(2.0)}, task, x, (0, 1, 4))
     assert set(found["line"]) == {0, 1, 4}
     assert np.allclose(found["line"][4], 2 * x + 4, atol=1e-6)
-    with pytest.raises(ShapeError, match="one task"):
-        sine_plots.predicted_curves({"line": LineLearner()}, sinusoid().test.at(0, 0, 2), x)
 
 
 def test_task_picture_shows_the_true_curve_through_the_support_points() -> None:
@@ -250,15 +230,15 @@ def test_image_tasks_mark_right_and_wrong_by_sign_and_colour() -> None:
     assert 700 < width < 1700 and 600 < height < 900
 
 
-def test_image_tasks_show_names_and_at_most_so_many_queries() -> None:
+def test_image_tasks_show_at_most_so_many_queries() -> None:
     labels = [i % 3 for i in range(30)]
     task = Task(
         support=Examples(x=_images([0, 1, 2]), y=torch.tensor([[0, 1, 2]])),
         query=Examples(x=_images(labels), y=torch.tensor([labels])),
     )
-    only = image_tasks.predicted_images({"a": LabelLearner(3)}, task, queries=6, classes=["ant", "bee", "cat"])[0]
+    only = image_tasks.predicted_images({"a": LabelLearner(3)}, task, queries=6)[0]
     assert len(only.query_labels) == 6 and only.query_labels == list(only.predictions["a"])
-    assert set(only.query_labels) <= {"ant", "bee", "cat"}
+    assert only.query_labels == ["0", "0", "0", "2", "2", "2"]  # spread over all thirty
 
 
 def test_padding_is_not_shown() -> None:
@@ -267,16 +247,6 @@ def test_padding_is_not_shown() -> None:
         query=Examples(x=_images([0, 1, 0]), y=torch.tensor([[0, 1, 0]]), mask=torch.tensor([[True, True, False]])),
     )
     assert len(image_tasks.predicted_images({"a": LabelLearner(2)}, task)[0].query_labels) == 2
-
-
-def test_image_task_refuses_wrong_shapes() -> None:
-    images = np.zeros((2, 8, 8))
-    with pytest.raises(ShapeError, match="one label a support image"):
-        image_tasks.ImageTask(images, ["a"], images, ["a", "b"], {})
-    with pytest.raises(ShapeError, match="one prediction"):
-        image_tasks.ImageTask(images, ["a", "b"], images, ["a", "b"], {"x": ["a"]})
-    with pytest.raises(ShapeError, match="channels to the end"):
-        image_tasks.ImageTask(np.zeros((2, 3, 8, 8)), ["a", "b"], np.zeros((2, 3, 8, 8)), ["a", "b"], {})
 
 
 def test_labels_of_the_user_are_drawn_as_they_are() -> None:

@@ -224,4 +224,4 @@ def test_the_package_is_called_like_the_function(tmp_path: Path, loads: dict[str
     import innerloop.report
 
     assert innerloop.report([_run(tmp_path / "a")], tmp_path / "x.html") == tmp_path / "x.html"
-    assert all(hasattr(innerloop.report, name) for name in innerloop.report.__all__)
+    assert innerloop.report.build([tmp_path / "a"], tmp_path / "y.html") == tmp_path / "y.html"

@@ -29,11 +29,7 @@ def test_missing_cells_do_not_turn_a_column_of_numbers_left() -> None:
 
 
 def test_line_breaks_cannot_break_the_table() -> None:
-    assert text_table([["a\nb", "c"]], indent=2) == "  a b  c"
-
-
-def test_forced_alignment() -> None:
-    assert text_table([["1", "x"], ["10", "xyz"]], right=[False, True]).split("\n") == ["1     x", "10  xyz"]
+    assert text_table([["a\nb", "c"]]) == "a b  c"
 
 
 def test_no_rows() -> None:
@@ -44,8 +40,6 @@ def test_no_rows() -> None:
 def test_ragged_rows_are_refused() -> None:
     with pytest.raises(InputError, match="one length"):
         text_table([["a", "b"], ["c"]])
-    with pytest.raises(InputError, match="right expected 2"):
-        text_table([["a", "b"]], right=[True])
 
 
 @pytest.mark.parametrize(

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any
 
 from innerloop.recipes import (
     faces,
     gaussian_processes,
     glyphs,
-    implicit,
     lake,
-    memory_methods,
     omniglot,
-    omniglot_heads,
-    omniglot_metric,
-    omniglot_protonet,
-    omniglot_sequences,
-    omniglot_short,
-    omniglot_twenty,
+    omniglot_minutes,
     own_characters,
     own_new_classes,
     raw_pixels,
@@ -33,14 +25,7 @@ _FAMILIES = (
     sine,
     glyphs,
     omniglot,
-    omniglot_protonet,
-    omniglot_heads,
-    omniglot_metric,
-    omniglot_sequences,
-    omniglot_short,
-    implicit,
-    memory_methods,
-    omniglot_twenty,
+    omniglot_minutes,
     raw_pixels,
     lake,
     gaussian_processes,
@@ -53,28 +38,7 @@ _FAMILIES = (
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 
 
-def run(
-    name: str,
-    *,
-    seed: int = 0,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    force: bool = False,
-    resume: bool = False,
-    device: str | None = None,
-    minutes: float | None = None,
-    results: str | Path | None = None,
-) -> dict[str, Any]:
-    """Run a recipe; see `recipes.run_recipe.run_recipe`."""
+def run(name: str, **settings: Any) -> dict[str, Any]:
+    """Run a recipe; arguments as those of `recipes.run_recipe.run_recipe`."""
     # By its name: that file looks recipes up here.
-    return importlib.import_module("innerloop.recipes.run_recipe").run_recipe(
-        name,
-        seed=seed,
-        out=out,
-        quiet=quiet,
-        force=force,
-        resume=resume,
-        device=device,
-        minutes=minutes,
-        results=results,
-    )
+    return importlib.import_module("innerloop.recipes.run_recipe").run_recipe(name, **settings)

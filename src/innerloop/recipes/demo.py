@@ -38,6 +38,7 @@ class Job:
 _SINE = {"shots": 10, "queries": 50, "train_queries": 10}
 _GLYPHS = {"ways": 5, "shots": 1, "queries": 3, "train_queries": 1}
 _SMALL_NET = {"filters": 32}
+_HEADER = ("problem", "method", "before adapting", "after adapting", "95 % interval", "unseen tasks")
 _CURVE_STEPS = 10  # twice the most inner steps that any of them trains or adapts with
 # Both methods get the same tasks and net, and each the settings that validation tasks liked best.
 JOBS = (
@@ -79,7 +80,7 @@ def run(out: str | Path = "demo-report", quiet: bool = False) -> Path:
     Raises:
         InputError: ``out`` cannot be written, or holds something else.
     """
-    from innerloop.report import run_sections_of, text_table
+    from innerloop.report.text import text_table
     from innerloop.tasks import glyphs
 
     started = time.perf_counter()
@@ -109,12 +110,8 @@ def run(out: str | Path = "demo-report", quiet: bool = False) -> Path:
             say(f"{job.label} on {job.problem}: trained in {seconds:.0f} s")
     say("writing the report ...")
     rows = table(found)
-    page = write_report(out, rows, run_sections_of)
-    print(
-        text_table(
-            rows, header=("problem", "method", "before adapting", "after adapting", "95 % interval", "unseen tasks")
-        )
-    )
+    page = write_report(out, rows)
+    print(text_table(rows, _HEADER))
     print(f"\nreport: {page}   ({time.perf_counter() - started:.0f} s in all)")
     return page
 
@@ -171,9 +168,11 @@ def table(found: Mapping[str, Report]) -> list[list[str]]:
     return rows
 
 
-def write_report(out: Path, rows: Sequence[Sequence[str]], run_sections_of: Any) -> Path:
+def write_report(out: Path, rows: Sequence[Sequence[str]]) -> Path:
     """One page: what was done, the table, and for both problems curves, adaptation and examples."""
-    from innerloop.report import Section, Table, render
+    from innerloop.report.from_runs import run_sections_of
+    from innerloop.report.html import render
+    from innerloop.report.page import Section, Table
 
     intro = Section(
         "What this shows",
@@ -183,7 +182,7 @@ def write_report(out: Path, rows: Sequence[Sequence[str]], run_sections_of: Any)
             "point from which a few gradient steps suffice. Transfer learning fits one net to all training tasks pooled and "
             "fine-tunes it; on the sine it can only learn the average of all curves. Every query was predicted without a look at "
             "the other queries (not transductive), for both methods.",
-            Table(rows, ("problem", "method", "before adapting", "after adapting", "95 % interval", "unseen tasks")),
+            Table(rows, _HEADER),
         ],
     )
     sections = [intro]

@@ -16,8 +16,8 @@ def _glyphs(
     algorithm: str,
     options: Mapping[str, Any],
     training: Mapping[str, Any],
-    tasks: Mapping[str, Any] | None = None,
-    model: Mapping[str, Any] | None = None,
+    tasks: Mapping[str, Any] = {},
+    model: Mapping[str, Any] = {},
     net: str = "conv4",
 ) -> Recipe:
     """One method, with as many outer steps as about two minutes on one core allow, validated four times."""
@@ -28,9 +28,9 @@ def _glyphs(
         algorithm=algorithm,
         tasks="glyphs",
         algorithm_options=options,
-        task_options={**_TASKS, **(tasks or {})},
+        task_options={**_TASKS, **tasks},
         model=net,
-        model_options={**({"filters": 32} if net == "conv4" else {}), **(model or {})},
+        model_options={**({"filters": 32} if net == "conv4" else {}), **model},
         training={"valid_tasks": 50, "validate_every": max(1, training["steps"] // 4), "threads": 1, **training},
         evaluations=(Evaluation(num_tasks=600),),
     )
@@ -61,13 +61,7 @@ def recipes() -> list[Recipe]:
             {"inner_lr": 0.3, "inner_steps": 5, "cg_steps": 3, "strength": 0.5, "eval_strength": 0.0},
             {**_ADAM, "num_tasks": 4, "steps": 250},
         ),
-        _glyphs(
-            "protonet",
-            {},
-            {**one_task, "outer_lr": 1e-2, "steps": 700},
-            many_ways,
-            embedding,
-        ),
+        _glyphs("protonet", {}, {**one_task, "outer_lr": 1e-2, "steps": 700}, many_ways, embedding),
         _glyphs("matching", {"scale": 10.0}, {**one_task, "outer_lr": 1e-2, "steps": 600}, many_ways, embedding),
         _glyphs(
             "relation",
@@ -90,7 +84,7 @@ def recipes() -> list[Recipe]:
             {"groups": 1, "adapt": ["body.9.weight"]},
             {**_ADAM, "outer_lr": 2e-3, "num_tasks": 4, "steps": 600, "clip_norm": 10.0},
             {"train_queries": 3},
-            {"outputs": None, "downsample": "max_pool", "norm": "none"},
+            {**embedding, "norm": "none"},
         ),
         _glyphs(
             "snail",
@@ -105,19 +99,13 @@ def recipes() -> list[Recipe]:
             {**_ADAM, "rule_lr": 2e-2, "clip_norm": 1.0, "num_tasks": 4, "steps": 180},
             model={"filters": 16},
         ),
-        _glyphs(
-            "r2d2",
-            {},
-            {**_ADAM, "outer_lr": 1e-2, "num_tasks": 1, "steps": 600},
-            {"train_ways": 20, "train_queries": 5},
-            {"outputs": None, "downsample": "max_pool"},
-        ),
+        _glyphs("r2d2", {}, {**one_task, "outer_lr": 1e-2, "steps": 600}, many_ways, embedding),
         _glyphs(
             "proto_maml",
             {"inner_lr": 0.1, "inner_steps": 2},
             {**_ADAM, "outer_lr": 5e-3, "num_tasks": 4, "steps": 450},
             {"train_queries": 3},
-            {"outputs": None, "downsample": "max_pool"},
+            embedding,
         ),
         _glyphs("cnp", {}, {**_ADAM, "steps": 500}, {"train_queries": 2}, embedding),
         _glyphs(

@@ -69,15 +69,25 @@ class Recipe:
     beside: str | None = None
 
 
-def with_cpu(recipe: Recipe, **training: Any) -> list[Recipe]:
-    """The full recipe and its "-cpu" variant, which differs in ``training`` only."""
-    cheap = dataclasses.replace(
-        recipe,
-        name=f"{recipe.name}-cpu",
-        summary=f"{recipe.summary} Cut for one CPU core.",
-        training={**recipe.training, "threads": 1, **training},
-    )
-    return [recipe, cheap]
+def vary(recipe: Recipe, *, evaluation: Mapping[str, Any] | None = None, **changes: Any) -> Recipe:
+    """The recipe with some fields changed.
+
+    Args:
+        recipe: where all else comes from.
+        evaluation: fields that change in each of its evaluations.
+        **changes: fields given anew; of the method's and the problem's options and of the training, only what changes. A
+            net's options are given whole.
+    """
+    for field in ("algorithm_options", "task_options", "training"):
+        changes[field] = {**getattr(recipe, field), **changes.get(field, {})}
+    evaluations = tuple(dataclasses.replace(own, **(evaluation or {})) for own in recipe.evaluations)
+    return dataclasses.replace(recipe, evaluations=evaluations, **changes)
+
+
+def with_cpu(recipe: Recipe, *, note: str = "Cut for one CPU core.", **changes: Any) -> list[Recipe]:
+    """The full recipe and its "-cpu" variant, on one thread; ``changes`` as those of `vary`."""
+    changes["training"] = {"threads": 1, **changes.get("training", {})}
+    return [recipe, vary(recipe, name=f"{recipe.name}-cpu", summary=f"{recipe.summary} {note}", **changes)]
 
 
 # What a recipe says about numbers, and not how they come about: mending a quotation makes no number of ours older.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from innerloop.core import Report, TaskDistribution
-from innerloop.errors import InputError
 from innerloop.evaluation.evaluate import evaluate
 from innerloop.report import numbers, style
 from innerloop.report.page import Picture, Table
@@ -81,21 +80,7 @@ def adaptation_figure(
     left out.
 
     A dotted upright line marks the trained number of steps, where the learners share it.
-
-    Raises:
-        InputError: no curve, a curve without points, or intervals of another length than the means.
     """
-    if not curves or any(not curve.mean for curve in curves.values()):
-        raise InputError(
-            "adaptation curves expected at least one value a learner, got none; evaluate with curve_steps="
-        )
-    for label, curve in curves.items():
-        if curve.ci95 and len(curve.ci95) != len(curve.mean):
-            raise InputError(
-                f"the curve of {label!r} expected one interval a value, got {len(curve.ci95)} for "
-                f"{len(curve.mean)} "
-                "values; give all or none"
-            )
     looks = style.pick(styles, list(curves))
     figure = style.new_figure(6.2, 4.3)
     axes = figure.subplots()
@@ -103,34 +88,12 @@ def adaptation_figure(
     log = not numbers.is_fraction(metric) and style.wants_log(values)
     handles = []
     for label, curve in curves.items():
-        look, mean = looks[label], np.asarray(curve.mean, dtype=float)
-        mean = np.where(np.isfinite(mean), mean, np.nan)
-        steps = np.arange(len(mean))
-        if curve.ci95:
-            half = np.nan_to_num(np.asarray(curve.ci95, dtype=float), posinf=0.0)
-            # A logarithmic axis has no place for an interval that reaches zero: it ends at a twentieth of
-            # the mean.
-            floor = mean / 20 if log else -np.inf
-            axes.fill_between(
-                steps, np.maximum(mean - half, floor), mean + half, color=look.colour, alpha=0.18, linewidth=0
-            )
-        (line,) = axes.plot(
-            steps,
-            mean,
-            color=look.colour,
-            linestyle=look.dashes,
-            marker=look.marker,
-            markersize=5,
-            linewidth=2,
-            markevery=max(1, len(mean) // 12),
-        )
-        handles.append(line)
+        marks = {"markersize": 5, "markevery": max(1, len(curve.mean) // 12)}
+        steps = range(len(curve.mean))
+        handles.append(style.line_with_band(axes, steps, curve.mean, curve.ci95, looks[label], positive=log, **marks))
     labels = list(curves)
     style.dress(axes, "inner steps", numbers.axis_label(metric))
-    if numbers.is_fraction(metric):
-        style.percent_axis(axes)
-    elif log:
-        style.log_axis(axes)
+    style.value_axis(axes, metric, values)
     trained = {curve.trained_steps for curve in curves.values() if curve.trained_steps}
     if len(trained) == 1:
         mark = axes.axvline(trained.pop(), color=style.INK, linewidth=1.2, linestyle=":")
@@ -149,26 +112,23 @@ def adaptation_picture(
     styles: Mapping[str, style.LineStyle] | None = None,
     *,
     tasks: str = "unseen tasks",
-    name: str = "adaptation",
 ) -> Picture:
     """`adaptation_figure` with its caption; ``tasks`` says which tasks, e.g. "100 test tasks, seed 0"."""
-    what = numbers.axis_label(metric).removesuffix(" (%)")
     caption = (
-        f"The {what} on query examples after 0, 1, 2, ... inner steps on the support set: mean over {tasks}, "
-        "the same for every line; the bands are 95 % intervals over tasks. Zero steps is the model before "
-        "it has "
-        "adapted."
+        f"The {numbers.metric_name(metric)} on query examples after 0, 1, 2, ... inner steps on the support set: "
+        f"mean over {tasks}, the same for every line; "
+        "the bands are 95 % intervals over tasks. Zero steps is the model before it has adapted."
     )
-    lost = [k for k, c in curves.items() if not np.all(np.isfinite(np.asarray(c.mean, dtype=float)))]
+    lost = [k for k, c in curves.items() if not np.all(np.isfinite(c.mean))]
     if lost:
         caption += f" {', '.join(lost)}: values that are not finite are left out; the inner loop diverged there."
-    return Picture(name, adaptation_figure(curves, metric, styles), caption)
+    return Picture("adaptation", adaptation_figure(curves, metric, styles), caption)
 
 
-def adaptation_table(curves: Mapping[str, AdaptationCurve], metric: str, steps: tuple[int, ...] = ()) -> Table:
-    """The curves as numbers, at 0, 1, half of the longest and the longest number of steps, or at ``steps``."""
-    longest = max((len(curve.mean) for curve in curves.values()), default=0)
-    chosen = steps or tuple(sorted({0, 1, (longest - 1) // 2, longest - 1} & set(range(longest))))
+def adaptation_table(curves: Mapping[str, AdaptationCurve], metric: str) -> Table:
+    """The curves as numbers, at 0, 1, half of the longest and the longest number of steps."""
+    longest = max(len(curve.mean) for curve in curves.values())
+    chosen = sorted({0, 1, (longest - 1) // 2, longest - 1} & set(range(longest)))
     rows = []
     for label, curve in curves.items():
         cells = []
@@ -180,8 +140,5 @@ def adaptation_table(curves: Mapping[str, AdaptationCurve], metric: str, steps: 
                 cells.append("–")
         rows.append((label, *cells))
     header = ("", *("before adapting" if s == 0 else f"{s} step{'s' if s > 1 else ''}" for s in chosen))
-    return Table(
-        rows,
-        header,
-        f"{numbers.axis_label(metric)[:1].upper()}{numbers.axis_label(metric)[1:]} after inner steps",
-    )
+    label = numbers.axis_label(metric)
+    return Table(rows, header, f"{label[:1].upper()}{label[1:]} after inner steps")

@@ -21,7 +21,7 @@ def evaluation_card(report: Report, extra: Mapping[str, str] | None = None) -> T
     lost = sum(not math.isfinite(v) for v in report.per_task)
     rows = [
         (
-            numbers.axis_label(report.metric).removesuffix(" (%)"),
+            numbers.metric_name(report.metric),
             numbers.with_interval(report.mean, report.ci95, report.metric) + " (mean over tasks, 95 % interval)",
         ),
         *(
@@ -89,7 +89,7 @@ def comparison_table(
     first_label, first = next(iter(reports.items()))
     more = extra or {}
     with_difference = len(known) > 1 and first is not None
-    header = ["", numbers.axis_label(metric).removesuffix(" (%)") if metric else "metric"]
+    header = ["", numbers.metric_name(metric) or "metric"]
     if with_difference:
         header.append(f"difference to {first_label}, same tasks")
     header += ["tasks", "transductive", *more]

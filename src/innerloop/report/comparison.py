@@ -27,7 +27,7 @@ def verdict(comparison: Comparison) -> str:
     """
     labels = list(comparison.reports)
     best = comparison.reports[labels[0]]
-    name = numbers.axis_label(comparison.metric).removesuffix(" (%)")
+    name = numbers.metric_name(comparison.metric)
     result = numbers.with_interval(best.mean, best.ci95, comparison.metric)
     finite = [label for label in labels if _finite(comparison, label)]
     if not finite:
@@ -53,8 +53,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def _finite(comparison: Comparison, label: str) -> bool:
-    mean = comparison.reports[label].mean
-    return mean - mean == 0.0
+    return math.isfinite(comparison.reports[label].mean)
 
 
 def _cheapest(costs: Mapping[str, Cost], good: Sequence[str]) -> list[str]:

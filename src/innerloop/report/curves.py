@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from innerloop.errors import InputError
 from innerloop.objectives.losses import HIGHER_IS_BETTER
 from innerloop.report import numbers, style
 from innerloop.report.page import Picture
@@ -133,16 +132,9 @@ def training_figure(histories: Mapping[str, History], styles: Mapping[str, style
 
     The pale line is the loss as logged, the strong one its running mean over a twentieth of the run. The
     band is the validation's 95 % interval over tasks, the ring its best value, whose weights the run keeps.
-
-    Raises:
-        InputError: no history has a loss or a validation.
     """
     with_loss = {k: h for k, h in histories.items() if h.losses}
     with_valid = {k: h for k, h in histories.items() if h.valid_means}
-    if not with_loss and not with_valid:
-        raise InputError(
-            "a training curve expected at least one logged loss or validation, got none; train the run first"
-        )
     looks = style.pick(styles, list(histories))
     panels = bool(with_loss) + bool(with_valid)
     figure = style.new_figure(6.2, 1.0 + 2.5 * panels)
@@ -165,42 +157,17 @@ def training_figure(histories: Mapping[str, History], styles: Mapping[str, style
         low = axes[-1]
         metrics = {h.metric for h in with_valid.values()}
         for label, past in with_valid.items():
-            look = looks[label]
-            mean, half = np.asarray(past.valid_means, dtype=float), np.nan_to_num(np.asarray(past.valid_ci95))
-            floor = mean * 0.05 if np.nanmin(mean) > 0 else -np.inf
-            low.fill_between(
-                past.valid_steps,
-                np.maximum(mean - half, floor),
-                mean + half,
-                color=look.colour,
-                alpha=0.18,
-                linewidth=0,
-            )
-            (line,) = low.plot(
-                past.valid_steps,
-                mean,
-                color=look.colour,
-                linestyle=look.dashes,
-                marker=look.marker,
-                markersize=4,
-                linewidth=2,
+            positive = bool(np.nanmin(past.valid_means) > 0)
+            line = style.line_with_band(
+                low, past.valid_steps, past.valid_means, past.valid_ci95, looks[label], positive=positive, markersize=4
             )
             handles.setdefault(label, line)
             if (best := past.best()) is not None:
-                low.plot(
-                    *best,
-                    marker="o",
-                    markersize=11,
-                    markerfacecolor="none",
-                    markeredgecolor=style.INK,
-                    linestyle="",
-                )
+                ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": style.INK}
+                low.plot(*best, marker="o", linestyle="", **ring)
         name = next(iter(metrics)) if len(metrics) == 1 else ""
         style.dress(low, x_label, "validation\n" + (numbers.axis_label(name) if name else "metric"))
-        if numbers.is_fraction(name):
-            style.percent_axis(low)
-        elif style.wants_log([v for h in with_valid.values() for v in h.valid_means]):
-            style.log_axis(low)
+        style.value_axis(low, name, [v for h in with_valid.values() for v in h.valid_means])
     style.whole_steps(axes[-1])
     if len(handles) > 1:
         style.legend_below(figure, list(handles.values()), list(handles))
@@ -208,20 +175,14 @@ def training_figure(histories: Mapping[str, History], styles: Mapping[str, style
     return figure
 
 
-def training_picture(
-    histories: Mapping[str, History],
-    styles: Mapping[str, style.LineStyle] | None = None,
-    *,
-    name: str = "training",
-) -> Picture:
+def training_picture(histories: Mapping[str, History], styles: Mapping[str, style.LineStyle] | None = None) -> Picture:
     """`training_figure` with its caption."""
     parts = []
     if any(h.losses for h in histories.values()):
         parts.append("The outer loss of each logged meta-batch (pale) and its running mean (strong).")
     if any(h.valid_means for h in histories.values()):
         parts.append(
-            "The validation metric on a fixed set of tasks that training never sees, with its 95 % "
-            "interval over tasks; "
+            "The validation metric on a fixed set of tasks that training never sees, with its 95 % interval over tasks; "
             "the ring marks the best one, whose weights are kept."
         )
-    return Picture(name, training_figure(histories, styles), " ".join(parts))
+    return Picture("training", training_figure(histories, styles), " ".join(parts))

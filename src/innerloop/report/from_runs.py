@@ -96,16 +96,14 @@ def _result(runs: Sequence[Run], others: Sequence[str]) -> Section:
     if first.evaluation is not None:
         e = first.evaluation
         parts.append(
-            f"{first.label} reaches {numbers.axis_label(e.metric).removesuffix(' (%)')} "
-            f"{numbers.with_interval(e.mean, e.ci95, e.metric)} on {e.num_tasks} tasks of the {e.split} "
-            "split "
+            f"{first.label} reaches {numbers.metric_name(e.metric)} "
+            f"{numbers.with_interval(e.mean, e.ci95, e.metric)} on {e.num_tasks} tasks of the {e.split} split "
             "(mean and 95 % interval over tasks)."
         )
     if others:
         parts.append(
             Note(
-                f"Not the same problem as {first.label}: {', '.join(others)}. Their numbers are shown but "
-                "must not be "
+                f"Not the same problem as {first.label}: {', '.join(others)}. Their numbers are shown but must not be "
                 "compared with it, and they are left out of the pictures."
             )
         )

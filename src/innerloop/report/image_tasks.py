@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from innerloop.core import Task, TaskDistribution
-from innerloop.errors import InputError, ShapeError
+from innerloop.errors import ShapeError
 from innerloop.report import style
 from innerloop.report.page import Picture
 
@@ -40,61 +40,22 @@ class ImageTask:
     query_labels: Sequence[str]
     predictions: Mapping[str, Sequence[str]]
 
-    def __post_init__(self) -> None:
-        sides = (
-            ("support", self.support_images, self.support_labels),
-            ("query", self.query_images, self.query_labels),
-        )
-        for side, images, labels in sides:
-            if np.ndim(images) not in (3, 4) or (np.ndim(images) == 4 and np.shape(images)[-1] not in (1, 3)):
-                raise ShapeError(
-                    f"{side} images expected shape (examples, height, width) or (examples, height, width, "
-                    "3), got "
-                    f"{np.shape(images)}; move the channels to the end"
-                )
-            if len(images) != len(labels):
-                raise ShapeError(f"expected one label a {side} image, got {len(labels)} for {len(images)} images")
-        for name, said in self.predictions.items():
-            if len(said) != len(self.query_labels):
-                raise ShapeError(
-                    f"expected one prediction of {name!r} a query image, got {len(said)} for {len(self.query_labels)}"
-                )
-
 
 def _channels_last(x: Any) -> np.ndarray:
     """(examples, channels, height, width) with the channels last, grey images without that axis."""
     images = np.asarray(x, dtype=float)
-    if images.ndim == 3:
-        return images
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ShapeError(
-            f"pictures expected inputs (examples, 1 or 3, height, width), got {images.shape}; "
-            "this problem's inputs are no images"
-        )
     return images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
 
 
-def predicted_images(
-    learners: Mapping[str, Any],
-    tasks: Task,
-    *,
-    queries: int = 10,
-    classes: Sequence[str] | None = None,
-    steps: int | None = None,
-) -> list[ImageTask]:
+def predicted_images(learners: Mapping[str, Any], tasks: Task, *, queries: int = _ACROSS) -> list[ImageTask]:
     """Batched tasks of images with every learner's predictions, ready for `image_figure`.
 
     Args:
         learners: label to MetaLearner.
         tasks: batched tasks with inputs (tasks, examples, channels, height, width), channels 1 or 3.
         queries: query images shown a task, spread evenly over the query set so that every class has its turn.
-        classes: names of the local labels; None: 0, 1, 2, ...
-        steps: inner steps; None: each learner's own.
     """
-    said = {
-        label: learner.predict_queries(tasks, steps=steps).argmax(-1).cpu().numpy()
-        for label, learner in learners.items()
-    }
+    said = {label: learner.predict_queries(tasks).argmax(-1).cpu().numpy() for label, learner in learners.items()}
     found = []
     for i in range(tasks.support.x.shape[0]):
         support, query = (_channels_last(side.x[i].detach().cpu()) for side in (tasks.support, tasks.query))
@@ -104,20 +65,14 @@ def predicted_images(
             for side in (tasks.support, tasks.query)
         )
         s_keep = s_keep[np.argsort(s_labels[s_keep], kind="stable")]
-        if len(q_keep) > queries:
-            q_keep = q_keep[np.linspace(0, len(q_keep) - 1, queries).round().astype(int)]
-        names = classes or [str(k) for k in range(int(max(s_labels.max(), q_labels.max())) + 1)]
-
-        def named(labels: np.ndarray, names: Sequence[str] = names) -> list[str]:
-            return [names[int(k)] if int(k) < len(names) else str(int(k)) for k in labels]
-
+        q_keep = q_keep[_spread(len(q_keep), queries)]
         found.append(
             ImageTask(
                 support[s_keep],
-                named(s_labels[s_keep]),
+                [str(k) for k in s_labels[s_keep]],
                 query[q_keep],
-                named(q_labels[q_keep]),
-                {label: named(labels[i][q_keep]) for label, labels in said.items()},
+                [str(k) for k in q_labels[q_keep]],
+                {label: [str(k) for k in labels[i][q_keep]] for label, labels in said.items()},
             )
         )
     return found
@@ -132,8 +87,6 @@ def _label(axes: Any, text: str, colour: str) -> None:
 
 
 def _image(axes: Any, image: np.ndarray, colour: str | None) -> None:
-    if image.ndim == 3 and image.shape[-1] == 1:
-        image = image[..., 0]
     if image.ndim == 3:
         low, high = float(image.min()), float(image.max())
         image = (image - low) / (high - low) if high > low else np.zeros_like(image)
@@ -177,7 +130,7 @@ def image_figure(task: ImageTask) -> Figure:
     heading(0, "support: what the learner adapts to")
     for column, i in enumerate(_spread(len(task.support_labels), across)):
         axes = place(0, column)
-        _image(axes, np.asarray(task.support_images[i], dtype=float), None)
+        _image(axes, task.support_images[i], None)
         _label(axes, _short(task.support_labels[i], 10), style.INK)
     for row, (learner, said) in enumerate(task.predictions.items(), start=1):
         right = sum(p == t for p, t in zip(said, task.query_labels, strict=True))
@@ -186,7 +139,7 @@ def image_figure(task: ImageTask) -> Figure:
             correct = said[i] == task.query_labels[i]
             colour = style.RIGHT if correct else style.WRONG
             axes = place(row, column)
-            _image(axes, np.asarray(task.query_images[i], dtype=float), colour)
+            _image(axes, task.query_images[i], colour)
             told = f"{_short(said[i])} {'✓' if correct else '✗'}"
             _label(axes, told if correct else f"{told}\n(is {_short(task.query_labels[i], 6)})", colour)
     return figure
@@ -197,37 +150,19 @@ def _spread(count: int, room: int) -> list[int]:
     return list(range(count)) if count <= room else [round(i) for i in np.linspace(0, count - 1, room)]
 
 
-def image_pictures(tasks: Sequence[ImageTask], *, name: str = "task") -> list[Picture]:
-    """One picture a task, with its caption; all are ``wide``."""
-    if not tasks:
-        raise InputError(
-            "example tasks expected at least one task, got none; draw some with distribution.at(seed, 0, 3)"
+def task_pictures(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Picture]:
+    """The first three tasks of a distribution with what learners in memory say, a picture each with its caption."""
+    shown = predicted_images(learners, distribution.at(0, 0, 3))
+    return [
+        Picture(
+            f"task-{number}",
+            image_figure(task),
+            f"Example task {number}. Above, the support images with their labels; below, query images with the predicted "
+            "label: ✓ and a blue frame is right, ✗ and an orange frame is wrong, with the true label in brackets.",
+            wide=True,
         )
-    pictures = []
-    for number, task in enumerate(tasks, start=1):
-        caption = (
-            f"Example task {number}. Above, the support images with their labels; below, query images with "
-            "the predicted "
-            "label: ✓ and a blue frame is right, ✗ and an orange frame is wrong, with the true label in "
-            "brackets."
-        )
-        pictures.append(Picture(f"{name}-{number}", image_figure(task), caption, wide=True))
-    return pictures
-
-
-def task_pictures(
-    learners: Mapping[str, Any],
-    distribution: TaskDistribution,
-    *,
-    num_tasks: int = 3,
-    seed: int = 0,
-    queries: int = 10,
-    classes: Sequence[str] | None = None,
-    name: str = "task",
-) -> list[Picture]:
-    """`image_pictures` of the first ``num_tasks`` tasks of a distribution, for learners in memory."""
-    batch = distribution.at(seed, 0, num_tasks)
-    return image_pictures(predicted_images(learners, batch, queries=queries, classes=classes), name=name)
+        for number, task in enumerate(shown, start=1)
+    ]
 
 
 # ---- a few tasks before anything is trained: support above, some queries below, a column a class -----------------
@@ -262,16 +197,11 @@ def task_sheet(tasks: TaskDistribution, *, num_tasks: int = 3, seed: int = 0) ->
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image, interpolation="nearest")
         step = width / len(labels)
-        names = []
-        for label in labels:
-            named = getattr(tasks, "class_name", None)
-            known = batch.class_ids is not None and named is not None
-            name = (
-                str(named(int(batch.class_ids[i, label])))
-                if known and named and batch.class_ids is not None
-                else str(label)
-            )
-            names.append(style.plain(name if len(name) <= 14 else "…" + name[-13:]))
+        names = [str(label) for label in labels]
+        named = getattr(tasks, "class_name", None)
+        if batch.class_ids is not None and named is not None:
+            names = [str(named(int(batch.class_ids[i, label]))) for label in labels]
+        names = [style.plain(name if len(name) <= 14 else "…" + name[-13:]) for name in names]
         axes.set_xticks([(k + 0.5) * step for k in range(len(labels))], names, fontsize=style.SMALL)
         axes.set_yticks([])
         axes.set_title(

@@ -7,12 +7,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-METRIC_NAMES = {"accuracy": "accuracy (%)", "mse": "mean squared error"}
+
+def metric_name(metric: str) -> str:
+    """What a metric is called in a sentence or above a column."""
+    return "mean squared error" if metric == "mse" else metric
 
 
 def axis_label(metric: str) -> str:
-    """What is written beside an axis or above a column."""
-    return METRIC_NAMES.get(metric, metric)
+    """What is written beside an axis."""
+    return f"{metric} (%)" if is_fraction(metric) else metric_name(metric)
 
 
 def is_fraction(metric: str) -> bool:

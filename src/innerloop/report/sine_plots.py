@@ -10,7 +10,6 @@ from jaxtyping import Float, Int64
 
 from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution
-from innerloop.errors import InputError, ShapeError
 from innerloop.report import style
 from innerloop.report.page import Picture
 
@@ -125,19 +124,10 @@ def predicted_curves(
         task: a batch that holds exactly one task, with inputs (1, examples, 1).
         x: (points,) where to predict.
         steps: numbers of inner steps.
-
-    Raises:
-        ShapeError: more than one task, or inputs that are not one number an example.
     """
     import torch
 
     support = task.support
-    if support.x.ndim != 3 or support.x.shape[0] != 1 or support.x.shape[-1] != 1:
-        raise ShapeError(
-            "curves expected one task with inputs of one number, (1, examples, 1), got "
-            f"{tuple(support.x.shape)}; "
-            "draw it with distribution.at(seed, step, 1)"
-        )
     grid = torch.as_tensor(x, dtype=support.x.dtype, device=support.x.device).reshape(1, -1, 1)
     query = Examples(x=grid, y=torch.zeros(1, grid.shape[1], support.y.shape[-1]).to(support.y))
     asked = Task(support=support, query=query, objective=task.objective, noise=task.noise)
@@ -185,18 +175,7 @@ def sine_figure(
         average: (points,) the average of all tasks; None: not drawn.
         spreads: label to (points,) standard deviations: a band of two of them to either side of the last prediction.
         exact: the posterior that no learner can better, with its band; None: not drawn.
-
-    Raises:
-        InputError: no learner, or more than four of them.
-        ShapeError: a curve of another length than ``x``.
     """
-    if not 1 <= len(predictions) <= 4:
-        raise InputError(f"the picture expected 1 to 4 learners, got {len(predictions)}; make several pictures")
-    shown = [truth, average, *(curve for fits in predictions.values() for curve in fits.values())]
-    shown += [*(spreads or {}).values(), *(exact or ())]
-    for curve in shown:
-        if curve is not None and np.shape(curve) != np.shape(x):
-            raise ShapeError(f"every curve expected the shape of x, {np.shape(x)}, got {np.shape(curve)}")
     wide = len(predictions) > 1
     columns = 2 if len(predictions) > 2 else len(predictions)
     rows = -(-len(predictions) // columns)
@@ -228,21 +207,12 @@ def sine_figure(
             name = "before adapting" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
             look: dict[str, Any] = {"color": _BEFORE, "linestyle": "--", "linewidth": 1.8}
             if step > 0:
-                last = step == later[-1]
-                look = {
-                    "color": hue[step],
-                    "linestyle": "-" if last else "-.",
-                    "linewidth": 2.6 if last else 1.6,
-                }
+                look = {"color": hue[step], "linestyle": "-.", "linewidth": 1.6}
+            if step > 0 and step == every_step[-1]:
+                look = {"color": hue[step], "linestyle": "-", "linewidth": 2.6}
             (legend[name],) = panel.plot(x, fits[step], **look)
         (legend["support points"],) = panel.plot(
-            *support,
-            linestyle="",
-            marker="o",
-            markersize=7,
-            color=style.WRONG,
-            markeredgecolor="white",
-            zorder=5,
+            *support, linestyle="", marker="o", markersize=7, color=style.WRONG, markeredgecolor="white", zorder=5
         )
         style.dress(panel, "x", "y", label)
         panel.tick_params(labelleft=True, labelbottom=True)
@@ -267,38 +237,6 @@ def _limit(axes: Any, curves: Sequence[Any]) -> None:
     axes.set_ylim(low - margin, high + margin)
 
 
-def sine_picture(
-    x: Curve,
-    truth: Line | None,
-    support: tuple[Points, Points],
-    predictions: Mapping[str, Mapping[int, Line]],
-    average: Line | None = None,
-    *,
-    spreads: Mapping[str, Line] | None = None,
-    exact: Exact | None = None,
-    name: str = "curves",
-) -> Picture:
-    """`sine_figure` with a caption that says what transfer learning learns."""
-    shots = np.size(support[0])
-    points = "1 support point" if shots == 1 else f"{shots} support points"
-    caption = f"One unseen task, {points}, predictions before and after adapting"
-    caption += "; every panel shows the same task." if len(predictions) > 1 else "."
-    if average is not None:
-        caption += (
-            " Transfer learning, one model fitted to all tasks at once, learns the average of all tasks "
-            "(dotted) and starts every new task from there. A meta-learner is trained to start from weights that "
-            "a few inner steps bend into the task."
-        )
-    if spreads:
-        caption += (
-            " The band is two predicted standard deviations to either side: about 95 % of new values should lie in it."
-        )
-    if exact is not None:
-        caption += " The exact posterior knows the task's own hyperparameters; no learner can be better on average."
-    figure = sine_figure(x, truth, support, predictions, average, spreads, exact)
-    return Picture(name, figure, caption, wide=len(predictions) > 1)
-
-
 def task_picture(
     learners: Mapping[str, Any],
     distribution: TaskDistribution,
@@ -307,9 +245,8 @@ def task_picture(
     seed: int = 0,
     index: int | None = None,
     points: int = 200,
-    name: str = "curves",
 ) -> Picture:
-    """`sine_picture` of one task of a distribution, for learners in memory.
+    """`sine_figure` of one task of a distribution, with a caption that says what transfer learning learns.
 
     Args:
         learners: label to MetaLearner, one to four.
@@ -317,7 +254,6 @@ def task_picture(
         steps: numbers of inner steps that are drawn.
         seed, index: which task; index None: `middle_task`.
         points: of each curve, over the range of inputs that the distribution's tasks have.
-        name: of the picture's file.
     """
     import torch
 
@@ -334,13 +270,22 @@ def task_picture(
     if isinstance(distribution, KnowsPosterior):
         mean, sd = distribution.posterior_curve(key, torch.as_tensor(x))
         exact = Exact(mean.double().numpy(), sd.double().numpy())
-    return sine_picture(
-        x,
-        truth,
-        counted(task.support),
-        predicted_curves(learners, task, x, steps),
-        average_curve(distribution, x, seed=seed),
-        spreads=predicted_spreads(learners, task, x),
-        exact=exact,
-        name=name,
+    support = counted(task.support)
+    spreads = predicted_spreads(learners, task, x)
+    several = len(learners) > 1
+    caption = (
+        f"One unseen task, {len(support[0])} support point{'s' if len(support[0]) > 1 else ''}, predictions before and after "
+        f"adapting{'; every panel shows the same task' if several else ''}. Transfer learning, one model fitted to all tasks "
+        "at once, learns the average of all tasks (dotted) and starts every new task from there. A meta-learner is trained to "
+        "start from weights that a few inner steps bend into the task."
     )
+    if spreads:
+        caption += (
+            " The band is two predicted standard deviations to either side: about 95 % of new values should lie in it."
+        )
+    if exact is not None:
+        caption += " The exact posterior knows the task's own hyperparameters; no learner can be better on average."
+    predictions = predicted_curves(learners, task, x, steps)
+    average = average_curve(distribution, x, seed=seed)
+    figure = sine_figure(x, truth, support, predictions, average, spreads, exact)
+    return Picture("curves", figure, caption, wide=several)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from innerloop.report.numbers import is_fraction
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -33,6 +35,11 @@ class LineStyle(NamedTuple):
     colour: str
     marker: str
     dashes: str | tuple[int, tuple[int, ...]]
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """As arguments of `Axes.plot`."""
+        return {"color": self.colour, "marker": self.marker, "linestyle": self.dashes}
 
 
 _STYLES = (
@@ -84,7 +91,7 @@ def dress(axes: Axes, x_label: str, y_label: str, title: str = "") -> None:
         axes.spines[side].set_visible(False)
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int | None = None) -> None:
+def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """A legend under the axes, where it cannot cover data."""
     widest = max((len(label) for label in labels), default=1)
     room = int(figure.get_figwidth() * 11)  # letters in a line of the legend
@@ -93,7 +100,7 @@ def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], 
         list(handles),
         [plain(label) for label in labels],
         loc="outside lower center",
-        ncols=columns or fitting,
+        ncols=fitting,
         fontsize=SMALL,
         frameon=False,
         handlelength=2.6,
@@ -112,12 +119,8 @@ def log_axis(axes: Axes, which: Literal["x", "y"] = "y") -> None:
     """A logarithmic axis with plain numbers (0.1, 1, 10) where they are short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    if which == "y":
-        axes.set_yscale("log")
-        axis, (low, high) = axes.yaxis, axes.get_ylim()
-    else:
-        axes.set_xscale("log")
-        axis, (low, high) = axes.xaxis, axes.get_xlim()
+    axes.set(**{f"{which}scale": "log"})
+    axis, (low, high) = (axes.yaxis, axes.get_ylim()) if which == "y" else (axes.xaxis, axes.get_xlim())
     span = np.log10(high / low)
     # Below two decades the powers of ten alone would leave one or two numbers on the axis, or none.
     steps = (1.0, 2.0, 3.0, 4.0, 6.0) if span < 0.9 else (1.0, 2.0, 5.0) if span < 2.5 else (1.0,)
@@ -138,6 +141,42 @@ def percent_axis(axes: Axes) -> None:
     from matplotlib.ticker import PercentFormatter
 
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, symbol=""))
+
+
+def value_axis(axes: Axes, metric: str, values: Iterable[float]) -> None:
+    """The y axis of a metric: per cent for a fraction, logarithmic where positive values span decades."""
+    if is_fraction(metric):
+        percent_axis(axes)
+    elif wants_log(values):
+        log_axis(axes)
+
+
+def line_with_band(
+    axes: Axes,
+    x: Sequence[int],
+    mean: Sequence[float],
+    ci95: Sequence[float],
+    look: LineStyle,
+    *,
+    positive: bool,
+    **marks: Any,
+) -> Any:
+    """Means with the band of their intervals, without what is not finite; the line, for the legend.
+
+    Args:
+        axes: to draw on.
+        x, mean: (points,) each.
+        ci95: (points,) half-widths; empty: no band.
+        look: colour, marker and dashes.
+        positive: a logarithmic axis has no place for an interval that reaches zero: it ends at a twentieth of the mean.
+        **marks: of the markers.
+    """
+    half = np.nan_to_num(np.asarray(ci95 or 0.0, dtype=float), posinf=0.0)
+    middle = np.where(np.isfinite(mean), mean, np.nan)
+    low = np.maximum(middle - half, middle / 20 if positive else -np.inf)
+    axes.fill_between(x, low, middle + half, color=look.colour, alpha=0.18, linewidth=0)
+    (line,) = axes.plot(x, middle, linewidth=2, **look.line, **marks)
+    return line
 
 
 def png(figure: Figure) -> bytes:

@@ -45,20 +45,12 @@ def align_right(rows: Sequence[Sequence[str]], columns: int) -> list[bool]:
     return decided
 
 
-def text_table(
-    rows: Sequence[Sequence[object]],
-    header: Sequence[str] | None = None,
-    *,
-    right: Sequence[bool] | None = None,
-    indent: int = 0,
-) -> str:
-    """Rows as aligned text, without a newline at the end.
+def text_table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None) -> str:
+    """Rows as aligned text, columns of numbers to the right, without a newline at the end.
 
     Args:
         rows: the cells; anything that ``str`` can show. Line breaks inside a cell become spaces.
         header: names of the columns, with a line of dashes below; None: no header.
-        right: for each column whether it stands to the right; None: columns of numbers do.
-        indent: spaces before every line.
 
     Raises:
         InputError: rows of different lengths.
@@ -73,14 +65,12 @@ def text_table(
     if not lengths:
         return ""
     columns = lengths.pop()
-    to_right = list(right) if right is not None else align_right(cells, columns)
-    if len(to_right) != columns:
-        raise InputError(f"right expected {columns} entries, one a column, got {len(to_right)}; give one for each")
+    right = align_right(cells, columns)
     every = ([names] if names is not None else []) + cells
     widths = [max(width(row[i]) for row in every) for i in range(columns)]
     if names is not None:
         every.insert(1, ["-" * w for w in widths])
     lines = (
-        "  ".join(_pad(cell, w, r) for cell, w, r in zip(row, widths, to_right, strict=True)).rstrip() for row in every
+        "  ".join(_pad(cell, w, r) for cell, w, r in zip(row, widths, right, strict=True)).rstrip() for row in every
     )
-    return "\n".join(" " * indent + line for line in lines)
+    return "\n".join(lines)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from innerloop.core import TaskDistribution, TaskFamily
+from innerloop.tasks.precision import DtypeName, dtype_named
 
 T = TypeVar("T", int, int | None)
 
@@ -10,3 +14,36 @@ T = TypeVar("T", int, int | None)
 def of_split(split: str, usual: T, training: int | None) -> T | int:
     """``training`` in the training split, unless that is None; else ``usual``."""
     return training if split == "train" and training is not None else usual
+
+
+def family_of_examples(
+    name: str,
+    kind: Callable[..., TaskDistribution],
+    settings: Mapping[str, Any],
+    sizes: tuple[int | None, int | None],
+    train_sizes: tuple[int | None, int | None],
+    dtype: DtypeName | None,
+) -> TaskFamily:
+    """Three splits of one kind of regression tasks that differ in their keys, and in training's numbers of examples.
+
+    Args:
+        name: of the problem.
+        kind: makes a split from ``split``, ``shots``, ``queries``, ``dtype`` and ``settings``.
+        settings: what the splits share; all of them are options of the family.
+        sizes: shots and queries.
+        train_sizes: those of training tasks; None: as ``sizes``.
+        dtype: of x and y.
+    """
+
+    def distribution(split: str) -> TaskDistribution:
+        return kind(
+            split=split,
+            shots=of_split(split, sizes[0], train_sizes[0]),
+            queries=of_split(split, sizes[1], train_sizes[1]),
+            dtype=dtype_named(dtype),
+            **settings,
+        )
+
+    named = dict(zip(("shots", "queries", "train_shots", "train_queries"), (*sizes, *train_sizes), strict=True))
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return TaskFamily.by_split(name, distribution, {**named, "dtype": dtype, **plain})

@@ -70,24 +70,21 @@ class RunDirectory:
                 )
             if not self.config_file.exists():
                 raise InputError(f"{self.path} is not empty and holds no innerloop run; it is not overwritten")
-            for old in [
-                self.checkpoint_file,
-                self.best_file,
-                self.metrics_file,
-                self.plan_file,
-                self.path / "evaluation.json",
-            ]:
-                old.unlink(missing_ok=True)
-            for old in self.path.glob("events.out.tfevents*"):
-                old.unlink()
+            self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
 
     def remove_unstarted(self) -> None:
         """Take away what a run without any checkpoint left, so that the next try finds the place free."""
-        for old in [self.config_file, self.metrics_file, self.plan_file, *self.path.glob("events.out.tfevents*")]:
-            old.unlink(missing_ok=True)
+        self._clear()
+        self.config_file.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
+
+    def _clear(self) -> None:
+        """Remove what a run writes, but for its configuration."""
+        named = [self.checkpoint_file, self.best_file, self.metrics_file, self.plan_file, self.path / "evaluation.json"]
+        for old in [*named, *self.path.glob("events.out.tfevents*")]:
+            old.unlink(missing_ok=True)
 
     def write_config(self, learner: MetaLearner, tasks: TaskFamily, config: TrainConfig, command: str) -> None:
         described = {

@@ -19,6 +19,12 @@ Schedule = Literal["constant", "linear", "cosine", "average", "halving"]
 
 
 _STEPS = 1000  # where neither steps nor minutes are given
+# The least whole number that a setting may be, where it is given.
+_LEAST = {
+    **dict.fromkeys(("steps", "num_tasks", "outer_passes", "valid_tasks", "patience"), 1),
+    **dict.fromkeys(("checkpoint_every", "log_every", "chunk_size", "threads"), 1),
+    "validate_every": 0,
+}
 _LEAST_APART = 25  # steps between validations that nobody asked for: of a short run they would take most of the time
 
 
@@ -96,25 +102,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
             object.__setattr__(self, "steps", _STEPS)
-        if self.minutes is not None and not (
-            isinstance(self.minutes, int | float)
-            and not isinstance(self.minutes, bool)
-            and math.isfinite(self.minutes)
-            and self.minutes > 0
-        ):
+        if self.minutes is not None and not (_finite(self.minutes) and self.minutes > 0):
             raise ConfigError(f"minutes expected a finite number above 0, got {self.minutes!r}")
-        for name, low in (
-            ("steps", 1),
-            ("num_tasks", 1),
-            ("outer_passes", 1),
-            ("valid_tasks", 1),
-            ("validate_every", 0),
-            ("patience", 1),
-            ("checkpoint_every", 1),
-            ("log_every", 1),
-            ("chunk_size", 1),
-            ("threads", 1),
-        ):
+        for name, low in _LEAST.items():
             value = getattr(self, name)
             if value is not None:
                 expect_whole(name, value, low)
@@ -129,7 +119,7 @@ class TrainConfig:
             object.__setattr__(self, "outer_optimizer", known_optimizer(self.outer_optimizer))
         for name in ("outer_lr", "rule_lr", "clip_norm", "rule_clip_norm", "min_lr"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            if value is not None and not (_finite(value) and value >= 0):
                 raise ConfigError(f"{name} expected a finite number of at least 0, got {value!r}")
         if not isinstance(self.seed, int) or not -(2**63) <= self.seed < 2**63:
             raise ConfigError(f"seed expected a 64-bit integer, got {self.seed}")
@@ -160,6 +150,10 @@ class TrainConfig:
         if self.outer_optimizer_options is not None:
             found["outer_optimizer_options"] = written(options_of(self.outer_optimizer_options) or {})
         return found
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def make_config(settings: dict[str, Any]) -> TrainConfig:

@@ -19,8 +19,8 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.objectives.losses import masked_mean
-from innerloop.tasks.precision import DtypeName, dtype_named
-from innerloop.tasks.split_sizes import of_split
+from innerloop.tasks.precision import DtypeName
+from innerloop.tasks.split_sizes import family_of_examples
 
 KernelName = Literal["rbf", "matern52", "periodic"]
 KERNELS: tuple[str, ...] = get_args(KernelName)
@@ -229,25 +229,9 @@ def gaussian_process(
             f"gaussian_process: noise expected a finite standard deviation of at least {_LEAST_NOISE}, got {noise}; raise it"
         )
     shared: dict[str, Any] = {"kernel": kernel, "fewest": fewest, "max_points": max_points, "noise": noise, **ranges}
-
-    def distribution(split: str) -> GaussianProcessTasks:
-        return GaussianProcessTasks(
-            split=split,
-            shots=of_split(split, shots, train_shots),
-            queries=of_split(split, queries, train_queries),
-            dtype=dtype_named(dtype),
-            **shared,
-        )
-
-    options = {
-        "shots": shots,
-        "queries": queries,
-        "train_shots": train_shots,
-        "train_queries": train_queries,
-        "dtype": dtype,
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in shared.items()},
-    }
-    return TaskFamily.by_split("gaussian_process", distribution, options)
+    return family_of_examples(
+        "gaussian_process", GaussianProcessTasks, shared, (shots, queries), (train_shots, train_queries), dtype
+    )
 
 
 class Posterior(NamedTuple):

@@ -9,7 +9,7 @@ so k steps are a matrix power. So MAML, first-order MAML, Reptile and implicit M
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.errors import InputError
-from innerloop.tasks.precision import DtypeName, dtype_named
-from innerloop.tasks.split_sizes import of_split
+from innerloop.tasks.precision import DtypeName
+from innerloop.tasks.split_sizes import family_of_examples
 
 _OPTIMUM, _SUPPORT, _QUERY, _SUPPORT_NOISE, _QUERY_NOISE, _NOISE = range(1, 7)
 
@@ -105,26 +105,10 @@ def quadratics(
     Raises:
         InputError: a dim, shots or queries below 1.
     """
-    given: dict[str, Any] = {"dim": dim, "center": center, "spread": spread, "noise": noise}
-
-    def distribution(split: str) -> QuadraticTasks:
-        return QuadraticTasks(
-            split=split,
-            shots=of_split(split, shots, train_shots),
-            queries=of_split(split, queries, train_queries),
-            dtype=dtype_named(dtype),
-            **given,
-        )
-
-    options = {
-        "shots": shots,
-        "queries": queries,
-        "train_shots": train_shots,
-        "train_queries": train_queries,
-        "dtype": dtype,
-        **given,
-    }
-    return TaskFamily.by_split("quadratics", distribution, options)
+    given = {"dim": dim, "center": center, "spread": spread, "noise": noise}
+    return family_of_examples(
+        "quadratics", QuadraticTasks, given, (shots, queries), (train_shots, train_queries), dtype
+    )
 
 
 class Parabola(NamedTuple):

@@ -13,35 +13,24 @@ from torch import Tensor, nn
 from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
-from innerloop.tasks.precision import DtypeName, dtype_named
-from innerloop.tasks.split_sizes import of_split
+from innerloop.tasks.precision import DtypeName
+from innerloop.tasks.split_sizes import family_of_examples
 
 _AMPLITUDE, _PHASE, _FREQUENCY, _SUPPORT, _QUERY, _GRID, _SUPPORT_NOISE, _QUERY_NOISE, _NOISE = range(1, 10)
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # Finn et al. (2017), section 5.1.
-    "finn": {
-        "amplitude": (0.1, 5.0),
-        "phase": (0.0, math.pi),
-        "frequency": (1.0, 1.0),
-        "input_range": (-5.0, 5.0),
-        "noise": 0.0,
-        "inputs": "random",
-        "grid_points": 20,
-        "sign": "minus",
-    },
-    # y = a sin(x + b) + eps on one fixed grid, cut at random into support and query.
-    "grid": {
-        "amplitude": (0.1, 5.0),
-        "phase": (-math.pi, math.pi),
-        "frequency": (1.0, 1.0),
-        "input_range": (-5.0, 5.0),
-        "noise": 0.01,
-        "inputs": "grid",
-        "grid_points": 20,
-        "sign": "plus",
-    },
+_FINN: dict[str, Any] = {
+    "amplitude": (0.1, 5.0),
+    "phase": (0.0, math.pi),
+    "frequency": (1.0, 1.0),
+    "input_range": (-5.0, 5.0),
+    "noise": 0.0,
+    "inputs": "random",
+    "grid_points": 20,
+    "sign": "minus",
 }
+# y = a sin(x + b) + eps on one fixed grid, cut at random into support and query.
+_GRID_OF_POINTS = {"phase": (-math.pi, math.pi), "noise": 0.01, "inputs": "grid", "sign": "plus"}
+PRESETS = {"finn": _FINN, "grid": {**_FINN, **_GRID_OF_POINTS}}
 
 
 class SineParameters(NamedTuple):
@@ -201,19 +190,10 @@ def sinusoid(
         ConfigError: an unknown preset, inputs or sign.
         InputError: a range that is not (low, high), a negative noise, more points than the grid has.
     """
+    given = dict(locals())
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r} of sinusoid: {nearest(preset, PRESETS)}")
-    given: dict[str, Any] = {
-        "amplitude": amplitude,
-        "phase": phase,
-        "frequency": frequency,
-        "input_range": input_range,
-        "noise": noise,
-        "inputs": inputs,
-        "grid_points": grid_points,
-        "sign": sign,
-    }
-    settings = {name: PRESETS[preset][name] if value is None else value for name, value in given.items()}
+    settings = {name: usual if given[name] is None else given[name] for name, usual in PRESETS[preset].items()}
     for name, choices in (("inputs", ("random", "grid")), ("sign", ("minus", "plus"))):
         if settings[name] not in choices:
             raise ConfigError(f"sinusoid: {name} expected {choices[0]!r} or {choices[1]!r}, got {settings[name]!r}")
@@ -221,26 +201,8 @@ def sinusoid(
         if len(settings[name]) != 2:
             raise InputError(f"sinusoid: {name} expected two numbers, low and high, got {settings[name]!r}")
         settings[name] = tuple(float(value) for value in settings[name])
-
-    def distribution(split: str) -> SineTasks:
-        return SineTasks(
-            split=split,
-            shots=of_split(split, shots, train_shots),
-            queries=of_split(split, queries, train_queries),
-            dtype=dtype_named(dtype),
-            **settings,
-        )
-
-    options = {
-        "preset": preset,
-        "shots": shots,
-        "queries": queries,
-        "train_shots": train_shots,
-        "train_queries": train_queries,
-        "dtype": dtype,
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
-    }
-    return TaskFamily.by_split("sinusoid", distribution, options)
+    family = family_of_examples("sinusoid", SineTasks, settings, (shots, queries), (train_shots, train_queries), dtype)
+    return family._replace(options={"preset": preset, **family.options})
 
 
 def moved(

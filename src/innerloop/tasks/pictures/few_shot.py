@@ -88,9 +88,14 @@ class _Tables(NamedTuple):
     counts: Tensor
 
 
-def draw_without_replacement(key: Tensor, n: int, count: int, salt: int) -> Int64[Tensor, "*keys count"]:
-    """``count`` distinct numbers of 0..n-1 in random order for each key, shape (*key.shape, count)."""
-    return random_keys.bits(key, (n,), salt).topk(count, dim=-1, largest=False, sorted=True).indices
+def draw_without_replacement(
+    key: Tensor, n: int, count: int, salt: int, sizes: Tensor | None = None
+) -> Int64[Tensor, "*keys count"]:
+    """``count`` distinct numbers of 0..n-1 for each key, in random order, (*key.shape, count); all below its ``sizes``."""
+    order = random_keys.bits(key, (n,), salt)
+    if sizes is not None:
+        order = order.masked_fill(torch.arange(n, device=key.device) >= sizes[..., None], _LAST)
+    return order.topk(count, dim=-1, largest=False, sorted=True).indices
 
 
 class FewShotImages(TaskDistribution):
@@ -147,15 +152,26 @@ class FewShotImages(TaskDistribution):
         self.ways, self.shots, self.queries = ways, shots, queries
         self.rotations, self.within_group = rotations, within_group
         self.shuffled, self.invert, self.dtype = shuffled, invert, dtype
-        self.images = images
-        self.classes = torch.tensor(list(classes), dtype=torch.int64)
-        self.turns = 4 if rotations else 1
+        self.images, self.classes = images, torch.tensor(list(classes), dtype=torch.int64)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Derive all else from the settings, once they have been checked."""
+        images = self.images
+        self.turns = 4 if self.rotations else 1
         self.num_classes = len(self.classes) * self.turns
         self.input_shape = images.example_shape
-        self.output_size = ways
-        self.most = max((images.sizes[c] for c in self.classes.tolist() if 0 <= c < images.num_classes), default=0)
+        self.output_size = self.ways
         self._check()
+        self.most = max(images.sizes[number] for number in self.classes.tolist())
         self._tables = self._looked_up()
+
+    def altered(self, **settings: Any) -> FewShotImages:
+        """The same split with some attributes set anew; its tasks have the same keys."""
+        new = copy.copy(self)
+        vars(new).update(settings)
+        new._settle()
+        return new
 
     def _looked_up(self) -> dict[torch.device, _Tables]:
         members, sizes = self._groups_large_enough() if self.within_group else (torch.empty(0, 0), torch.empty(0))
@@ -166,11 +182,7 @@ class FewShotImages(TaskDistribution):
 
     def resized(self, ways: int, shots: int, queries: int) -> FewShotImages:
         """See `TaskDistribution.resized`; the classes stay the same."""
-        new = copy.copy(self)
-        new.ways, new.shots, new.queries, new.output_size = ways, shots, queries, ways
-        new._check()
-        new._tables = new._looked_up()
-        return new
+        return self.altered(ways=ways, shots=shots, queries=queries)
 
     def _check(self) -> None:
         where = f"{self.name} ({self.split})"
@@ -242,9 +254,7 @@ class FewShotImages(TaskDistribution):
             choice = random_keys.integers(keys, len(members) * self.turns, salt=_GROUP)
             group = choice // self.turns
             rotations = (choice % self.turns)[:, None].expand(-1, self.ways)
-            order = random_keys.bits(keys, (members.shape[1],), _CLASSES)
-            padding = torch.arange(members.shape[1], device=keys.device) >= sizes[group][:, None]
-            drawn = order.masked_fill(padding, _LAST).topk(self.ways, dim=-1, largest=False, sorted=True).indices
+            drawn = draw_without_replacement(keys, members.shape[1], self.ways, _CLASSES, sizes[group])
             positions = members[group].gather(1, drawn)
         else:
             assert self.num_classes is not None
@@ -253,12 +263,8 @@ class FewShotImages(TaskDistribution):
         each_class = random_keys.fold(keys[:, None], torch.arange(self.ways, device=keys.device))
         count = self.shots + self.queries
         classes = tables.classes[positions]
-        if self.images.counts is None:
-            drawings = draw_without_replacement(each_class, self.images.num_drawings, count, _DRAWINGS)
-        else:
-            order = random_keys.bits(each_class, (self.most,), _DRAWINGS)
-            absent = torch.arange(self.most, device=keys.device) >= tables.counts[classes][..., None]
-            drawings = order.masked_fill(absent, _LAST).topk(count, dim=-1, largest=False, sorted=True).indices
+        sizes = None if self.images.counts is None else tables.counts[classes]
+        drawings = draw_without_replacement(each_class, self.most, count, _DRAWINGS, sizes)
         return TaskIndex(classes, rotations, positions * self.turns + rotations, drawings)
 
     def pictures(self, index: TaskIndex) -> Float[Tensor, "tasks ways examples channels height width"]:

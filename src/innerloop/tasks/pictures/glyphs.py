@@ -50,22 +50,11 @@ def glyphs(
         InputError: more ways than classes, more examples than the 20 drawings, matplotlib's fonts missing.
         ConfigError: a size out of range or an unknown dtype.
     """
+    options = dict(locals())
     images = glyph_images(size)
     splits = {
         split: images.in_groups([script for script, of in SPLITS.items() if of == split])
         for split in (TRAIN, VALID, TEST)
-    }
-    options = {
-        "ways": ways,
-        "shots": shots,
-        "queries": queries,
-        "train_ways": train_ways,
-        "train_shots": train_shots,
-        "train_queries": train_queries,
-        "rotations": rotations,
-        "shuffled": shuffled,
-        "size": size,
-        "dtype": dtype,
     }
     return few_shot_family(
         "glyphs",

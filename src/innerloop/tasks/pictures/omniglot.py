@@ -168,29 +168,11 @@ def omniglot(
         InputError: absent or damaged archives, more ways than classes, more examples than the 20 drawings.
         ConfigError: an unknown split.
     """
+    options = dict(locals())
     loaded = load_omniglot(size)
     splits = omniglot_splits(
         loaded, split, valid_alphabets=valid_alphabets, valid_characters=valid_characters, seed=split_seed
     )
-    options = {
-        "ways": ways,
-        "shots": shots,
-        "queries": queries,
-        "train_ways": train_ways,
-        "train_shots": train_shots,
-        "train_queries": train_queries,
-        "split": split,
-        "split_seed": split_seed,
-        "valid_alphabets": valid_alphabets,
-        "valid_characters": valid_characters,
-        "rotations": rotations,
-        "rotate_test": rotate_test,
-        "within_alphabet": within_alphabet,
-        "changes": changes,
-        "shuffled": shuffled,
-        "size": size,
-        "dtype": dtype,
-    }
     return few_shot_family(
         "omniglot",
         loaded.images,

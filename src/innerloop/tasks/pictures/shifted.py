@@ -141,16 +141,5 @@ def of_digits(tasks: TaskDistribution, yes: bool) -> TaskDistribution:
 
 def _with_images(tasks: FewShotImages, images: ClassImages, classes: Sequence[int]) -> FewShotImages:
     """A split with the same settings and other classes; its tasks have the same keys."""
-    return FewShotImages(
-        images,
-        classes,
-        name=tasks.name,
-        split=tasks.split,
-        ways=tasks.ways,
-        shots=tasks.shots,
-        queries=tasks.queries,
-        rotations=tasks.rotations,
-        shuffled=tasks.shuffled,
-        invert=tasks.invert,
-        dtype=tasks.dtype,
-    )
+    numbers = torch.tensor(list(classes), dtype=torch.int64)
+    return tasks.altered(images=images, classes=numbers, within_group=False, changes="none")
