@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -27,6 +28,15 @@ class PureModel:
     def __init__(self, module: nn.Module, batch_norm: BatchNormPolicy) -> None:
         self.module = module
         self.batch_norm = batch_norm
+        self.names = registered_names(module)
+        # Tensors that are in several places of the module, by the names of the other places. A shared layer is one place,
+        # whatever it is called: functional_call would take what it has put there first for the layer's own.
+        places = {
+            f"{prefix}.{key}".lstrip(".")
+            for prefix, layer in module.named_modules()
+            for key in (*layer._parameters, *layer._buffers)
+        }
+        self._tied = {name: first for name, first in self.names.items() if name != first and name in places}
         layers = list(module.modules())
         self.has_batch_norm = any(isinstance(m, BatchNorm) and m.policy != "none" for m in layers)
         self.mixes_by_norm = any(isinstance(m, BatchNorm) and m.policy == "batch" for m in layers)
@@ -39,13 +49,14 @@ class PureModel:
 
     def norm_parameters(self) -> list[str]:
         """Names of the scales and shifts of BatchNorm layers."""
-        return [
-            f"{layer.name}.{name}".lstrip(".")
+        found = [
+            self.names[f"{layer.name}.{name}".lstrip(".")]
             for layer in self.module.modules()
             if isinstance(layer, BatchNorm)
             for name in ("weight", "bias")
             if getattr(layer, name) is not None
         ]
+        return list(dict.fromkeys(found))
 
     def running_buffers(self) -> dict[str, Tensor]:
         """The running statistics that meta-training updates."""
@@ -89,7 +100,9 @@ class PureModel:
             if self._needs_context:
                 stack.enter_context(context.running(call))
             options = None if part is None else {"part": part}
-            output = torch.func.functional_call(self.module, {**params, **buffers}, x, options)
+            given = {**params, **buffers}
+            given |= {name: given[first] for name, first in self._tied.items() if first in given and name not in given}
+            output = torch.func.functional_call(self.module, given, x, options, tie_weights=False)
         # Losses and what comes after them are in full precision.
         if self.low_precision is not None:
             output = tree_map(lambda v: v.to(_first(x).dtype) if v.is_floating_point() else v, output)
@@ -98,6 +111,15 @@ class PureModel:
 
 def _first(inputs: Any) -> Tensor:
     return tree_leaves(inputs)[0]
+
+
+def registered_names(module: nn.Module) -> dict[str, str]:
+    """Every name that a parameter or buffer has in the module, and the first name of that tensor: the one it goes by."""
+    first: dict[int, str] = {}
+    every = itertools.chain(
+        module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
+    )
+    return {name: first.setdefault(id(tensor), name) for name, tensor in every}
 
 
 def head_module(module: nn.Module) -> str:
@@ -109,20 +131,32 @@ def head_module(module: nn.Module) -> str:
     return name
 
 
-def select(names: Sequence[str], adapt: Sequence[str] | None, freeze: Sequence[str] | None) -> tuple[str, ...]:
+def select(
+    names: Sequence[str],
+    adapt: Sequence[str] | None,
+    freeze: Sequence[str] | None,
+    registered: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
     """The parameter names to adapt: those that match a pattern of ``adapt`` (all when None) and none of ``freeze``.
 
     Patterns are shell-style: "head.*", "*.bias". A pattern that matches nothing is a ConfigError, since it is a typing error.
+    A parameter of several names (see `registered_names`) matches by any of them.
     """
-    for pattern in [*(adapt or ()), *(freeze or ())]:
-        if not fnmatch.filter(names, pattern):
-            raise ConfigError(f"pattern {pattern!r} matches no parameter of the model; parameters: {', '.join(names)}")
-    kept = [
-        n
-        for n in names
-        if (adapt is None or any(fnmatch.fnmatchcase(n, p) for p in adapt))
-        and not any(fnmatch.fnmatchcase(n, p) for p in freeze or ())
-    ]
+    called = {name: name for name in names} | {n: first for n, first in (registered or {}).items() if first in names}
+
+    def matching(patterns: Sequence[str]) -> set[str]:
+        found = set()
+        for pattern in patterns:
+            hits = fnmatch.filter(called, pattern)
+            if not hits:
+                raise ConfigError(
+                    f"pattern {pattern!r} matches no parameter of the model; parameters: {', '.join(names)}"
+                )
+            found |= {called[name] for name in hits}
+        return found
+
+    wanted, unwanted = set(names) if adapt is None else matching(adapt), matching(freeze or ())
+    kept = [n for n in names if n in wanted and n not in unwanted]
     if not kept:
         raise ConfigError(f"no parameter is left to adapt (adapt={list(adapt or [])}, freeze={list(freeze or [])})")
     return tuple(kept)
