@@ -72,7 +72,12 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
             made, kind = BatchNorm(layer, name, batch_norm, rows), f"BatchNorm ({batch_norm})"
         elif type(layer) is nn.LayerNorm:
             made, kind = LayerNorm(layer), "LayerNorm"
-        elif isinstance(layer, _InstanceNorm) and layer.affine and type(layer).forward is _InstanceNorm.forward:
+        elif (
+            isinstance(layer, _InstanceNorm)
+            and type(layer).forward is _InstanceNorm.forward
+            and layer.affine
+            and not layer.track_running_stats
+        ):
             made, kind = InstanceNorm(layer), "InstanceNorm"
         elif type(layer) is nn.Dropout or type(layer) in _CHANNEL_DROPOUT:
             dropouts += 1
@@ -82,7 +87,7 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
             continue
         counts[kind] = counts.get(kind, 0) + 1
         _turn_into(layer, made)
-    module.train()  # so that no layer takes an inference-only fused path; what differs in training is in the call's context
+    module.train()  # until a call says otherwise, see `PureModel`
     notes += [
         f"{n} {kind} layer{'s' if n > 1 else ''} rewritten from primitives: exact under vmap"
         for kind, n in counts.items()

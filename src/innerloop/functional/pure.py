@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -15,8 +15,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from innerloop.errors import ConfigError
 from innerloop.functional import context
+from innerloop.functional.convert import copied
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy
+from innerloop.functional.state import Traces, layers_of_others, look_into, put_back
 
 
 class PureModel:
@@ -46,6 +48,12 @@ class PureModel:
         self.low_precision: torch.dtype | None = None  # products and convolutions in this type, by torch.autocast
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
         self.follow_training = False  # set by the probe: the model draws random numbers by itself
+        # cuDNN differentiates recurrent layers in training mode alone, which differs by their dropout alone.
+        self._always_training = [m for m in layers if isinstance(m, nn.RNNBase) and not m.dropout]
+        self._has_fast_path = any(isinstance(m, (nn.MultiheadAttention, nn.TransformerEncoder)) for m in layers)
+        self.traces: Traces | None = None  # what a pass leaves behind; None: not looked into yet
+        self.written: tuple[str, ...] = ()  # buffers that a pass writes, which are given back like running statistics
+        self._restored = layers_of_others(module)
 
     def norm_parameters(self) -> list[str]:
         """Names of the scales and shifts of BatchNorm layers."""
@@ -65,7 +73,24 @@ class PureModel:
             if isinstance(layer, BatchNorm) and layer.policy in ("per_step", "running"):
                 for kind in ("running_mean", "running_var"):
                     found[f"{layer.name}.{kind}"] = getattr(layer, kind).detach().clone()
-        return found
+        return found | {name: self.module.get_buffer(name).detach().clone() for name in self.written}
+
+    def look_into(self, *x: Any) -> None:
+        """Find out, once, what a pass on such inputs leaves on the module; see `state.look_into`.
+
+        Raises:
+            ConfigError: as there; or statistics of the module's own, for which this policy of batch norm cannot hold.
+        """
+        if self.traces is not None:
+            return
+        found = look_into(lambda: PureModel(copied(self.module), self.batch_norm), x)
+        if found.statistics and self.batch_norm in ("per_step", "frozen", "none"):
+            raise ConfigError(
+                f"batch_norm={self.batch_norm!r} expected torch's own BatchNorm layers, got a module that keeps "
+                f"{', '.join(found.statistics)} by itself; give batch_norm='running', which is what it does, or use nn.BatchNorm"
+            )
+        self.traces, self.written = found, found.buffers
+        self._restored = self._restored if found.attributes else []
 
     def apply(
         self,
@@ -89,24 +114,59 @@ class PureModel:
             noise: the key of that noise.
             part: one network of a `Parts`; None: the model itself.
         """
+        call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
+        given = {**params, **buffers}
+        for name in self.written:  # may be written in place
+            given[name] = (buffers[name] if name in buffers else self.module.get_buffer(name)).clone()
         with ExitStack() as stack:
-            if self.plain_attention:
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if self.follow_training and self.module.training != training:
-                self.module.train(training)
             if self.low_precision is not None:
                 stack.enter_context(torch.autocast(_first(x).device.type, self.low_precision))
-            call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
             if self._needs_context:
                 stack.enter_context(context.running(call))
-            options = None if part is None else {"part": part}
-            given = {**params, **buffers}
-            given |= {name: given[first] for name, first in self._tied.items() if first in given and name not in given}
-            output = torch.func.functional_call(self.module, given, x, options, tie_weights=False)
+            if self._restored:
+                stack.enter_context(put_back(self._restored))
+            output = self.call(given, *x, training=training, part=part)
+        call.buffers |= {name: given[name] for name in self.written}
         # Losses and what comes after them are in full precision.
         if self.low_precision is not None:
             output = tree_map(lambda v: v.to(_first(x).dtype) if v.is_floating_point() else v, output)
         return output, call.buffers
+
+    def call(self, given: dict[str, Tensor], *x: Any, training: bool, part: str | None = None) -> Any:
+        """The module's output with these tensors in the places of its own; buffers that it writes are in ``given`` then."""
+        given |= {name: given[first] for name, first in self._tied.items() if first in given and name not in given}
+        options = None if part is None else {"part": part}
+        with self._mode(training):
+            return torch.func.functional_call(self.module, given, x, options, tie_weights=False)
+
+    def itself(self, *x: Any, training: bool) -> Any:
+        """The module's output as it is."""
+        with self._mode(training):
+            return self.module(*x)
+
+    @contextmanager
+    def _mode(self, training: bool) -> Iterator[None]:
+        """The one place that decides: training mode in meta-training, evaluation mode everywhere else."""
+        if self.module.training != training:
+            self.module.train(training)
+        for layer in self._always_training:
+            layer.training = True
+        with ExitStack() as stack:
+            if self.plain_attention:
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if self._has_fast_path and not training:  # which can be neither differentiated nor vmapped
+                stack.enter_context(_without_fast_path())
+            yield
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _first(inputs: Any) -> Tensor:
