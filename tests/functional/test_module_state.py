@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import threading
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,7 +124,43 @@ class Keeps(Net):
         return torch.tanh(h)
 
 
-STATEFUL = [OwnStatistics, InPlace, OwnBatchNorm, Hidden, OtherInTraining, Attention, Keeps]
+class SetsUp(Net):
+    """Data-dependent initialisation, once, in whole numbers and truth values too."""
+
+    def set_up(self) -> None:
+        self.register_buffer("ready", torch.tensor(False))
+        self.register_buffer("shift", torch.zeros(4))
+
+    def between(self, h):
+        if self.training and not self.ready:
+            self.shift.copy_(h.mean(0).detach())
+            self.ready.fill_(True)
+        return torch.tanh(h - self.shift)
+
+
+class Tracked(Net):
+    """An instance norm with running statistics."""
+
+    def set_up(self) -> None:
+        self.norm = nn.InstanceNorm1d(4, affine=True, track_running_stats=True)
+
+    def between(self, h):
+        return self.norm(torch.stack([h, h * h, h + 1], 2)).mean(2)
+
+
+class Grows(Net):
+    """A table in a buffer that is made longer where it is too short."""
+
+    def set_up(self) -> None:
+        self.register_buffer("table", torch.ones(1), persistent=False)
+
+    def between(self, h):
+        if len(self.table) < len(h):
+            self.table = 1 + torch.arange(len(h), dtype=h.dtype)
+        return torch.tanh(h * self.table[: len(h), None])
+
+
+STATEFUL = [OwnStatistics, InPlace, OwnBatchNorm, Hidden, OtherInTraining, Attention, Keeps, SetsUp, Tracked]
 
 
 def made(kind) -> nn.Module:
@@ -281,6 +319,24 @@ class GoesOn(Net):
         return torch.tanh(h + self.state["h"])
 
 
+class InAnObject(GoesOn):
+    def set_up(self) -> None:
+        self.cache = SimpleNamespace(h=None)
+
+    def between(self, h):
+        old, self.cache.h = self.cache.h, h.mean(0)
+        return torch.tanh(h if old is None else h + old)
+
+
+class WithoutFirstValue(Net):
+    def set_up(self) -> None:
+        self.register_buffer("h", None)
+
+    def between(self, h):
+        old, self.h = self.h, h.mean(0)
+        return torch.tanh(h if old is None else h + old)
+
+
 class PlainStatistics(Net):
     """Running averages in a tensor that is no buffer."""
 
@@ -306,6 +362,8 @@ REFUSED = {
     AgainReentrant: "gradient by .*out.weight.*torch.utils.checkpoint",
     AgainInTraining: "gradient by .*out.weight.*torch.utils.checkpoint",
     GoesOn: "state, which would leak.*register_buffer",
+    InAnObject: "cache, which would leak",
+    WithoutFirstValue: "h, which would leak.*with a first value",
     PlainStatistics: "mean, which would leak.*register_buffer",
 }
 
@@ -350,7 +408,7 @@ class Cached(Net):
         return torch.tanh(h @ self.cache)
 
 
-@pytest.mark.parametrize("kind", [Bound, Frozen, Cached], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("kind", [Bound, Frozen, Cached, Grows], ids=lambda k: k.__name__)
 def test_what_is_right_is_taken(kind):
     net, batch = made(kind), tasks()
     learner = il.maml(net, inner_lr=LR, inner_steps=STEPS)
@@ -398,3 +456,16 @@ def test_weights_that_are_computed_before_forward(how):
     learner.backward(batch)
     assert all(p.grad.abs().sum() > 0 for p in learner.model.parameters())
     assert predictions.isfinite().all()
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.jit.trace(m, torch.zeros(2, 3))])
+def test_modules_that_torch_runs_by_itself_are_refused(wrap):
+    with pytest.raises(il.ConfigError, match=r"expected plain modules.*give the module that it was made of"):
+        il.maml(wrap(made(Net)))
+
+
+def test_what_cannot_be_copied_is_refused():
+    net = made(Net)
+    net.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(il.ConfigError, match=r"copy.deepcopy can copy, got: cannot pickle"):
+        il.maml(net)

@@ -21,10 +21,16 @@ _CHANNEL_DROPOUT = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 def check_model(module: object, needs_parameters: bool = True) -> None:
-    """Raise ConfigError for what cannot be adapted: no nn.Module, lazy layers that have not seen data, no parameters, two in
-    one place of memory."""
+    """Raise ConfigError for what cannot be adapted: no nn.Module, one that torch runs by itself, lazy layers that have not
+    seen data, no parameters, two in one place of memory."""
     if not isinstance(module, nn.Module):
         raise ConfigError(f"expected a torch.nn.Module as the model, got {type(module).__name__}; wrap it in a module")
+    for layer in module.modules():
+        if isinstance(layer, torch.jit.ScriptModule | nn.DataParallel | nn.parallel.DistributedDataParallel):
+            raise ConfigError(
+                f"the model expected plain modules, whose parameters can be replaced, got a {type(layer).__name__}; give the "
+                "module that it was made of (model.module of a parallel one)"
+            )
     if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
         raise ConfigError(
             "the model has lazy layers without shapes; run it once on an example input before handing it over"

@@ -226,7 +226,7 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
             f"{name}.{key}".lstrip(".")
             for name, layer in watched
             for key in _changed(before[name], _marks(vars(layer)))
-            if key not in ("training", "_parameters", "_buffers", "_modules") or _registers(before[name], layer, key)
+            if key != "training"
         ]
         attributes += changed
         kept = [t.detach() for t in tensors_of(found)] + [given[name].detach() for name in buffers]
@@ -249,19 +249,17 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
 
 
 def _changed(before: list[Any], after: list[Any]) -> list[str]:
+    """Names of attributes that are others, and of a module's buffers that it had not."""
     old, new = {k: (v, m) for k, v, m in before}, {k: (v, m) for k, v, m in after}
-    return [
-        k
-        for k in {**old, **new}
-        if k not in old or k not in new or old[k][0] is not new[k][0] or _differ(old[k][1], new[k][1])
-    ]
-
-
-def _registers(before: list[Any], layer: nn.Module, key: str) -> bool:
-    """Whether one of a module's own dictionaries has other names than before."""
-    return key != "training" and [k for k, _, _ in next(m for k, _, m in before if k == key) or ()] != list(
-        vars(layer)[key]
-    )
+    found: list[str] = []
+    for k in {**old, **new}:
+        if k not in old or k not in new or old[k][0] is not new[k][0]:
+            found.append(str(k))
+        elif _differ(old[k][1], new[k][1]):
+            found += (
+                _changed(old[k][1] or [], new[k][1] or []) if k in ("_buffers", "_parameters", "_modules") else [str(k)]
+            )
+    return found
 
 
 def _moved(module: nn.Module) -> dict[str, Tensor]:
