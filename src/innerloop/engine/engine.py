@@ -19,7 +19,7 @@ from innerloop.core import BaseLearner, Meta, Task, batch_size
 from innerloop.engine import deciding, memory, recompute
 from innerloop.engine import plan as planning
 from innerloop.engine.deciding import Facts
-from innerloop.engine.gradient import Grads, batch_loss, gradient, value_gradient
+from innerloop.engine.gradient import Grads, batch_loss, gradient, mean_over_tasks, value_gradient
 from innerloop.engine.plan import Plan
 from innerloop.functional.convolutions import per_task_convolutions
 
@@ -151,7 +151,7 @@ class Engine:
         """The mean over tasks of a function that returns a pytree of tensors; no graph is kept."""
 
         def run(plan: Plan, tasks: Task) -> Any:
-            return pytree.tree_map(lambda v: v.mean(0), _map(plan, function, meta, tasks))
+            return mean_over_tasks(_map(plan, function, meta, tasks))
 
         return run(self.plan(run, f"mean {function.__qualname__}", tasks), tasks)
 
@@ -194,11 +194,13 @@ def take(tasks: Task, index: int | slice) -> Task:
 
 def weighted_mean(parts: Any) -> Any:
     """Sum of weight x pytree, one part in memory at a time."""
-    total = None
+    total = kinds = None
     for weight, part in parts:
         if total is None and weight == 1:
-            total = pytree.tree_map(lambda v: v.detach(), part)
-            continue
+            return pytree.tree_map(lambda v: v.detach(), part)
+        kinds = kinds or [v.dtype for v in pytree.tree_leaves(part)]
         scaled = pytree.tree_map(lambda v, w=weight: v.detach() * w, part)
         total = scaled if total is None else pytree.tree_map(torch.add, total, scaled)
-    return total
+    leaves, tree = pytree.tree_flatten(total)
+    whole = (v if d.is_floating_point else v.round().to(d) for v, d in zip(leaves, kinds or (), strict=True))
+    return pytree.tree_unflatten(list(whole), tree)

@@ -36,4 +36,11 @@ def gradient(learner: BaseLearner, meta: Meta, task: Task, outer_step: int) -> t
 def batch_loss(learner: BaseLearner, meta: Meta, tasks: Task, outer_step: int) -> tuple[Tensor, Any]:
     """The mean outer loss of a batch and the mean of aux, vmapped."""
     loss, aux = torch.vmap(lambda t: learner.meta_loss(meta, t, outer_step))(tasks)
-    return loss.mean(), pytree.tree_map(lambda v: v.mean(0), aux)
+    return loss.mean(), mean_over_tasks(aux)
+
+
+def mean_over_tasks(tree: Any) -> Any:
+    """The mean over the leading tasks axis; of whole numbers (a count that a model keeps) the nearest one."""
+    return pytree.tree_map(
+        lambda v: v.mean(0) if v.is_floating_point() else v.double().mean(0).round().to(v.dtype), tree
+    )

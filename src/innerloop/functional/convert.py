@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import is_parametrized
+from torch.utils import _pytree as pytree
 
 from innerloop.errors import ConfigError
 from innerloop.functional.convolutions import speed_up
@@ -18,9 +21,16 @@ _CHANNEL_DROPOUT = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 def check_model(module: object, needs_parameters: bool = True) -> None:
-    """Raise ConfigError for what cannot be adapted: no nn.Module, lazy layers that have not seen data, no parameters."""
+    """Raise ConfigError for what cannot be adapted: no nn.Module, one that torch runs by itself, lazy layers that have not
+    seen data, no parameters, two in one place of memory."""
     if not isinstance(module, nn.Module):
         raise ConfigError(f"expected a torch.nn.Module as the model, got {type(module).__name__}; wrap it in a module")
+    for layer in module.modules():
+        if isinstance(layer, torch.jit.ScriptModule | nn.DataParallel | nn.parallel.DistributedDataParallel):
+            raise ConfigError(
+                f"the model expected plain modules, whose parameters can be replaced, got a {type(layer).__name__}; give the "
+                "module that it was made of (model.module of a parallel one)"
+            )
     if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
         raise ConfigError(
             "the model has lazy layers without shapes; run it once on an example input before handing it over"
@@ -29,6 +39,14 @@ def check_model(module: object, needs_parameters: bool = True) -> None:
         raise ConfigError(
             "the model has no parameters, so there is nothing to adapt; expected at least one nn.Parameter"
         )
+    held: dict[int, str] = {}
+    for name, p in module.named_parameters():
+        other = held.setdefault(p.data_ptr(), name) if p.numel() and p.device.type != "meta" else name
+        if other != name:
+            raise ConfigError(
+                f"{other} and {name} expected memory of their own, got two parameters in one place; where they are meant to be "
+                "one, register one under both names: layer.weight = other_layer.weight, not .data"
+            )
 
 
 def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int = 1) -> tuple[nn.Module, list[str]]:
@@ -43,59 +61,72 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
         ConfigError: no nn.Module, lazy layers that have not seen data, or no parameters.
     """
     check_model(module)
-    module = copy.deepcopy(module)
+    module = copied(module)
+    notes: list[str] = []
     counts: dict[str, int] = {}
     dropouts = 0
-
-    def replacement(child: nn.Module, name: str) -> nn.Module | None:
-        nonlocal dropouts
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, nn.MultiheadAttention) and layer.dropout > 0:
+            layer.dropout = 0.0
+            notes.append(f"{name}: dropout inside nn.MultiheadAttention cannot be drawn per task; switched off")
         # A subclass with a forward of its own may do anything; only torch's own forward is known to be these formulas.
-        if isinstance(child, _BatchNorm) and type(child).forward is _BatchNorm.forward:
-            counts[f"BatchNorm ({batch_norm})"] = counts.get(f"BatchNorm ({batch_norm})", 0) + 1
-            return BatchNorm(child, name, batch_norm, rows)
-        if isinstance(child, nn.SyncBatchNorm):
-            counts[f"BatchNorm ({batch_norm})"] = counts.get(f"BatchNorm ({batch_norm})", 0) + 1
-            return BatchNorm(child, name, batch_norm, rows)
-        if type(child) is nn.LayerNorm:
-            counts["LayerNorm"] = counts.get("LayerNorm", 0) + 1
-            return LayerNorm(child)
-        if isinstance(child, _InstanceNorm) and child.affine and type(child).forward is _InstanceNorm.forward:
-            counts["InstanceNorm"] = counts.get("InstanceNorm", 0) + 1
-            return InstanceNorm(child)
-        speed_up(child)
-        if type(child) is nn.Dropout or type(child) in _CHANNEL_DROPOUT:
+        if is_parametrized(layer):
+            continue
+        if isinstance(layer, nn.SyncBatchNorm) or (
+            isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward
+        ):
+            made, kind = BatchNorm(layer, name, batch_norm, rows), f"BatchNorm ({batch_norm})"
+        elif type(layer) is nn.LayerNorm:
+            made, kind = LayerNorm(layer), "LayerNorm"
+        elif (
+            isinstance(layer, _InstanceNorm)
+            and type(layer).forward is _InstanceNorm.forward
+            and layer.affine
+            and not layer.track_running_stats
+        ):
+            made, kind = InstanceNorm(layer), "InstanceNorm"
+        elif type(layer) is nn.Dropout or type(layer) in _CHANNEL_DROPOUT:
             dropouts += 1
-            return Dropout(child.p, dropouts, type(child) in _CHANNEL_DROPOUT)  # type: ignore[union-attr]
-        return None
-
-    notes: list[str] = []
-    seen: dict[int, nn.Module] = {}
-
-    def walk(parent: nn.Module, prefix: str) -> None:
-        for key, child in list(parent._modules.items()):
-            if child is None:
-                continue
-            name = f"{prefix}{key}"
-            if isinstance(child, nn.MultiheadAttention) and child.dropout > 0:
-                child.dropout = 0.0
-                notes.append(f"{name}: dropout inside nn.MultiheadAttention cannot be drawn per task; switched off")
-            made = seen.get(id(child)) or replacement(child, name)
-            if made is not None:
-                seen[id(child)] = made
-                parent._modules[key] = made
-            else:
-                walk(child, f"{name}.")
-
-    root = replacement(module, "")
-    if root is not None:
-        module = root
-    else:
-        walk(module, "")
-    module.train()  # so that no layer takes an inference-only fused path; what differs in training is in the call's context
+            made, kind = Dropout(layer.p, dropouts, type(layer) in _CHANNEL_DROPOUT), ""  # type: ignore[union-attr]
+        else:
+            speed_up(layer)
+            continue
+        counts[kind] = counts.get(kind, 0) + 1
+        _turn_into(layer, made)
+    module.train()  # until a call says otherwise, see `PureModel`
     notes += [
         f"{n} {kind} layer{'s' if n > 1 else ''} rewritten from primitives: exact under vmap"
         for kind, n in counts.items()
+        if kind
     ]
     if dropouts:
         notes.append(f"{dropouts} dropout layer{'s draw' if dropouts > 1 else ' draws'} noise from each task's own key")
     return module, notes
+
+
+def _turn_into(layer: nn.Module, made: nn.Module) -> None:
+    """Make a layer another one in place: whoever refers to it, under whatever name, has the new one; its hooks stay."""
+    hooks = {key: value for key, value in vars(layer).items() if "hook" in key}
+    layer.__class__ = type(made)
+    layer.__dict__ = {**vars(made), **hooks}
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of a module that holds tensors computed from its parameters (weight_norm, prune, a kept result).
+
+    Raises:
+        ConfigError: the module holds something that cannot be copied.
+    """
+    values = pytree.tree_leaves([list(vars(layer).values()) for layer in module.modules()])
+    # Such a tensor is no parameter of the copy, and `requires_grad` tells when a forward pass reads it all the same.
+    computed = {
+        id(v): v.detach().clone().requires_grad_() for v in values if isinstance(v, torch.Tensor) and not v.is_leaf
+    }
+    try:
+        return copy.deepcopy(module, computed)
+    except (TypeError, RuntimeError, ValueError, AttributeError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"the model expected to be one that copy.deepcopy can copy, got: {first}; make what cannot be copied in forward, or "
+            "give the module a __deepcopy__"
+        ) from error

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from innerloop import keys as random_keys
 from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task
 from innerloop.engine import Engine
+from innerloop.engine.gradient import mean_over_tasks
 from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.learners.gradient import GradientFast, GradientLearner, by_gradients
 from innerloop.meta_gradients.perturbations import (
@@ -125,7 +126,7 @@ class PES(MetaGradient):
             sums[name] = sums[name] + drawn_here if name in sums else drawn_here
         weights = difference / (2 * self.sigma) / len(difference)
         params, rule = like_meta({name: torch.tensordot(weights, s, 1) for name, s in sums.items()}, meta)
-        metrics, buffers = pytree.tree_map(lambda v: v.mean(0), aux)
+        metrics, buffers = mean_over_tasks(aux)
         kept: dict[str, Tensor] = {}
         if last < self.learner.inner_steps:
             kept = {"step": torch.tensor(last), **{f"sum/{name}": s for name, s in sums.items()}}

@@ -310,6 +310,7 @@ class Fitted:
             **({} if self.threshold is None else {"threshold": self.threshold.to_dict()}),
             "mixes_examples": owner.mixes_examples,
             "needs_loop": list(owner.engine.needs_loop),
+            "written": list(owner.pure.written),
             "dtype": str(owner.dtype),
         }
         write_task(

@@ -31,6 +31,7 @@ from innerloop.engine.recompute import recomputing
 from innerloop.errors import ConfigError, InputError
 from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
+from innerloop.functional.state import Traces
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, expect_steps, looked_up, moved
 from innerloop.meta_learner.fitted import Fitted, adapted
@@ -191,7 +192,7 @@ class MetaLearner(nn.Module):
         return {self._rule_names[key]: p for key, p in self.rule.items()}
 
     def _running_names(self) -> set[str]:
-        return set(self.learner.init_buffers()) if self.pure.has_batch_norm else set()
+        return set(self.learner.init_buffers()) if self.pure.has_batch_norm or self.pure.written else set()
 
     def _adapts_convolutions(self) -> bool:
         """Whether tasks have convolution weights of their own; shared ones cost vmap nothing."""
@@ -546,6 +547,16 @@ class MetaLearner(nn.Module):
 
     def _heed_needs(self, found: Trial) -> None:
         """Do what a trial on one task has shown to be needed."""
+        traces = self.pure.traces or Traces()
+        if traces.in_place:
+            self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, "buffers written in place")))
+        if traces.buffers:
+            self.note(
+                f"the model writes {', '.join(traces.buffers)}: each task has its own, meta-training keeps their mean over the "
+                f"tasks, evaluation uses that and changes nothing (batch_norm={self.pure.batch_norm!r} is for torch's own layers)"
+            )
+        if traces.attributes:
+            self.note(f"what a pass leaves in {', '.join(traces.attributes)} is put back after it")
         if found.needs_loop:
             self.engine.needs_loop = found.needs_loop
             self.note(f"{', '.join(found.needs_loop)}: vmap gets it wrong or refuses it; tasks run one after the other")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -41,11 +42,20 @@ def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> T
     """
     x = pytree.tree_map(lambda v: v[0], batch.support.x)
 
-    def forward(x: Any) -> Tensor:
+    def forward(x: Any, training: bool = False) -> Tensor:
         with _explained(x):
-            return pure.apply(meta.params, meta.buffers, x, training=False)[0]
+            return pure.apply(meta.params, meta.buffers, x, training=training)[0]
 
+    with _explained(x):
+        pure.look_into(x)
     found = probe(forward, x)
+    with suppress(Exception):  # what fails in training alone is said there
+        trained = observed(lambda: forward(x, training=True))[1]
+        found = dataclasses.replace(
+            found,
+            needs_loop=tuple(sorted({*found.needs_loop, *trained.needs_loop})),
+            random=tuple(sorted({*found.random, *trained.random})),
+        )
     if (found.mixes_examples and not pure.mixes_by_norm) and batch.support.mask is not None:
         raise ConfigError("the model mixes examples and the tasks are padded with masks; group tasks by size instead")
     shape = learner.prediction_shape(batch, found.output_shape)
@@ -62,6 +72,9 @@ def try_objective(pure: PureModel, meta: Meta, objective: Objective, task: Task)
 
     def apply(*x: Any, mask: Tensor | None = None) -> Any:
         with _explained(x):
+            pure.look_into(*x)
+            with suppress(Exception):  # it may call other functions in training; what fails there alone is said there
+                pure.apply(meta.params, meta.buffers, *x, mask=mask, training=True)
             return pure.apply(meta.params, meta.buffers, *x, mask=mask, training=False)[0]
 
     def judge() -> None:

@@ -16,7 +16,7 @@ from innerloop.engine import Engine
 from innerloop.errors import ConfigError, expect_whole, nearest
 from innerloop.functional import PureModel, check_model
 from innerloop.functional.norms import BatchNormPolicy
-from innerloop.functional.pure import head_module, select
+from innerloop.functional.pure import head_module, registered_names, select
 from innerloop.learners import GradientLearner
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
@@ -201,9 +201,11 @@ def inner_rule(name: InnerOptimizer, lr: float, beta1: float = 0.9) -> UpdateRul
 def head_patterns(model: nn.Module) -> list[str]:
     """Patterns for the parameters of the model's last layer."""
     head = head_module(model)
-    names = [name for name, _ in model.named_parameters()]
-    found = [name for name in names if name.rsplit(".", 1)[0] == head] if head else names
-    if len(found) == len(names):
+    names = registered_names(model)
+    every = {name for name, _ in model.named_parameters()}
+    own = [names[name] for name in names if name.rpartition(".")[0] == head and names[name] in every]
+    found = list(dict.fromkeys(own)) if head else list(every)
+    if len(found) == len(every):
         raise ConfigError("the model is one layer: it has no body beside its head; use maml or a deeper model")
     return found
 
@@ -233,7 +235,7 @@ def gradient_method(
         made = learner(
             model=pure,
             rule=rule,
-            adapted=select(trainable, adapt, freeze),
+            adapted=select(trainable, adapt, freeze, pure.names),
             inner_steps=inner_steps,
             eval_steps=inner_steps if eval_steps is None else eval_steps,
             loss=loss,

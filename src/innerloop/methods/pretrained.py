@@ -57,8 +57,9 @@ class PooledLearner(BaseLearner):
     def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
         if self.head is None:
             return {}
-        own = params[self._own("weight")]
-        return new_head(self.num_classes or own.shape[0], self.features, own, self._own("bias") in params, generator)
+        names = self.tuner.model.names
+        own = params[names[self._own("weight")]]
+        return new_head(self.num_classes or own.shape[0], self.features, own, self._own("bias") in names, generator)
 
     @property
     def adapted(self) -> tuple[str, ...]:
@@ -251,7 +252,9 @@ def pretrained(
         tuner = GradientLearner(
             model=pure,
             rule=inner_rule(inner_optimizer, inner_lr),
-            adapted=select([n for n, p in pure.module.named_parameters() if p.requires_grad], patterns, None),
+            adapted=select(
+                [n for n, p in pure.module.named_parameters() if p.requires_grad], patterns, None, pure.names
+            ),
             inner_steps=inner_steps,
             eval_steps=inner_steps if eval_steps is None else eval_steps,
             loss=loss,

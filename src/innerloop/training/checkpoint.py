@@ -216,6 +216,9 @@ def load_weights(learner: MetaLearner, tensors: dict[str, Tensor], path: Path) -
     """Put weights back; a missing, surplus or misshapen tensor is a CheckpointError."""
     found = {name[8:]: value for name, value in tensors.items() if name.startswith("learner/")}
     own = learner.state_dict()
+    for name, first in learner.pure.names.items():  # task files hold what has several names under the first
+        if f"model.{name}" in own and f"model.{first}" in found:
+            found.setdefault(f"model.{name}", found[f"model.{first}"])
     missing, surplus = sorted(set(own) - set(found)), sorted(set(found) - set(own))
     if missing or surplus:
         raise CheckpointError(
