@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import UninitializedParameter
+from torch.utils._pytree import tree_leaves
 
 from innerloop.errors import ConfigError
 from innerloop.functional.convolutions import speed_up
+from innerloop.functional.differentiable import make_differentiable
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy, InstanceNorm, LayerNorm
 
@@ -43,7 +45,11 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
         ConfigError: no nn.Module, lazy layers that have not seen data, or no parameters.
     """
     check_model(module)
-    module = copy.deepcopy(module)
+    # A module may hold what an earlier forward pass left in it, with its graph, which nobody can copy.
+    leaves = (leaf for part in module.modules() for leaf in tree_leaves(vars(part)))
+    module = copy.deepcopy(
+        module, {id(v): v.detach().clone() for v in leaves if isinstance(v, Tensor) and not v.is_leaf}
+    )
     counts: dict[str, int] = {}
     dropouts = 0
 
@@ -63,6 +69,8 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
             counts["InstanceNorm"] = counts.get("InstanceNorm", 0) + 1
             return InstanceNorm(child)
         speed_up(child)
+        if rewritten := make_differentiable(child, name):
+            counts[rewritten] = counts.get(rewritten, 0) + 1
         if type(child) is nn.Dropout or type(child) in _CHANNEL_DROPOUT:
             dropouts += 1
             return Dropout(child.p, dropouts, type(child) in _CHANNEL_DROPOUT)  # type: ignore[union-attr]
