@@ -138,3 +138,186 @@ def test_sparse_embeddings() -> None:
 def test_an_embedding_that_writes_its_weights_is_refused() -> None:
     with pytest.raises(il.ConfigError, match=r"'0' has max_norm=1.0"):
         il.fomaml(nn.Sequential(nn.Embedding(7, 3, max_norm=1.0), nn.Flatten(), nn.Linear(12, 2)))
+
+
+# ---- functions that nobody can rewrite -------------------------------------------------------------------------------
+class Once(torch.autograd.Function):
+    """A cube that may be differentiated once: torch says so only to ``.backward``, and leaves it out of ``autograd.grad``."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 3 * g * ctx.saved_tensors[0] ** 2
+
+
+class Kept(torch.autograd.Function):
+    """A cube that keeps its slope as a number: the second derivative is zero, and nothing says so."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.slope = 3 * x**2
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.slope
+
+
+class Rounded(torch.autograd.Function):
+    """Straight through: what autograd makes of it is what its author wants."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return torch.round(4 * x) / 4
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+class Applied(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.head, self.function = nn.Linear(3, 4), nn.Linear(4, 2), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.function(self.body(x)))
+
+
+def applied(function: Callable[[Tensor], Tensor], p: dict[str, Tensor], x: Tensor) -> Tensor:
+    return function(x @ p["body.weight"].T + p["body.bias"]) @ p["head.weight"].T + p["head.bias"]
+
+
+def distances(x: Tensor) -> Tensor:
+    return torch.cdist(x, torch.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (Once.apply, "Once: its second derivative contradicts differences by 100.0%"),
+        (Kept.apply, "Kept: its second derivative contradicts"),
+        (distances, "torch.functional.cdist: the derivative for '_cdist_backward' is not implemented"),
+        (lambda x: torch._weight_norm(x, torch.ones(len(x), 1), 0), "_weight_norm: its second derivative contradicts"),
+    ],
+    ids=["once", "kept", "missing", "wrong"],
+)
+def test_what_lacks_a_second_derivative_is_named_where_one_is_needed(function, named: str) -> None:
+    torch.manual_seed(0)
+    model, tasks = Applied(function), batch(vectors)
+    for method in (il.maml, il.meta_sgd, il.imaml, il.mamlpp, il.boil):
+        with pytest.raises(il.ConfigError, match=f"needs second derivatives.*{named.split(':')[0]}.*il.fomaml") as said:
+            method(model).backward(tasks)
+        assert named in str(said.value)
+    learner = il.fomaml(model, inner_lr=LR)
+    grads = gradient(learner, tasks, "auto")
+    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    expected = dict.fromkeys(params, torch.zeros(()))
+    for i in range(2):
+        loss = F.mse_loss(applied(function, params, tasks.support.x[i]), tasks.support.y[i])
+        slopes = torch.autograd.grad(loss, list(params.values()))
+        fast = {n: (p - LR * g).detach().requires_grad_() for (n, p), g in zip(params.items(), slopes, strict=True)}
+        loss = F.mse_loss(applied(function, fast, tasks.query.x[i]), tasks.query.y[i])
+        slopes = torch.autograd.grad(loss, list(fast.values()))
+        expected = {n: expected[n] + g / 2 for n, g in zip(fast, slopes, strict=True)}
+    for name, value in grads.items():
+        assert torch.allclose(value, expected[name], rtol=1e-9, atol=1e-12), name
+    learner.adapt(tasks.support.x[0], tasks.support.y[0])
+
+
+@pytest.mark.parametrize("function", [Once.apply, distances], ids=["once", "missing"])
+def test_a_body_that_is_not_adapted_needs_no_second_derivative(function) -> None:
+    torch.manual_seed(0)
+    model, tasks = Applied(function), batch(vectors)
+    grads = gradient(il.anil(model, inner_lr=LR, inner_steps=1), tasks, "auto")
+    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    head = [params["head.weight"], params["head.bias"]]
+    total = torch.zeros(())
+    for i in range(2):
+        loss = F.mse_loss(applied(function, params, tasks.support.x[i]), tasks.support.y[i])
+        slopes = torch.autograd.grad(loss, head, create_graph=True)
+        fast = {**params, "head.weight": head[0] - LR * slopes[0], "head.bias": head[1] - LR * slopes[1]}
+        total = total + F.mse_loss(applied(function, fast, tasks.query.x[i]), tasks.query.y[i]) / 2
+    for name, value in zip(params, torch.autograd.grad(total, list(params.values())), strict=True):
+        assert torch.allclose(grads[name], value, rtol=1e-9, atol=1e-12), name
+
+
+@pytest.mark.parametrize(
+    "function", [Rounded.apply, lambda x: torch.tanh(x) * torch.sigmoid(x).detach()], ids=["rounded", "detached"]
+)
+def test_what_is_held_constant_on_purpose_is_taken_and_told(function) -> None:
+    torch.manual_seed(0)
+    model, tasks = Applied(function), batch(vectors)
+    expected = by_hand(lambda p, x: applied(function, p, x), model, tasks)
+    learner = il.maml(model, inner_lr=LR)
+    for name, value in gradient(learner, tasks, "auto").items():
+        assert torch.allclose(value, expected[name], rtol=1e-9, atol=1e-12), name
+    assert any("held constant" in note for note in learner.notes)
+
+
+@pytest.mark.parametrize("function", [torch.relu, lambda x: F.max_pool1d(x[None], 3, 1, 1)[0], torch.abs])
+def test_kinks_are_no_contradiction(function) -> None:
+    for seed in range(5):
+        torch.manual_seed(seed)
+        learner = il.maml(Applied(function), inner_lr=LR)
+        learner.backward(batch(vectors))
+        assert learner.notes == []
+
+
+def test_a_loss_without_a_second_derivative() -> None:
+    x, y = torch.randn(2, 5, 3), torch.randint(0, 3, (2, 5))
+    with pytest.raises(il.ConfigError, match=r"multi_margin_loss.*il.fomaml"):
+        il.maml(il.models.mlp(3, 3), loss=F.multi_margin_loss).backward(Task(Examples(x, y), Examples(x, y)))
+
+
+def test_a_function_without_any_derivative() -> None:
+    class Forward(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+    with pytest.raises(il.ConfigError, match="gradient cannot be taken: You must implement"):
+        il.fomaml(Applied(Forward.apply)).backward(batch(vectors))
+
+
+def test_what_vmap_refuses_is_looped_with_a_note() -> None:
+    torch.manual_seed(0)
+
+    def branch(x: Tensor) -> Tensor:
+        return torch.tanh(x) if x.sum() > 0 else torch.sin(x)
+
+    model, tasks = Applied(branch), batch(vectors, num_tasks=6)
+    expected = by_hand(lambda p, x: applied(branch, p, x), model, tasks)
+    learner = il.maml(model, inner_lr=LR)
+    for name, value in gradient(learner, tasks, "auto").items():
+        assert torch.allclose(value, expected[name], rtol=1e-9, atol=1e-12), name
+    assert learner.notes[0].startswith("tasks run one after the other")
+    with pytest.raises(il.ConfigError, match="use strategy 'looped'"):
+        gradient(learner, tasks, "vmapped")
+    assert il.protonet(model).predict_queries(labelled(tasks)).shape == (6, 5, 3)
+
+
+def labelled(tasks: Task) -> Task:
+    """The same tasks with labels."""
+    y = (torch.arange(5) % 3).expand(len(tasks.support.y), -1)
+    return Task(Examples(tasks.support.x, y), Examples(tasks.query.x, y))
+
+
+def test_a_model_that_cannot_go_over_to_float64_is_told() -> None:
+    table = torch.eye(4, dtype=torch.float32)
+    learner = il.maml(Applied(lambda x: x @ table).float())
+    learner.backward(batch(vectors))
+    assert any("cannot compute in float64" in note for note in learner.notes)
+
+
+def test_trying_leaves_no_trace() -> None:
+    tasks, learner = batch(vectors), il.maml(Applied(lambda x: F.dropout(torch.tanh(x))))
+    before, kept = torch.get_rng_state(), {n: v.clone() for n, v in learner.state_dict().items()}
+    learner.backward(tasks)
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(v, kept[n]) for n, v in learner.state_dict().items())

@@ -33,6 +33,13 @@ def check_model(module: object, needs_parameters: bool = True) -> None:
         )
 
 
+def duplicate(module: nn.Module) -> nn.Module:
+    """A deep copy, also of a module that holds what an earlier forward pass left in it, which comes without its graph."""
+    leaves = (leaf for part in module.modules() for leaf in tree_leaves(vars(part)))
+    left = {id(v): v for v in leaves if isinstance(v, Tensor) and not v.is_leaf}
+    return copy.deepcopy(module, {key: v.detach().clone() for key, v in left.items()})
+
+
 def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int = 1) -> tuple[nn.Module, list[str]]:
     """A converted deep copy of ``module`` and notes on what was changed; the given module stays as it is.
 
@@ -45,11 +52,7 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
         ConfigError: no nn.Module, lazy layers that have not seen data, or no parameters.
     """
     check_model(module)
-    # A module may hold what an earlier forward pass left in it, with its graph, which nobody can copy.
-    leaves = (leaf for part in module.modules() for leaf in tree_leaves(vars(part)))
-    module = copy.deepcopy(
-        module, {id(v): v.detach().clone() for v in leaves if isinstance(v, Tensor) and not v.is_leaf}
-    )
+    module = duplicate(module)
     counts: dict[str, int] = {}
     dropouts = 0
 

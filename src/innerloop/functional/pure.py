@@ -16,6 +16,7 @@ from innerloop.errors import ConfigError
 from innerloop.functional import context
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy
+from innerloop.functional.randomness import seeded
 
 
 class PureModel:
@@ -36,6 +37,7 @@ class PureModel:
         self.low_precision: torch.dtype | None = None  # products and convolutions in this type, by torch.autocast
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
         self.follow_training = False  # set by the probe: the model draws random numbers by itself
+        self.draws_itself = False  # likewise: from other sources than the call's noise
 
     def norm_parameters(self) -> list[str]:
         """Names of the scales and shifts of BatchNorm layers."""
@@ -83,6 +85,8 @@ class PureModel:
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if self.follow_training and self.module.training != training:
                 self.module.train(training)
+            if self.draws_itself:
+                stack.enter_context(seeded(self.module, noise if training and noise is not None else 0))
             if self.low_precision is not None:
                 stack.enter_context(torch.autocast(_first(x).device.type, self.low_precision))
             call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))

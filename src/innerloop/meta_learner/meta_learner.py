@@ -33,6 +33,7 @@ from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, expect_steps, looked_up, moved
+from innerloop.meta_learner.derivative_trial import needs_second, try_derivatives
 from innerloop.meta_learner.fitted import Fitted, adapted
 from innerloop.meta_learner.fitted_data import adapted_data, data_objective
 from innerloop.meta_learner.outer import Outer
@@ -40,7 +41,7 @@ from innerloop.meta_learner.pairing import Pairing, own_pairing
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
 from innerloop.meta_learner.support_set import support_set, wanted_by
 from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
-from innerloop.models import describe, printed
+from innerloop.models import MODELS, describe, printed
 from innerloop.objectives import losses
 from innerloop.tracebacks import shortened
 
@@ -110,6 +111,7 @@ class MetaLearner(nn.Module):
         self.carry = self.meta_gradient.init(self.meta())
         self._recompute: bool | int = False
         self._mixes = False
+        self._lacking = ""  # which function of the model has no second derivative that meta-training needs
         self._seen: set[Any] = set()
         self.output_size: int | None = None
         self._shared: tuple[Any, Any, Any] | None = None  # what tasks share: as given, where it went, as it is there
@@ -342,6 +344,7 @@ class MetaLearner(nn.Module):
 
     def _outer_gradient(self, batch: Task, step: int) -> OuterGradient:
         """The meta-gradient; nothing of this learner changes."""
+        self._expect_derivatives()
         chosen = compiling(self.facts(batch))
         if chosen.what == NOTHING:
             if chosen.why_not == CHANGES:
@@ -361,6 +364,7 @@ class MetaLearner(nn.Module):
             CompileFailed: what `engine.deciding` has against it, or see `engine.compiling.compile_function`.
         """
         batch = self.ready(batch, outer_step)
+        self._expect_derivatives()
         chosen = compiling(dataclasses.replace(self.facts(batch), following=Plan("compiled")))
         if chosen.what == NOTHING:
             raise CompileFailed(chosen.why_not)
@@ -373,6 +377,7 @@ class MetaLearner(nn.Module):
     def plan(self, batch: Task, outer_step: int = 0) -> Plan:
         """How a step on tasks like these is run, measured now on copies; `backward` measures by itself at its third call."""
         batch = self.ready(batch, outer_step)
+        self._expect_derivatives()
         with self.engine.planning() as made, recomputing(self.recompute):
             self.meta_gradient(self.carry, self.meta(), batch, outer_step, None)
         return made[-1] if made else self.engine.rule(batch)
@@ -490,6 +495,7 @@ class MetaLearner(nn.Module):
         signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None)
         if signature not in self._seen:
             self._heed(try_out(self.pure, self.learner, self.meta(), batch), batch)
+            self._differentiate(dataclasses.replace(batch, objective=given))
             self._seen.add(signature)
         return batch
 
@@ -509,6 +515,7 @@ class MetaLearner(nn.Module):
         if (shapes, objective) not in self._seen:
             one = take(self._with_noise(batch), 0)
             self._heed_needs(try_objective(self.pure, self.meta(), objective, one))
+            self._differentiate(dataclasses.replace(batch, objective=objective))
             self._seen.add((shapes, objective))
         return batch
 
@@ -530,12 +537,45 @@ class MetaLearner(nn.Module):
             self.pure.plain_attention = True
             self.note("fused attention has no second derivative here; its plain kernel is used")
         if found.random:
-            self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, *found.random)))
-            self.pure.follow_training = True
-            self.note(
-                f"the model draws random numbers itself ({', '.join(found.random)}): results depend on torch's global generator"
-            )
+            self._draw_by_key()
         self.assume_mixing(self.mixes_examples or found.mixes_examples)
+
+    def _draw_by_key(self) -> None:
+        """The model draws random numbers by itself: from now on it finds its sources seeded at every pass."""
+        self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, "random numbers of the model's own")))
+        self.pure.follow_training = self.pure.draws_itself = self.pure.draws_noise = True
+        self.meta_gradient.check(self.learner)
+        self.note(
+            "the model draws random numbers by itself: in meta-training from each task's key, outside of it from a fixed one"
+        )
+
+    def _differentiate(self, batch: Task) -> None:
+        """Differentiate a model or a loss of somebody's own once, and do what that has shown to be needed.
+
+        Models of `il.models` with losses that have a name are not tried: the tests hold them to the same.
+        """
+        objective = losses.as_objective(batch.objective if self.loss is None else self.loss)
+        if (self.model_spec or {}).get("name") in MODELS and not losses.is_own(objective):
+            return
+        batch, second = self._with_noise(batch), needs_second(self.learner, self.meta_gradient.order)
+        loops = bool(self.engine.needs_loop)
+        found = try_derivatives(self.pure, self.learner, self.meta(), batch, second=second, loops=loops)
+        if found.random and not self.pure.draws_itself:
+            self._draw_by_key()
+        if found.vmap:
+            self.engine.needs_loop = ("this model",)
+            self.note(f"tasks run one after the other, since torch cannot vmap this model rightly: {found.vmap}")
+        if found.note:
+            self.note(found.note)
+        self._lacking = found.lacking
+
+    def _expect_derivatives(self) -> None:
+        """Raise ConfigError where meta-training needs derivatives that the model has not."""
+        if self._lacking:
+            raise ConfigError(
+                f"{self.name} needs second derivatives, and torch has no right one of {self._lacking}; use il.fomaml, which "
+                "needs first ones alone, or write that part of the model from other functions"
+            )
 
     def _heed(self, found: Trial, batch: Task) -> None:
         """`_heed_needs`, and try the loss on what the model gave."""

@@ -21,14 +21,14 @@ class Trial(NamedTuple):
     Attributes:
         needs_loop: what of the model vmap gets wrong or refuses.
         attention: it has fused attention, whose second derivative does not exist.
-        random: what draws random numbers by itself.
+        random: it draws random numbers by itself.
         mixes_examples: one example's output depends on the others.
         shape: of a prediction for the support set.
     """
 
     needs_loop: tuple[str, ...]
     attention: bool
-    random: tuple[str, ...]
+    random: bool
     mixes_examples: bool
     shape: tuple[int, ...]
 
@@ -45,7 +45,7 @@ def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> T
         with _explained(x):
             return pure.apply(meta.params, meta.buffers, x, training=False)[0]
 
-    found = probe(forward, x)
+    found = probe(forward, x, pure.module)
     if (found.mixes_examples and not pure.mixes_by_norm) and batch.support.mask is not None:
         raise ConfigError("the model mixes examples and the tasks are padded with masks; group tasks by size instead")
     shape = learner.prediction_shape(batch, found.output_shape)
@@ -74,7 +74,7 @@ def try_objective(pure: PureModel, meta: Meta, objective: Objective, task: Task)
         for name, value in found.items():
             expect_scalar(value, f"{objective.name}.measure[{name!r}]")
 
-    seen = observed(judge)[1]
+    seen = observed(judge, pure.module)[1]
     return Trial(seen.needs_loop, seen.attention, seen.random, False, ())
 
 
