@@ -25,7 +25,7 @@ from innerloop.learners import GradientLearner
 from innerloop.learners.gradient import by_gradients
 from innerloop.meta_learner.boundary import moved
 
-_FEW = 5  # examples tell as much as many
+_FEW = 3  # examples tell as much as many
 # How far vmap and the loop may be apart, relatively: a wrong batching rule of torch's leaves 3e-3 and more.
 _SAME = {torch.float64: 1e-7}
 _SAME_OTHERWISE = 1e-3

@@ -468,7 +468,7 @@ class MetaLearner(nn.Module):
     # ---- the boundary ----------------------------------------------------------------------------------------------
     def check(self, batch: Task) -> Task:
         """``batch`` in this learner's dtype and device, or an error; new shapes are tried out once on the model."""
-        batch = self.fitting(batch)
+        batch = self.fitting(batch, many=True)
         if not losses.is_labelled(batch.objective):
             return batch
         if self.output_size and self._labelled(batch):
@@ -479,27 +479,32 @@ class MetaLearner(nn.Module):
                 )
         return batch
 
-    def fitting(self, batch: Task) -> Task:
-        """`check` without a look at the labels' values."""
+    def fitting(self, batch: Task, many: bool = False) -> Task:
+        """`check` without a look at the labels' values.
+
+        Args:
+            batch: tasks.
+            many: they go through the engine, to be trained on or judged; False: there is one, to adapt to.
+        """
         batch = check_task(batch, self.dtype, self.device, self.loss)
         if batch.shared is not None:
             batch = dataclasses.replace(batch, shared=self._beside(batch.shared))
         if not losses.is_labelled(batch.objective) or (batch.shared is not None and self.learner.any_data):
-            return self._fitting_any(batch)
+            return self._fitting_any(batch, many)
         if batch.shared is not None:  # learners that read examples themselves are given them
             batch = looked_up(batch)
         batch = self.learner.admit(batch)
         side = batch.support
         inputs = tuple((v.shape[2:], v.dtype) for v in pytree.tree_leaves(side.x))
         given = losses.as_objective(batch.objective if self.loss is None else self.loss)  # a batch may come twice
-        signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None)
+        signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None, many)
         if signature not in self._seen:
             self._heed(try_out(self.pure, self.learner, self.meta(), batch), batch)
-            self._differentiate(dataclasses.replace(batch, objective=given))
+            self._differentiate(dataclasses.replace(batch, objective=given), many)
             self._seen.add(signature)
         return batch
 
-    def _fitting_any(self, batch: Task) -> Task:
+    def _fitting_any(self, batch: Task, many: bool) -> Task:
         """A batch whose data its objective alone knows."""
         objective = losses.as_objective(batch.objective)
         if not self.learner.any_data:
@@ -512,11 +517,11 @@ class MetaLearner(nn.Module):
                 f"loss expected none beside the tasks' own objective {objective.name}, got one; leave it out"
             )
         shapes = tuple((tuple(v.shape[1:]), v.dtype) for v in pytree.tree_leaves((batch.support, batch.query)))
-        if (shapes, objective) not in self._seen:
+        if (shapes, objective, many) not in self._seen:
             one = take(self._with_noise(batch), 0)
             self._heed_needs(try_objective(self.pure, self.meta(), objective, one))
-            self._differentiate(dataclasses.replace(batch, objective=objective))
-            self._seen.add((shapes, objective))
+            self._differentiate(dataclasses.replace(batch, objective=objective), many)
+            self._seen.add((shapes, objective, many))
         return batch
 
     def _beside(self, shared: Any) -> Any:
@@ -549,16 +554,18 @@ class MetaLearner(nn.Module):
             "the model draws random numbers by itself: in meta-training from each task's key, outside of it from a fixed one"
         )
 
-    def _differentiate(self, batch: Task) -> None:
+    def _differentiate(self, batch: Task, many: bool) -> None:
         """Differentiate a model or a loss of somebody's own once, and do what that has shown to be needed.
 
-        Models of `il.models` with losses that have a name are not tried: the tests hold them to the same.
+        One task to adapt to needs first derivatives alone, and vmap where its queries are predicted one by one. Models of
+        `il.models` with losses that have a name are not tried: the tests hold them to the same.
         """
         objective = losses.as_objective(batch.objective if self.loss is None else self.loss)
         if (self.model_spec or {}).get("name") in MODELS and not losses.is_own(objective):
             return
-        batch, second = self._with_noise(batch), needs_second(self.learner, self.meta_gradient.order)
-        loops = bool(self.engine.needs_loop)
+        second = many and needs_second(self.learner, self.meta_gradient.order)
+        loops = bool(self.engine.needs_loop) or not (many or self.mixes_examples)
+        batch = self._with_noise(batch)
         found = try_derivatives(self.pure, self.learner, self.meta(), batch, second=second, loops=loops)
         if found.random and not self.pure.draws_itself:
             self._draw_by_key()
@@ -567,7 +574,7 @@ class MetaLearner(nn.Module):
             self.note(f"tasks run one after the other, since torch cannot vmap this model rightly: {found.vmap}")
         if found.note:
             self.note(found.note)
-        self._lacking = found.lacking
+        self._lacking = found.lacking or self._lacking
 
     def _expect_derivatives(self) -> None:
         """Raise ConfigError where meta-training needs derivatives that the model has not."""
