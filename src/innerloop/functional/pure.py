@@ -16,6 +16,7 @@ from innerloop.errors import ConfigError
 from innerloop.functional import context
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy
+from innerloop.functional.outputs import chosen, picked
 from innerloop.functional.randomness import seeded
 
 
@@ -37,6 +38,7 @@ class PureModel:
         self.low_precision: torch.dtype | None = None  # products and convolutions in this type, by torch.autocast
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
         self.follow_training = False  # set by the probe: the model draws random numbers by itself
+        self.output = chosen()  # which part of what the model returns is its output
         self.draws_itself = False  # likewise: from other sources than the call's noise
 
     def norm_parameters(self) -> list[str]:
@@ -94,6 +96,8 @@ class PureModel:
                 stack.enter_context(context.running(call))
             options = None if part is None else {"part": part}
             output = torch.func.functional_call(self.module, {**params, **buffers}, x, options)
+        if part is None:
+            output = picked(output, self.output)
         # Losses and what comes after them are in full precision.
         if self.low_precision is not None:
             output = tree_map(lambda v: v.to(_first(x).dtype) if v.is_floating_point() else v, output)

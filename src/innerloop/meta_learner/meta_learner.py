@@ -31,6 +31,7 @@ from innerloop.engine.recompute import recomputing
 from innerloop.errors import ConfigError, InputError
 from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
+from innerloop.functional.outputs import Output, choosing
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, expect_steps, looked_up, moved
 from innerloop.meta_learner.derivative_trial import needs_second, try_derivatives
@@ -128,6 +129,7 @@ class MetaLearner(nn.Module):
         loss: str | losses.Loss | None = None,
         batch_norm: BatchNormPolicy = "batch",
         inductive: bool = False,
+        output: Output = None,
         name: str = "own",
     ) -> MetaLearner:
         """A pairing of one's own: any learner, update rule and meta-gradient.
@@ -142,6 +144,7 @@ class MetaLearner(nn.Module):
             loss: ``loss(prediction, y)`` or a name; None: the learner's own, else the task's.
             batch_norm: policy of BatchNorm layers: "batch", "running", "frozen" or "none".
             inductive: in evaluation, predict queries one at a time beside the support set.
+            output: which part of what the model returns is its output, where that is no tensor: a name, an index or a function.
             name: what reports call it.
 
         Returns:
@@ -166,7 +169,9 @@ class MetaLearner(nn.Module):
         if batch_norm not in ("batch", "running", "frozen", "none"):
             raise ConfigError(f"batch_norm expected one of batch, running, frozen, none, got {batch_norm!r}")
         check_model(model)
-        made = cls(name, {}, model, pair, outer=outer or Outer(), loss=loss, batch_norm=batch_norm, inductive=inductive)
+        outer = outer or Outer()
+        with choosing(output):
+            made = cls(name, {}, model, pair, outer=outer, loss=loss, batch_norm=batch_norm, inductive=inductive)
         if loss is None:
             made.loss = getattr(made.learner, "loss", None)
         parts = [made.learner, *([] if rule is None else [rule]), made.meta_gradient]

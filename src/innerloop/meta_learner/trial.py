@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from innerloop.core import BaseLearner, Meta, Objective, Task
 from innerloop.errors import ConfigError, InnerloopError, ShapeError
 from innerloop.functional import PureModel, observed, probe
+from innerloop.functional.outputs import expect_tensor
 from innerloop.objectives import losses
 
 
@@ -43,7 +44,7 @@ def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> T
 
     def forward(x: Any) -> Tensor:
         with _explained(x):
-            return pure.apply(meta.params, meta.buffers, x, training=False)[0]
+            return expect_tensor(pure.apply(meta.params, meta.buffers, x, training=False)[0])
 
     found = probe(forward, x, pure.module)
     if (found.mixes_examples and not pure.mixes_by_norm) and batch.support.mask is not None:

@@ -16,6 +16,7 @@ from innerloop import methods, models
 from innerloop import tasks as problems
 from innerloop.core import Task, TaskSpec
 from innerloop.errors import CheckpointError, ConfigError, InnerloopError
+from innerloop.functional.outputs import Output
 from innerloop.meta_learner.files import (
     TASK,
     VERSION,
@@ -46,6 +47,7 @@ class Again:
     loss: LossArgument = None
     learner: MetaLearner | str | None = None
     tasks: str | None = None
+    output: Output = None
 
     def __post_init__(self) -> None:
         for name, value, kind in (("model", self.model, nn.Module), ("learner", self.learner, MetaLearner)):
@@ -62,6 +64,7 @@ def load(
     *,
     learner: MetaLearner | str | None = None,
     tasks: str | None = None,
+    output: Output = None,
 ) -> MetaLearner | Fitted:
     """Open a task file or a run directory.
 
@@ -75,6 +78,7 @@ def load(
         learner: needed when the pairing is one's own (`il.MetaLearner.of`), or has an update rule of one's own: a learner that
             was made in the same way, model included, which is not changed; or where the method's function is.
         tasks: where the problem's function is, for a model that is the default one of a problem without a name.
+        output: needed when a function of one's own picked the model's output.
 
     Returns:
         A `Fitted` for a file, a `MetaLearner` with the best validated weights for a directory.
@@ -82,7 +86,7 @@ def load(
     Raises:
         CheckpointError: nothing there, damaged, of a newer version, for another model, or made with parts that are not here.
     """
-    path, again = Path(path), Again(model, loss, learner, tasks)
+    path, again = Path(path), Again(model, loss, learner, tasks, output)
     if path.is_dir():
         return load_run(path, again)
     if not path.exists():
@@ -178,6 +182,8 @@ def _method(recorded: dict[str, Any], model: nn.Module, path: Path, again: Again
     assert not isinstance(word, MetaLearner)
     if again.loss is not None:
         options["loss"] = again.loss
+    if again.output is not None:
+        options["output"] = again.output
     try:
         if word is None:
             return methods.make(name, model, options)
