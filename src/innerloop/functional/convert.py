@@ -27,6 +27,11 @@ def check_model(module: object, needs_parameters: bool = True) -> None:
         raise ConfigError(
             "the model has lazy layers without shapes; run it once on an example input before handing it over"
         )
+    if complex_ones := [name for name, p in module.named_parameters() if p.is_complex()]:
+        raise ConfigError(
+            f"the model has complex parameters ({complex_ones[0]}), which no method adapts; hold real numbers and join them in "
+            "forward: torch.view_as_complex(self.weight), weight (..., 2)"
+        )
     if needs_parameters and not any(True for _ in module.parameters()):
         raise ConfigError(
             "the model has no parameters, so there is nothing to adapt; expected at least one nn.Parameter"
@@ -53,6 +58,11 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
     """
     check_model(module)
     module = duplicate(module)
+    for part in module.modules():
+        for name, p in list(part._parameters.items()):
+            if p is not None and not p.is_floating_point():  # numbers that nothing can train
+                delattr(part, name)
+                part.register_buffer(name, p.data)
     counts: dict[str, int] = {}
     dropouts = 0
 

@@ -107,12 +107,12 @@ class _Trial:
         buffers = {name: b for name, b in self.pure.module.named_buffers() if name not in meta.buffers}
         self.buffers = tuple(buffers)
         values = ({**buffers, **meta.params}, meta.rule, meta.buffers)
-        self.meta = Meta(
-            *(
-                pytree.tree_map(lambda v: v.to(dtype or v.dtype) if v.is_floating_point() else v, part)
-                for part in values
-            )
-        )
+        kinds = {} if dtype is None else {True: torch.complex128, False: dtype}
+
+        def cast(v: Tensor) -> Tensor:
+            return v.to(kinds.get(v.is_complex())) if v.is_floating_point() or v.is_complex() else v
+
+        self.meta = Meta(*(pytree.tree_map(cast, part) for part in values))
         self.at = [self.meta.params[name].detach() for name in self.names]
 
     def _in_float64(self, meta: Meta) -> bool:

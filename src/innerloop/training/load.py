@@ -270,7 +270,8 @@ def load_fitted(path: Path, again: Again) -> Fitted:
 
 def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again: Again) -> Fitted:
     owner = remake(header, path, again)
-    owner.to(dtype=dtype_named(header["dtype"]))
+    if owner.dtype != dtype_named(header["dtype"]):  # else layers in a type of their own would lose it
+        owner.to(dtype=dtype_named(header["dtype"]))
     load_weights(owner, stored_weights(tensors), path)
     owner.engine.needs_loop = tuple(header["needs_loop"])
     owner.assume_mixing(bool(header["mixes_examples"]))
