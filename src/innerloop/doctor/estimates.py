@@ -189,14 +189,17 @@ def _own_claim(estimator: OwnClaim, learner: MetaLearner, tasks: Task, seeded: C
 
 def loop_gradient(learner: MetaLearner, tasks: Task, first_order: bool) -> Values | None:
     """Backpropagation through the inner loop in a plain loop over tasks, exact or first order; None where there is no such
-    thing (a learner that adapts otherwise, or values that are not finite)."""
+    thing (a learner that adapts otherwise, a model without second derivatives, values that are not finite)."""
     inner = learner.learner
     if not by_gradients(inner):
         return None
     inner = dataclasses.replace(inner, first_order=first_order)
     count = batch_size(tasks)
     parts = (gradient(inner, learner.meta(), take(tasks, i), learner.outer_step)[:2] for i in range(count))
-    params, rule = weighted_mean((1 / count, part) for part in parts)
+    try:
+        params, rule = weighted_mean((1 / count, part) for part in parts)
+    except (RuntimeError, NotImplementedError):  # a model without second derivatives
+        return None
     found = {**params, **rule}
     return found if all(bool(torch.isfinite(g).all()) for g in found.values()) else None
 

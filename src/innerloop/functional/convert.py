@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop.errors import ConfigError
 from innerloop.functional.convolutions import speed_up
+from innerloop.functional.differentiable import make_differentiable
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy, InstanceNorm, LayerNorm
 
@@ -34,6 +35,11 @@ def check_model(module: object, needs_parameters: bool = True) -> None:
     if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
         raise ConfigError(
             "the model has lazy layers without shapes; run it once on an example input before handing it over"
+        )
+    if complex_ones := [name for name, p in module.named_parameters() if p.is_complex()]:
+        raise ConfigError(
+            f"the model has complex parameters ({complex_ones[0]}), which no method adapts; hold real numbers and join them in "
+            "forward: torch.view_as_complex(self.weight), weight (..., 2)"
         )
     if needs_parameters and not any(True for _ in module.parameters()):
         raise ConfigError(
@@ -63,12 +69,19 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
     check_model(module)
     module = copied(module)
     notes: list[str] = []
+    for layer in module.modules():
+        for name, p in list(layer._parameters.items()):
+            if p is not None and not p.is_floating_point():  # numbers that nothing can train
+                delattr(layer, name)
+                layer.register_buffer(name, p.data)
     counts: dict[str, int] = {}
     dropouts = 0
     for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.MultiheadAttention) and layer.dropout > 0:
             layer.dropout = 0.0
             notes.append(f"{name}: dropout inside nn.MultiheadAttention cannot be drawn per task; switched off")
+        if rewritten := make_differentiable(layer, name):
+            counts[rewritten] = counts.get(rewritten, 0) + 1
         # A subclass with a forward of its own may do anything; only torch's own forward is known to be these formulas.
         if is_parametrized(layer):
             continue

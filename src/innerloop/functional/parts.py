@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from innerloop.errors import ConfigError, ShapeError
+from innerloop.functional.outputs import chosen, expect_tensor, picked
 
 
 class Parts(nn.Module):
@@ -56,7 +57,8 @@ def features_of(model: nn.Module, input_shape: Sequence[int] | None = None) -> t
     finally:
         for module in was_training:
             module.training = True
-    if not isinstance(output, Tensor) or output.shape[:1] != (2,):
+    output = expect_tensor(picked(output, chosen()))
+    if output.shape[:1] != (2,):
         raise ConfigError("the model expected to return one output for each example, a tensor (examples, ...)")
     return tuple(output.shape[1:])
 

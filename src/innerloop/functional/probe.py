@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+
+from innerloop.functional.randomness import drawn, kept
 
 # Called as functions, these cannot be replaced in the module tree; under vmap their double backward is wrong or missing.
 _WRONG_UNDER_VMAP = {
@@ -32,10 +34,6 @@ _FAILS_UNDER_VMAP = {
     "rnn_tanh_cell": "nn.RNNCell",
     "rnn_relu_cell": "nn.RNNCell",
 }
-_RANDOM = {
-    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "rrelu",
-    "gumbel_softmax", "rand", "randn", "rand_like", "randn_like", "randint", "randperm", "bernoulli", "multinomial", "normal",
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +44,14 @@ class Probe:
         output_shape: of one task's prediction, with the examples axis.
         needs_loop: functions met that vmap gets wrong or refuses; empty when vmap is right.
         attention: fused attention was met, which has no second derivative on CPU unless its plain kernel is used.
-        random: random functions met that are not drawn from the task's key.
+        random: it drew random numbers by itself, from whatever source.
         mixes_examples: one example's output depends on the others in the batch.
     """
 
     output_shape: tuple[int, ...]
     needs_loop: tuple[str, ...] = ()
     attention: bool = False
-    random: tuple[str, ...] = ()
+    random: bool = False
     mixes_examples: bool = False
 
 
@@ -61,7 +59,6 @@ class _Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.wrong: set[str] = set()
-        self.random: set[str] = set()
         self.attention = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -72,29 +69,26 @@ class _Recorder(TorchFunctionMode):
             self.wrong.add(_FAILS_UNDER_VMAP[name])
         elif name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
             self.attention = True
-        elif name in _RANDOM:
-            dropout = "dropout" in name
-            probability = (kwargs or {}).get("p", args[1] if len(args) > 1 else 0.5)
-            training = (kwargs or {}).get("training", args[2] if len(args) > 2 else True)
-            if not dropout or (probability and training):
-                self.random.add(name)
         return func(*args, **(kwargs or {}))
 
 
-def observed(function: Callable[[], Any]) -> tuple[Any, Probe]:
-    """What a function gives, without a graph, and what it called on the way."""
-    with torch.no_grad(), _Recorder() as seen:
-        found = function()
-    return found, Probe((), tuple(sorted(seen.wrong)), seen.attention, tuple(sorted(seen.random)))
+def observed(function: Callable[[], Any], module: nn.Module) -> tuple[Any, Probe]:
+    """What a function that runs a module gives, without a graph, and what it called and drew on the way."""
+    with kept(module), torch.no_grad():
+        before = drawn(module)
+        with _Recorder() as seen:
+            found = function()
+        random = drawn(module) != before
+    return found, Probe((), tuple(sorted(seen.wrong)), seen.attention, random)
 
 
-def probe(forward: Callable[[Any], Tensor], x: Any) -> Probe:
+def probe(forward: Callable[[Any], Tensor], x: Any, module: nn.Module) -> Probe:
     """Run ``forward`` on the examples ``x`` of one task and on a part of them.
 
     A part of the examples must give the same outputs unless the model mixes examples (batch statistics, attention across
     the batch); equality is to rounding, since kernels differ with the batch size.
     """
-    whole, seen = observed(lambda: forward(x))
+    whole, seen = observed(lambda: forward(x), module)
     number = pytree.tree_leaves(x)[0].shape[0]
     with torch.no_grad():
         mixes = False

@@ -18,6 +18,8 @@ from innerloop.functional import context
 from innerloop.functional.convert import copied
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy
+from innerloop.functional.outputs import chosen, picked
+from innerloop.functional.randomness import seeded
 from innerloop.functional.state import Traces, layers_of_others, look_into, put_back
 
 
@@ -47,13 +49,14 @@ class PureModel:
         self.draws_noise = any(isinstance(m, Dropout) for m in layers)
         self.low_precision: torch.dtype | None = None  # products and convolutions in this type, by torch.autocast
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
-        self.follow_training = False  # set by the probe: the model draws random numbers by itself
+        self.draws_itself = False  # likewise: it draws random numbers from other sources than the call's noise
         # cuDNN differentiates recurrent layers in training mode alone, which differs by their dropout alone.
         self._always_training = [m for m in layers if isinstance(m, nn.RNNBase) and not m.dropout]
         self._has_fast_path = any(isinstance(m, (nn.MultiheadAttention, nn.TransformerEncoder)) for m in layers)
         self.traces: Traces | None = None  # what a pass leaves behind; None: not looked into yet
         self.written: tuple[str, ...] = ()  # buffers that a pass writes, which are given back like running statistics
         self._restored = layers_of_others(module)
+        self.output = chosen()  # which part of what the model returns is its output
 
     def norm_parameters(self) -> list[str]:
         """Names of the scales and shifts of BatchNorm layers."""
@@ -74,6 +77,14 @@ class PureModel:
                 for kind in ("running_mean", "running_var"):
                     found[f"{layer.name}.{kind}"] = getattr(layer, kind).detach().clone()
         return found | {name: self.module.get_buffer(name).detach().clone() for name in self.written}
+
+    def copied(self) -> PureModel:
+        """The same on a copy of the module, in full precision."""
+        found = PureModel(copied(self.module), self.batch_norm)
+        for name in ("plain_attention", "draws_itself", "draws_noise", "output", "traces", "written"):
+            setattr(found, name, getattr(self, name))
+        found._restored = found._restored if self._restored else []
+        return found
 
     def look_into(self, *x: Any) -> None:
         """Find out, once, what a pass on such inputs leaves on the module; see `state.look_into`.
@@ -119,6 +130,8 @@ class PureModel:
         for name in self.written:  # may be written in place
             given[name] = (buffers[name] if name in buffers else self.module.get_buffer(name)).clone()
         with ExitStack() as stack:
+            if self.draws_itself:
+                stack.enter_context(seeded(self.module, noise if training and noise is not None else 0))
             if self.low_precision is not None:
                 stack.enter_context(torch.autocast(_first(x).device.type, self.low_precision))
             if self._needs_context:
@@ -127,6 +140,8 @@ class PureModel:
                 stack.enter_context(put_back(self._restored))
             output = self.call(given, *x, training=training, part=part)
         call.buffers |= {name: given[name] for name in self.written}
+        if part is None:
+            output = picked(output, self.output)
         # Losses and what comes after them are in full precision.
         if self.low_precision is not None:
             output = tree_map(lambda v: v.to(_first(x).dtype) if v.is_floating_point() else v, output)

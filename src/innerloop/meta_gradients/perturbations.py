@@ -71,7 +71,7 @@ def weighted_noise(weights: Tensor, key: Tensor, like: Mapping[str, Tensor]) -> 
         total = torch.zeros_like(p)
         for a in range(0, len(weights), at_once):
             drawn = random_keys.normal(key[a : a + at_once], p.shape, i, p.dtype)
-            total = total + torch.tensordot(weights[a : a + at_once], drawn, 1)
+            total = total + torch.tensordot(weights[a : a + at_once].to(p.dtype), drawn, 1)
         found[name] = total / len(weights)
     return found
 

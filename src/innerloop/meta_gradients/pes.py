@@ -125,7 +125,7 @@ class PES(MetaGradient):
         for name, drawn_here in noise(drawn, like).items():
             sums[name] = sums[name] + drawn_here if name in sums else drawn_here
         weights = difference / (2 * self.sigma) / len(difference)
-        params, rule = like_meta({name: torch.tensordot(weights, s, 1) for name, s in sums.items()}, meta)
+        params, rule = like_meta({name: torch.tensordot(weights.to(s.dtype), s, 1) for name, s in sums.items()}, meta)
         metrics, buffers = mean_over_tasks(aux)
         kept: dict[str, Tensor] = {}
         if last < self.learner.inner_steps:

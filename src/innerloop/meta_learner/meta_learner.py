@@ -31,9 +31,11 @@ from innerloop.engine.recompute import recomputing
 from innerloop.errors import ConfigError, InputError
 from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
+from innerloop.functional.outputs import Output, choosing
 from innerloop.functional.state import Traces
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, expect_steps, looked_up, moved
+from innerloop.meta_learner.derivative_trial import needs_second, try_derivatives
 from innerloop.meta_learner.fitted import Fitted, adapted
 from innerloop.meta_learner.fitted_data import adapted_data, data_objective, rows_of
 from innerloop.meta_learner.outer import Outer
@@ -41,7 +43,7 @@ from innerloop.meta_learner.pairing import Pairing, own_pairing
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
 from innerloop.meta_learner.support_set import support_set, wanted_by
 from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
-from innerloop.models import describe, printed
+from innerloop.models import MODELS, describe, printed
 from innerloop.objectives import losses
 from innerloop.tracebacks import shortened
 
@@ -111,6 +113,7 @@ class MetaLearner(nn.Module):
         self.carry = self.meta_gradient.init(self.meta())
         self._recompute: bool | int = False
         self._mixes = False
+        self._lacking = ""  # which function of the model has no second derivative that meta-training needs
         self._seen: set[Any] = set()
         self.output_size: int | None = None
         self._shared: tuple[Any, Any, Any] | None = None  # what tasks share: as given, where it went, as it is there
@@ -127,6 +130,7 @@ class MetaLearner(nn.Module):
         loss: str | losses.Loss | None = None,
         batch_norm: BatchNormPolicy = "batch",
         inductive: bool = False,
+        output: Output = None,
         name: str = "own",
     ) -> MetaLearner:
         """A pairing of one's own: any learner, update rule and meta-gradient.
@@ -141,6 +145,7 @@ class MetaLearner(nn.Module):
             loss: ``loss(prediction, y)`` or a name; None: the learner's own, else the task's.
             batch_norm: policy of BatchNorm layers: "batch", "running", "frozen" or "none".
             inductive: in evaluation, predict queries one at a time beside the support set.
+            output: which part of what the model returns is its output, where that is no tensor: a name, an index or a function.
             name: what reports call it.
 
         Returns:
@@ -165,7 +170,9 @@ class MetaLearner(nn.Module):
         if batch_norm not in ("batch", "running", "frozen", "none"):
             raise ConfigError(f"batch_norm expected one of batch, running, frozen, none, got {batch_norm!r}")
         check_model(model)
-        made = cls(name, {}, model, pair, outer=outer or Outer(), loss=loss, batch_norm=batch_norm, inductive=inductive)
+        outer = outer or Outer()
+        with choosing(output):
+            made = cls(name, {}, model, pair, outer=outer, loss=loss, batch_norm=batch_norm, inductive=inductive)
         if loss is None:
             made.loss = getattr(made.learner, "loss", None)
         parts = [made.learner, *([] if rule is None else [rule]), made.meta_gradient]
@@ -343,6 +350,7 @@ class MetaLearner(nn.Module):
 
     def _outer_gradient(self, batch: Task, step: int) -> OuterGradient:
         """The meta-gradient; nothing of this learner changes."""
+        self._expect_derivatives()
         chosen = compiling(self.facts(batch))
         if chosen.what == NOTHING:
             if chosen.why_not == CHANGES:
@@ -362,6 +370,7 @@ class MetaLearner(nn.Module):
             CompileFailed: what `engine.deciding` has against it, or see `engine.compiling.compile_function`.
         """
         batch = self.ready(batch, outer_step)
+        self._expect_derivatives()
         chosen = compiling(dataclasses.replace(self.facts(batch), following=Plan("compiled")))
         if chosen.what == NOTHING:
             raise CompileFailed(chosen.why_not)
@@ -374,6 +383,7 @@ class MetaLearner(nn.Module):
     def plan(self, batch: Task, outer_step: int = 0) -> Plan:
         """How a step on tasks like these is run, measured now on copies; `backward` measures by itself at its third call."""
         batch = self.ready(batch, outer_step)
+        self._expect_derivatives()
         with self.engine.planning() as made, recomputing(self.recompute):
             self.meta_gradient(self.carry, self.meta(), batch, outer_step, None)
         return made[-1] if made else self.engine.rule(batch)
@@ -486,7 +496,7 @@ class MetaLearner(nn.Module):
     # ---- the boundary ----------------------------------------------------------------------------------------------
     def check(self, batch: Task) -> Task:
         """``batch`` in this learner's dtype and device, or an error; new shapes are tried out once on the model."""
-        batch = self.fitting(batch)
+        batch = self.fitting(batch, many=True)
         if not losses.is_labelled(batch.objective):
             return batch
         if self.output_size and self._labelled(batch):
@@ -497,13 +507,18 @@ class MetaLearner(nn.Module):
                 )
         return batch
 
-    def fitting(self, batch: Task) -> Task:
-        """`check` without a look at the labels' values."""
+    def fitting(self, batch: Task, many: bool = False) -> Task:
+        """`check` without a look at the labels' values.
+
+        Args:
+            batch: tasks.
+            many: they go through the engine, to be trained on or judged; False: there is one, to adapt to.
+        """
         batch = check_task(batch, self.dtype, self.device, self.loss)
         if batch.shared is not None:
             batch = dataclasses.replace(batch, shared=self._beside(batch.shared))
         if not losses.is_labelled(batch.objective) or (batch.shared is not None and self.learner.any_data):
-            return self._fitting_any(batch)
+            return self._fitting_any(batch, many)
         if batch.shared is not None:  # learners that read examples themselves are given them
             batch = looked_up(batch)
         batch = self.learner.admit(batch)
@@ -511,13 +526,14 @@ class MetaLearner(nn.Module):
         leaves, tree = pytree.tree_flatten(side.x)
         inputs = str(tree), tuple((v.shape[2:], v.dtype) for v in leaves)
         given = losses.as_objective(batch.objective if self.loss is None else self.loss)  # a batch may come twice
-        signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None)
+        signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None, many)
         if signature not in self._seen:
             self._heed(try_out(self.pure, self.learner, self.meta(), batch), batch)
+            self._differentiate(dataclasses.replace(batch, objective=given), many)
             self._seen.add(signature)
         return batch
 
-    def _fitting_any(self, batch: Task) -> Task:
+    def _fitting_any(self, batch: Task, many: bool) -> Task:
         """A batch whose data its objective alone knows."""
         objective = losses.as_objective(batch.objective)
         if not self.learner.any_data:
@@ -530,10 +546,11 @@ class MetaLearner(nn.Module):
                 f"loss expected none beside the tasks' own objective {objective.name}, got one; leave it out"
             )
         shapes = tuple((tuple(v.shape[1:]), v.dtype) for v in pytree.tree_leaves((batch.support, batch.query)))
-        if (shapes, objective) not in self._seen:
+        if (shapes, objective, many) not in self._seen:
             one = take(self._with_noise(batch), 0)
             self._heed_needs(try_objective(self.pure, self.meta(), objective, one))
-            self._seen.add((shapes, objective))
+            self._differentiate(dataclasses.replace(batch, objective=objective), many)
+            self._seen.add((shapes, objective, many))
         return batch
 
     def _beside(self, shared: Any) -> Any:
@@ -564,12 +581,47 @@ class MetaLearner(nn.Module):
             self.pure.plain_attention = True
             self.note("fused attention has no second derivative here; its plain kernel is used")
         if found.random:
-            self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, *found.random)))
-            self.pure.follow_training = True
-            self.note(
-                f"the model draws random numbers itself ({', '.join(found.random)}): results depend on torch's global generator"
-            )
+            self._draw_by_key()
         self.assume_mixing(self.mixes_examples or found.mixes_examples)
+
+    def _draw_by_key(self) -> None:
+        """The model draws random numbers by itself: from now on it finds its sources seeded at every pass."""
+        self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, "random numbers of the model's own")))
+        self.pure.draws_itself = self.pure.draws_noise = True
+        self.meta_gradient.check(self.learner)
+        self.note(
+            "the model draws random numbers by itself: in meta-training from each task's key, outside of it from a fixed one"
+        )
+
+    def _differentiate(self, batch: Task, many: bool) -> None:
+        """Differentiate a model or a loss of somebody's own once, and do what that has shown to be needed.
+
+        One task to adapt to needs first derivatives alone, and vmap where its queries are predicted one by one. Models of
+        `il.models` with losses that have a name are not tried: the tests hold them to the same.
+        """
+        objective = losses.as_objective(batch.objective if self.loss is None else self.loss)
+        if (self.model_spec or {}).get("name") in MODELS and not losses.is_own(objective):
+            return
+        second = many and needs_second(self.learner, self.meta_gradient.order)
+        loops = bool(self.engine.needs_loop) or not (many or self.mixes_examples)
+        batch = self._with_noise(batch)
+        found = try_derivatives(self.pure, self.learner, self.meta(), batch, second=second, loops=loops)
+        if found.random and not self.pure.draws_itself:
+            self._draw_by_key()
+        if found.vmap:
+            self.engine.needs_loop = ("this model",)
+            self.note(f"tasks run one after the other, since torch cannot vmap this model rightly: {found.vmap}")
+        if found.note:
+            self.note(found.note)
+        self._lacking = found.lacking or self._lacking
+
+    def _expect_derivatives(self) -> None:
+        """Raise ConfigError where meta-training needs derivatives that the model has not."""
+        if self._lacking:
+            raise ConfigError(
+                f"{self.name} needs second derivatives, and torch has no right one of {self._lacking}; use il.fomaml, which "
+                "needs first ones alone, or write that part of the model from other functions"
+            )
 
     def _heed(self, found: Trial, batch: Task) -> None:
         """`_heed_needs`, and try the loss on what the model gave."""

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from innerloop.core import BaseLearner, Meta, Objective, Task
 from innerloop.errors import ConfigError, InnerloopError, ShapeError
 from innerloop.functional import PureModel, observed, probe
+from innerloop.functional.outputs import expect_tensor
 from innerloop.objectives import losses
 
 
@@ -22,14 +23,14 @@ class Trial(NamedTuple):
     Attributes:
         needs_loop: what of the model vmap gets wrong or refuses.
         attention: it has fused attention, whose second derivative does not exist.
-        random: what draws random numbers by itself.
+        random: it draws random numbers by itself.
         mixes_examples: one example's output depends on the others.
         shape: of a prediction for the support set.
     """
 
     needs_loop: tuple[str, ...]
     attention: bool
-    random: tuple[str, ...]
+    random: bool
     mixes_examples: bool
     shape: tuple[int, ...]
 
@@ -44,17 +45,17 @@ def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> T
 
     def forward(x: Any, training: bool = False) -> Tensor:
         with _explained(x):
-            return pure.apply(meta.params, meta.buffers, x, training=training)[0]
+            return expect_tensor(pure.apply(meta.params, meta.buffers, x, training=training)[0])
 
     with _explained(x):
         pure.look_into(x)
-    found = probe(forward, x)
+    found = probe(forward, x, pure.module)
     with suppress(Exception):  # what fails in training alone is said there
-        trained = observed(lambda: forward(x, training=True))[1]
+        trained = observed(lambda: forward(x, training=True), pure.module)[1]
         found = dataclasses.replace(
             found,
             needs_loop=tuple(sorted({*found.needs_loop, *trained.needs_loop})),
-            random=tuple(sorted({*found.random, *trained.random})),
+            random=found.random or trained.random,
         )
     if (found.mixes_examples and not pure.mixes_by_norm) and batch.support.mask is not None:
         raise ConfigError("the model mixes examples and the tasks are padded with masks; group tasks by size instead")
@@ -87,7 +88,7 @@ def try_objective(pure: PureModel, meta: Meta, objective: Objective, task: Task)
         for name, value in found.items():
             expect_scalar(value, f"{objective.name}.measure[{name!r}]")
 
-    seen = observed(judge)[1]
+    seen = observed(judge, pure.module)[1]
     return Trial(seen.needs_loop, seen.attention, seen.random, False, ())
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core import UpdateRule
-from innerloop.errors import expect_whole
+from innerloop.errors import ConfigError, expect_whole
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
@@ -49,6 +49,11 @@ class LSTMRule(UpdateRule):
 
     def init_meta(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
         like = next(iter(params.values()))
+        if len({p.dtype for p in params.values()}) > 1:
+            raise ConfigError(
+                "lstm_metalearner reads all adapted parameters in one row, so it expected one dtype, got "
+                f"{', '.join(sorted({str(p.dtype) for p in params.values()}))}; cast the model (model.float())"
+            )
 
         def drawn(low: float, high: float, *shape: int) -> Tensor:
             numbers = torch.rand(shape, generator=generator, dtype=torch.float64)

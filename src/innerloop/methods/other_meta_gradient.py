@@ -55,5 +55,6 @@ def with_meta_gradient(learner: MetaLearner, name: str, **options: Any) -> MetaL
     made.meta_gradient, made.meta_gradient_spec = meta_gradient, {"name": name, "options": settings}
     made.engine.identity += f" {name} {sorted(settings.items())}"  # plans and compiled steps are of what is computed
     made.compiled = CompiledGradients()
+    made._seen.clear()  # another estimator may need other derivatives of the model
     made.carry = meta_gradient.init(made.meta())
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec
@@ -16,6 +17,7 @@ from innerloop.engine import Engine
 from innerloop.errors import ConfigError, expect_whole, nearest
 from innerloop.functional import PureModel, check_model
 from innerloop.functional.norms import BatchNormPolicy
+from innerloop.functional.outputs import Output, choosing
 from innerloop.functional.pure import head_module, registered_names, select
 from innerloop.learners import GradientLearner
 from innerloop.meta_gradients import Backprop
@@ -74,6 +76,31 @@ def named_loss(name: LossArgument) -> LossArgument:
     return name
 
 
+def named_output(output: Output) -> Output:
+    """The output that a file names; a function becomes one that asks for it."""
+    if not isinstance(output, str) or not output.startswith("custom:"):
+        return output
+
+    def missing(returned: Any) -> Any:
+        raise ConfigError(
+            f"this learner's output was picked by the function {output[7:]!r}; give it again: il.load(path, output=...)"
+        )
+
+    return missing
+
+
+_OUTPUT = "output: which part of what the model returns is its output, where that is no tensor: a name, an index or a function."
+
+
+def _take_output(made: Any, factory: Callable[..., Any]) -> None:
+    """Show ``output=`` among a method's arguments, which all of them take."""
+    signature = inspect.signature(factory)
+    shared = inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Output)
+    made.__signature__ = signature.replace(parameters=[*signature.parameters.values(), shared])
+    made.__annotations__ = {**factory.__annotations__, "output": Output}
+    made.__doc__ = (factory.__doc__ or "").replace("\n\n    Returns:", f"\n        {_OUTPUT}\n\n    Returns:", 1)
+
+
 def method(
     *,
     classification: Mapping[str, Any] | None = None,
@@ -114,6 +141,7 @@ def method(
         @functools.wraps(factory)
         def make(*args: P.args, **kwargs: P.kwargs) -> MetaLearner:
             kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}  # type: ignore[assignment]
+            output: Any = kwargs.pop("output", None)
             options = arguments(factory, f"{factory.__name__}(model, option=value, ...)", args, kwargs)
             check_model(options.pop("model"), needs_parameters=not brings_networks)
             check_options(options)
@@ -121,11 +149,15 @@ def method(
                 options["loss"] = losses.as_function(options["loss"])
             if "loss" in options:
                 kwargs["loss"] = named_loss(options["loss"])  # type: ignore[arg-type]
-            learner = factory(*args, **kwargs)
+            with choosing(named_output(output)):
+                learner = factory(*args, **kwargs)
             learner.name = factory.__name__
             learner.options = {k: written(k, v) for k, v in options.items()}
+            if output is not None:  # files from before it have none
+                learner.options["output"] = written("output", output)
             return learner
 
+        _take_output(make, factory)
         make.settings = lambda kind: {k: dict(v) for k, v in recommended[kind].items()}  # type: ignore[attr-defined]
         make.from_targets = dict(from_targets or {})  # type: ignore[attr-defined]
         make.traits = traits  # type: ignore[attr-defined]
@@ -138,6 +170,8 @@ def written(option: str, value: Any) -> Any:
     """An option as a file holds it; a function or rule of the user's own as ``custom:`` and its name, to be asked for again."""
     if option == "loss":
         return loss_name(value)
+    if option == "output" and callable(value):
+        return f"custom:{getattr(value, '__qualname__', type(value).__name__)}"
     if isinstance(value, UpdateRule):
         return f"custom:{type(value).__qualname__}"
     return list(value) if isinstance(value, tuple) else value

@@ -176,7 +176,10 @@ def ridge_weights(
 
 def _solve(system: Float[Tensor, "n n"], right: Float[Tensor, "n outputs"]) -> Float[Tensor, "n outputs"]:
     # `torch.linalg.solve` waits for the device to say whether the system is singular; with a penalty it never is.
-    return torch.linalg.solve_ex(system, right)[0]
+    low = system.dtype in (torch.bfloat16, torch.float16)  # which no solver takes
+    return torch.linalg.solve_ex(system.float() if low else system, right.to(torch.float32 if low else system.dtype))[
+        0
+    ].to(right.dtype)
 
 
 @method(

@@ -191,6 +191,12 @@ def short_form(given: Any) -> str | Loss | None:
     return given.given if isinstance(given, Supervised) else given
 
 
+def is_own(given: Any) -> bool:
+    """Whether an objective is somebody's own: no loss that a name stands for, and none of torch's that compare values."""
+    loss = short_form(given)
+    return not (loss is None or isinstance(loss, str) or loss in {*OBJECTIVES.values(), *_ELEMENTWISE, F.cross_entropy})
+
+
 def name_of(given: Any) -> str | None:
     """What a file calls an objective; None for one that has no name, which then goes by the targets' dtype."""
     return given.name if isinstance(given, Objective) else given if isinstance(given, str) else None

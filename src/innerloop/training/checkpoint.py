@@ -228,6 +228,9 @@ def load_weights(learner: MetaLearner, tensors: dict[str, Tensor], path: Path) -
     stored = next((v.dtype for n, v in found.items() if n.startswith("model.") and v.is_floating_point()), None)
     if stored is not None and stored != learner.dtype:
         learner.to(dtype=stored)  # a float64 run comes back as one
+    for name, part in (*learner.named_parameters(), *learner.named_buffers()):
+        if name in found and part.dtype != found[name].dtype:  # a layer in a type of its own
+            part.data = part.data.to(found[name].dtype)
     own = learner.state_dict()
     for name, value in found.items():
         if value.shape != own[name].shape:

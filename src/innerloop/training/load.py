@@ -16,6 +16,7 @@ from innerloop import methods, models
 from innerloop import tasks as problems
 from innerloop.core import Objective, Task, TaskFamily, TaskSpec
 from innerloop.errors import CheckpointError, ConfigError, InnerloopError
+from innerloop.functional.outputs import Output
 from innerloop.meta_learner.files import (
     TASK,
     VERSION,
@@ -47,6 +48,7 @@ class Again:
     loss: LossArgument = None
     learner: MetaLearner | str | None = None
     tasks: str | None = None
+    output: Output = None
 
     def __post_init__(self) -> None:
         for name, value, kind in (("model", self.model, nn.Module), ("learner", self.learner, MetaLearner)):
@@ -63,6 +65,7 @@ def load(
     *,
     learner: MetaLearner | str | None = None,
     tasks: str | None = None,
+    output: Output = None,
 ) -> MetaLearner | Fitted:
     """Open a task file or a run directory.
 
@@ -77,6 +80,7 @@ def load(
             was made in the same way, model included, which is not changed; or where the method's function is.
         tasks: where the problem's function is, for a model that is the default one of a problem without a name, or an objective
             that only the problem has.
+        output: needed when a function of one's own picked the model's output.
 
     Returns:
         A `Fitted` for a file, a `MetaLearner` with the best validated weights for a directory.
@@ -84,7 +88,7 @@ def load(
     Raises:
         CheckpointError: nothing there, damaged, of a newer version, for another model, or made with parts that are not here.
     """
-    path, again = Path(path), Again(model, loss, learner, tasks)
+    path, again = Path(path), Again(model, loss, learner, tasks, output)
     if path.is_dir():
         return load_run(path, again)
     if not path.exists():
@@ -180,6 +184,8 @@ def _method(recorded: dict[str, Any], model: nn.Module, path: Path, again: Again
     assert not isinstance(word, MetaLearner)
     if again.loss is not None:
         options["loss"] = again.loss
+    if again.output is not None:
+        options["output"] = again.output
     try:
         if word is None:
             return methods.make(name, model, options)
@@ -283,7 +289,8 @@ def load_fitted(path: Path, again: Again) -> Fitted:
 
 def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again: Again) -> Fitted:
     owner = remake(header, path, again)
-    owner.to(dtype=dtype_named(header["dtype"]))
+    if owner.dtype != dtype_named(header["dtype"]):  # else layers in a type of their own would lose it
+        owner.to(dtype=dtype_named(header["dtype"]))
     load_weights(owner, stored_weights(tensors), path)
     owner.engine.needs_loop = tuple(header["needs_loop"])
     owner.pure.written = tuple(name for name in header.get("written", ()) if name in owner.pure.names)

@@ -16,8 +16,8 @@ from innerloop.training.distributed import Group, Part, flattened, unflattened
 
 def own_part(group: Group, learner: MetaLearner, num_tasks: int) -> Part:
     """The tasks of each outer step that this process takes: none of them, or all, where they cannot be shared out."""
-    # A model that draws random numbers by itself gives other numbers in other processes, so one process does it all.
-    if group.size == 1 or (learner.meta_gradient.shardable and not learner.pure.follow_training):
+    # A model that draws random numbers by itself is left to one process.
+    if group.size == 1 or (learner.meta_gradient.shardable and not learner.pure.draws_itself):
         return group.part(num_tasks)
     return Part(0, num_tasks if group.leads else 0, num_tasks)
 
