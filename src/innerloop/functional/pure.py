@@ -31,7 +31,7 @@ class PureModel:
 
     def __init__(self, module: nn.Module, batch_norm: BatchNormPolicy) -> None:
         self.module = module
-        self.batch_norm = batch_norm
+        self.batch_norm: BatchNormPolicy = batch_norm
         self.names = registered_names(module)
         # Tensors that are in several places of the module, by the names of the other places. A shared layer is one place,
         # whatever it is called: functional_call would take what it has put there first for the layer's own.
