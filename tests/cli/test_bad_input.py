@@ -73,8 +73,8 @@ def refused(capsys, command: str, where, line: str) -> str:
         ("adapt", "pictures support --target y --out x.il", "--target expected a table, got a folder of pictures; leave it out"),
         ("predict", "pictures.il asked --encoding latin-1 --out x.csv", "--encoding expected a table, got pictures"),
         ("adapt", "table new.csv --invert --out x.il", "--invert expected pictures, got a table; leave it out"),
-        ("predict", "table.il new.csv --no-invert --out x.csv", "--invert expected pictures, got a task of tables"),
-        ("predict", "table.il support/ant/0.png --out x.csv", "as this learner was trained on tables, got the picture"),
+        ("predict", "table.il new.csv --no-invert --out x.csv", "--invert expected pictures, got a table"),
+        ("predict", "table.il support/ant/0.png --out x.csv", "height, width), got one of inputs"),
     ],
 )  # fmt: skip
 def test_another_kind_of_input_is_named(made, capsys, command, line, said):

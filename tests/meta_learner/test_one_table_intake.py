@@ -154,6 +154,7 @@ def test_class_names_come_back_as_they_went_in():
         fitted = plain().adapt(numbers, target="kind")
         assert fitted.predict(NEW).dtype.kind == np.dtype(kind).kind and fitted.classes_ == [kind(0), kind(1)]
         assert fitted.score(numbers) == fitted.score(numbers, numbers["kind"]) == fitted.score(X, numbers["kind"])
+    assert plain().adapt(FRAME.rename(columns={"kind": 0}), target=0).classes_ == ["cat", "dog"]
     beside = plain().adapt(FRAME.drop(columns="kind"), FRAME["kind"])
     assert beside.classes_ == ["cat", "dog"] and beside.predict(NEW[["age", "height", "weight"]]).tolist() == (
         beside.predict(NEW).tolist()

@@ -282,6 +282,7 @@ def _predict(
         )
     shape = tuple(fitted.support.x.shape[1:])
     x: Any
+    table: Table | None = None
     if inputs == STANDARD_INPUT or (inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES):
         if support_files.takes_pictures(shape):
             raise InputError(
@@ -290,7 +291,7 @@ def _predict(
             )
         only_for("pictures", "a table", invert=invert)
         x = _table(inputs, separator, encoding)
-        _say_of(fitted, x, target)
+        table = x
         if target is not None:
             x.expect(target)
             x = x.without([target])
@@ -313,6 +314,8 @@ def _predict(
         header, rows = _rows_of_values(fitted.predict(x), names, first)
     else:
         header, rows = _rows_of_classes(fitted, x, names, first, unknown)
+    if table is not None:  # what is refused is one line
+        _say_of(fitted, table, target)
     _write(out, header, rows)
     return 0
 

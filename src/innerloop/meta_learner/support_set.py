@@ -126,7 +126,7 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
         ConfigError: no target column, or one where there is no table.
     """
     if names_table(x, wanted.preprocessing) or (target is not None and isinstance(x, str | Path | Mapping)):
-        return _of_table(wanted, x, y, target)
+        return _of_table(wanted, x, y, None if target is None else str(target))
     if target is not None:
         raise ConfigError(f"target expected a table, got {type(x).__name__}; give the targets as y")
     record = wanted.preprocessing
