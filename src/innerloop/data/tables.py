@@ -14,13 +14,14 @@ import itertools
 import lzma
 import zlib
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from innerloop.data.table_cells import PLAIN, TYPED, Loud, Reading, dates_in_digits, decide, plain, read_as, thousands
 from innerloop.errors import InputError, nearest
 
 _TEXT = (".csv", ".tsv", ".tab")
@@ -30,7 +31,6 @@ MAX_BYTES = 1 << 30  # of one table's text, after decompression
 MAX_COLUMNS = 20_000
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _AT_ONCE = 10_000  # rows taken apart into columns together: fast, and little memory
-_STRAY_SHARE = 0.05  # of a column's cells may be texts among numbers; they are then taken as missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Table:
         texts: name -> the cells as they were written (None where missing); what class names are taken from.
         rows: how many rows.
         notes: what was done to read it, in sentences.
+        readings: name -> how its cells became what they are; a column that is not there was plain.
+        refused: name -> why its cells can be neither read nor left out; an error where the column is used.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Table:
     texts: dict[str, np.ndarray]
     rows: int
     notes: tuple[str, ...] = ()
+    readings: Mapping[str, Reading] = dataclasses.field(default_factory=dict)
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def column(self, name: str) -> np.ndarray:
         """A column; an unknown name is an InputError with the nearest."""
@@ -61,6 +65,13 @@ class Table:
         for name in names:
             if name not in self.columns:
                 raise InputError(f"{self.name} has no column {name!r}: {near_column(name, self.columns)}")
+
+    def readable(self, *names: str) -> None:
+        """Raise InputError where a column is not there, or its cells can be neither read nor left out."""
+        self.expect(*names)
+        for name in names:
+            if name in self.refused:
+                raise InputError(f"{self.name}: {self.refused[name]}")
 
     def is_number(self, name: str) -> bool:
         return self.columns[name].dtype.kind == "f"
@@ -74,7 +85,7 @@ class Table:
         """The table of these rows, in this order."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         texts = {name: values[rows] for name, values in self.texts.items()}
-        return Table(self.name, columns, texts, len(rows), self.notes)
+        return dataclasses.replace(self, columns=columns, texts=texts, rows=len(rows))
 
 
 class Written(NamedTuple):
@@ -227,7 +238,7 @@ def _named(names: list[str], where: str) -> tuple[list[str], list[str]]:
     if len(set(names)) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise InputError(f"{where} expected columns of different names, got {twice!r} twice; rename one")
-    numbers = sum(_number(n) is not None for n in names)
+    numbers = sum(plain(n) is not None for n in names)
     if numbers and numbers * 2 >= len(names):
         notes.append(f"{numbers} of {len(names)} column names are numbers: is the header line missing?")
     return names, notes
@@ -295,53 +306,83 @@ def _typed(written: Written, name: str) -> Table:
     while some := list(itertools.islice(written.rows, _AT_ONCE)):
         for cells, numbers, of_rows in zip(zip(*some, strict=True), known, codes, strict=True):
             of_rows.extend([numbers.setdefault(cell, len(numbers)) for cell in cells])
-    columns, texts, notes = {}, {}, written.notes
+    made = Columns(written.notes, semicolons=written.separator == ";")
     for column, numbers, of_rows in zip(written.columns, known, codes, strict=True):
-        cells = np.frombuffer(of_rows, dtype=np.int64)
-        columns[column], texts[column] = _from_cells(
-            cells, list(numbers), column, notes, comma=written.separator == ";"
-        )
-    return Table(name, columns, texts, len(codes[0]), tuple(notes))
+        made.add_cells(column, np.frombuffer(of_rows, dtype=np.int64), list(numbers))
+    made.agree_on_decimals()
+    return made.table(name, len(codes[0]))
 
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _number(cell: str) -> float | None:
-    """The number that a text is; None where it is none. ('1_000' is one for Python only.)"""
-    if "_" in cell:
-        return None
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+class Columns:
+    """The columns of a table, as they are read one by one."""
 
+    def __init__(self, notes: list[str], semicolons: bool = False) -> None:
+        self.notes, self.semicolons = notes, semicolons
+        self.columns: dict[str, np.ndarray] = {}
+        self.texts: dict[str, np.ndarray] = {}
+        self.readings: dict[str, Reading] = {}
+        self.refused: dict[str, str] = {}
 
-def _from_cells(
-    codes: np.ndarray, found: Sequence[Any], column: str, notes: list[str], comma: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(typed column, texts) of the cells ``found[codes]``, each different one looked at once.
+    def table(self, name: str, rows: int) -> Table:
+        return Table(name, self.columns, self.texts, rows, tuple(self.notes), self.readings, self.refused)
 
-    Numbers where they are numbers, texts else; a few stray texts among numbers are missing, and said.
-    """
-    kinds = np.array([*map(_text, found), None], dtype=object)  # code -1: what pandas takes for missing
-    numbers = [None if text is None else _parsed(text, comma) for text in kinds]
-    values = np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
-    is_number = np.array([number is not None for number in numbers], dtype=bool)
-    is_stray = np.array([t is not None and n is None for t, n in zip(kinds, numbers, strict=True)], dtype=bool)
-    texts = kinds[codes]
-    number, stray = int(is_number[codes].sum()), int(is_stray[codes].sum())
-    if stray and (not number or stray > _STRAY_SHARE * (number + stray)):
-        if number:
-            notes.append(f"column {column!r} mixes {number} numbers with {stray} texts and is taken as categories")
-        return texts, texts
-    if stray:
-        row = int(np.flatnonzero(is_stray[codes])[0])
-        notes.append(
-            f"column {column!r} has {stray} cells that are no numbers, taken as missing (row {row + 1}: {texts[row][:40]!r})"
-        )
-    return _finite(values[codes], column, notes), texts
+    def add_cells(self, column: str, codes: np.ndarray, found: Sequence[Any]) -> None:
+        """A column of the cells ``found[codes]``, each different one looked at once; -1 is a missing cell."""
+        kinds = np.array([*map(_text, found), None], dtype=object)
+        there = np.array([text is not None for text in kinds], dtype=bool)
+        counts = np.bincount(codes[codes >= 0], minlength=len(kinds))[there]
+        texts = kinds[codes]
+        decided = decide(list(kinds[there]), counts.tolist(), column, semicolons=self.semicolons)
+        if decided.note:
+            self.notes.append(Loud(decided.note))
+        if decided.stray and decided.values is not None:
+            row = int((texts == decided.stray).argmax())
+            gone = int(np.asarray(counts)[np.isnan(decided.values)].sum())
+            self.notes.append(
+                Loud(
+                    f"column {column!r} has {gone} cells that are no numbers, taken as missing (row {row + 1}: "
+                    f"{decided.stray[:40]!r})"
+                )
+            )
+        if decided.refused:
+            self.refused[column] = decided.refused
+        if decided.values is None:
+            self.add(column, texts, texts, decided.reading)
+            return
+        values = np.full(len(kinds), np.nan)
+        values[there] = decided.values
+        self.add_numbers(column, values[codes], texts, decided.reading)
+
+    def add_numbers(self, column: str, values: np.ndarray, texts: np.ndarray, reading: Reading) -> None:
+        # A float32 is what a model computes in; larger numbers would be infinite there.
+        bad = np.isinf(values) | (np.abs(values) > 1e30)
+        if bad.any():
+            self.notes.append(
+                Loud(f"column {column!r} has {int(bad.sum())} infinite or huge numbers, taken as missing")
+            )
+            values = np.where(bad, np.nan, values)
+        self.add(column, values, texts, reading)
+
+    def add(self, column: str, values: np.ndarray, texts: np.ndarray, reading: Reading) -> None:
+        self.columns[column], self.texts[column] = values, texts
+        if reading != PLAIN:
+            self.readings[column] = reading
+
+    def agree_on_decimals(self) -> None:
+        """Refuse 1.234 or 1,234 where other columns' decimal marks make it a thousand, or leave both open."""
+        marks = {r.decimal for r in self.readings.values() if r.kind == "number" and r.unit == ""}
+        if "," not in marks:
+            return
+        for column, values in self.columns.items():
+            if values.dtype.kind == "f" and column not in self.readings and (odd := thousands(self.texts[column])):
+                self.refused[column] = (
+                    f"column {column!r} holds {odd!r}, which may be a thousand, as other columns have decimal commas; "
+                    "write all numbers with one decimal mark, or name the column with --categories or --ignore"
+                )
 
 
 def _text(cell: Any) -> str | None:
@@ -349,20 +390,6 @@ def _text(cell: Any) -> str | None:
     whole = isinstance(cell, float) and cell.is_integer()
     text = str(int(cell)) if whole else str(cell).strip()
     return None if text.lower() in MISSING else text
-
-
-def _parsed(cell: str, comma: bool) -> float | None:
-    found = _number(cell)
-    return _number(cell.replace(",", ".")) if found is None and comma and cell.count(",") == 1 else found
-
-
-def _finite(values: np.ndarray, column: str, notes: list[str]) -> np.ndarray:
-    # A float32 is what a model computes in; larger numbers would be infinite there.
-    bad = np.isinf(values) | (np.abs(values) > 1e30)
-    if bad.any():
-        notes.append(f"column {column!r} has {int(bad.sum())} infinite or huge numbers, taken as missing")
-        values = np.where(bad, np.nan, values)
-    return values
 
 
 def _from_parquet(data: bytes, name: str) -> Table:
@@ -384,32 +411,54 @@ def _from_parquet(data: bytes, name: str) -> Table:
 
 def table_from_frame(frame: Any, name: str = "the data frame") -> Table:
     """The table in a pandas DataFrame."""
-    pandas = pandas_module()
     if not len(frame):
         raise InputError(f"{name} expected at least one row, got none; add rows")
     if not frame.shape[1]:
         raise InputError(f"{name} expected columns, got none; add some")
     names, notes = _named([str(column).strip() for column in frame.columns], name)
-    columns, texts = {}, {}
+    made = Columns(notes)
     for i, column in enumerate(names):
-        series = frame.iloc[:, i]
-        kinds = pandas.api.types
-        missing = series.isna().to_numpy(dtype=bool)
-        if kinds.is_datetime64_any_dtype(series.dtype):
-            notes.append(f"column {column!r} holds dates, taken as days since 1970")
-            days = series.to_numpy(dtype="datetime64[ns]").astype(np.float64) / 86_400e9
-            columns[column], texts[column] = np.where(missing, np.nan, days), _all_texts(series)
-        elif kinds.is_numeric_dtype(series.dtype) and not kinds.is_complex_dtype(series.dtype):
-            values = series.astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
-            columns[column], texts[column] = _finite(values, column, notes), _all_texts(series)
-        else:
-            codes, found = pandas.factorize(_as_cells(series, missing))
-            columns[column], texts[column] = _from_cells(codes, found, column, notes, comma=False)
-    return Table(name, columns, texts, len(frame), tuple(notes))
+        _add_series(made, column, frame.iloc[:, i])
+    return made.table(name, len(frame))
+
+
+def _add_series(made: Columns, column: str, series: Any) -> None:
+    """A data frame's column: numbers, dates and durations as they are; texts as in a text table."""
+    pandas = pandas_module()
+    kinds = pandas.api.types
+    if isinstance(series.dtype, pandas.PeriodDtype):
+        series = series.dt.to_timestamp()
+    missing = series.isna().to_numpy(dtype=bool)
+    kind = getattr(series.dtype, "kind", "O")
+    if kinds.is_datetime64_any_dtype(series.dtype) or kind == "m":
+        spans = kind == "m"
+        counted = series.to_numpy(dtype="timedelta64[ns]" if spans else "datetime64[ns]").astype(np.float64)
+        values = counted / (3600e9 if spans else 86_400e9)
+        reading = Reading("hours" if spans else "date", form="typed")
+        made.notes.append(Loud(read_as(column, reading)))
+        made.add_numbers(column, np.where(missing, np.nan, values), _all_texts(series), reading)
+    elif kinds.is_numeric_dtype(series.dtype) and kind != "c":
+        texts = _all_texts(series)
+        found = list(dict.fromkeys(text for text in texts if text is not None))
+        if kind in "iu" and dates_in_digits(found, column) is not None:
+            codes, cells = pandas.factorize(texts)
+            made.add_cells(column, codes, cells)
+            return
+        values = series.astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        made.add_numbers(column, values, texts, PLAIN if kind == "b" else TYPED)
+    else:
+        first = next((cell for cell in series[~missing]), None)
+        codes, found = pandas.factorize(_as_cells(series, missing))
+        made.add_cells(column, codes, found)
+        if isinstance(first, list | tuple | dict | set | bytes | complex | np.ndarray):
+            made.refused[column] = (
+                f"column {column!r} expected one number or text a cell, got {type(first).__name__}s; make columns of them, or "
+                "name it with --ignore"
+            )
 
 
 def _as_cells(series: Any, missing: np.ndarray) -> Any:
-    """Values of any kind as texts, so that lists and the like are categories, if anything."""
+    """Values of any kind as texts, so that what is written is read as in a text table."""
     return series.where(missing, series.astype(str)) if series.dtype == object else series.astype("object")
 
 
