@@ -1,7 +1,10 @@
 """Whatever bytes a table file holds: a table, or one sentence; never another error."""
 
+import json
+
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzzing import fuzzed
@@ -17,6 +20,18 @@ TEXTS = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=8).map("\n"
 NAMES = st.sampled_from(["t.csv", "t.tsv", "t.parquet", "t.csv.gz", "t.csv.xz", "t"])
 BEGINNINGS = st.sampled_from([b"", b"PAR1", b"\x1f\x8b", b"\xff\xfe", b"\xef\xbb\xbf", b"\xfd7zXZ\0"])
 DATA = st.builds(bytes.__add__, BEGINNINGS, st.one_of(st.binary(max_size=80), TEXTS))
+# Cells that look like numbers, dates and times, one form a column and now and then another.
+FORMS = [
+    r"-?[0-9]{1,4}([.,][0-9]{1,3}){0,2}", r"[0-3]?[0-9][./-][0-3]?[0-9][./-](19|20)?[0-9]{2}", r"(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]",
+    r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?( ?[ap]m)?", r"[0-9]{1,3} ?(kg|g|%|h|min|m|EUR)", r"[$€(][0-9]{1,3}[.,][0-9]{2}\)?", r"0?[0-9]{2,8}",
+    r"P(T?[0-9]H|[0-9]D)", r"(19|20)[0-9]{2}-?Q?[0-9]{1,2}", r"[0-9]e[0-9]{1,3}", r"(n/a|-|unknown|true|False|x|)",
+]  # fmt: skip
+COLUMN = st.sampled_from(FORMS).flatmap(
+    lambda form: st.lists(
+        st.one_of(*[st.from_regex(form, fullmatch=True)] * 4, st.sampled_from(FORMS).flatmap(lambda f: st.from_regex(f, fullmatch=True))),
+        min_size=1, max_size=24,
+    )
+).map(lambda cells: "\n".join(["x;z", *(f"{cell.strip()};{i % 2}" for i, cell in enumerate(cells))]).encode())  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -28,13 +43,45 @@ RECORD = TablePreprocessing(None, ("y",), False, 3, (0.0,), (1.0,)).to_dict()
 @fuzzed(150)
 @given(DATA, NAMES)
 def test_any_bytes_are_a_table_or_one_sentence(data, name):
+    read_or_refused(data, name)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(st.one_of(DATA, COLUMN), NAMES)
+def test_ten_thousand_tables(data, name):
+    read_or_refused(data, name)
+
+
+@fuzzed(150)
+@given(COLUMN)
+def test_a_fuzzed_column_is_read_alike_again(data):
+    """What the cells of a column are does not hang on their order, and a record reads the table it came from."""
+    table = read_or_refused(data, "t.csv")
+    if table is None:
+        return
+    columns, _ = fit_columns(table)
+    again = TablePreprocessing(columns, ("y",), False, 9, (0.0,), (1.0,))
+    again = TablePreprocessing.from_dict(json.loads(json.dumps(again.to_dict())))
+    np.testing.assert_array_equal(raw(table, again.columns or ()), raw(table, columns))
+    lines = data.decode().split("\n")
+    turned = read_or_refused("\n".join([lines[0], *lines[:0:-1]]).encode(), "t.csv")
+    assert turned is not None
+    for name in table.columns:
+        assert turned.readings.get(name) == table.readings.get(name)
+
+
+def read_or_refused(data, name):
+    """The table, usable to the end; None where it is refused in one sentence."""
     try:
         table = table_from_bytes(data, name)
         columns, _ = fit_columns(table)
     except InputError as error:
         assert "\n" not in str(error)
-        return
-    assert raw(table, columns).shape == (table.rows, sum(c.width for c in columns))
+        return None
+    found = raw(table, columns)
+    assert found.shape == (table.rows, sum(c.width for c in columns)) and not np.isinf(found).any()
+    return table
 
 
 @fuzzed(150)

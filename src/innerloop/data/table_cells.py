@@ -56,17 +56,18 @@ class Reading:
 
     def read(self, cell: str) -> float | None:
         """The number that a cell holds by this reading; None: it holds none."""
+        if self == PLAIN:
+            return plain(cell)
         if self.kind == "number":
-            found = plain(cell) if self == PLAIN else None
-            if found is None and (one := _quantity(cell, self.decimal)) is not None and one[1] == self.unit:
-                found = one[0]
-            return found
+            one = _quantity(cell, self.decimal)
+            return one[0] if one is not None and one[1] == self.unit else None
         if self.kind == "date":
             day = _day(cell, self.form)
             return None if day is None else day[0]
         if self.kind == "hours":
             hours = _hours(cell)
-            return hours[0] if hours is not None and hours[1] == self.form else None
+            forms = (self.form, "letter") if self.form == "words" else (self.form,)
+            return hours[0] if hours is not None and hours[1] in forms else None
         return {"true": 1.0, "false": 0.0}.get(cell.lower()) if self.kind == "truth" else None
 
 
@@ -109,15 +110,15 @@ _CURRENCY = r"(?:US|CA|AU|A|C|R|HK|NZ|S)?\$|€|£|¥|₹|₽|₩|EUR|USD|GBP|CH
 _UNIT = r"[A-Za-zÀ-žµμΩ°%‰²³/·]{1,12}[23]?(?: (?:per )?[A-Za-zÀ-ž/]{1,8})?|€|£|¥|₹|\$|₽|₩"
 
 
-def _pattern(decimal: str, groups: str) -> re.Pattern[str]:
-    digits = rf"[1-9]\d{{0,2}}(?P<group>[{groups}])\d{{3}}(?:(?P=group)\d{{3}})*|[1-9]\d?(?:,\d\d)+,\d{{3}}|\d+"
+def _pattern(decimal: str, groups: str, more: str = "") -> re.Pattern[str]:
+    digits = rf"[1-9]\d{{0,2}}(?P<group>[{groups}])\d{{3}}(?:(?P=group)\d{{3}})*|{more}\d+"
     whole = rf"(?P<number>(?:(?:{digits})(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?)"
     return re.compile(
         rf"(?P<sign>[+-]?) ?(?P<before>{_CURRENCY})? ?(?P<inner>[+-]?){whole}(?P<last>-?) ?(?P<after>{_UNIT})?"
     )
 
 
-_QUANTITY = {".": _pattern(r"\.", r" ,'"), ",": _pattern(",", r" .'")}
+_QUANTITY = {".": _pattern(r"\.", r" ,'", r"[1-9]\d?(?:,\d\d)+,\d{3}|"), ",": _pattern(",", r" .'")}
 
 
 def _quantity(cell: str, decimal: str) -> tuple[float, str] | None:
@@ -202,7 +203,7 @@ def _hour(hour: int, half: str | None) -> int | None:
 
 # ---- times and durations -------------------------------------------------------------------------------------------
 _CLOCK = re.compile(
-    r"(?P<minus>-)?(?:(?P<d>-?\d+) days?,? ?\+?)?(?P<h>\d{1,5}):(?P<min>[0-5]\d)(?::(?P<sec>[0-5]\d(?:[.,]\d+)?))?"
+    r"(?:(?P<d>-?\d+) days?,? ?\+?|(?P<minus>-))?(?P<h>\d{1,5}):(?P<min>[0-5]\d)(?::(?P<sec>[0-5]\d(?:[.,]\d+)?))?"
     r" ?(?P<half>[AaPp]\.?[Mm]\.?)?"
 )
 _ISO = re.compile(r"(-)?P(?=.)(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
@@ -226,15 +227,11 @@ def _hours(cell: str) -> tuple[float, str] | None:
         return sum(float(n or 0) * s for n, s in parts) / 3600 * (-1 if found[1] else 1), "P"
     spans = _SPAN.findall(text)
     names = [word.lower() if word.lower() in _SECONDS else word.lower().removesuffix("s") for _, word in spans]
-    # One number with one letter may be metres as well as minutes.
-    if (
-        not spans
-        or _SPAN.sub("", text)
-        or any(n not in _SECONDS for n in names)
-        or (len(names) == 1 and len(names[0]) < 3)
-    ):
+    if not spans or _SPAN.sub("", text) or any(name not in _SECONDS for name in names):
         return None
-    return sum(float(n) * _SECONDS[name] for (n, _), name in zip(spans, names, strict=True)) / 3600, "words"
+    # One number with one letter alone may be metres as well as minutes.
+    form = "letter" if len(names) == 1 and len(names[0]) < 2 else "words"
+    return sum(float(n) * _SECONDS[name] for (n, _), name in zip(spans, names, strict=True)) / 3600, form
 
 
 def read_as(column: str, reading: Reading) -> str:
@@ -387,13 +384,16 @@ def _as_hours(cells: Sequence[str], column: str) -> Decided | None:
     if len(known) < len(cells):
         return None
     forms = {form for _, form in known}
+    if forms == {"letter"}:
+        return None
+    forms -= {"letter"} if "words" in forms else set()
     if len(forms) > 1:
         return Decided(
             TEXT,
             refused=f"column {column!r} holds times in several forms ({', '.join(sorted(forms))}); write one, {_LEAVE}",
         )
     values = np.array([hours for hours, _ in known])
-    reading = Reading("hours", form=known[0][1])
+    reading = Reading("hours", form=forms.pop())
     return Decided(reading, values, f"{read_as(column, reading)}: {cells[0][:40]!r} is {values[0]:.6g}")
 
 
@@ -409,7 +409,7 @@ def _share(cells: Sequence[str], count: np.ndarray, holds: Callable[[str], bool]
 def _is_mostly_digits(cell: str) -> bool:
     """Whether a cell is written as a quantity: it begins with digits, and they are half of what counts."""
     told = [c for c in cell if c.isalnum()]
-    begins = re.match(r"[^\w]{0,3}\d", cell) is not None
+    begins = re.match(r"[^\w]{0,3}\d", cell) is not None and not re.fullmatch(r"[0-9a-fA-F-]{32,36}", cell)
     return begins and 2 * sum(map(str.isdigit, told)) >= len(told)
 
 
@@ -468,23 +468,21 @@ def identifier(name: str, values: np.ndarray, cells: Sequence[str]) -> str:
     return f"{n} whole numbers, none twice, name rows" if said or dense else ""
 
 
-def odd_numbers(name: str, values: np.ndarray) -> list[str]:
-    """A sentence on numbers that may say that a cell is missing, or may name rows."""
+def odd_numbers(name: str, values: np.ndarray, cells: Sequence[str]) -> list[str]:
+    """Sentences on numbers that may say that a cell is missing, or may name rows."""
     different = np.unique(values)
     found = []
     for end, others in ((different[0], different[1:]), (different[-1], different[:-1])):
         lone = len(others) > 1 and min(abs(others - end)) > others[-1] - others[0]
-        if lone and re.fullmatch(r"-?9{2,}|-1", f"{end:.15g}") and (end < 0 or end >= 99):
+        if lone and re.fullmatch(r"-9{2,}|9{3,}", f"{end:.15g}"):
             count = int((values == end).sum())
             found.append(
-                f"column {name!r} holds {end:.15g} in {count} cells, far from all others: empty cells would be missing"
+                f"column {name!r} holds {end:.15g} in {count} cells, far from all others: leave them empty if they say nothing"
             )
-    whole = len(values) >= 10 and (different == np.round(different)).all() and len(different) == len(values)
-    if whole:
-        found.append(
-            Loud(f"column {name!r} holds whole numbers, none twice, taken as a quantity; if they name rows: --ignore")
-        )
-    return found
+    once = len(cells) >= 10 and len(different) == len(cells)
+    if once and {len(cell) for cell in cells} == {max(4, len(cells[0]))} and all(map(str.isdecimal, cells)):
+        found.append(f"column {name!r} is taken as numbers, none twice; if they name rows: --ignore")
+    return [Loud(sentence) for sentence in found]
 
 
 def reading_of(given: Any) -> Reading | None:

@@ -272,7 +272,7 @@ def numbers(table: Table, name: str, reading: Reading | None) -> np.ndarray:
         return table.columns[name]
     if reading is None and own.kind in ("number", "truth") and not own.unit and name not in table.refused:
         return table.columns[name]  # written otherwise, and no less plain
-    if own.form == "typed" and own.kind == wanted.kind != "number":
+    if own.kind == wanted.kind != "number" and "typed" in (own.form, wanted.form):
         return table.columns[name]
     read = {cell: None if cell is None else wanted.read(cell) for cell in set(texts)}
     odd = next((cell for cell in texts if cell is not None and read[cell] is None), None)
@@ -353,9 +353,12 @@ def fit_columns(
                 if why:
                     notes.append(Loud(f"column {name!r} is left out: {why}; --quantities takes it as numbers"))
                     continue
-                notes += odd_numbers(name, values)
+                notes += odd_numbers(name, values, texts[present].tolist())
             parts = date_parts(values) if reading.kind == "date" else {}
-            found = tuple((part, *_spread(v)) for part, v in parts.items() if (v != v[0]).any())
+            varied = [part for part, v in parts.items() if (v != v[0]).any()]
+            if "day" not in varied and "weekday" in varied:  # dates of whole months or years
+                varied.remove("weekday")
+            found = tuple((part, *_spread(parts[part])) for part in varied)
             columns.append(
                 Column(name, None, *_spread(values), share < 1, None if reading == PLAIN else reading, found)
             )
@@ -365,8 +368,10 @@ def fit_columns(
             notes.append(f"column {name!r} is left out: it is constant ({str(names[0])[:40]!r})")
             continue
         if codes:
-            notes.append(Loud(f"column {name!r} is taken as categories: codes with leading zeros such as {names[0]!r}"))
-        if len(names) > 0.5 * present.sum() and (len(names) > max_levels or codes):
+            notes.append(
+                Loud(f"column {name!r} is taken as categories: codes with leading zeros such as {str(names[0])!r}")
+            )
+        if len(names) > 0.5 * present.sum() and (len(names) > max_levels or codes) and name not in categories:
             said = f"column {name!r} is left out: {len(names)} different texts in {int(present.sum())} rows name rows"
             notes.append(Loud(said))
             continue
