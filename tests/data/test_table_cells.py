@@ -42,6 +42,8 @@ def days(*dates):
         (["€ 1,20", "€ 1.000,50", "€ 3"], [1.2, 1000.5, 3]),
         (["(12.5)", "3", "1,000.5"], [-12.5, 3, 1000.5]),
         (["12 kg", "3.5kg", "1e3 kg"], [12, 3.5, 1000]),
+        (["1 year", "10 years"], [1, 10]),
+        (["1st", "2nd", "13th"], [1, 2, 13]),
         (["+5", "\u22127.5", "3-"], [5, -7.5, -3]),
         (["true", "FALSE", "True"], [1, 0, 1]),
         (["2024-12-31", "2024-1-5", "1969-12-31"], days("2024-12-31", "2024-01-05", "1969-12-31")),
@@ -82,6 +84,7 @@ def test_cells_are_the_numbers_that_people_mean(cells, values):
         (["01-02-03", "03-04-05"], "may be"),
         (["12 kg", "900 g", "15 kg"], r"several units \(g, kg\)"),
         (["12 kg", "900", "15 kg"], "several units"),
+        (["1 kg", "2 g"] * 20, "several units"),
         (["<0.5", "1.25", "3"], "<0.5"),
         (["12:30", "1:12:30", "12:31"], "times in several forms"),
         (["2024-01-01T10:00Z", "2024-01-01T10:00"], "with a zone and times without"),
@@ -170,7 +173,7 @@ def test_dates_become_days_and_the_parts_that_vary():
 def test_a_new_table_is_read_as_the_training_tables_were(training, new, values):
     columns, _ = fit_columns(table_of(training), ["other"])
     record = TablePreprocessing(columns, ("y",), False, columns[0].width, (0.0,), (1.0,))
-    (column,) = TablePreprocessing.from_dict(record.to_dict()).columns or ()
+    column = (TablePreprocessing.from_dict(record.to_dict()).columns or ())[0]
     assert record.to_dict()["version"] == (1 if column.reading is None else 2)
     found = raw(table_of(new), [column])[:, 0]
     np.testing.assert_allclose(found, (np.array(values) - column.mean) / column.std, rtol=1e-5)

@@ -135,7 +135,11 @@ def _quantity(cell: str, decimal: str) -> tuple[float, str] | None:
     for mark in " '" + (",." if decimal == "." else ".,")[:1]:
         digits = digits.replace(mark, "")
     number = float(digits.replace(",", "."))
-    return (-number if "-" in signs else number), found["before"] or found["after"] or ""
+    unit = found["before"] or found["after"] or ""
+    if unit in ("st", "nd", "rd", "th"):
+        unit = ""
+    # One year, two years.
+    return (-number if "-" in signs else number), unit[:-1] if len(unit) > 2 and unit[-1] == "s" else unit
 
 
 # ---- dates ---------------------------------------------------------------------------------------------------------
@@ -407,7 +411,9 @@ def _share(cells: Sequence[str], count: np.ndarray, holds: Callable[[str], bool]
 
 
 def _is_mostly_digits(cell: str) -> bool:
-    """Whether a cell is written as a quantity: it begins with digits, and they are half of what counts."""
+    """Whether a cell is written as a quantity: a number and a unit, or digits that are half of what counts."""
+    if any(_quantity(cell, decimal) is not None for decimal in ".,"):
+        return True
     told = [c for c in cell if c.isalnum()]
     begins = re.match(r"[^\w]{0,3}\d", cell) is not None and not re.fullmatch(r"[0-9a-fA-F-]{32,36}", cell)
     return begins and 2 * sum(map(str.isdigit, told)) >= len(told)
@@ -416,14 +422,14 @@ def _is_mostly_digits(cell: str) -> bool:
 def _unread(cells: Sequence[str], count: np.ndarray, column: str) -> Decided:
     """Cells with digits that no reading fits: texts where they are words; refused where they look like quantities."""
     if _mostly_digits(cells, count):
-        if len(cells) <= FEW and 3 * len(cells) <= count.sum():
-            return Decided(
-                TEXT, note=f"column {column!r} holds no numbers ({cells[0][:40]!r}) and is taken as categories"
-            )
         units = sorted({one[1] or "none" for cell in cells if (one := _quantity(cell, ".")) is not None})
         if len(units) > 1:
             return _as_unread(
                 cells, column, f"holds numbers in several units ({', '.join(units[:4])}); write them in one"
+            )
+        if len(cells) <= FEW and 3 * len(cells) <= count.sum():
+            return Decided(
+                TEXT, note=f"column {column!r} holds no numbers ({cells[0][:40]!r}) and is taken as categories"
             )
         return _as_unread(
             cells, column, "is read as no numbers, dates or times; write plain numbers, or dates as 2024-12-31"

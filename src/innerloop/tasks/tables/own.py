@@ -95,7 +95,8 @@ def table_family(
     names = {field.name for field in dataclasses.fields(TableOptions)}
     found = understand(path, TableOptions(**{key: value for key, value in given.items() if key in names}))
     family = family_of(found, path, given)
-    for sentence in some([note for note in found.notes if isinstance(note, Loud)]):
+    unused = tuple(f"column {name!r} " for name in ignore)
+    for sentence in some([note for note in found.notes if isinstance(note, Loud) and not note.startswith(unused)]):
         warnings.warn(sentence, InnerloopWarning, stacklevel=3)
     return family
 

@@ -92,10 +92,11 @@ def understand(path: str | Path, options: TableOptions) -> Understanding:
         ConfigError: options that do not go together, or none that says what a task is.
     """
     tables, left_out = read_tables(path, options.only, separator=options.separator, encoding=options.encoding)
-    if isinstance(options.target, str) and not any(options.target in table.columns for table in tables):
-        parts = tuple(name.strip() for name in options.target.split(","))  # "a,b,c", where no column is called so
-        if len(parts) > 1:
-            options = dataclasses.replace(options, target=parts)
+    known = {name for table in tables for name in table.columns}
+    # "a,b,c" are several, where no column is called so.
+    apart = [[target] if target in known else target.split(",") for target in options.targets]
+    if any(len(names) > 1 for names in apart):
+        options = dataclasses.replace(options, target=tuple(name.strip() for names in apart for name in names))
     _check(options)
     notes = [_named(table, note) if len(tables) > 1 else note for table in tables for note in table.notes]
     if len(tables) == 1:
