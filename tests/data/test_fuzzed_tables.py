@@ -57,7 +57,10 @@ def test_any_bytes_are_a_table_or_one_sentence(data, name):
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(3600)
+@settings(
+    max_examples=10_000, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(st.one_of(DATA, COLUMN), NAMES)
 def test_ten_thousand_tables(data, name):
     read_or_refused(data, name)

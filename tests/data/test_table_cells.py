@@ -84,7 +84,6 @@ def test_cells_are_the_numbers_that_people_mean(cells, values):
         (["01-02-03", "03-04-05"], "may be"),
         (["12 kg", "900 g", "15 kg"], r"several units \(g, kg\)"),
         (["12 kg", "900", "15 kg"], "several units"),
-        (["1 kg", "2 g"] * 20, "several units"),
         (["<0.5", "1.25", "3"], "<0.5"),
         (["12:30", "1:12:30", "12:31"], "times in several forms"),
         (["2024-01-01T10:00Z", "2024-01-01T10:00"], "with a zone and times without"),
@@ -173,7 +172,7 @@ def test_dates_become_days_and_the_parts_that_vary():
 def test_a_new_table_is_read_as_the_training_tables_were(training, new, values):
     columns, _ = fit_columns(table_of(training), ["other"])
     record = TablePreprocessing(columns, ("y",), False, columns[0].width, (0.0,), (1.0,))
-    column = (TablePreprocessing.from_dict(record.to_dict()).columns or ())[0]
+    column = next(iter(TablePreprocessing.from_dict(record.to_dict()).columns or ()))
     assert record.to_dict()["version"] == (1 if column.reading is None else 2)
     found = raw(table_of(new), [column])[:, 0]
     np.testing.assert_allclose(found, (np.array(values) - column.mean) / column.std, rtol=1e-5)

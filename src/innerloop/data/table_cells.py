@@ -422,14 +422,14 @@ def _is_mostly_digits(cell: str) -> bool:
 def _unread(cells: Sequence[str], count: np.ndarray, column: str) -> Decided:
     """Cells with digits that no reading fits: texts where they are words; refused where they look like quantities."""
     if _mostly_digits(cells, count):
+        if len(cells) <= FEW and 3 * len(cells) <= count.sum():
+            return Decided(
+                TEXT, note=f"column {column!r} holds no numbers ({cells[0][:40]!r}) and is taken as categories"
+            )
         units = sorted({one[1] or "none" for cell in cells if (one := _quantity(cell, ".")) is not None})
         if len(units) > 1:
             return _as_unread(
                 cells, column, f"holds numbers in several units ({', '.join(units[:4])}); write them in one"
-            )
-        if len(cells) <= FEW and 3 * len(cells) <= count.sum():
-            return Decided(
-                TEXT, note=f"column {column!r} holds no numbers ({cells[0][:40]!r}) and is taken as categories"
             )
         return _as_unread(
             cells, column, "is read as no numbers, dates or times; write plain numbers, or dates as 2024-12-31"

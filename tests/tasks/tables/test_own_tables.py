@@ -245,7 +245,12 @@ def test_what_is_not_used_or_read_in_a_special_way_is_said_where_a_table_is_trai
     record = json.loads(json.dumps(family.train.preprocessing))
     assert [c["name"] for c in record["columns"]] == ["when", "mass"] and record["version"] == 2
     path.write_text(path.read_text().replace("3 kg", "3 g"))
-    with pytest.raises(InputError, match=r"column 'mass' holds numbers in several units.*--ignore"):
+    with pytest.warns(il.InnerloopWarning, match=r"'mass' holds no numbers \('0 kg'\) and is taken as categories"):
+        assert table_family(path, target="y", task_column="who", ignore=["row", "note", "when"])
+    path.write_text(
+        "\n".join(f"{line},{i} {'kg' if i % 2 else 'g'}" if i else f"{line},size" for i, line in enumerate(lines))
+    )
+    with pytest.raises(InputError, match=r"column 'size' holds numbers in several units.*--ignore"):
         table_family(path, target="y", task_column="who", ignore=["row", "note", "when"])
 
 
