@@ -32,7 +32,7 @@ def test_quoted_cells_hold_anything_and_empty_lines_are_no_rows():
 
 def test_decimal_commas_are_numbers_where_semicolons_separate():
     assert read("a;b\n1,5;x\n-2,25;y\n").columns["a"].tolist() == [1.5, -2.25]
-    assert not read('a,b\n"1,5",x\n"2,5",y\n').is_number("a")
+    assert read('a,b\n"1,5",x\n"2,5",y\n').columns["a"].tolist() == [1.5, 2.5]
 
 
 def test_missing_cells_and_class_names_stay_what_they_are():

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from innerloop.data.tables import MAX_BYTES, SUFFIXES, Table, is_table, read_table, table_from_bytes
+from innerloop.data.table_cells import PLAIN, TEXT, TYPED, Loud
+from innerloop.data.tables import MAX_BYTES, SUFFIXES, Columns, Table, is_table, read_table, table_from_bytes
 from innerloop.errors import InputError, nearest
 
 FILE_COLUMN = "(file)"  # which file a row came from; no column of a user's has brackets and no letters around
@@ -118,18 +119,19 @@ def below_each_other(tables: Sequence[Table], name: str) -> tuple[Table, list[st
     others = sorted({c for t in tables for c in t.columns} - set(shared))
     if others:
         shown = ", ".join(map(repr, others[:5])) + (" and more" if len(others) > 5 else "")
-        notes.append(f"columns that not all tables have are left out: {shown}")
-    columns, texts = {}, {}
+        notes.append(Loud(f"columns that not all tables have are left out: {shown}"))
+    made = Columns(notes)
     for column in shared:
-        texts[column] = np.concatenate([t.texts[column] for t in tables])
-        numeric = all(t.is_number(column) for t in tables)
-        columns[column] = np.concatenate([t.columns[column] for t in tables]) if numeric else texts[column]
-        if not numeric and any(t.is_number(column) for t in tables):
-            notes.append(
-                f"column {column!r} holds numbers in some tables and texts in others and is taken as categories"
-            )
+        texts = np.concatenate([t.texts[column] for t in tables])
+        readings = {t.readings.get(column, PLAIN) for t in tables}
+        if any(column in t.refused for t in tables) or len(readings - {TYPED}) > 1:
+            # What one file leaves open, or reads in another way, all its cells decide.
+            found = {cell: i for i, cell in enumerate(dict.fromkeys(cell for cell in texts if cell is not None))}
+            made.add_cells(column, np.array([-1 if cell is None else found[cell] for cell in texts]), list(found))
+        else:
+            made.add(column, np.concatenate([t.columns[column] for t in tables]), texts, readings.pop())
     files = np.concatenate([np.full(t.rows, t.name, dtype=object) for t in tables])
-    columns[FILE_COLUMN] = texts[FILE_COLUMN] = files
+    made.add(FILE_COLUMN, files, files, TEXT)
     first = tables[0]
     kinds = {c: kind for c, kind in first.kinds.items() if all(t.kinds.get(c) is kind for t in tables)}
-    return Table(name, columns, texts, len(files), index=first.index, kinds=kinds), notes
+    return made.table(name, len(files), first.index, kinds), notes

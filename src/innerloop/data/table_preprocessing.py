@@ -15,10 +15,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
+from innerloop.data.table_cells import PLAIN, TYPED, Loud, Reading, are_codes, identifier, odd_numbers, reading_of
 from innerloop.data.tables import Table, looks_headless, near_column
 from innerloop.errors import CheckpointError, InputError, first_few
 
-KIND, VERSION = "table", 1
+KIND, VERSION = "table", 2  # 2: columns with readings; a record without is one of version 1, as ever
 LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
 _HUGE = 1e15
 Scaling = Literal["train", "support", "none"]
@@ -34,6 +35,9 @@ class Column:
         levels: the categories, one number each; None for a column of numbers.
         mean, std: of a column of numbers, on the training tasks' rows.
         indicator: a second number says whether the cell was missing.
+        reading: how the cells of the training tables became numbers; None: they were plain numbers.
+        parts: of a date, beside its days since 1970: the name of each ("weekday", "day", "month", "hour"), its mean and
+            deviation.
     """
 
     name: str
@@ -41,10 +45,15 @@ class Column:
     mean: float = 0.0
     std: float = 1.0
     indicator: bool = False
+    reading: Reading | None = None
+    parts: tuple[tuple[str, float, float], ...] = ()
 
     @property
     def width(self) -> int:
-        return len(self.levels) if self.levels is not None else 1 + self.indicator
+        return len(self.levels) if self.levels is not None else 1 + len(self.parts) + self.indicator
+
+    def to_dict(self) -> dict[str, Any]:
+        return {k: v for k, v in dataclasses.asdict(self).items() if v or k not in ("reading", "parts")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +89,7 @@ class TablePreprocessing:
         ranked: the numbers that a task's support set finds most telling come first.
         width: how many numbers the model reads; fewer are padded with zeros, more are cut.
         support: a task's own scales, on a task file.
+        target_readings: how the cells of regression targets became numbers; empty where all were plain.
     """
 
     columns: tuple[Column, ...] | None
@@ -92,6 +102,12 @@ class TablePreprocessing:
     center_target: bool = False
     ranked: bool = False
     support: SupportScales | None = None
+    target_readings: tuple[Reading | None, ...] = ()
+
+    @property
+    def own_targets(self) -> bool:
+        """Whether each task's targets are in units of their own, which its support set says."""
+        return self.columns is None or not (self.classification or self.targets)
 
     # ---- numbers ---------------------------------------------------------------------------------------------------
     def encode(self, table: Table) -> Rows:
@@ -136,14 +152,13 @@ class TablePreprocessing:
         """Regression targets as the model learns them, (rows, targets)."""
         table.expect(*self.targets)
         found = []
-        for name in self.targets:
-            if not table.is_number(name):
-                raise InputError(f"{table.name}: the target {name!r} expected numbers, got texts; it is no regression")
-            bad = np.isnan(table.columns[name])
+        for name, reading in zip(self.targets, self.target_readings or (None,) * len(self.targets), strict=True):
+            values = numbers(table, name, reading)
+            bad = np.isnan(values)
             if bad.any():
                 row = int(bad.argmax()) + 1
                 raise InputError(f"{table.name} row {row}: the target {name!r} expected a number, got a missing cell")
-            found.append(table.columns[name])
+            found.append(values)
         y = (np.stack(found, 1) - np.array(self.target_mean)) / np.array(self.target_std)
         if self.support is not None and self.support.target_mean:
             y = (y - np.array(self.support.target_mean)) / np.array(self.support.target_std)
@@ -161,7 +176,13 @@ class TablePreprocessing:
     # ---- files -----------------------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` makes the record again."""
-        return {"kind": KIND, "version": VERSION, **dataclasses.asdict(self)}
+        found = {"kind": KIND, "version": VERSION, **dataclasses.asdict(self)}
+        found["columns"] = None if self.columns is None else [column.to_dict() for column in self.columns]
+        if not self.target_readings:
+            del found["target_readings"]
+            if not any(column.reading for column in self.columns or ()):
+                found["version"] = 1
+        return found
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> TablePreprocessing:
@@ -189,8 +210,11 @@ class TablePreprocessing:
                 target_mean=_numbers(found.pop("target_mean")),
                 target_std=_numbers(found.pop("target_std"), positive=True),
                 width=_count(found.pop("width")),
+                target_readings=tuple(map(reading_of, found.pop("target_readings", ()))),
                 **found,
             )
+            if made.target_readings and len(made.target_readings) != len(made.targets):
+                raise ValueError("readings of other targets")
             if made.scaling not in get_args(Scaling):
                 raise ValueError(f"scaling {made.scaling!r}")
             encoded = None if made.columns is None else sum(c.width for c in made.columns)
@@ -251,20 +275,56 @@ def raw(table: Table, columns: Sequence[Column], plain: bool = False) -> Rows:
                 )
             parts += found
             continue
-        values = table.columns[column.name]
-        truth = None if table.is_number(column.name) else table.truth(column.name)
-        if truth is not None:
-            values = truth
-        elif not table.is_number(column.name):
-            cell = next(c for c in table.texts[column.name] if c is not None)
-            raise InputError(
-                f"{table.name}: column {column.name!r} expected numbers as in training, got {cell[:40]!r}; mend the column"
-            )
-        scaled = (values - column.mean) / column.std
-        parts.append(np.clip(scaled, -_HUGE, _HUGE).astype(np.float32))  # its square is a float32 too
+        values = numbers(table, column.name, column.reading)
+        dates = date_parts(values) if column.parts else {}
+        for found, mean, std in ((values, column.mean, column.std), *((dates[n], m, s) for n, m, s in column.parts)):
+            scaled = (found - mean) / std
+            parts.append(np.clip(scaled, -_HUGE, _HUGE).astype(np.float32))  # its square is a float32 too
         if column.indicator:
             parts.append(np.isnan(values).astype(np.float32))
     return np.stack(parts, 1) if parts else np.zeros((table.rows, 0), np.float32)
+
+
+def numbers(table: Table, name: str, reading: Reading | None) -> np.ndarray:
+    """The numbers of a column, read as the training tables' were; NaN where one is missing.
+
+    Raises:
+        InputError: a cell that is no such number.
+    """
+    own = table.readings.get(name, PLAIN)
+    wanted = reading or PLAIN
+    texts = table.texts[name]
+    if own == wanted or (own == TYPED and wanted.kind == "number" and not wanted.unit):
+        return table.columns[name]
+    if reading is None and own.kind in ("number", "truth") and not own.unit and name not in table.refused:
+        return table.columns[name]  # written otherwise, and no less plain
+    if own.kind == wanted.kind != "number" and "typed" in (own.form, wanted.form):
+        return table.columns[name]
+    read = {cell: None if cell is None else wanted.read(cell) for cell in set(texts)}
+    odd = next((cell for cell in texts if cell is not None and read[cell] is None), None)
+    if odd is None:
+        return np.array([np.nan if read[cell] is None else read[cell] for cell in texts], dtype=np.float64)
+    if reading is None and own == Reading("date", form="typed"):
+        return table.columns[name]  # a learner of dates as days alone
+    if name in table.refused:
+        raise InputError(f"{table.name}: {table.refused[name]}")
+    raise InputError(
+        f"{table.name}: column {name!r} expected {wanted} as in training, got {odd[:40]!r}; mend the column"
+    )
+
+
+def date_parts(days: np.ndarray) -> dict[str, np.ndarray]:
+    """weekday (0: Monday), day, month and hour of days since 1970; NaN where they are."""
+    there = ~np.isnan(days)
+    seconds = np.round(np.where(there, days, 0) * 86_400).astype("datetime64[s]")
+    day, month = seconds.astype("datetime64[D]"), seconds.astype("datetime64[M]")
+    found = {
+        "weekday": (day.astype(int) + 3) % 7,
+        "day": (day - month.astype("datetime64[D]")).astype(int) + 1,
+        "month": month.astype(int) % 12 + 1,
+        "hour": (seconds - day).astype(int) / 3600,
+    }
+    return {name: np.where(there, values, np.nan) for name, values in found.items()}
 
 
 def fit_columns(
@@ -273,6 +333,7 @@ def fit_columns(
     *,
     max_levels: int = 20,
     categories: Sequence[str] = (),
+    quantities: Sequence[str] = (),
 ) -> tuple[tuple[Column, ...], list[str]]:
     """(columns, notes): how the columns of these (training) rows become numbers; what carries nothing is left out.
 
@@ -281,6 +342,10 @@ def fit_columns(
         leave_out: columns that are no inputs: targets, the task column.
         max_levels: the most frequent categories that get a number of their own; the rest are all zeros.
         categories: columns of numbers that are to be taken as categories.
+        quantities: columns that are to be taken as numbers although they look like identifiers.
+
+    Raises:
+        InputError: a column that can be neither read nor left out.
     """
     columns, notes = [], []
     for name in table.columns:
@@ -288,7 +353,10 @@ def fit_columns(
             continue
         texts = table.texts[name]
         present = np.array([cell is not None for cell in texts], dtype=bool)
-        as_number = table.is_number(name) and name not in categories
+        if name not in categories:
+            table.readable(name)
+        codes = table.is_number(name) and name not in (*categories, *quantities) and are_codes(texts[present].tolist())
+        as_number = table.is_number(name) and name not in categories and not codes
         if as_number:
             present = ~np.isnan(table.columns[name])
         share = float(present.mean())
@@ -303,24 +371,46 @@ def fit_columns(
             if constant and share == 1:
                 notes.append(f"column {name!r} is left out: it is constant ({values[0]:.6g})")
                 continue
-            std = float(values.std())
-            mean = float(values.mean())
-            columns.append(Column(name, None, mean, std if std > 1e-12 * abs(mean) else 1.0, share < 1))
+            reading = table.readings.get(name, PLAIN)
+            if reading.kind in ("number", "truth") and not reading.unit and reading.decimal == ".":
+                reading = PLAIN
+            if name not in quantities and reading == PLAIN and table.readings.get(name) != Reading("truth"):
+                why = identifier(name, values, texts[present].tolist())
+                if why:
+                    notes.append(Loud(f"column {name!r} is left out: {why}; --quantities takes it as numbers"))
+                    continue
+                notes += odd_numbers(name, values, texts[present].tolist())
+            parts = date_parts(values) if reading.kind == "date" else {}
+            varied = [part for part, v in parts.items() if (v != v[0]).any()]
+            if "day" not in varied and "weekday" in varied:  # dates of whole months or years
+                varied.remove("weekday")
+            found = tuple((part, *_spread(parts[part])) for part in varied)
+            columns.append(
+                Column(name, None, *_spread(values), share < 1, None if reading == PLAIN else reading, found)
+            )
             continue
         names, counts = np.unique(texts[present].astype(str), return_counts=True)
         if len(names) == 1 and share == 1:
             notes.append(f"column {name!r} is left out: it is constant ({str(names[0])[:40]!r})")
             continue
-        if len(names) > max_levels and len(names) > 0.5 * present.sum():
+        if codes:
             notes.append(
-                f"column {name!r} is left out: {len(names)} different texts in {int(present.sum())} rows name rows"
+                Loud(f"column {name!r} is taken as categories: codes with leading zeros such as {str(names[0])!r}")
             )
+        if len(names) > 0.5 * present.sum() and (len(names) > max_levels or codes) and name not in categories:
+            said = f"column {name!r} is left out: {len(names)} different texts in {int(present.sum())} rows name rows"
+            notes.append(Loud(said))
             continue
         if len(names) > max_levels:
-            notes.append(f"column {name!r} has {len(names)} categories; the {max_levels} most frequent are used")
+            notes.append(Loud(f"column {name!r} has {len(names)} categories; the {max_levels} most frequent are used"))
         most = sorted(np.argsort(-counts, kind="stable")[:max_levels])
         columns.append(Column(name, tuple(str(names[i]) for i in most)))
     return tuple(columns), notes
+
+
+def _spread(values: np.ndarray) -> tuple[float, float]:
+    std, mean = float(values.std()), float(values.mean())
+    return mean, std if std > 1e-12 * abs(mean) else 1.0
 
 
 def _padded(x: np.ndarray, width: int) -> np.ndarray:
@@ -354,7 +444,15 @@ def _column(given: Mapping[str, Any]) -> Column:
         _numbers([given["mean"]])[0],
         _numbers([given["std"]], positive=True)[0],
         bool(given["indicator"]),
+        reading_of(given.get("reading")),
+        tuple(_part(*part) for part in given.get("parts", ())),
     )
+
+
+def _part(name: Any, mean: Any, std: Any) -> tuple[str, float, float]:
+    if name not in date_parts(np.zeros(1)):
+        raise ValueError(f"part {name!r} of a date")
+    return name, _numbers([mean])[0], _numbers([std], positive=True)[0]
 
 
 def _scales(given: Mapping[str, Any]) -> SupportScales:

@@ -209,7 +209,7 @@ def support_of(
             raise InputError(
                 f"{table.name}: expected at least two classes in {targets[0]!r}, got {labels[0]!r} alone; add rows"
             )
-    elif y is None and record.columns is None and record.scaling != "none":
+    elif y is None and own.columns is not None and record.own_targets and record.scaling != "none":
         values = table.columns[targets[0]]
         if table.is_number(targets[0]) and not np.isnan(values).any():
             own = dataclasses.replace(
@@ -236,7 +236,7 @@ def _scales(
         found = SupportScales(tuple(s.mean[0].tolist()), tuple(s.std[0].tolist()), order)
     if own.center_target:
         targets = own.values(table)
-        spread = targets.std(0) if record.columns is None else np.ones(targets.shape[1])
+        spread = targets.std(0) if record.own_targets else np.ones(targets.shape[1])
         std = tuple(float(s) if s > 1e-6 else 1.0 for s in spread)
         found = dataclasses.replace(found, target_mean=tuple(map(float, targets.mean(0))), target_std=std)
     return None if found == SupportScales() else found

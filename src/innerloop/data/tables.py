@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from innerloop.data import picture_decoding
+from innerloop.data.table_cells import PLAIN, TYPED, Loud, Reading, dates_in_digits, decide, plain, read_as, thousands
 from innerloop.errors import InputError, nearest
 
 _LINES = (".jsonl", ".ndjson")
@@ -36,7 +37,6 @@ MAX_BYTES = 1 << 30  # of one table's text, after decompression
 MAX_COLUMNS = 20_000
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _AT_ONCE = 10_000  # rows taken apart into columns together: fast, and little memory
-_STRAY_SHARE = 0.05  # of a column's cells may be texts among numbers; they are then taken as missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Table:
         notes: what was done to read it, in sentences.
         index: the columns that name or number the rows; no inputs, unless asked for by name.
         kinds: column -> the Python type of its cells, int or bool, where they came as such and not as texts.
+        readings: name -> how its cells became what they are; a column that is not there was plain.
+        refused: name -> why its cells can be neither read nor left out; an error where the column is used.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Table:
     notes: tuple[str, ...] = ()
     index: tuple[str, ...] = ()
     kinds: Mapping[str, type] = dataclasses.field(default_factory=dict)
+    readings: Mapping[str, Reading] = dataclasses.field(default_factory=dict)
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def column(self, name: str) -> np.ndarray:
         """A column; an unknown name is an InputError with the nearest."""
@@ -71,6 +75,13 @@ class Table:
         for name in names:
             if name not in self.columns:
                 raise InputError(f"{self.name} has no column {name!r}: {near_column(name, self.columns)}")
+
+    def readable(self, *names: str) -> None:
+        """Raise InputError where a column is not there, or its cells can be neither read nor left out."""
+        self.expect(*names)
+        for name in names:
+            if name in self.refused:
+                raise InputError(f"{self.name}: {self.refused[name]}")
 
     def is_number(self, name: str) -> bool:
         return self.columns[name].dtype.kind == "f"
@@ -85,13 +96,6 @@ class Table:
         kind = self.kinds.get(name)
         return [text == "True" if kind is bool else int(text) if kind is int else text for text in names]
 
-    def truth(self, name: str) -> np.ndarray | None:
-        """A column of true and false as 1 and 0, NaN where missing; None: it holds anything else."""
-        said = [None if cell is None else str(cell).lower() for cell in self.texts[name]]
-        if set(said) <= {"true", "false", None}:
-            return np.array([np.nan if cell is None else cell == "true" for cell in said], dtype=np.float64)
-        return None
-
     def numbers(self, names: Sequence[str]) -> np.ndarray:
         """(rows, columns): these columns as they are.
 
@@ -103,9 +107,7 @@ class Table:
         for name in names:
             values = self.columns[name]
             if not self.is_number(name):
-                truth = self.truth(name)
-                cells = [None if cell is None else _number(cell) for cell in self.texts[name]]
-                values = np.array(cells, dtype=np.float64) if truth is None else truth
+                values = np.array([None if c is None else plain(c) for c in self.texts[name]], dtype=np.float64)
             bad = ~np.isfinite(values)
             if bad.any():
                 row = int(bad.argmax())
@@ -126,12 +128,18 @@ class Table:
     def without(self, names: Collection[str]) -> Table:
         """The table without these columns."""
         columns = {name: values for name, values in self.columns.items() if name not in names}
-        return dataclasses.replace(self, columns=columns, texts={name: self.texts[name] for name in columns})
+        refused = {name: why for name, why in self.refused.items() if name in columns}
+        return dataclasses.replace(
+            self, columns=columns, texts={name: self.texts[name] for name in columns}, refused=refused
+        )
 
     def beside(self, columns: Mapping[str, np.ndarray]) -> Table:
         """The table with these columns of numbers too, in the place of its own of the same names."""
         texts = {name: np.array([_text(float(v)) for v in values], dtype=object) for name, values in columns.items()}
-        return dataclasses.replace(self, columns={**self.columns, **columns}, texts={**self.texts, **texts})
+        readings = {name: reading for name, reading in self.readings.items() if name not in columns}
+        return dataclasses.replace(
+            self, columns={**self.columns, **columns}, texts={**self.texts, **texts}, readings=readings
+        )
 
 
 class Written(NamedTuple):
@@ -162,7 +170,7 @@ def near_column(name: str, columns: Collection[str]) -> str:
 
 
 def looks_headless(columns: Collection[str]) -> bool:
-    return sum(_number(name) is not None for name in columns) * 2 >= max(len(columns), 1)
+    return sum(plain(name) is not None for name in columns) * 2 >= max(len(columns), 1)
 
 
 def is_table(path: str | Path) -> bool:
@@ -392,7 +400,7 @@ def _named(names: list[str], where: str) -> tuple[list[str], list[str]]:
         twice = next(n for n in names if names.count(n) > 1)
         raise InputError(f"{where} expected columns of different names, got {twice!r} twice; rename one")
     if looks_headless(names):
-        numbers = sum(_number(n) is not None for n in names)
+        numbers = sum(plain(n) is not None for n in names)
         notes.append(f"{numbers} of {len(names)} column names are numbers: is the header line missing?")
     return names, notes
 
@@ -459,13 +467,11 @@ def _typed(written: Written, name: str) -> Table:
     while some := list(itertools.islice(written.rows, _AT_ONCE)):
         for cells, numbers, of_rows in zip(zip(*some, strict=True), known, codes, strict=True):
             of_rows.extend([numbers.setdefault(cell, len(numbers)) for cell in cells])
-    columns, texts, notes = {}, {}, written.notes
+    made = Columns(written.notes, semicolons=written.separator == ";")
     for column, numbers, of_rows in zip(written.columns, known, codes, strict=True):
-        cells = np.frombuffer(of_rows, dtype=np.int64)
-        columns[column], texts[column] = _from_cells(
-            cells, list(numbers), column, notes, comma=written.separator == ";"
-        )
-    return Table(name, columns, texts, len(codes[0]), tuple(notes), _numbering(columns))
+        made.add_cells(column, np.frombuffer(of_rows, dtype=np.int64), list(numbers))
+    made.agree_on_decimals()
+    return made.table(name, len(codes[0]), _numbering(made.columns))
 
 
 def _numbering(columns: Mapping[str, np.ndarray]) -> tuple[str, ...]:
@@ -482,40 +488,75 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _number(cell: str) -> float | None:
-    """The number that a text is; None where it is none. ('1_000' is one for Python only.)"""
-    if "_" in cell:
-        return None
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+class Columns:
+    """The columns of a table, as they are read one by one."""
 
+    def __init__(self, notes: list[str], semicolons: bool = False) -> None:
+        self.notes, self.semicolons = notes, semicolons
+        self.columns: dict[str, np.ndarray] = {}
+        self.texts: dict[str, np.ndarray] = {}
+        self.readings: dict[str, Reading] = {}
+        self.refused: dict[str, str] = {}
 
-def _from_cells(
-    codes: np.ndarray, found: Sequence[Any], column: str, notes: list[str], comma: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(typed column, texts) of the cells ``found[codes]``, each different one looked at once.
+    def table(
+        self, name: str, rows: int, index: tuple[str, ...] = (), kinds: Mapping[str, type] | None = None
+    ) -> Table:
+        notes = tuple(self.notes)
+        return Table(name, self.columns, self.texts, rows, notes, index, kinds or {}, self.readings, self.refused)
 
-    Numbers where they are numbers, texts else; a few stray texts among numbers are missing, and said.
-    """
-    kinds = np.array([*map(_text, found), None], dtype=object)  # code -1: what pandas takes for missing
-    numbers = [None if text is None else _parsed(text, comma) for text in kinds]
-    values = np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
-    is_number = np.array([number is not None for number in numbers], dtype=bool)
-    is_stray = np.array([t is not None and n is None for t, n in zip(kinds, numbers, strict=True)], dtype=bool)
-    texts = kinds[codes]
-    number, stray = int(is_number[codes].sum()), int(is_stray[codes].sum())
-    if stray and (not number or stray > _STRAY_SHARE * (number + stray)):
-        if number:
-            notes.append(f"column {column!r} mixes {number} numbers with {stray} texts and is taken as categories")
-        return texts, texts
-    if stray:
-        row = int(np.flatnonzero(is_stray[codes])[0])
-        notes.append(
-            f"column {column!r} has {stray} cells that are no numbers, taken as missing (row {row + 1}: {texts[row][:40]!r})"
-        )
-    return _finite(values[codes], column, notes), texts
+    def add_cells(self, column: str, codes: np.ndarray, found: Sequence[Any]) -> None:
+        """A column of the cells ``found[codes]``, each different one looked at once; -1 is a missing cell."""
+        kinds = np.array([*map(_text, found), None], dtype=object)
+        there = np.array([text is not None for text in kinds], dtype=bool)
+        counts = np.bincount(codes[codes >= 0], minlength=len(kinds))[there]
+        texts = kinds[codes]
+        decided = decide(list(kinds[there]), counts.tolist(), column, semicolons=self.semicolons)
+        if decided.note:
+            self.notes.append(Loud(decided.note))
+        if decided.stray and decided.values is not None:
+            row = int((texts == decided.stray).argmax())
+            gone = int(np.asarray(counts)[np.isnan(decided.values)].sum())
+            self.notes.append(
+                Loud(
+                    f"column {column!r} has {gone} cells that are no numbers, taken as missing (row {row + 1}: "
+                    f"{decided.stray[:40]!r})"
+                )
+            )
+        if decided.refused:
+            self.refused[column] = decided.refused
+        if decided.values is None:
+            self.add(column, texts, texts, decided.reading)
+            return
+        values = np.full(len(kinds), np.nan)
+        values[there] = decided.values
+        self.add_numbers(column, values[codes], texts, decided.reading)
+
+    def add_numbers(self, column: str, values: np.ndarray, texts: np.ndarray, reading: Reading) -> None:
+        # A float32 is what a model computes in; larger numbers would be infinite there.
+        bad = np.isinf(values) | (np.abs(values) > 1e30)
+        if bad.any():
+            self.notes.append(
+                Loud(f"column {column!r} has {int(bad.sum())} infinite or huge numbers, taken as missing")
+            )
+            values = np.where(bad, np.nan, values)
+        self.add(column, values, texts, reading)
+
+    def add(self, column: str, values: np.ndarray, texts: np.ndarray, reading: Reading) -> None:
+        self.columns[column], self.texts[column] = values, texts
+        if reading != PLAIN:
+            self.readings[column] = reading
+
+    def agree_on_decimals(self) -> None:
+        """Refuse 1.234 or 1,234 where other columns' decimal marks make it a thousand, or leave both open."""
+        marks = {r.decimal for r in self.readings.values() if r.kind == "number" and r.unit == ""}
+        if "," not in marks:
+            return
+        for column, values in self.columns.items():
+            if values.dtype.kind == "f" and column not in self.readings and (odd := thousands(self.texts[column])):
+                self.refused[column] = (
+                    f"column {column!r} holds {odd!r}, which may be a thousand, as other columns have decimal commas; "
+                    "write all numbers with one decimal mark, or name the column with --categories or --ignore"
+                )
 
 
 def _text(cell: Any) -> str | None:
@@ -523,20 +564,6 @@ def _text(cell: Any) -> str | None:
     whole = isinstance(cell, float) and cell.is_integer()
     text = str(int(cell)) if whole else str(cell).strip()
     return None if text.lower() in MISSING else text
-
-
-def _parsed(cell: str, comma: bool) -> float | None:
-    found = _number(cell)
-    return _number(cell.replace(",", ".")) if found is None and comma and cell.count(",") == 1 else found
-
-
-def _finite(values: np.ndarray, column: str, notes: list[str]) -> np.ndarray:
-    # A float32 is what a model computes in; larger numbers would be infinite there.
-    bad = np.isinf(values) | (np.abs(values) > 1e30)
-    if bad.any():
-        notes.append(f"column {column!r} has {int(bad.sum())} infinite or huge numbers, taken as missing")
-        values = np.where(bad, np.nan, values)
-    return values
 
 
 def _from_columns(data: bytes, name: str, packing: str) -> Table:
@@ -573,7 +600,7 @@ def table_from_frame(frame: Any, name: str = "the data frame") -> Table:
     if not frame.shape[1]:
         raise InputError(f"{name} expected columns, got none; add some")
     names, notes = _named([str(column).strip() for column in frame.columns], name)
-    columns, texts, given = {}, {}, {}
+    made, given = Columns(notes), {}
     kinds = pandas.api.types
     for i, column in enumerate(names):
         series = frame.iloc[:, i]
@@ -582,23 +609,47 @@ def table_from_frame(frame: Any, name: str = "the data frame") -> Table:
         ).infer_objects()
         if kinds.is_integer_dtype(series.dtype) or kinds.is_bool_dtype(series.dtype):
             given[column] = int if kinds.is_integer_dtype(series.dtype) else bool
-        missing = series.isna().to_numpy(dtype=bool)
-        if kinds.is_datetime64_any_dtype(series.dtype):
-            notes.append(f"column {column!r} holds dates, taken as days since 1970")
-            days = series.to_numpy(dtype="datetime64[ns]").astype(np.float64) / 86_400e9
-            columns[column], texts[column] = np.where(missing, np.nan, days), _all_texts(series)
-        elif kinds.is_numeric_dtype(series.dtype) and not (kinds.is_complex_dtype(series) or given.get(column) is bool):
-            values = series.astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
-            columns[column], texts[column] = _finite(values, column, notes), _all_texts(series)
-        else:
-            codes, found = pandas.factorize(_as_cells(series, missing))
-            columns[column], texts[column] = _from_cells(codes, found, column, notes, comma=False)
-    index = tuple(names[:levels]) or _numbering(columns)
-    return Table(name, columns, texts, len(frame), tuple(notes), index, given)
+        _add_series(made, column, series)
+    return made.table(name, len(frame), tuple(names[:levels]) or _numbering(made.columns), given)
+
+
+def _add_series(made: Columns, column: str, series: Any) -> None:
+    """A data frame's column: numbers, dates and durations as they are; texts as in a text table."""
+    pandas = pandas_module()
+    kinds = pandas.api.types
+    if isinstance(series.dtype, pandas.PeriodDtype):
+        series = series.dt.to_timestamp()
+    missing = series.isna().to_numpy(dtype=bool)
+    kind = getattr(series.dtype, "kind", "O")
+    if kinds.is_datetime64_any_dtype(series.dtype) or kind == "m":
+        spans = kind == "m"
+        counted = series.to_numpy(dtype="timedelta64[ns]" if spans else "datetime64[ns]").astype(np.float64)
+        values = counted / (3600e9 if spans else 86_400e9)
+        reading = Reading("hours" if spans else "date", form="typed")
+        made.notes.append(Loud(read_as(column, reading)))
+        made.add_numbers(column, np.where(missing, np.nan, values), _all_texts(series), reading)
+    elif kinds.is_numeric_dtype(series.dtype) and kind != "c":
+        texts = _all_texts(series)
+        found = list(dict.fromkeys(text for text in texts if text is not None))
+        if kind in "iu" and dates_in_digits(found, column) is not None:
+            codes, cells = pandas.factorize(texts)
+            made.add_cells(column, codes, cells)
+            return
+        values = series.astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        made.add_numbers(column, values, texts, PLAIN if kind == "b" else TYPED)
+    else:
+        first = next((cell for cell in series[~missing]), None)
+        codes, found = pandas.factorize(_as_cells(series, missing))
+        made.add_cells(column, codes, found)
+        if isinstance(first, list | tuple | dict | set | bytes | complex | np.ndarray):
+            made.refused[column] = (
+                f"column {column!r} expected one number or text a cell, got {type(first).__name__}s; make columns of them, or "
+                "name it with --ignore"
+            )
 
 
 def _as_cells(series: Any, missing: np.ndarray) -> Any:
-    """Values of any kind as texts, so that lists and the like are categories, if anything."""
+    """Values of any kind as texts, so that what is written is read as in a text table."""
     return series.where(missing, series.astype(str)) if series.dtype == object else series.astype("object")
 
 

@@ -147,6 +147,130 @@ def test_several_targets(patients):
     assert any(name.endswith(": colour") for name in one_each.train.task_names)
 
 
+@pytest.fixture
+def assays(tmp_path):
+    """40 rows of six labels and three numbers with gaps: label t is there where (row + t) % 3, and says whether x > t / 3 - 1."""
+    x = np.linspace(-2, 2, 40)
+    lines = ["x," + ",".join(f"t{t}" for t in range(6)) + ",z0,z1,z2"]
+    for i, v in enumerate(x):
+        labels = [str(int(v > t / 3 - 1)) if (i + t) % 3 else "" for t in range(6)]
+        numbers = [f"{1000**t * (v + t):.6f}" if (i + t) % 4 else "" for t in range(3)]
+        lines.append(",".join([f"{v:.4f}", *labels, *numbers]))
+    path = tmp_path / "assays.csv"
+    path.write_text("\n".join(lines))
+    return path, x
+
+
+def test_each_of_several_targets_is_a_task_of_the_rows_that_have_it(assays):
+    path, x = assays
+    names = [f"t{t}" for t in range(6)]
+    family = table_family(path, target=",".join(names), ignore=["z0", "z1", "z2"], shots=3, queries=3)
+    assert table_family(path, target=names, ignore=["z0", "z1", "z2"]).train.task_names == family.train.task_names
+    sides = [family.train, family.valid, family.test]
+    assert sorted(name for side in sides for name in side.task_names) == names
+    column = family.train.record.columns[0]
+    for side in sides:
+        tasks, which = side.at(0, 0, 30), side.which(il.keys.task_keys(0, side.split, 0, 0, 30))
+        v = tasks.query.x[..., 0].double() * column.std + column.mean
+        for task, number in enumerate(which.tolist()):
+            t = int(side.task_names[number][1:])
+            for value in v[task].tolist():
+                row = int(np.abs(x - value).argmin())
+                assert abs(x[row] - value) < 1e-3 and (row + t) % 3, "no row without this label"
+            one = {
+                bool(value > t / 3 - 1)
+                for value, y in zip(v[task].tolist(), tasks.query.y[task].tolist(), strict=True)
+                if y
+            }
+            assert len(one) == 1, "a class is one side of the target's own threshold"
+    text = "\n".join(check(path, target=names, ignore=["z0", "z1", "z2"]).lines)
+    assert "one task a target" in text and "80 missing labels, each in its own task alone" in text
+
+
+def test_targets_of_numbers_have_units_of_their_own(assays):
+    path, _ = assays
+    options = {"target": ["z0", "z1", "z2"], "ignore": [f"t{t}" for t in range(6)], "kind": "regression", "shots": 8}
+    family = table_family(path, **options)
+    record = family.train.record
+    tasks = family.test.at(0, 0, 5)
+    assert tasks.query.y.shape[-1] == 1 and record.targets == () and float(tasks.support.y.mean(1).abs().max()) < 1e-5
+    table = read_table(path)
+    rows = table.take(np.flatnonzero(~np.isnan(table.columns["z2"])))
+    _, y, own = support_of(TablePreprocessing.from_dict(json.loads(json.dumps(record.to_dict()))), rows, "z2")
+    assert abs(float(y.std()) - 1) < 1e-3
+    np.testing.assert_allclose(own.original(y)[:, 0], rows.columns["z2"], rtol=1e-4, atol=1)
+    together = table_family(path, target=["z0", "z2"], tasks_by="ranges:x:4", ignore=["z1"], kind="regression").train
+    y = together.at(0, 0, 20).query.y
+    back = together.record.original(y.reshape(-1, 2).numpy())
+    assert together.target_scale == list(together.record.target_std) and back[:, 1].std() > 1e5 * back[:, 0].std()
+
+
+def test_twelve_targets_of_tox21():
+    from innerloop.data.locations import data_folder
+
+    path = data_folder() / "molecules" / "tox21.csv.gz"
+    if not path.is_file():
+        pytest.skip("no Tox21 here")
+    table = read_table(path)
+    targets = [name for name in table.columns if name != "smiles"]
+    lines = ["size,rings," + ",".join(targets)]
+    for i, smiles in enumerate(table.texts["smiles"][:1500]):
+        lines.append(f"{len(smiles)},{smiles.count('1')}," + ",".join(table.texts[t][i] or "" for t in targets))
+    family = table_family_of_text("\n".join(lines), targets)
+    groups = [name for side in (family.train, family.valid, family.test) for name in side.task_names]
+    assert sorted(groups) == sorted(targets) and len(targets) == 12
+
+
+def table_family_of_text(text, targets):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        path.write_text(text)
+        return table_family(path, target=targets, shots=5, queries=5)
+
+
+def test_what_is_not_used_or_read_in_a_special_way_is_said_where_a_table_is_trained_on(tmp_path):
+    lines = ["who,row,when,mass,note,y"]
+    for i in range(60):
+        lines.append(f"w{i % 6},{i},{i % 28 + 1:02d}.{i % 12 + 1:02d}.2024,{i % 9} kg,text {i},{i * i % 17 + 0.5}")
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines))
+    with pytest.warns(il.InnerloopWarning) as said:
+        family = table_family(path, target="y", task_column="who")
+    text = "\n".join(str(w.message) for w in said)
+    assert "'row' is left out: " in text and "'note' is left out: " in text
+    assert "'when' is read as dates written as day.month.year" in text and "'mass' is read as numbers in kg" in text
+    record = json.loads(json.dumps(family.train.preprocessing))
+    assert [c["name"] for c in record["columns"]] == ["when", "mass"] and record["version"] == 2
+    path.write_text(path.read_text().replace("3 kg", "3 g"))
+    with pytest.warns(il.InnerloopWarning, match=r"'mass' holds no numbers \('0 kg'\) and is taken as categories"):
+        assert table_family(path, target="y", task_column="who", ignore=["row", "note", "when"])
+    path.write_text(
+        "\n".join(f"{line},{i} {'kg' if i % 2 else 'g'}" if i else f"{line},size" for i, line in enumerate(lines))
+    )
+    with pytest.raises(InputError, match=r"column 'size' holds numbers in several units.*--ignore"):
+        table_family(path, target="y", task_column="who", ignore=["row", "note", "when"])
+
+
+def test_a_target_that_may_be_two_numbers_is_refused_and_one_in_euros_is_a_number(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"w{i % 6};{i % 7}.5;{i % 9 + 1}.{i * 37 % 900 + 100},50 €" for i in range(60)]
+    path.write_text("\n".join(["who;x;y", *rows]))
+    with pytest.warns(il.InnerloopWarning, match="'y' is read as numbers in € with decimal commas"):
+        record = table_family(path, target="y", task_column="who").train.record
+    assert not record.classification and record.target_mean[0] > 1000
+    again = TablePreprocessing.from_dict(record.to_dict())
+    y = again.values(table_from_bytes("x;y\n1.5;1.234 €\n".encode(), "t.csv"))
+    assert again.original(y)[0, 0] == pytest.approx(1234, rel=1e-5)
+    path.write_text(
+        "\n".join(["who,x,y", *(f'w{i % 6},{i % 7}.5,"{i % 9 + 1},{i * 37 % 900 + 100}"' for i in range(60))])
+    )
+    with pytest.raises(InputError, match=r"column 'y' holds .* which may be"):
+        table_family(path, target="y", task_column="who")
+
+
 def test_a_column_may_say_the_split_or_keep_tasks_together(tmp_path):
     lines = ["task,side,house,x,y"]
     for t in range(9):

@@ -26,7 +26,7 @@ class TableGroup(NamedTuple):
 
     Attributes:
         name: of the task.
-        x: encoded rows, NaN where a number is missing.
+        x: encoded rows, NaN where a number is missing; tasks of classes may share them.
         y: regression targets (rows, targets), or None.
         classes: class name -> positions of its rows, or None for regression; `few` classes of one row are left out before.
     """
@@ -108,7 +108,7 @@ class TableTasks(TaskDistribution):
         else:
             self.objective, self.metrics, self.output_size = "mse", ("mse",), len(record.target_mean)
             # A deviation that is each task's own is not known here.
-            if not (record.center_target and record.columns is None):
+            if not (record.center_target and record.own_targets):
                 ones = (1.0,) * self.output_size
                 own = () if record.support is None else record.support.target_std
                 self.target_scale = [a * b for a, b in zip(record.target_std or ones, own or ones, strict=True)]
@@ -140,22 +140,26 @@ class TableTasks(TaskDistribution):
     def _pools(self, groups: Sequence[TableGroup], by_table: bool) -> _Pools:
         names: dict[Any, int] = {}
         members, sizes, numbers, pools_of = [], [], [], []
-        first = 0
+        first, begins = 0, dict[int, int]()
+        different = [group for i, group in enumerate(groups) if all(group.x is not g.x for g in groups[:i])]
+        for group in different:
+            begins[id(group.x)] = first
+            first += len(group.x)
         for group in groups:
+            first = begins[id(group.x)]
             own = {"": np.arange(len(group.x))} if group.classes is None else group.classes
             pools_of.append(range(len(sizes), len(sizes) + len(own)))
             for label, rows in own.items():
                 members.append(torch.as_tensor(first + rows))
                 sizes.append(len(rows))
                 numbers.append(names.setdefault((group.name, label) if by_table else label, len(names)))
-            first += len(group.x)
         self.num_classes = len(names) if self.record.classification else None
         most = max(map(len, pools_of))
         padded = torch.tensor([[*pools, *[-1] * (most - len(pools))] for pools in pools_of])
-        widths = torch.cat([torch.full((len(g.x),), g.x.shape[1]) for g in groups])
+        widths = torch.cat([torch.full((len(g.x),), g.x.shape[1]) for g in different])
         targets = [torch.as_tensor(g.y) for g in groups if g.y is not None]
         return _Pools(
-            values=torch.cat([torch.as_tensor(g.x, dtype=torch.float32).reshape(-1) for g in groups]),
+            values=torch.cat([torch.as_tensor(g.x, dtype=torch.float32).reshape(-1) for g in different]),
             starts=widths.cumsum(0) - widths,
             widths=widths,
             y=torch.cat(targets).to(torch.float32) if targets else torch.empty(0, 0),
@@ -258,7 +262,7 @@ class TableTasks(TaskDistribution):
             weight = mask.to(sy.dtype)[..., None]
             middle = (sy * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
             sy, qy = sy - middle, qy - middle
-            if record.columns is None:
+            if record.own_targets:
                 spread = ((sy.square() * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)).sqrt()
                 spread = torch.where(spread > 1e-6, spread, 1.0)
                 sy, qy = sy / spread, (qy / spread).clamp(-LIMIT, LIMIT)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from innerloop.core import TaskFamily
 from innerloop.data.check_result import CheckResult
+from innerloop.data.table_cells import Loud
 from innerloop.data.table_preprocessing import Scaling
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, InnerloopWarning
 from innerloop.tasks.tables.few_shot import TableTasks
-from innerloop.tasks.tables.understanding import ColumnRule, Kind, TableOptions, Understanding, understand
+from innerloop.tasks.tables.understanding import ColumnRule, Kind, TableOptions, Understanding, some, understand
 
 NAME = "tables"
 _MOST_WAYS = 10  # of tasks whose number of ways nobody named
@@ -30,6 +32,7 @@ def table_family(
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
     categories: Sequence[str] = (),
+    quantities: Sequence[str] = (),
     kind: Kind = "auto",
     columns: ColumnRule = "auto",
     scaling: Scaling = "train",
@@ -52,7 +55,8 @@ def table_family(
 
     Args:
         path: the table, or a folder or zip in which each table is a task.
-        target: the column to predict. Several: for regression predicted together, for classification a task each.
+        target: the column to predict. Several (a list, or "a,b,c"): where rows are grouped into tasks, regression predicts them
+            together and classification makes each a task; without a rule each target is a task, of the rows that have it.
         task_column: rows with one value of this column are one task.
         tasks_by: another rule: "class_pairs" (a task tells two classes apart, ``ways`` for more; the sides of the split have
             different classes) or "ranges:COLUMN:N" (N ranges of a column of numbers, with equally many rows).
@@ -62,6 +66,7 @@ def table_family(
         only: patterns of the tables' names; the others of the folder or zip are not read.
         ignore: columns that are no inputs.
         categories: columns of numbers that are categories.
+        quantities: columns of whole numbers that are measures although they look like identifiers or codes.
         kind: of the target; "auto": texts and whole numbers of at most 20 values are classes.
         columns: of several tables: "common": the columns that all have, encoded alike; "own": each table's own, scaled by
             the task's support set and padded with zeros to one width; "auto": "common" where all have the same columns.
@@ -88,8 +93,12 @@ def table_family(
     if target is None or not target:
         raise ConfigError(f"{path} expected --target, the column to predict, got none; see innerloop data check {path}")
     names = {field.name for field in dataclasses.fields(TableOptions)}
-    options = TableOptions(**{key: value for key, value in given.items() if key in names})
-    return family_of(understand(path, options), path, given)
+    found = understand(path, TableOptions(**{key: value for key, value in given.items() if key in names}))
+    family = family_of(found, path, given)
+    unused = tuple(f"column {name!r} " for name in ignore)
+    for sentence in some([note for note in found.notes if isinstance(note, Loud) and not note.startswith(unused)]):
+        warnings.warn(sentence, InnerloopWarning, stacklevel=3)
+    return family
 
 
 def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]) -> TaskFamily:

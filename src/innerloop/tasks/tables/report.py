@@ -15,7 +15,7 @@ from innerloop.data.check_result import CheckResult
 from innerloop.data.table_files import read_tables
 from innerloop.data.tables import Table
 from innerloop.tasks.tables.few_shot import TableGroup
-from innerloop.tasks.tables.understanding import Understanding, is_classification
+from innerloop.tasks.tables.understanding import Understanding, is_classification, some
 
 _TARGET_NAMES = ("target", "label", "class", "y", "outcome", "score")
 
@@ -62,17 +62,12 @@ def described(path: str | Path, found: Understanding, family: TaskFamily, option
         facts["target_mean"], facts["target_std"] = list(record.target_mean), list(record.target_std)
         if record.columns is not None:
             lines.append(f"target on the training tasks: {shown} (mean ± deviation)")
-    lines += _some("note", found.notes) + _some("left out", found.left_out)
+    lines += some(found.notes, "note: ") + some(found.left_out, "left out: ")
     short = _too_small(sizes, every, family)
     if short:
         lines.append(f"note: {short}")
     facts |= {"notes": found.notes, "left_out": found.left_out}
     return CheckResult(lines, facts, _command(path, record.classification, options), family)
-
-
-def _some(word: str, sentences: list[str], most: int = 20) -> list[str]:
-    more = [f"{word}: and {len(sentences) - most} more"] if len(sentences) > most else []
-    return [f"{word}: {sentence}" for sentence in sentences[:most]] + more
 
 
 def _size(group: TableGroup) -> int:
@@ -132,7 +127,7 @@ def suggested(path: str | Path, options: Mapping[str, Any]) -> CheckResult:
     lines += [f"{name}: {text}" for name, text in shown[:40]]
     if len(shown) > 40:
         lines.append(f"and {len(shown) - 40} more columns")
-    lines += _some("note", [note for t in tables for note in t.notes]) + _some("left out", left_out)
+    lines += some([note for t in tables for note in t.notes], "note: ") + some(left_out, "left out: ")
     target = _likely_target(table)
     tasks = None if several else _likely_task_column(table, target)
     classification = is_classification(table, [target], "auto")
@@ -167,6 +162,8 @@ def _column(table: Table, name: str) -> str:
     gone = f", {missing} missing" if missing else ""
     if missing == table.rows:
         return "all cells missing"
+    if name in table.refused:
+        return f"not usable as it is: {table.refused[name]}"
     if table.is_number(name):
         values = table.columns[name]
         there = values[~np.isnan(values)]

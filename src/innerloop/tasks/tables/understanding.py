@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from innerloop.data.table_cells import PLAIN, TYPED, Reading
 from innerloop.data.table_files import FILE_COLUMN, below_each_other, read_tables
-from innerloop.data.table_preprocessing import Column, Scaling, TablePreprocessing, fit_columns, raw
+from innerloop.data.table_preprocessing import Scaling, TablePreprocessing, fit_columns, raw
 from innerloop.data.tables import Table
 from innerloop.errors import ConfigError, InputError, first_few
 from innerloop.tasks.tables.few_shot import TableGroup
@@ -33,6 +34,7 @@ class TableOptions:
     only: Sequence[str] = ()
     ignore: Sequence[str] = ()
     categories: Sequence[str] = ()
+    quantities: Sequence[str] = ()
     kind: Kind = "auto"
     columns: ColumnRule = "auto"
     scaling: Scaling = "train"
@@ -76,6 +78,12 @@ class Understanding:
     pairs: bool = False
 
 
+def some(sentences: Sequence[str], word: str = "", most: int = 20) -> list[str]:
+    """The first sentences, each behind a word, and how many more there are."""
+    more = [f"and {len(sentences) - most} more"] if len(sentences) > most else []
+    return [f"{word}{sentence}" for sentence in [*sentences[:most], *more]]
+
+
 def understand(path: str | Path, options: TableOptions) -> Understanding:
     """Read the tables and find tasks in them.
 
@@ -83,9 +91,14 @@ def understand(path: str | Path, options: TableOptions) -> Understanding:
         InputError: no tables, no such columns, too few tasks.
         ConfigError: options that do not go together, or none that says what a task is.
     """
-    _check(options)
     tables, left_out = read_tables(path, options.only, separator=options.separator, encoding=options.encoding)
-    notes = [f"{table.name}: {note}" if len(tables) > 1 else note for table in tables for note in table.notes]
+    known = {name for table in tables for name in table.columns}
+    # "a,b,c" are several, where no column is called so.
+    apart = [[target] if target in known else target.split(",") for target in options.targets]
+    if any(len(names) > 1 for names in apart):
+        options = dataclasses.replace(options, target=tuple(name.strip() for names in apart for name in names))
+    _check(options)
+    notes = [_named(table, note) if len(tables) > 1 else note for table in tables for note in table.notes]
     if len(tables) == 1:
         return _one_table(tables[0], options, notes, left_out)
     if options.columns == "own" or (options.columns == "auto" and len({tuple(t.columns) for t in tables}) > 1):
@@ -97,6 +110,10 @@ def understand(path: str | Path, options: TableOptions) -> Understanding:
     else:
         options = dataclasses.replace(options, ignore=[*options.ignore, FILE_COLUMN])
     return _one_table(table, options, notes + more, left_out)
+
+
+def _named(table: Table, note: str) -> str:
+    return type(note)(f"{table.name}: {note}")
 
 
 def _check(options: TableOptions) -> None:
@@ -129,6 +146,7 @@ def is_classification(table: Table, targets: Sequence[str], kind: Kind) -> bool:
     found = []
     for name in targets:
         values = table.column(name)
+        table.readable(name)
         if not table.is_number(name):
             found.append(True)
             continue
@@ -144,12 +162,22 @@ def is_classification(table: Table, targets: Sequence[str], kind: Kind) -> bool:
 
 def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: list[str]) -> Understanding:
     targets = options.targets
-    used = [*targets, *options.ignore, *options.categories, *(c for c in (options.task_column, options.split_by) if c)]
+    used = [
+        *targets,
+        *options.ignore,
+        *options.categories,
+        *options.quantities,
+        *(c for c in (options.task_column, options.split_by) if c),
+    ]
     table.expect(*used)
     classification = is_classification(table, targets, options.kind)
     if options.tasks_by == "class_pairs":
         return _class_pairs(table, options, classification, notes, left_out)
-    if options.task_column is not None:
+    each = options.task_column is None and options.tasks_by is None and len(targets) > 1
+    without = 0
+    if each:
+        rows, rule = {name: np.arange(table.rows) for name in targets}, "one task a target"
+    elif options.task_column is not None:
         rows, without = rows_by_value(table, options.task_column)
         rule = (
             "one task a file" if options.task_column == FILE_COLUMN else f"one task a value of {options.task_column!r}"
@@ -159,14 +187,14 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
         rule = f"one task a range of {options.tasks_by.split(':', 1)[1].rsplit(':', 1)[0]!r}"
     else:
         raise ConfigError(
-            f"{table.name}: expected a rule that says what a task is, got none; give {RULES}, or use the table as the "
-            "support of one new task (innerloop adapt)"
+            f"{table.name}: expected a rule that says what a task is, got none; give {RULES}, several targets, or use the "
+            "table as the support of one new task (innerloop adapt)"
         )
     if without:
         left_out.append(f"{without} rows without a value that says their task")
     sides = named_splits(table, options.split_by, rows) if options.split_by else None
     unit_of = units(table, options.split_by, rows) if options.split_by and sides is None else None
-    pieces = _pieces(table, rows, targets, classification, options.least_rows, left_out)
+    pieces = _pieces(table, rows, targets, classification, options.least_rows, left_out, each)
     kept = [name for name in rows if any(piece[0] == name for piece in pieces)]
     if sides is None:
         sides = split_names(
@@ -180,9 +208,11 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
         )
     leave = [*targets, *options.ignore, *(c for c in (options.task_column, options.split_by) if c), FILE_COLUMN]
     training = np.concatenate([piece[2] for piece in pieces if piece[0] in sides["train"]] or [np.empty(0, int)])
-    record = _record(table, np.unique(training), leave, options, classification, notes)
+    record = _record(table, np.unique(training), leave, options, classification, notes, each)
+    encoded = raw(table, record.columns or ()) if each else None
     groups = {
-        split: [_group(table, piece, record) for piece in pieces if piece[0] in names] for split, names in sides.items()
+        split: [_group(table, piece, record, encoded) for piece in pieces if piece[0] in names]
+        for split, names in sides.items()
     }
     return Understanding(record, groups, rule, notes, left_out, table.rows)
 
@@ -192,17 +222,22 @@ _Piece = tuple[str, str, np.ndarray]  # the task's name, its target ("" for all)
 
 def _pieces(
     table: Table, rows: Mapping[str, np.ndarray], targets: Sequence[str], classification: bool, least: int,
-    left_out: list[str],
+    left_out: list[str], each: bool = False,
 ) -> list[_Piece]:  # fmt: skip
-    """Tasks with enough rows that have a target; for classification each target makes a task of its own."""
+    """Tasks with enough rows that have a target; for classification each target makes a task of its own.
+
+    ``each``: a task is a target, and has its name.
+    """
     pieces: list[_Piece] = []
     few: list[str] = []
     gone = 0
     for name, own in rows.items():
-        for target in targets if classification else [""]:
+        for target in [name] if each else targets if classification else [""]:
             there = np.ones(len(own), dtype=bool)
             for column in [target] if target else targets:
                 cells = table.texts[column] if classification else table.columns[column]
+                if not classification:
+                    table.readable(column)
                 if not classification and not table.is_number(column):
                     cell = next(c for c in table.texts[column] if c is not None)
                     raise InputError(f"{table.name}: the target {column!r} expected numbers for regression, got {cell[:40]!r}; "
@@ -223,7 +258,7 @@ def _pieces(
             else:
                 few.append(name)
     if gone:
-        left_out.append(f"{gone} rows without a target")
+        left_out.append(f"{gone} {'missing labels, each in its own task alone' if each else 'rows without a target'}")
     _say_few(few, classification, least, left_out)
     return pieces
 
@@ -236,40 +271,59 @@ def _say_few(few: Sequence[str], classification: bool, least: int, left_out: lis
 
 
 def _record(
-    table: Table, training: np.ndarray, leave: Sequence[str], options: TableOptions, classification: bool, notes: list[str]
+    table: Table, training: np.ndarray, leave: Sequence[str], options: TableOptions, classification: bool, notes: list[str],
+    each: bool = False,
 ) -> TablePreprocessing:  # fmt: skip
     """Encodings and target scales, from the training tasks' rows alone."""
     if not len(training):
         raise InputError(f"{table.name}: expected rows for training, got none; give another split")
     rows = table.take(training)
-    columns, more = fit_columns(rows, leave, categories=options.categories)
+    columns, more = fit_columns(rows, leave, categories=options.categories, quantities=options.quantities)
     notes += more
     width = sum(column.width for column in columns)
     if not width:
         raise InputError(f"{table.name}: expected columns to predict from, got none beside the target; add some")
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    if not classification:
+    own = each and not classification  # every target in units of its own: the user names it, its support set scales it
+    if own:
+        mean, std = (0.0,), (1.0,)
+    elif not classification:
         y = [rows.columns[name] for name in options.targets]
         y = [v[~np.isnan(v)] for v in y]
         mean = tuple(float(v.mean()) for v in y)
         std = tuple(float(v.std()) or 1.0 for v in y)
     return TablePreprocessing(
         columns=columns,
-        targets=options.targets,
+        targets=() if own else options.targets,
         classification=classification,
         width=min(width, options.max_columns) if options.ranked else width,
         target_mean=mean,
         target_std=std,
         scaling="support" if options.ranked else options.scaling,
-        center_target=options.center_target and not classification,
+        center_target=(options.center_target or own) and not classification,
         ranked=options.ranked,
+        target_readings=() if own else _readings(table, options.targets, classification),
     )
 
 
-def _group(table: Table, piece: _Piece, record: TablePreprocessing) -> TableGroup:
+def _readings(table: Table, targets: Sequence[str], classification: bool) -> tuple[Reading | None, ...]:
+    """How the cells of regression targets became numbers; () where all are plain."""
+    found = [] if classification else [table.readings.get(name) for name in targets]
+    found = [None if reading in (PLAIN, TYPED, Reading("truth")) else reading for reading in found]
+    return tuple(found) if any(found) else ()
+
+
+def _group(
+    table: Table, piece: _Piece, record: TablePreprocessing, encoded: np.ndarray | None = None
+) -> TableGroup:  # fmt: skip
+    """A task's rows; ``encoded`` are those of the whole table, where each target is a task and all share them."""
     name, target, rows = piece
+    if encoded is not None and record.classification:
+        return TableGroup(name, encoded, None, {c: rows[at] for c, at in _by_class(table.texts[target][rows]).items()})
     own = table.take(rows)
+    if encoded is not None:
+        return _own_group(table, piece, target, encoded[rows], False)
     assert record.columns is not None
     x = raw(own, record.columns)
     label = f"{name}: {target}" if target and len(record.targets) > 1 else name
@@ -347,11 +401,13 @@ def _own_columns(
         pieces = _pieces(table, whole, [target], kinds[0], options.least_rows, said)
         ignored = [target, *(c for c in options.ignore if c in table.columns)]
         named = [c for c in options.categories if c in table.columns]
-        columns, _ = fit_columns(table, ignored, categories=named)
+        measured = [c for c in options.quantities if c in table.columns]
+        columns, more = fit_columns(table, ignored, categories=named, quantities=measured)
+        notes += [_named(table, note) for note in more]
         if not pieces or not columns:
             few.append(table.name)
             continue
-        groups[table.name] = _own_group(table, pieces[0], target, columns, kinds[0])
+        groups[table.name] = _own_group(table, pieces[0], target, raw(table, columns)[pieces[0][2]], kinds[0])
         widths.append(sum(column.width for column in columns))
     _say_few(few, kinds[0], options.least_rows, left_out)
     if not groups:
@@ -386,12 +442,10 @@ def _own_columns(
     )
 
 
-def _own_group(table: Table, piece: _Piece, target: str, columns: Sequence[Column], classification: bool) -> TableGroup:
+def _own_group(table: Table, piece: _Piece, target: str, x: np.ndarray, classification: bool) -> TableGroup:
     name, _, rows = piece
-    own = table.take(rows)
-    x = raw(own, columns)
     if classification:
-        return TableGroup(name, x, None, _by_class(own.texts[target]))
-    y = own.columns[target]
+        return TableGroup(name, x, None, _by_class(table.texts[target][rows]))
+    y = table.columns[target][rows]
     # Each task scales its targets by its support set; this only keeps large numbers exact in float32.
     return TableGroup(name, x, ((y - y.mean()) / (y.std() or 1.0)).astype(np.float32)[:, None])
