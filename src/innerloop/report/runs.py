@@ -64,14 +64,18 @@ def read_evaluation(path: Path) -> Report | None:
         for name in ("per_task", "curve", "curve_ci95"):
             values[name] = tuple(float(v) for v in values.get(name) or ())
         for name, kind in (("metrics", Measured), ("baselines", Beside)):
-            found = (values.get(name) or {}).items()
-            values[name] = {k: kind(**{f: math.nan if v is None else v for f, v in one.items()}) for k, one in found}
+            found: dict[str, Any] = values.get(name) or {}
+            values[name] = {k: kind(**{f: _number(v) for f, v in one.items()}) for k, one in found.items()}
         return Report(**values)
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise CheckpointError(
             f"expected an evaluation card in {file}, got a file that cannot be read ({error}); "
             f"write it again with `innerloop evaluate {path}`"
         ) from error
+
+
+def _number(value: Any) -> Any:
+    return math.nan if value is None else value  # JSON has no number that is not finite
 
 
 def read_runs(paths: Sequence[Path | str], again: Mapping[str, Any] | None = None) -> list[Run]:
