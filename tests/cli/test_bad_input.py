@@ -65,7 +65,7 @@ def refused(capsys, command: str, where, line: str) -> str:
     [
         ("adapt", "pictures support/ant/0.png --out x.il", "got the picture"),
         ("adapt", "pictures train.csv --target y --out x.il", "as this run was trained on pictures, got the file"),
-        ("adapt", "pictures support/ant --out x.il", "got no subfolders"),
+        ("adapt", "pictures support/ant --out x.il", "got pictures outside of any"),
         ("predict", "pictures support --out x.csv", "expected a task file of `innerloop adapt`, got the folder"),
         ("predict", "pictures.il train.csv --out x.csv", "expected pictures, as this task was adapted to pictures"),
         ("predict", "pictures.il asked --unknown --out x.csv", "(`innerloop adapt` said why); leave it out"),

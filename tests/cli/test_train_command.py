@@ -10,7 +10,13 @@ import innerloop
 from innerloop.cli.main import main
 
 RESULT = types.SimpleNamespace(
-    steps=7, best_step=5, best_value=0.25, metric="mse", wall_seconds=1.0, stopped="finished"
+    steps=7,
+    best_step=5,
+    best_value=0.25,
+    metric="mse",
+    wall_seconds=1.0,
+    stopped="finished",
+    baselines={"mean": 2.0, "nearest": 0.125},
 )
 
 
@@ -45,6 +51,7 @@ def test_flags_reach_method_problem_model_and_training(fitted, capsys):
     assert call.settings["out"] == Path("here")
     said = capsys.readouterr().out
     assert "best validated mse 0.2500 at step 5" in said
+    assert "the baseline nearest needs no training and reaches 0.1250 on the same tasks" in said
     assert "innerloop evaluate here" in said
 
 
