@@ -69,6 +69,7 @@ def test_a_wrong_list_is_told_on_one_line(names, said, capsys):
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_minutes_are_shared_evenly_over_what_is_trained(tmp_path, monkeypatch, capsys):
     from innerloop.cli import compare as command
 
@@ -84,6 +85,7 @@ def test_minutes_are_shared_evenly_over_what_is_trained(tmp_path, monkeypatch, c
     assert "minutes expected a finite number above 0, got 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_seeds_give_an_interval_over_them_paired_by_seed(tmp_path, capsys):
     out, alone = tmp_path / "c", tmp_path / "alone"
     line = ["compare", "maml,reptile", "sinusoid", *QUICK, "--model", "mlp"]

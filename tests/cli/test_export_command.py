@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_task_file_and_a_run_directory(folder, capsys):
     assert main(["export", str(folder / "task.il"), "--format", "torch-export", "--out", str(folder / "t.pt2")]) == 0
     said = capsys.readouterr().out

@@ -43,6 +43,7 @@ def test_train_resume_and_evaluate_find_the_path_again(folder, capsys, monkeypat
     assert "got nothing at" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_compare_and_doctor_take_a_path(folder, capsys):
     line = [
         "compare",

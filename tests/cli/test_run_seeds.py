@@ -10,6 +10,7 @@ import pytest
 from innerloop.cli.main import main
 
 
+@pytest.mark.slow
 def test_numbers_of_several_seeds_are_their_mean(tmp_path, capsys):
     words = ["run", "sine-grid-cpu", "--seeds", "3,5", "--minutes", "0.03", "--out", str(tmp_path / "runs"), "--json"]
     assert main(words) == 0

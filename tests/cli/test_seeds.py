@@ -52,6 +52,7 @@ def test_each_seed_is_the_run_that_it_would_be_alone_and_they_are_judged_togethe
     assert "95 % interval over 2 seeds" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_stopped_seeds_go_on_and_finished_ones_are_left_alone(tmp_path, monkeypatch, capsys):
     run, whole = str(tmp_path / "run"), str(tmp_path / "whole")
     line = [*LINE.split(), "--checkpoint-every", "1", "--seeds", "0,1,2"]
@@ -86,6 +87,7 @@ def test_stopped_seeds_go_on_and_finished_ones_are_left_alone(tmp_path, monkeypa
         assert one and all(value.equal(same[name]) for name, value in one.items())
 
 
+@pytest.mark.slow
 def test_the_time_is_shared_and_a_folder_is_begun_once(tmp_path, capsys):
     line = "train maml sinusoid --num-tasks 1 --valid-tasks 2 --strategy vmapped --quiet --minutes 0.004 --seeds 0,1"
     run = tmp_path / "run"

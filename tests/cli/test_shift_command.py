@@ -32,6 +32,7 @@ def test_evaluate_at_several_distances(run, capsys):
     assert "shift: phase (radians)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_compare_at_several_distances(run, tmp_path, capsys):
     out = tmp_path / "c"
     line = ["compare", f"{run},scratch", "sinusoid", "--steps", "1", "--num-tasks", "6", "--quiet", "--out", str(out)]

@@ -48,6 +48,7 @@ def test_wrong_words_and_help_need_no_torch():
     assert "--check" in done.stdout
 
 
+@pytest.mark.slow
 def test_json_holds_rows_and_nothing_of_the_process_is_changed(capsys, monkeypatch):
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
