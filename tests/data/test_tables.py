@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from innerloop.data.table_files import read_tables
-from innerloop.data.tables import read_table, table_from_bytes
+from innerloop.data.tables import read_table, table_from_bytes, table_from_frame
 from innerloop.errors import InputError
 
 pandas = pytest.importorskip("pandas")
@@ -134,6 +134,12 @@ def test_a_parquet_columns_of_odd_kinds(tmp_path):
     table = read_table(tmp_path / "t.parquet")
     assert table.labels("none").tolist() == [None, None]
     assert table.columns["when"][0] == 1 and np.isnan(table.columns["when"][1])
-    assert table.labels("yes").tolist() == ["True", "False"] and not table.is_number("yes"), "as in CSV"
+    assert table.labels("yes").tolist() == ["True", "False"] and table.as_given("yes", ["True"]) == [True]
+    (tmp_path / "t.csv").write_text("yes\nTrue\nfalse\n")
+    (tmp_path / "t.jsonl").write_text('{"yes": true}\n{"yes": false}\n')
+    nullable = table_from_frame(pandas.DataFrame({"yes": pandas.array([True, False], dtype="boolean")}))
+    for one in (table, nullable, read_table(tmp_path / "t.csv"), read_table(tmp_path / "t.jsonl")):
+        assert one.columns["yes"].tolist() == [1, 0] and one.readings["yes"].kind == "truth"
+        assert one.column("yes").dtype == np.float64
     assert table.numbers(["yes"]).tolist() == [[1], [0]] and table.labels("kind").tolist() == ["a", None]
     assert not table.is_number("lists")

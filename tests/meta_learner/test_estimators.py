@@ -110,8 +110,8 @@ def test_scikit_learns_own_checks_pass(make):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_fixed_width_fails_only_the_checks_of_another():
-    learner = il.protonet(il.models.mlp(2, None, hidden=(4,)))
-    results = check_estimator(il.FewShotClassifier(learner), on_fail=None, on_skip=None)
+    # Seeded and wide: one check asks for an accuracy, which a narrow net of chance weights need not have.
+    results = check_estimator(il.FewShotClassifier(protonet()), on_fail=None, on_skip=None)
     others = {
         r["check_name"]: str(r["exception"])
         for r in results

@@ -636,7 +636,7 @@ def _add_series(made: Columns, column: str, series: Any) -> None:
             made.add_cells(column, codes, cells)
             return
         values = series.astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
-        made.add_numbers(column, values, texts, PLAIN if kind == "b" else TYPED)
+        made.add_numbers(column, values, texts, Reading("truth") if kind == "b" else TYPED)
     else:
         first = next((cell for cell in series[~missing]), None)
         codes, found = pandas.factorize(_as_cells(series, missing))
