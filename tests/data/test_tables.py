@@ -143,3 +143,15 @@ def test_a_parquet_columns_of_odd_kinds(tmp_path):
         assert one.column("yes").dtype == np.float64
     assert table.numbers(["yes"]).tolist() == [[1], [0]] and table.labels("kind").tolist() == ["a", None]
     assert not table.is_number("lists")
+
+
+def test_dates_and_durations_beyond_the_nanoseconds():
+    when = pandas.Series(np.array(["9999-12-31", "1500-01-01"], dtype="datetime64[us]"))
+    long = pandas.Series(np.array([400 * 365 * 24, 1], dtype="timedelta64[h]").astype("timedelta64[s]"))
+    table = table_from_frame(pandas.DataFrame({"when": when, "long": long}))
+    assert table.columns["when"].tolist() == [2_932_896, -171_664] and table.columns["long"].tolist() == [3_504_000, 1]
+
+
+def test_words_for_missing_cells_with_digits_in_them():
+    table = table_from_bytes(b"a\n1.5\n#DIV/0!\n2\n#DIV/0!\n3\n4\n", "t.csv")
+    np.testing.assert_array_equal(table.columns["a"], [1.5, np.nan, 2, np.nan, 3, 4])

@@ -10,6 +10,7 @@ import pytest
 import innerloop as il
 from innerloop.cli.main import main
 from innerloop.core import TaskSpec
+from innerloop.data.table_support import given_values
 from innerloop.data.tables import as_table, table_from_bytes
 from innerloop.errors import InnerloopError
 
@@ -149,7 +150,7 @@ def test_the_command_line_and_standard_input(runs, run, tmp_path, monkeypatch, c
 
 
 def test_class_names_come_back_as_they_went_in():
-    for kind in (int, bool):
+    for kind in (int, bool, float):
         numbers = FRAME.assign(kind=(FRAME["kind"] == "dog").astype(kind))
         fitted = plain().adapt(numbers, target="kind")
         assert fitted.predict(NEW).dtype.kind == np.dtype(kind).kind and fitted.classes_ == [kind(0), kind(1)]
@@ -250,6 +251,40 @@ def test_categories_that_became_numbers_and_truth_values_in_any_case(runs):
         InnerloopError, match=r"'colour' expected texts as in training, such as '(red|blue)', got numbers"
     ):
         fitted.predict(new.assign(colour=1.5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ([1, "1"] * 6, "column 'kind' expected class names of one kind"),
+        ([True, 1, "b"] * 4, "column 'kind' expected class names of one kind"),
+        (RNG.normal(size=12), "expected class names, got fractions, 12 different ones in 12 rows"),
+    ],
+)
+def test_targets_that_are_no_class_names_are_one_line(runs, kind, says):
+    given = FRAME.assign(kind=pandas.Series(list(kind), dtype=object if isinstance(kind, list) else float))
+    with pytest.raises(InnerloopError, match=says):
+        il.load(runs / "tables").adapt(given, target="kind")
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (None, "y row 1 expected a class label, got none"),
+        (float("nan"), "y row 1 expected a class label, got none"),
+        (1, "row 2"),
+    ],
+)
+def test_labels_beside_a_table_are_checked_as_beside_an_array(runs, bad, says):
+    with pytest.raises(InnerloopError, match=says):
+        il.load(runs / "tables").adapt(FRAME.drop(columns="kind"), [bad, *FRAME["kind"][1:]])
+
+
+@pytest.mark.parametrize("bad", [None, float("inf"), "3", pandas.NaT])
+def test_values_beside_a_table_are_finite_numbers(bad):
+    with pytest.raises(InnerloopError, match=r"^y "):
+        given_values([bad, 1.0], 2)
+    assert given_values(pandas.Series([2, 1], dtype="Int64"), 2).tolist() == [[2], [1]]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from innerloop.data.arrays import as_tensor, label_names
 from innerloop.data.table_preprocessing import (
     LIMIT,
     Column,
@@ -144,6 +145,24 @@ def encoded(given: Any, preprocessing: Mapping[str, Any] | None) -> Rows:
     return record.encode(table)
 
 
+def given_values(y: Any, rows: int) -> Rows:
+    """(rows, targets): regression targets that come beside a table, in its units.
+
+    Raises:
+        InputError: no numbers, or one that is missing or infinite, with its row.
+    """
+    values = as_tensor(y, "y").to(torch.float64).numpy(force=True)
+    if len(values) != rows:
+        raise ShapeError(f"x and y expected equally many examples, got {rows} and {len(values)}")
+    values = values.reshape(rows, -1)
+    bad = ~np.isfinite(values).all(1)
+    if bad.any():
+        raise InputError(
+            f"y row {int(bad.argmax()) + 1} expected a finite number, got none; fill it in or leave it out"
+        )
+    return values
+
+
 def support_of(
     record: TablePreprocessing, table: Table, target: str | None = None, y: Any = None
 ) -> tuple[Rows, Any, TablePreprocessing]:
@@ -159,10 +178,10 @@ def support_of(
         ConfigError: no target, where the learner does not know it.
         InputError: other columns than in training, a row without a target, or fewer than two classes.
     """
-    if y is not None and len(y) != table.rows:
+    if y is not None and hasattr(y, "__len__") and len(y) != table.rows:
         raise ShapeError(f"x and y expected equally many examples, got {table.rows} and {len(y)}")
     if y is not None and not record.classification and record.scaling != "none":
-        names, values = record.targets or ("target",), np.asarray(y, np.float64).reshape(table.rows, -1)
+        names, values = record.targets or ("target",), given_values(y, table.rows)
         if values.shape[1] != len(names):
             raise ShapeError(f"y expected the {len(names)} targets of the training tables, got {values.shape[1]}")
         return support_of(
@@ -196,7 +215,7 @@ def support_of(
                 f"{table.name}: expected columns that differ from row to row, got none ({'; '.join(notes[:3])})"
             )
         own = dataclasses.replace(own, columns=columns)
-    labels = None if y is None else list(y)
+    labels = None if y is None else label_names(y) if own.classification else list(y)
     if y is None and own.classification:
         cells = table.labels(targets[0])
         gone = [i + 1 for i, cell in enumerate(cells) if cell is None]
@@ -205,6 +224,12 @@ def support_of(
                 f"{table.name} row {gone[0]}: the target {targets[0]!r} expected a class, got a missing cell"
             )
         labels = [str(cell) for cell in cells]
+        values = table.columns[targets[0]]
+        if table.is_number(targets[0]) and (values != values.round()).any() and 2 * len(set(labels)) > table.rows:
+            raise InputError(
+                f"{table.name}: the target {targets[0]!r} expected class names, got fractions, {len(set(labels))} different ones "
+                f"in {table.rows} rows; make few classes of them"
+            )
         if len(set(labels)) < 2:
             raise InputError(
                 f"{table.name}: expected at least two classes in {targets[0]!r}, got {labels[0]!r} alone; add rows"

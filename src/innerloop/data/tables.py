@@ -50,7 +50,8 @@ class Table:
         rows: how many rows.
         notes: what was done to read it, in sentences.
         index: the columns that name or number the rows; no inputs, unless asked for by name.
-        kinds: column -> the Python type of its cells, int or bool, where they came as such and not as texts.
+        kinds: column -> the Python type of its cells, int, float or bool, where they came as such and not as texts; object
+            where they came as several kinds.
         readings: name -> how its cells became what they are; a column that is not there was plain.
         refused: name -> why its cells can be neither read nor left out; an error where the column is used.
     """
@@ -87,14 +88,23 @@ class Table:
         return self.columns[name].dtype.kind == "f"
 
     def labels(self, name: str) -> np.ndarray:
-        """A column as class names, as they were written; None where missing."""
+        """A column as class names, as they were written; None where missing.
+
+        Raises:
+            InputError: the column is not there, or its cells came as several kinds, of which 1 and "1" would be one class.
+        """
         self.expect(name)
+        if self.kinds.get(name) is object:
+            raise InputError(
+                f"{self.name}: column {name!r} expected class names of one kind, got a mix of texts, numbers or truth values; "
+                "make them alike"
+            )
         return self.texts[name]
 
     def as_given(self, name: str, names: Sequence[str]) -> list[Any]:
-        """Class names of a column as its cells came: whole numbers and truth values where they were no texts."""
+        """Class names of a column as its cells came: numbers and truth values where they were no texts."""
         kind = self.kinds.get(name)
-        return [text == "True" if kind is bool else int(text) if kind is int else text for text in names]
+        return [text == "True" if kind is bool else kind(text) if kind in (int, float) else text for text in names]
 
     def numbers(self, names: Sequence[str]) -> np.ndarray:
         """(rows, columns): these columns as they are.
@@ -601,16 +611,23 @@ def table_from_frame(frame: Any, name: str = "the data frame") -> Table:
         raise InputError(f"{name} expected columns, got none; add some")
     names, notes = _named([str(column).strip() for column in frame.columns], name)
     made, given = Columns(notes), {}
-    kinds = pandas.api.types
     for i, column in enumerate(names):
         series = frame.iloc[:, i]
         series = (
             series.astype(object) if isinstance(series.dtype, pandas.CategoricalDtype) else series
         ).infer_objects()
-        if kinds.is_integer_dtype(series.dtype) or kinds.is_bool_dtype(series.dtype):
-            given[column] = int if kinds.is_integer_dtype(series.dtype) else bool
+        kind = {"i": int, "u": int, "f": float, "b": bool}.get(getattr(series.dtype, "kind", "O"))
+        if kind is not None:
+            given[column] = kind
+        elif series.dtype == object and len({_kind(cell) for cell in {type(cell) for cell in series.dropna()}}) > 1:
+            given[column] = object
         _add_series(made, column, series)
     return made.table(name, len(frame), tuple(names[:levels]) or _numbering(made.columns), given)
+
+
+def _kind(cell: type) -> type:
+    """Of cells that a column may mix: texts, truth values, or numbers and all else."""
+    return str if issubclass(cell, str) else bool if issubclass(cell, bool | np.bool) else object
 
 
 def _add_series(made: Columns, column: str, series: Any) -> None:
@@ -623,8 +640,9 @@ def _add_series(made: Columns, column: str, series: Any) -> None:
     kind = getattr(series.dtype, "kind", "O")
     if kinds.is_datetime64_any_dtype(series.dtype) or kind == "m":
         spans = kind == "m"
-        counted = series.to_numpy(dtype="timedelta64[ns]" if spans else "datetime64[ns]").astype(np.float64)
-        values = counted / (3600e9 if spans else 86_400e9)
+        # Nanoseconds end in the year 2262, and what is beyond would become another date without a word.
+        counted = series.to_numpy(dtype="timedelta64[us]" if spans else "datetime64[us]").astype(np.float64)
+        values = counted / (3600e6 if spans else 86_400e6)
         reading = Reading("hours" if spans else "date", form="typed")
         made.notes.append(Loud(read_as(column, reading)))
         made.add_numbers(column, np.where(missing, np.nan, values), _all_texts(series), reading)

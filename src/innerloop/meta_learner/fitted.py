@@ -261,6 +261,7 @@ class Fitted:
                 found = as_tensor(self.predict(x, transductive), "x")
                 given = targets_in(x, self.preprocessing, None) if y is None else None
                 target = as_tensor(y if given is None else self.in_units(torch.as_tensor(given), x), "y").to(found)
+                target = target[:, None] if target.ndim == 1 and found.shape[1:] == (1,) else target
                 losses.check_shapes(losses.mse, found, target)
                 return float(mse(found, target))
             y = targets_in(x, self.preprocessing, self.classes_) if y is None else y

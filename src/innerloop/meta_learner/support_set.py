@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -16,7 +15,7 @@ from innerloop.core import Examples, Meta, length
 from innerloop.data.support_files import inverts, is_path, preprocessing_of, read_classes, read_inputs, reading_of
 from innerloop.data.table_files import FILE_COLUMN, below_each_other
 from innerloop.data.table_preprocessing import is_record_of_tables, table_record
-from innerloop.data.table_support import encoded, plain_record, support_of
+from innerloop.data.table_support import encoded, given_values, plain_record, support_of
 from innerloop.data.tables import Table, as_table, is_table, is_tabular
 from innerloop.errors import ConfigError, InputError, ShapeError
 from innerloop.functional import PureModel
@@ -196,6 +195,9 @@ def targets_in(table: Table, preprocessing: Mapping[str, Any] | None, classes: l
         row = next(i for i, cell in enumerate(cells) if cell is None) + 1
         raise InputError(f"{table.name} row {row}: the target {name!r} expected a class, got a missing cell")
     known = {str(c): c for c in classes}
+    known |= {
+        str(int(c)): c for c in classes if isinstance(c, float) and c.is_integer()
+    }  # as frames' cells are written
     names = list(cells) if isinstance(classes[0], str) else table.as_given(name, list(cells))
     return [known.get(str(cell), cell) for cell in names]
 
@@ -225,7 +227,7 @@ def more_rows(
             "not; adapt again to the whole table"
         )
     if y is not None and record is not None and classes is None:
-        y = np.asarray(y, np.float64).reshape(table.rows, -1)
+        y = given_values(y, table.rows)
         y = record.values(table.beside(dict(zip(record.targets, y.T, strict=False)))) if record.targets else y
     targets = targets_in(table, wanted.preprocessing, classes) if y is None else y
     return encoded(table, wanted.preprocessing), targets, whole, scaled
