@@ -12,7 +12,7 @@ from innerloop.cli.main import main
 from innerloop.core import TaskSpec
 from innerloop.data.table_support import given_values
 from innerloop.data.tables import as_table, table_from_bytes
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, InnerloopWarning
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -306,3 +306,33 @@ def test_a_row_that_lacks_a_name_lacks_the_cell():
     table = table_from_bytes(b'{"a": 1, "b": "x"}\n\n{"b": "y"}\n', "t.jsonl")
     assert np.isnan(table.columns["a"]).tolist() == [False, True] and table.texts["b"].tolist() == ["x", "y"]
     assert json.loads(json.dumps(table.texts["a"].tolist())) == ["1", None]
+
+
+def test_what_of_a_table_is_not_what_it_seems_is_said(runs):
+    learner = il.load(runs / "tables")
+    odd = FRAME.assign(
+        price=[f"{i},50" for i in range(12)], name=[f"{i:03d}x" for i in range(12)], age=[None, *X[1:, 2]]
+    )
+    odd = pandas.concat([odd] * 2).assign(name=[f"n{i}" for i in range(24)])
+    with pytest.warns(InnerloopWarning) as said:
+        fitted = learner.adapt(odd, target="kind")
+    told = " / ".join(str(one.message) for one in said)
+    assert "column 'price' is read as numbers with decimal commas" in told
+    assert "column 'name' is left out: 24 different texts" in told and "'age'" not in told
+    new = odd[:3].assign(age=np.inf, colour="red")
+    with pytest.warns(InnerloopWarning, match="column 'age' has 3 infinite or huge numbers, taken as missing") as said:
+        fitted.predict(new)
+    assert len(said) == 1, "columns too many are no matter to a prediction"
+
+
+def test_rows_without_names_are_scaled_as_a_table_of_columns_x0_x1(runs):
+    learner = il.load(runs / "tables")
+    frame = pandas.DataFrame(X, columns=["x0", "x1", "x2"])
+    expected = learner.adapt(frame, FRAME["kind"]).predict_proba(frame[3:5])
+    fitted = learner.adapt(X.tolist(), FRAME["kind"].tolist())
+    np.testing.assert_array_equal(fitted.predict_proba(X[3:5]), expected)
+    assert fitted.score(X, FRAME["kind"]) == fitted.score(frame, FRAME["kind"])
+    named = learner.adapt(FRAME, target="kind")
+    for given in (X, np.zeros((2, 6)), [[1.0] * 6]):
+        with pytest.raises(InnerloopError, match=r"'height', 'weight', 'age'.*, which it scales itself, got"):
+            named.predict(given)

@@ -29,6 +29,10 @@ class Loud(str):
     """A sentence that is said wherever a table is trained on: a column that varies is not used, or is not what it seems."""
 
 
+class Lost(Loud):
+    """A sentence on cells that are taken as missing; said of new rows too."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Reading:
     """How the cells of a column become one number each.

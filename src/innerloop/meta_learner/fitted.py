@@ -17,7 +17,7 @@ from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
 from innerloop.data.support_files import is_path, read_inputs
 from innerloop.data.table_preprocessing import table_record
-from innerloop.data.table_support import encoded
+from innerloop.data.table_support import encoded, named, warn
 from innerloop.data.tables import Table, as_table
 from innerloop.engine import Engine, take
 from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
@@ -144,7 +144,7 @@ class Fitted:
                 without the support set where it is needed.
         """
         expect_steps(steps)
-        asked = self._steps(steps)
+        asked, x = self._steps(steps), self._named(x)
         shape = tuple(self.support.x.shape[1:]) if isinstance(self.support.x, Tensor) else None
         wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=self.preprocessing)
         whole, scaled = None, False
@@ -196,8 +196,10 @@ class Fitted:
 
     def _asked(self, question: Callable[..., Tensor], x: Any, transductive: bool) -> Tensor:
         """The answer of `BaseLearner.predict` or `BaseLearner.predict_std` for inputs that were checked."""
+        notes: list[str] = []
+        x = self._named(x)
         if names_table(x, self.preprocessing):
-            x = encoded(x, self.preprocessing)
+            x, notes = encoded(x, self.preprocessing)
         elif is_path(x) and isinstance(self.support.x, Tensor):
             x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)
         owner = self.owner
@@ -209,7 +211,13 @@ class Fitted:
                 out = question(self.meta, self.fast, tx)
         if not bool(torch.isfinite(out).all()):
             raise DivergedError("the prediction is not finite; adapt with fewer steps, or with a lower inner rate")
+        warn(notes)
         return out
+
+    def _named(self, x: Any) -> Any:
+        """Rows of an array as a table, for a task of tables."""
+        given = is_path(x) or names_table(x, self.preprocessing)
+        return x if given else named(x, table_record(self.preprocessing))
 
     def predict(self, x: Any, transductive: bool = False, unknown: str | int | None = None) -> Any:
         """Class names, or regression values (examples, outputs). Arrays (or paths) in, arrays out; a tensor in, a tensor out.
@@ -227,6 +235,7 @@ class Fitted:
         """
         if unknown is not None:
             self._check_unknown(unknown)
+        x = self._named(x)
         out = self.outputs(x, transductive)
         if self.classes_ is None:
             return self.in_units(out, x)
@@ -255,6 +264,7 @@ class Fitted:
 
     def score(self, x: Any, y: Any = None, transductive: bool = False) -> float:
         """Accuracy (a fraction), or mean squared error for regression; of a table in its units, and ``y`` may be its target."""
+        x = self._named(x)
         if names_table(x, self.preprocessing):
             x = as_table(x)
             if self.classes_ is None:
@@ -392,9 +402,10 @@ def adapted(
         InputError: more classes than the model has outputs.
         DivergedError: what was adapted is not finite.
     """
-    side, classes, preprocessing, table = shown
+    side, classes, preprocessing, table, notes = shown
     task = Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1))
     learner, one, fast = fast_of(owner, task, meta, steps, classes)
+    warn(notes)
     return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps, table=table)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,13 +15,18 @@ from innerloop.core import Examples, Meta, length
 from innerloop.data.support_files import inverts, is_path, preprocessing_of, read_classes, read_inputs, reading_of
 from innerloop.data.table_files import FILE_COLUMN, below_each_other
 from innerloop.data.table_preprocessing import is_record_of_tables, table_record
-from innerloop.data.table_support import encoded, given_values, plain_record, support_of
+from innerloop.data.table_support import encoded, given_values, named, plain_record, support_of
 from innerloop.data.tables import Table, as_table, is_table, is_tabular
 from innerloop.errors import ConfigError, InputError, ShapeError
 from innerloop.functional import PureModel
 from innerloop.meta_learner import labels
 from innerloop.meta_learner.boundary import as_inputs, as_tensor, check_finite, inputs_like, moved
 from innerloop.objectives import losses
+
+_ENCODED = (
+    "x, a tensor, is taken for rows that are encoded already, as the tasks of these tables hold them; give rows of your own as "
+    "a table"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +99,14 @@ class Shown(NamedTuple):
         classes: the names behind their labels; None for values.
         preprocessing: how files become inputs of this task.
         table: that the examples and their targets come from; None: they come from none.
+        notes: on that table, for its user.
     """
 
     side: Examples
     classes: list[Any] | None
     preprocessing: dict[str, Any] | None
     table: Table | None
+    notes: Sequence[str] = ()
 
 
 def names_table(x: Any, preprocessing: Mapping[str, Any] | None) -> bool:
@@ -131,8 +138,11 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
     record = wanted.preprocessing
     if is_path(x):
         x, y, record = _read(wanted, x, y)
+    elif isinstance(x := named(x, table_record(record)), Table):
+        return _of_table(wanted, x, y, None)
+    notes = [_ENCODED] if isinstance(x, Tensor) and (of := table_record(record)) and of.scaling != "none" else []
     side, classes = _examples(wanted, x, y)
-    return Shown(side, classes, record, None)
+    return Shown(side, classes, record, None, notes)
 
 
 def _of_table(wanted: Wanted, x: Any, y: Any, target: str | None) -> Shown:
@@ -142,11 +152,12 @@ def _of_table(wanted: Wanted, x: Any, y: Any, target: str | None) -> Shown:
         raise ConfigError("expected the targets once, got both y and target; leave out one")
     if record is None or record.scaling == "none":
         record = plain_record(wanted.input_shape, _names_classes(wanted.loss, table, y, target))
-    inputs, targets, own = support_of(record, table, target, y)
+    notes: list[str] = []
+    inputs, targets, own = support_of(record, table, target, y, notes)
     side, classes = _examples(wanted, inputs, y if own.scaling == "none" and y is not None else targets)
     if classes is not None and y is None:  # in the order of their texts, which is that of a text file
         classes = table.as_given(own.targets[0], classes)
-    return Shown(side, classes, own.to_dict(), table if y is None else None)
+    return Shown(side, classes, own.to_dict(), table if y is None else None, notes)
 
 
 def _names_classes(loss: Any, table: Table, y: Any, target: str | None) -> bool:
@@ -230,7 +241,7 @@ def more_rows(
         y = given_values(y, table.rows)
         y = record.values(table.beside(dict(zip(record.targets, y.T, strict=False)))) if record.targets else y
     targets = targets_in(table, wanted.preprocessing, classes) if y is None else y
-    return encoded(table, wanted.preprocessing), targets, whole, scaled
+    return encoded(table, wanted.preprocessing)[0], targets, whole, scaled
 
 
 def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any = None) -> tuple[Any, Any]:
