@@ -148,15 +148,15 @@ class Fitted:
         shape = tuple(self.support.x.shape[1:]) if isinstance(self.support.x, Tensor) else None
         wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=self.preprocessing)
         whole, scaled = None, False
-        if names_table(x, self.preprocessing):
+        if names_table(x, self.preprocessing, shape):
             x, y, whole, scaled = more_rows(wanted, self.table, self.classes_, x, y)
-        x, y = more_examples(wanted, self.support, self.classes_, x, y)
+        x, y, preprocessing = more_examples(wanted, self.support, self.classes_, x, y)
         absorbs = (
             self.learner.absorbs and not self.owner.mixes_examples and asked > 0 and self.steps != 0 and not scaled
         )
         new = [] if self.classes_ is None else labels.unknown(y, self.classes_)
         if absorbs and not new:
-            return dataclasses.replace(self._absorbed(x, y), table=whole)
+            return dataclasses.replace(self._absorbed(x, y), preprocessing=preprocessing, table=whole)
         if whole is not None:
             assert self.preprocessing is not None
             targets = self.preprocessing["targets"]
@@ -170,7 +170,7 @@ class Fitted:
                 "or adapt again to all examples"
             )
         side, classes = joined(wanted, self.support, self.classes_, x, y)
-        return adapted(self.owner, Shown(side, classes, self.preprocessing, None), self.meta, self.objective, asked)
+        return adapted(self.owner, Shown(side, classes, preprocessing, None), self.meta, self.objective, asked)
 
     def _steps(self, steps: int | None) -> int:
         """How many to adapt again with."""
@@ -201,7 +201,7 @@ class Fitted:
         if names_table(x, self.preprocessing):
             x, notes = encoded(x, self.preprocessing)
         elif is_path(x) and isinstance(self.support.x, Tensor):
-            x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)
+            x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)[0]
         owner = self.owner
         tx = inputs_like(x, self.support.x, owner.device)
         with torch.no_grad():

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Meta, length
-from innerloop.data.support_files import inverts, is_path, preprocessing_of, read_classes, read_inputs, reading_of
+from innerloop.data.support_files import (
+    inverts,
+    is_path,
+    preprocessing_of,
+    read_classes,
+    read_inputs,
+    reading_of,
+    takes_pictures,
+)
 from innerloop.data.table_files import FILE_COLUMN, below_each_other
 from innerloop.data.table_preprocessing import is_record_of_tables, table_record
 from innerloop.data.table_support import encoded, given_values, named, plain_record, support_of
@@ -109,8 +117,13 @@ class Shown(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def names_table(x: Any, preprocessing: Mapping[str, Any] | None) -> bool:
-    """Whether ``x`` is a table, in memory or by its path, for a task whose files are read so."""
+def names_table(x: Any, preprocessing: Mapping[str, Any] | None, shape: Sequence[int] | None = None) -> bool:
+    """Whether ``x`` is a table, in memory or by its path, for a task whose files are read so.
+
+    A learner whose inputs are pictures by their ``shape`` takes the path of one for a list of pictures.
+    """
+    if is_path(x) and shape is not None and takes_pictures(shape):
+        return False
     of_tables = is_record_of_tables(preprocessing)
     if is_tabular(x) or (of_tables and isinstance(x, Mapping)):
         return True
@@ -131,7 +144,9 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
             takes floating-point inputs.
         ConfigError: no target column, or one where there is no table.
     """
-    if names_table(x, wanted.preprocessing) or (target is not None and isinstance(x, str | Path | Mapping)):
+    if names_table(x, wanted.preprocessing, wanted.input_shape) or (
+        target is not None and isinstance(x, str | Path | Mapping)
+    ):
         return _of_table(wanted, x, y, None if target is None else str(target))
     if target is not None:
         raise ConfigError(f"target expected a table, got {type(x).__name__}; give the targets as y")
@@ -244,8 +259,10 @@ def more_rows(
     return encoded(table, wanted.preprocessing)[0], targets, whole, scaled
 
 
-def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any = None) -> tuple[Any, Any]:
-    """(x, y) that are given beside a support set, x as its inputs are, y as it came.
+def more_examples(
+    wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any = None
+) -> tuple[Any, Any, dict[str, Any] | None]:
+    """(x, y, how files become inputs from now on) given beside a support set, x as its inputs are, y as it came.
 
     Args:
         wanted: what the learner takes, its shape and preprocessing those of this task.
@@ -256,8 +273,9 @@ def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: 
     Raises:
         InputError, ShapeError: examples that do not fit beside those.
     """
+    record = wanted.preprocessing
     if is_path(x):
-        x, y, _ = _read(wanted, x, y)
+        x, y, record = _read(wanted, x, y)
     if y is None:
         raise InputError("learn expected targets y with x, got none; only a folder of class folders has its own labels")
     inputs = inputs_like(x, kept.x, kept.y.device)
@@ -273,7 +291,7 @@ def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: 
         y = labels.label_names(y)
     if len(y) != length(inputs):
         raise ShapeError(f"x and y expected equally many examples, got {length(inputs)} and {len(y)}")
-    return inputs, y
+    return inputs, y, record
 
 
 def joined(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any) -> tuple[Examples, Any]:
@@ -290,17 +308,14 @@ def joined(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y:
 def _read(wanted: Wanted, x: Any, y: Any) -> tuple[Any, Any, dict[str, Any] | None]:
     """Pictures at these paths, their labels, and how those to come are read."""
     record = wanted.preprocessing
+    dark, kept = inverts(record), reading_of(record)
     if y is not None or not isinstance(x, str | Path):
-        return read_inputs(x, wanted.input_shape, record), y, record
-    if wanted.input_shape is None:
+        images, reading = read_inputs(x, wanted.input_shape, record)
+    elif wanted.input_shape is None:
         raise InputError("the shape of this learner's inputs is not known, so pictures cannot be read; give tensors")
-    dark = inverts(record)
-    found = read_classes(Path(x), wanted.input_shape, dark, kept=reading_of(record))
-    return (
-        found.images,
-        found.names,
-        record if found.reading == reading_of(record) else preprocessing_of(dark, found.reading),
-    )
+    else:
+        images, y, reading = read_classes(Path(x), wanted.input_shape, dark, kept=kept)
+    return images, y, record if reading == kept else preprocessing_of(dark, reading)
 
 
 def _targets(wanted: Wanted, x: Any, y: Any) -> tuple[Tensor, list[Any] | None]:
