@@ -285,7 +285,7 @@ def more_examples(
         if y.shape[1:] != kept.y.shape[1:] or y.ndim != kept.y.ndim:
             wide = ", ".join(["examples", *map(str, kept.y.shape[1:])])
             raise ShapeError(f"y expected shape ({wide}) as the support set had, got {tuple(y.shape)}")
-    elif not labels.is_classification(y):
+    elif not (labels.is_classification(y) or labels.whole(y)):
         raise InputError("y expected class names as the support set had, got floating-point values; give names")
     else:
         y = labels.label_names(y)
@@ -321,8 +321,9 @@ def _read(wanted: Wanted, x: Any, y: Any) -> tuple[Any, Any, dict[str, Any] | No
 def _targets(wanted: Wanted, x: Any, y: Any) -> tuple[Tensor, list[Any] | None]:
     """Values in the learner's dtype, or labels as its loss takes them and the names behind them."""
     loss = wanted.loss
+    named = labels.is_classification(y) or (losses.short_form(loss) == "cross_entropy" and labels.whole(y))
     # A loss for values takes integers as values.
-    if not labels.is_classification(y) or losses.resolve(loss, torch.zeros(1, dtype=torch.int64)) is losses.mse:
+    if not named or losses.resolve(loss, torch.zeros(1, dtype=torch.int64)) is losses.mse:
         values = as_tensor(y, "y")
         if values.ndim == 1:
             check_finite(values, "y")
