@@ -633,7 +633,7 @@ class Report:
         verdict = "better than every baseline"
         if hardest.lead < -hardest.lead_ci95:
             verdict = f"LOSES to {name}, which needs no training: train longer, try another method, or use {name}"
-        elif hardest.lead <= hardest.lead_ci95:
+        elif not hardest.lead > hardest.lead_ci95:  # nor where one task alone has no interval
             verdict = f"not clearly better than {name}, which needs no training"
         return f"{verdict} ({', '.join(f'{name} {_with_interval(b.mean, b.ci95)}' for name, b in known.items())})"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from innerloop.data.arrays import label_names
+from innerloop.data.arrays import as_tensor, label_names
 from innerloop.data.table_preprocessing import TablePreprocessing, is_record_of_tables
 from innerloop.errors import ConfigError, InputError, first_few
 from innerloop.meta_learner.fitted import Fitted
@@ -96,7 +96,7 @@ class _FewShot(BaseEstimator):
                 X, y = validate_data(self, X, y, dtype=self._dtype, **of_y)
                 self._shape = shape or self._shape
             else:
-                X, y = validate_data(self, X, y, skip_check_array=True)
+                X, y = validate_data(self, X, y, **_of_table(X))
                 y = check_X_y(np.zeros((len(X), 1)), y, **of_y)[1]
         return self._taken(X), y
 
@@ -107,7 +107,7 @@ class _FewShot(BaseEstimator):
             if self._record is None:
                 X = validate_data(self, _rows(X)[0], dtype=self._dtype, reset=False)
             else:
-                validate_data(self, X, skip_check_array=True, reset=False)
+                X = validate_data(self, X, reset=False, **_of_table(X))
         return self._taken(X)
 
     def _taken(self, X: Any) -> Any:
@@ -122,9 +122,13 @@ class _FewShot(BaseEstimator):
                     f"X expected a data frame with the columns that the run was trained on ({names}), which it scales itself, "
                     f"got {type(X).__name__}; give the frame, without a scaler before it"
                 )
-            X = np.asarray(X)
             return {f"x{i}": X[:, i] for i in range(X.shape[1])}
         return X.reshape(len(X), *self._shape) if self._shape and X.shape[1] == np.prod(self._shape) else X
+
+
+def _of_table(X: Any) -> dict[str, Any]:
+    """How scikit-learn checks rows of a run of tables: a frame's cells are the run's matter, an array's only have to be rows."""
+    return {"skip_check_array": True} if hasattr(X, "columns") else {"dtype": None, "ensure_all_finite": False}
 
 
 def _rows(X: Any) -> tuple[Any, tuple[int, ...]]:
@@ -169,6 +173,7 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
         if y is not None and getattr(dtype, "kind", "") != "c":
             names = label_names(y)  # before a list is cast to one kind
             own = isinstance(y, list | tuple) or not isinstance(dtype, np.dtype | None)
+            own = own or (getattr(dtype, "kind", "") == "O" and not all(isinstance(name, str) for name in names))
             y = np.asarray(names) if own else y
         X, y = self._checked(X, y, learner)
         with _as_ours():
@@ -208,6 +213,9 @@ class FewShotRegressor(RegressorMixin, _FewShot):
     def fit(self, X: Any, y: Any) -> FewShotRegressor:
         """Adapt to the support set (X, y); y is (examples,) or (examples, outputs)."""
         learner = self._trained()
+        told = getattr(getattr(y, "dtype", None), "kind", "O") not in "OMmUS" and not np.ma.isMaskedArray(y)
+        if y is not None and not told:
+            y = as_tensor(y, "y").numpy(force=True)  # what scikit-learn would take for numbers
         X, y = self._checked(X, y, learner, multi_output=True, y_numeric=True)
         y = y.astype(np.float64)
         self._column = y.ndim == 1

@@ -1,6 +1,7 @@
 """`innerloop adapt` says how far its task may be trusted and remembers how pictures are read; `predict --unknown`."""
 
 import csv
+import zipfile
 
 import numpy as np
 import pytest
@@ -95,6 +96,25 @@ def test_a_class_called_unknown(where, tmp_path, capsys):
     line = ["predict", str(tmp_path / "t.il"), str(tmp_path / "s"), "--unknown", "--out", str(tmp_path / "p.csv")]
     assert main(line) == 2
     assert "expected no class of the name 'unknown'" in capsys.readouterr().err
+
+
+def test_a_zip_of_deep_pictures(where, tmp_path):
+    with zipfile.ZipFile(tmp_path / "deep.zip", "w") as archive:
+        for path in support_files.pictures_in(where / "support"):
+            deep = Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 4)
+            with archive.open(f"{path.parent.name}/{path.name}", "w") as file:
+                deep.save(file, "PNG")
+    line = [
+        "adapt",
+        str(where / "run"),
+        str(tmp_path / "deep.zip"),
+        "--valid-tasks",
+        "0",
+        "--out",
+        str(tmp_path / "z.il"),
+    ]
+    assert main(line) == 0
+    assert il.load(tmp_path / "z.il").preprocessing["levels"] == [0, 1023], "what was decided travels with the task"
 
 
 def test_pictures_are_read_in_predict_as_in_adapt(where, adapted, tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import re
 
 import numpy as np
 import pytest
 import torch
 
 import innerloop as il
+from innerloop.core import TaskSpec
 
 X = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
 Y = [0, 1, 0, 1, 0, 1]
@@ -247,3 +249,22 @@ def test_texts_of_digits_that_are_no_integers_are_names():
     with pytest.warns(il.InnerloopWarning, match="no classes of their own"):
         family = il.tasks.from_arrays(np.repeat(X, 2, 0), y, splits={"train": ["²", "--5", "9" * 5000, "1"]})
     assert set(family.train.images.names) == set(y)
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        (np.eye(2)[[0, 1, 0, 1]], "got one-hot rows (4, 2); give y.argmax(1)"),
+        ([0.0, 1.0, 0.5, 1.0], "y row 3 expected a class label, got 0.5"),
+        ([0.0, 1.0, np.inf, 1.0], "y row 3 expected a class label, got inf"),
+        ([0.0, np.nan, 0.0, 1.0], "y row 2 expected a class label, got none"),
+    ],
+)
+def test_floats_that_are_no_labels_of_a_learner_of_classes(y, says):
+    learner = il.maml(il.models.mlp(3, 2))
+    learner.spec = TaskSpec(input_shape=(3,), objective="cross_entropy")
+    X = np.arange(12.0).reshape(4, 3)
+    with pytest.raises(il.InputError, match=re.escape(says)):
+        learner.adapt(X, y)
+    fitted = learner.adapt(X, np.array([[0.0], [1.0], [0.0], [1.0]]))
+    assert fitted.classes_ == [0.0, 1.0] and fitted.learn(X[:2], [1.0, 0.0]).num_examples == 6

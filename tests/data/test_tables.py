@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from innerloop.data.table_files import read_tables
-from innerloop.data.tables import read_table, table_from_bytes
+from innerloop.data.tables import read_table, table_from_bytes, table_from_frame
 from innerloop.errors import InputError
 
 pandas = pytest.importorskip("pandas")
@@ -134,6 +134,24 @@ def test_a_parquet_columns_of_odd_kinds(tmp_path):
     table = read_table(tmp_path / "t.parquet")
     assert table.labels("none").tolist() == [None, None]
     assert table.columns["when"][0] == 1 and np.isnan(table.columns["when"][1])
-    assert table.labels("yes").tolist() == ["True", "False"] and not table.is_number("yes"), "as in CSV"
+    assert table.labels("yes").tolist() == ["True", "False"] and table.as_given("yes", ["True"]) == [True]
+    (tmp_path / "t.csv").write_text("yes\nTrue\nfalse\n")
+    (tmp_path / "t.jsonl").write_text('{"yes": true}\n{"yes": false}\n')
+    nullable = table_from_frame(pandas.DataFrame({"yes": pandas.array([True, False], dtype="boolean")}))
+    for one in (table, nullable, read_table(tmp_path / "t.csv"), read_table(tmp_path / "t.jsonl")):
+        assert one.columns["yes"].tolist() == [1, 0] and one.readings["yes"].kind == "truth"
+        assert one.column("yes").dtype == np.float64
     assert table.numbers(["yes"]).tolist() == [[1], [0]] and table.labels("kind").tolist() == ["a", None]
     assert not table.is_number("lists")
+
+
+def test_dates_and_durations_beyond_the_nanoseconds():
+    when = pandas.Series(np.array(["9999-12-31", "1500-01-01"], dtype="datetime64[us]"))
+    long = pandas.Series(np.array([400 * 365 * 24, 1], dtype="timedelta64[h]").astype("timedelta64[s]"))
+    table = table_from_frame(pandas.DataFrame({"when": when, "long": long}))
+    assert table.columns["when"].tolist() == [2_932_896, -171_664] and table.columns["long"].tolist() == [3_504_000, 1]
+
+
+def test_words_for_missing_cells_with_digits_in_them():
+    table = table_from_bytes(b"a\n1.5\n#DIV/0!\n2\n#DIV/0!\n3\n4\n", "t.csv")
+    np.testing.assert_array_equal(table.columns["a"], [1.5, np.nan, 2, np.nan, 3, 4])

@@ -72,6 +72,9 @@ def test_a_report_says_who_wins_on_the_same_tasks(tmp_path):
     assert nearest.lead == pytest.approx(nearest.mean - report.mean)  # of errors: above 0 is better
     assert nearest.lead < -nearest.lead_ci95 and report.beside.startswith("LOSES to nearest")
     assert report.beside in repr(report)
+    alone = dataclasses.replace(nearest, lead_ci95=float("nan"))  # one distinct task has no interval
+    unsure = dataclasses.replace(report, baselines={"nearest": alone}).beside
+    assert unsure.startswith("not clearly better than nearest")
     from innerloop.evaluation.evaluate import card
 
     card(report, tmp_path)

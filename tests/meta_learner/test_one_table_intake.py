@@ -10,8 +10,9 @@ import pytest
 import innerloop as il
 from innerloop.cli.main import main
 from innerloop.core import TaskSpec
+from innerloop.data.table_support import given_values
 from innerloop.data.tables import as_table, table_from_bytes
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, InnerloopWarning
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -149,7 +150,7 @@ def test_the_command_line_and_standard_input(runs, run, tmp_path, monkeypatch, c
 
 
 def test_class_names_come_back_as_they_went_in():
-    for kind in (int, bool):
+    for kind in (int, bool, float):
         numbers = FRAME.assign(kind=(FRAME["kind"] == "dog").astype(kind))
         fitted = plain().adapt(numbers, target="kind")
         assert fitted.predict(NEW).dtype.kind == np.dtype(kind).kind and fitted.classes_ == [kind(0), kind(1)]
@@ -253,6 +254,40 @@ def test_categories_that_became_numbers_and_truth_values_in_any_case(runs):
 
 
 @pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ([1, "1"] * 6, "column 'kind' expected class names of one kind"),
+        ([True, 1, "b"] * 4, "column 'kind' expected class names of one kind"),
+        (RNG.normal(size=12), "expected class names, got fractions, 12 different ones in 12 rows"),
+    ],
+)
+def test_targets_that_are_no_class_names_are_one_line(runs, kind, says):
+    given = FRAME.assign(kind=pandas.Series(list(kind), dtype=object if isinstance(kind, list) else float))
+    with pytest.raises(InnerloopError, match=says):
+        il.load(runs / "tables").adapt(given, target="kind")
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (None, "y row 1 expected a class label, got none"),
+        (float("nan"), "y row 1 expected a class label, got none"),
+        (1, "row 2"),
+    ],
+)
+def test_labels_beside_a_table_are_checked_as_beside_an_array(runs, bad, says):
+    with pytest.raises(InnerloopError, match=says):
+        il.load(runs / "tables").adapt(FRAME.drop(columns="kind"), [bad, *FRAME["kind"][1:]])
+
+
+@pytest.mark.parametrize("bad", [None, float("inf"), "3", pandas.NaT])
+def test_values_beside_a_table_are_finite_numbers(bad):
+    with pytest.raises(InnerloopError, match=r"^y "):
+        given_values([bad, 1.0], 2)
+    assert given_values(pandas.Series([2, 1], dtype="Int64"), 2).tolist() == [[2], [1]]
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ('{"a": 1, "a": 2}', "line 1 expected a JSON object, .*a name comes twice"),
@@ -271,3 +306,33 @@ def test_a_row_that_lacks_a_name_lacks_the_cell():
     table = table_from_bytes(b'{"a": 1, "b": "x"}\n\n{"b": "y"}\n', "t.jsonl")
     assert np.isnan(table.columns["a"]).tolist() == [False, True] and table.texts["b"].tolist() == ["x", "y"]
     assert json.loads(json.dumps(table.texts["a"].tolist())) == ["1", None]
+
+
+def test_what_of_a_table_is_not_what_it_seems_is_said(runs):
+    learner = il.load(runs / "tables")
+    odd = FRAME.assign(
+        price=[f"{i},50" for i in range(12)], name=[f"{i:03d}x" for i in range(12)], age=[None, *X[1:, 2]]
+    )
+    odd = pandas.concat([odd] * 2).assign(name=[f"n{i}" for i in range(24)])
+    with pytest.warns(InnerloopWarning) as said:
+        fitted = learner.adapt(odd, target="kind")
+    told = " / ".join(str(one.message) for one in said)
+    assert "column 'price' is read as numbers with decimal commas" in told
+    assert "column 'name' is left out: 24 different texts" in told and "'age'" not in told
+    new = odd[:3].assign(age=np.inf, colour="red")
+    with pytest.warns(InnerloopWarning, match="column 'age' has 3 infinite or huge numbers, taken as missing") as said:
+        fitted.predict(new)
+    assert len(said) == 1, "columns too many are no matter to a prediction"
+
+
+def test_rows_without_names_are_scaled_as_a_table_of_columns_x0_x1(runs):
+    learner = il.load(runs / "tables")
+    frame = pandas.DataFrame(X, columns=["x0", "x1", "x2"])
+    expected = learner.adapt(frame, FRAME["kind"]).predict_proba(frame[3:5])
+    fitted = learner.adapt(X.tolist(), FRAME["kind"].tolist())
+    np.testing.assert_array_equal(fitted.predict_proba(X[3:5]), expected)
+    assert fitted.score(X, FRAME["kind"]) == fitted.score(frame, FRAME["kind"])
+    named = learner.adapt(FRAME, target="kind")
+    for given in (X, np.zeros((2, 6)), [[1.0] * 6]):
+        with pytest.raises(InnerloopError, match=r"'height', 'weight', 'age'.*, which it scales itself, got"):
+            named.predict(given)

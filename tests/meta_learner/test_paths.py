@@ -85,3 +85,21 @@ def test_a_table_of_plain_numbers(tmp_path):
         fitted.predict(str(tmp_path / "wide.csv"))
     with pytest.raises(il.InputError, match=r"expected a table, got nothing at .*none.csv"):
         fitted.predict(tmp_path / "none.csv")
+
+
+def test_how_deep_pictures_are_is_kept_however_they_are_given(learner, folder, tmp_path_factory):
+    deep = tmp_path_factory.mktemp("deep")
+    for name in ("upper", "lower"):
+        (deep / name).mkdir()
+        for path in sorted((folder / name).iterdir()):
+            Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 4).save(deep / name / path.name)
+    paths = sorted(deep.rglob("*.png"))
+    names = [path.parent.name for path in paths]
+    (deep / "list.csv").write_text(
+        "path;label\n" + "".join(f"{n}\\{p.name};{n}\n" for p, n in zip(paths, names, strict=True))
+    )
+    whole = learner.adapt(deep)
+    assert whole.preprocessing["levels"] == [0, 1023]
+    for fitted in (learner.adapt(paths, names), learner.adapt(deep / "list.csv"), learner.adapt(folder).learn(deep)):
+        assert fitted.preprocessing == whole.preprocessing
+    np.testing.assert_array_equal(learner.adapt(deep / "list.csv").predict_proba(paths), whole.predict_proba(paths))

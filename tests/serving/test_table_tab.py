@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("gradio")
 pytest.importorskip("pandas")
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 import innerloop as il
 from innerloop.core import TaskSpec
 from innerloop.data.table_preprocessing import Column, TablePreprocessing
+from innerloop.errors import InnerloopWarning, InputError
 from innerloop.serving import table_tab
 from innerloop.serving.http import interface
 from innerloop.serving.service import Service
@@ -70,7 +72,10 @@ def test_a_regression_table_is_answered_in_its_units():
     service = Service(made)
     rows = [{"sex": "f", "age": 70, "score": 25}, {"sex": "m", "age": 50, "score": 15}]
     key, fitted, _ = service.adapt(rows)
-    by_hand = made.adapt(np.array([[1, 1, 0], [-1, 0, 1]], np.float32), np.array([[1], [-1]], np.float32))
-    expected = by_hand.predict(np.array([[2, 0, 1]], np.float32)) * 5 + 20
+    with pytest.warns(InnerloopWarning, match="encoded already"):
+        by_hand = made.adapt(torch.tensor([[1.0, 1, 0], [-1, 0, 1]]), torch.tensor([[1.0], [-1]]))
+    expected = by_hand.predict(torch.tensor([[2.0, 0, 1]])) * 5 + 20
+    with pytest.raises(InputError, match=r"'age', 'sex'.*, which it scales itself, got ndarray of shape"):
+        made.adapt(np.eye(3), np.eye(3, 1))
     np.testing.assert_allclose(service.predict(key, [{"age": 80, "sex": "m"}]).values, expected, rtol=1e-6)
     assert fitted.preprocessing is not None and fitted.preprocessing["targets"] == ("score",)

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +63,8 @@ def _adapt(
 
     Args:
         run: a run directory of `innerloop train`.
-        support: a folder with one subfolder of pictures a class, or a table with a target column (CSV, TSV, JSON lines,
-            Parquet, Arrow; - for one on standard input).
+        support: a folder with one subfolder of pictures a class, a zip of such, or a CSV list of path,label; or a table with a
+            target column (CSV, TSV, JSON lines, Parquet, Arrow; - for one on standard input).
         out: the task file to write, such as task.il.
         target: the table's column to learn; left out: the one of the training tables.
         separator: between a text table's cells, where it is not found rightly.
@@ -98,10 +99,11 @@ def _adapt(
     from innerloop.training.run_config import read_run_config
 
     record = read_run_config(run)
-    if not support.is_dir() and takes_pictures(record.get("input_shape") or ()):
+    of_pictures = support.is_dir() or takes_pictures(record.get("input_shape") or ())
+    if of_pictures and support == STANDARD_INPUT:
         raise InputError(
-            f"expected a folder with one subfolder of pictures a class, as this run was trained on pictures, got the file "
-            f"{str(support)!r}; give such a folder"
+            "expected a folder with one subfolder of pictures a class, or a zip or CSV list of such, as this run was trained on "
+            "pictures, got standard input; give a path"
         )
     place = device_of(device)
     learner: Any = load(run, **again)
@@ -111,12 +113,12 @@ def _adapt(
             f"expected a run that knows its inputs' shape, got {str(run)!r}, which does not; train it again"
         )
     left_out: list[str] = []
-    if support.is_dir():
-        only_for("a table", "a folder of pictures", target=target, separator=separator, encoding=encoding)
-        fitted, recognises = _adapted_to_pictures(learner, support, steps, invert, left_out)
+    if of_pictures:
+        only_for("a table", "pictures", target=target, separator=separator, encoding=encoding)
+        fitted, recognises, score = _adapted_to_pictures(learner, support, steps, invert, left_out)
     else:
         only_for("pictures", "a table", invert=invert)
-        fitted, recognises = _adapted_to_table(learner, _table(support, separator, encoding), target, steps)
+        fitted, recognises, score = _adapted_to_table(learner, _table(support, separator, encoding), target, steps)
     y = _targets(fitted)
     lines: list[str] = []
     if valid_tasks:
@@ -126,7 +128,7 @@ def _adapt(
         fitted.save(out)
     _say_left_out(left_out, len(y))
     what = "regression" if fitted.classes_ is None else f"{len(fitted.classes_)} classes"
-    print(f"adapted to {len(y)} examples ({what}); {fitted.score(fitted.support.x, y):.4f} {_metric(fitted)} on them")
+    print(f"adapted to {len(y)} examples ({what}); {score:.4f} {_metric(fitted)} on them")
     for line in lines:
         print(line)
     print(f"task file: {out}")
@@ -137,8 +139,8 @@ def _adapt(
 
 def _adapted_to_pictures(
     learner: Any, support: Path, steps: int | None, invert: bool | None, left_out: list[str]
-) -> tuple[Any, trust.Recognises]:
-    """(fitted task, `leave_one_out`'s question) of a folder; ``left_out`` takes down which pictures cannot be read."""
+) -> tuple[Any, trust.Recognises, float]:
+    """(fitted task, `leave_one_out`'s question, its score) of pictures; ``left_out`` takes down which cannot be read."""
     from innerloop.data import support_files
     from innerloop.data.table_preprocessing import is_record_of_tables
 
@@ -155,25 +157,25 @@ def _adapted_to_pictures(
     def recognises(others: list[int], i: int) -> bool:
         return learner.adapt(x[others], [y[j] for j in others], steps=steps).predict(x[i : i + 1])[0] == y[i]
 
-    return dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark)), recognises
+    return fitted, recognises, fitted.score(x, y)
 
 
 def _adapted_to_table(
     learner: Any, table: Table, target: str | None, steps: int | None
-) -> tuple[Any, trust.Recognises]:
-    """(fitted task, `leave_one_out`'s question) of a table; the task carries how its columns are read."""
+) -> tuple[Any, trust.Recognises, float]:
+    """(fitted task, `leave_one_out`'s question, the score on its rows in its units) of a table."""
     import numpy as np
 
     fitted = learner.adapt(table, target=target, steps=steps)
-    _say_of(fitted, table)
     y = _targets(fitted)
 
     def recognises(others: list[int], i: int) -> bool:
         """The left-out row has no part in how the others are scaled."""
-        rest = learner.adapt(table.take(np.array(others)), target=target, steps=steps)
-        return rest.predict(table.take(np.array([i])))[0] == y[i]
+        with warnings.catch_warnings(action="ignore"):  # on one row more or less
+            rest = learner.adapt(table.take(np.array(others)), target=target, steps=steps)
+            return rest.predict(table.take(np.array([i])))[0] == y[i]
 
-    return fitted, recognises
+    return fitted, recognises, fitted.score(table)
 
 
 def _targets(fitted: Fitted) -> Any:
@@ -190,21 +192,6 @@ def _table(path: Path, separator: str | None, encoding: str | None) -> Table:
         return read_table(path, separator=separator, encoding=encoding)
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     return table_from_bytes(data, "standard input", separator=separator, encoding=encoding)
-
-
-def _say_of(fitted: Fitted, table: Table, target: str | None = None) -> None:
-    """What of a table goes unused, and what the learner never saw."""
-    from innerloop.data.table_preprocessing import table_record
-
-    record = table_record(fitted.preprocessing)
-    if record is None:
-        return
-    known = {column.name for column in record.columns or ()} | {*record.targets, *table.index, target}
-    unused = [repr(name) for name in table.columns if name not in known]
-    if unused:
-        say(f"note: columns that this task does not use: {first_few(unused)}")
-    for sentence in record.unseen(table):
-        say(f"note: {sentence}")
 
 
 def _say_left_out(left_out: Sequence[str], used: int) -> None:
@@ -264,6 +251,7 @@ def _predict(
     from innerloop import load
     from innerloop.data import support_files
     from innerloop.data.picture_sources import printable
+    from innerloop.data.table_preprocessing import table_record
     from innerloop.meta_learner.fitted import Fitted
     from innerloop.training.placement import device_of
 
@@ -282,7 +270,7 @@ def _predict(
         )
     shape = tuple(fitted.support.x.shape[1:])
     x: Any
-    table: Table | None = None
+    record = None
     if inputs == STANDARD_INPUT or (inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES):
         if support_files.takes_pictures(shape):
             raise InputError(
@@ -290,8 +278,7 @@ def _predict(
                 "folder of pictures"
             )
         only_for("pictures", "a table", invert=invert)
-        x = _table(inputs, separator, encoding)
-        table = x
+        x, record = _table(inputs, separator, encoding), table_record(fitted.preprocessing)
         if target is not None:
             x.expect(target)
             x = x.without([target])
@@ -314,8 +301,9 @@ def _predict(
         header, rows = _rows_of_values(fitted.predict(x), names, first)
     else:
         header, rows = _rows_of_classes(fitted, x, names, first, unknown)
-    if table is not None:  # what is refused is one line
-        _say_of(fitted, table, target)
+    if record is not None:  # what is refused is one line
+        for note in record.unused(x):
+            say(f"note: {note}")
     _write(out, header, rows)
     return 0
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from innerloop.cli import given_again, output, parts, shifts
+from innerloop.cli import given_again, output, parts, shifts, trust
 from innerloop.cli.options import own_flags
 from innerloop.cli.program import dashed, existing_folder, run, split
 from innerloop.errors import ConfigError, InputError
@@ -174,6 +174,8 @@ def _evaluate(
     if report.distinct is not None and report.distinct < report.num_tasks:
         of = f"they are draws of {report.distinct} distinct tasks, over which the interval is taken"
         print(f"{of}; --every-task judges each once")
+    if unit := trust.error_unit(getattr(family, split).preprocessing):
+        print(unit)
     others = [f"{name} {one.mean:.4f} ± {one.ci95:.4f}" for name, one in list(report.metrics.items())[1:]]
     if others:
         print(f"also: {', '.join(others)}")

@@ -58,12 +58,21 @@ def measured(
         found = None
     if found is not None:
         lines += _expected(found, _is_of_own_data(record), _validates_on_training(record))
+        lines += [f"    {unit}" for unit in [error_unit(fitted.owner.preprocessing)] if unit]
     if classes is not None:
         lines.append(_left_out(y, recognises))
     if found is not None and classes is not None:
         lines.append(_threshold(found))
         fitted = dataclasses.replace(fitted, threshold=found.threshold)
     return fitted, lines
+
+
+def error_unit(preprocessing: Mapping[str, Any] | None) -> str:
+    """A sentence on the unit of errors over many tasks, where it is not that of the targets."""
+    from innerloop.data.table_preprocessing import table_record
+
+    kept = table_record(preprocessing)
+    return "" if kept is None else kept.error_unit
 
 
 def validation_tasks(record: Mapping[str, Any], given: str | None = None) -> Any:

@@ -405,7 +405,7 @@ def pixels(
     return np.ascontiguousarray(found[None] if channels == 1 else found.transpose(2, 0, 1))
 
 
-def sameness(images: UInt8[np.ndarray, "pictures ..."]) -> list[str]:
+def sameness(images: UInt8[np.ndarray, "pictures channels height width"]) -> list[str]:
     """Sentences where most pictures show nothing, or are equal; none where they do not."""
     rows = images.reshape(len(images), -1)
     blank = int((rows.max(1) - rows.min(1) < _LEAST_RANGE).sum()) if rows.size else 0

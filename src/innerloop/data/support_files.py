@@ -109,10 +109,15 @@ def read_pictures(
     Raises:
         InputError: a shape that no picture has, or a file that is no whole picture.
     """
+    return _all_of(paths, shape, invert, kept)[0]
+
+
+def _all_of(paths: Sequence[Path], shape: Sequence[int], invert: bool, kept: Reading) -> tuple[Images, Reading]:
+    """(the pictures, what was decided for all) of `read_pictures`."""
     found, left_out = _together(paths, shape, invert, kept)
     for path, why in left_out:
         raise InputError(f"{path} expected a picture, got one that is {why}; remove or replace it")
-    return as_floats(found.images)
+    return as_floats(found.images), found.reading
 
 
 def read_readable(
@@ -206,8 +211,8 @@ def read_inputs(
     value: str | Path | Sequence[str | Path],
     shape: Sequence[int] | None,
     preprocessing: Mapping[str, Any] | None = None,
-) -> Images:
-    """The pictures that paths name, as a learner of inputs of ``shape`` takes them.
+) -> tuple[Images, Reading]:
+    """(the pictures that paths name, as a learner of inputs of ``shape`` takes them; what was decided for all).
 
     Args:
         value: pictures and folders, which stand for all pictures below them.
@@ -228,4 +233,4 @@ def read_inputs(
             raise InputError(f"expected a picture or a folder of pictures at {file}, found nothing there")
     if not files:
         raise InputError(f"expected pictures below {', '.join(map(str, given))}, found none")
-    return read_pictures(files, shape, inverts(preprocessing), reading_of(preprocessing))
+    return _all_of(files, shape, inverts(preprocessing), reading_of(preprocessing))

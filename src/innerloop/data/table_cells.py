@@ -29,6 +29,10 @@ class Loud(str):
     """A sentence that is said wherever a table is trained on: a column that varies is not used, or is not what it seems."""
 
 
+class Lost(Loud):
+    """A sentence on cells that are taken as missing; said of new rows too."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Reading:
     """How the cells of a column become one number each.
@@ -275,7 +279,7 @@ def decide(cells: Sequence[str], counts: Sequence[int], column: str, *, semicolo
         return Decided(Reading("truth"), np.array([float(cell.lower() == "true") for cell in cells]))
     total = int(count.sum())
     stray = int(count[~is_number].sum())
-    digits = np.array([any(map(str.isdigit, cell)) for cell in cells], dtype=bool)
+    digits = np.array([any(map(str.isdigit, cell)) and cell.lower() not in _NOTHING for cell in cells], dtype=bool)
     if digits[~is_number].any():
         with_digits = [cell for cell, has in zip(cells, digits, strict=True) if has]
         found = _read_all(with_digits, column, semicolons)

@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-from innerloop.data.table_cells import PLAIN, TYPED, Loud, Reading, are_codes, identifier, odd_numbers, reading_of
-from innerloop.data.tables import Table, looks_headless, near_column
+from innerloop.data.table_cells import PLAIN, TYPED, Lost, Loud, Reading, are_codes, identifier, odd_numbers, reading_of
+from innerloop.data.table_text import looks_headless
+from innerloop.data.tables import Table, near_column
 from innerloop.errors import CheckpointError, InputError, first_few
 
 KIND, VERSION = "table", 2  # 2: columns with readings; a record without is one of version 1, as ever
@@ -109,6 +110,16 @@ class TablePreprocessing:
         """Whether each task's targets are in units of their own, which its support set says."""
         return self.columns is None or not (self.classification or self.targets)
 
+    @property
+    def error_unit(self) -> str:
+        """A sentence on the unit of errors over many tasks, where it is not that of the targets."""
+        if self.classification or not (self.own_targets and self.center_target):
+            return ""
+        return (
+            "errors are in units of each task's own spread (1: the deviation of its support set's targets), as each has units of "
+            "its own"
+        )
+
     # ---- numbers ---------------------------------------------------------------------------------------------------
     def encode(self, table: Table) -> Rows:
         """Rows as the model reads them; a task's own scales are applied where the record has them.
@@ -123,19 +134,40 @@ class TablePreprocessing:
         assert self.columns is not None
         return raw(table, self.columns, plain=self.scaling == "none")
 
-    def unseen(self, table: Table) -> list[str]:
-        """A sentence for each column with categories that are new to the record; they count as none of the known ones."""
-        said = []
-        for column in self.columns or ():
+    def notes_on(self, table: Table, new: bool = False, fitted: Sequence[str] | None = None) -> list[str]:
+        """Sentences on a task's table: columns that go unused, cells that are not what they seem or new to the record.
+
+        Args:
+            table: whose columns the record has.
+            new: its rows are asked about, and the support set's table was told of before.
+            fitted: the notes of `fit_columns` on it, where the columns were fitted to it.
+        """
+        used = [*(column.name for column in self.columns or ()), *self.targets]
+        told = tuple(f"column {name!r} " for name in used)
+        known = new or (fitted is None and self.scaling != "none")  # the columns' readings, since training
+        found: list[str] = [note for note in fitted or () if isinstance(note, Loud)]
+        found += [n for n in table.notes if isinstance(n, Lost if known else Loud) and n.startswith(told)]
+        if not new:
+            found += self.unused(
+                table.without([name for name in table.columns if f"column {name!r} " in "".join(found)])
+            )
+        for column in self.columns or () if fitted is None else ():
             if column.levels is None or column.name not in table.texts:
                 continue
-            new = [cell for cell in table.texts[column.name] if cell is not None and cell not in column.levels]
-            if new:
-                said.append(
-                    f"column {column.name!r}: {len(new)} of {table.rows} cells hold categories that the learner never saw, such "
-                    f"as {new[0][:40]!r}; they count as none of the known ones"
+            levels = {*column.levels, *(level.lower() for level in column.levels)}
+            cells = [c for c in table.texts[column.name] if c is not None and not {c, c.lower()} & levels]
+            if cells:
+                found.append(
+                    f"column {column.name!r}: {len(cells)} of {table.rows} cells hold categories that the learner never saw, "
+                    f"such as {cells[0][:40]!r}; they count as none of the known ones"
                 )
-        return said
+        return found
+
+    def unused(self, table: Table) -> list[str]:
+        """A sentence on the columns of a table that the record has no use for, where there are any."""
+        used = {column.name for column in self.columns or ()} | {*self.targets, *table.index}
+        rest = [repr(name) for name in table.columns if name not in used]
+        return [f"columns that this task does not use: {first_few(rest)}"] if rest else []
 
     def finish(self, encoded: np.ndarray) -> Rows:
         """Raw rows with the task's scales, missing numbers at the mean, padded or cut to the width."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from innerloop.data.arrays import as_tensor, label_names
 from innerloop.data.table_preprocessing import (
     LIMIT,
     Column,
@@ -25,7 +27,7 @@ from innerloop.data.table_preprocessing import (
     table_record,
 )
 from innerloop.data.tables import Table, as_table
-from innerloop.errors import ConfigError, InputError, ShapeError, first_few
+from innerloop.errors import ConfigError, InnerloopWarning, InputError, ShapeError, first_few
 
 
 class Scales(NamedTuple):
@@ -129,8 +131,36 @@ def _plain_columns(table: Table, width: int, targets: Sequence[str]) -> tuple[Co
     return tuple(map(Column, names))
 
 
-def encoded(given: Any, preprocessing: Mapping[str, Any] | None) -> Rows:
-    """The inputs in a table (`as_table`), its columns found by name; by position for a task that was adapted to arrays.
+def named(x: Any, record: TablePreprocessing | None) -> Any:
+    """Rows without names of columns, for a learner of tables: named x0, x1, ... where its columns have no names of their own.
+
+    Tensors stay: they are rows that a task of these tables holds, encoded already.
+
+    Raises:
+        InputError: columns have names of their own, by which alone they can be told and scaled.
+    """
+    if record is None or record.scaling == "none" or isinstance(x, Tensor | Table):
+        return x
+    cells = x if hasattr(x, "shape") else np.asarray(x, dtype=object)
+    numbered = [f"x{i}" for i in range(cells.shape[1] if len(cells.shape) == 2 else 0)]
+    own = [column.name for column in record.columns or ()]
+    if not numbered or not set(own) <= set(numbered):
+        names = f" ({first_few([repr(name) for name in own])})" if own else ""
+        raise InputError(
+            f"x expected a table with the columns that the learner was made with{names}, which it scales itself, got "
+            f"{type(x).__name__} of shape {tuple(cells.shape)}; give a data frame, or a dictionary of columns"
+        )
+    return as_table({name: cells[:, i] for i, name in enumerate(numbered)})
+
+
+def warn(notes: Sequence[str]) -> None:
+    """Say what of a table goes unused, or is not what it seems."""
+    for note in notes:
+        warnings.warn(note, InnerloopWarning, stacklevel=4)
+
+
+def encoded(given: Any, preprocessing: Mapping[str, Any] | None) -> tuple[Rows, list[str]]:
+    """(inputs, notes) of a table (`as_table`), its columns found by name; by position for a task that was adapted to arrays.
 
     Raises:
         InputError: no table, a column that is not there or of another kind, or a task of tables that was adapted to arrays.
@@ -138,14 +168,32 @@ def encoded(given: Any, preprocessing: Mapping[str, Any] | None) -> Rows:
     table = as_table(given)
     record = table_record(preprocessing)
     if record is None:
-        return table.numbers([name for name in table.columns if name not in table.index])
+        return table.numbers([name for name in table.columns if name not in table.index]), []
     if record.columns is None:
         raise InputError("expected a task adapted to a table, got one adapted to arrays; give arrays")
-    return record.encode(table)
+    return record.encode(table), record.notes_on(table, new=True)
+
+
+def given_values(y: Any, rows: int) -> Rows:
+    """(rows, targets): regression targets that come beside a table, in its units.
+
+    Raises:
+        InputError: no numbers, or one that is missing or infinite, with its row.
+    """
+    values = as_tensor(y, "y").to(torch.float64).numpy(force=True)
+    if len(values) != rows:
+        raise ShapeError(f"x and y expected equally many examples, got {rows} and {len(values)}")
+    values = values.reshape(rows, -1)
+    bad = ~np.isfinite(values).all(1)
+    if bad.any():
+        raise InputError(
+            f"y row {int(bad.argmax()) + 1} expected a finite number, got none; fill it in or leave it out"
+        )
+    return values
 
 
 def support_of(
-    record: TablePreprocessing, table: Table, target: str | None = None, y: Any = None
+    record: TablePreprocessing, table: Table, target: str | None = None, y: Any = None, notes: list[str] | None = None
 ) -> tuple[Rows, Any, TablePreprocessing]:
     """(inputs, class names or targets, the record of this task) of a support table.
 
@@ -154,20 +202,20 @@ def support_of(
         table: the support rows.
         target: its target column; None: the training tables'.
         y: the targets, where the table has the inputs alone: class names, (rows,) or (rows, targets) numbers.
+        notes: takes down what its user should know of the table.
 
     Raises:
         ConfigError: no target, where the learner does not know it.
         InputError: other columns than in training, a row without a target, or fewer than two classes.
     """
-    if y is not None and len(y) != table.rows:
+    if y is not None and hasattr(y, "__len__") and len(y) != table.rows:
         raise ShapeError(f"x and y expected equally many examples, got {table.rows} and {len(y)}")
     if y is not None and not record.classification and record.scaling != "none":
-        names, values = record.targets or ("target",), np.asarray(y, np.float64).reshape(table.rows, -1)
+        names, values = record.targets or ("target",), given_values(y, table.rows)
         if values.shape[1] != len(names):
             raise ShapeError(f"y expected the {len(names)} targets of the training tables, got {values.shape[1]}")
-        return support_of(
-            record, table.beside(dict(zip(names, values.T, strict=True))), None if record.targets else names[0]
-        )
+        whole = table.beside(dict(zip(names, values.T, strict=True)))
+        return support_of(record, whole, None if record.targets else names[0], notes=notes)
     targets = (target,) if target is not None else record.targets
     if y is None and ((record.classification and len(targets) > 1) or not targets):
         known = ", ".join(record.targets) or list(table.columns)[-1]
@@ -184,19 +232,19 @@ def support_of(
     if seen:
         known = ", ".join(map(repr, record.targets))
         raise ConfigError(f"--target expected {known}, got {seen[0]!r}, an input of this learner; leave --target out")
-    own = dataclasses.replace(record, targets=targets)
+    own, fitted = dataclasses.replace(record, targets=targets), None
     if record.scaling == "none":
         columns = _plain_columns(table, record.width, targets if y is None else ())
         own = dataclasses.replace(own, columns=columns, width=len(columns), targets=targets if y is None else ())
     elif record.columns is None:
         inputs = table.without([name for name in table.index if name not in targets])
-        columns, notes = fit_columns(inputs, targets)
+        columns, fitted = fit_columns(inputs, targets)
         if not columns:
             raise InputError(
-                f"{table.name}: expected columns that differ from row to row, got none ({'; '.join(notes[:3])})"
+                f"{table.name}: expected columns that differ from row to row, got none ({'; '.join(fitted[:3]) or 'no columns'})"
             )
         own = dataclasses.replace(own, columns=columns)
-    labels = None if y is None else list(y)
+    labels = None if y is None else label_names(y) if own.classification else list(y)
     if y is None and own.classification:
         cells = table.labels(targets[0])
         gone = [i + 1 for i, cell in enumerate(cells) if cell is None]
@@ -205,6 +253,12 @@ def support_of(
                 f"{table.name} row {gone[0]}: the target {targets[0]!r} expected a class, got a missing cell"
             )
         labels = [str(cell) for cell in cells]
+        values = table.columns[targets[0]]
+        if table.is_number(targets[0]) and (values != values.round()).any() and 2 * len(set(labels)) > table.rows:
+            raise InputError(
+                f"{table.name}: the target {targets[0]!r} expected class names, got fractions, {len(set(labels))} different ones "
+                f"in {table.rows} rows; make few classes of them"
+            )
         if len(set(labels)) < 2:
             raise InputError(
                 f"{table.name}: expected at least two classes in {targets[0]!r}, got {labels[0]!r} alone; add rows"
@@ -216,6 +270,8 @@ def support_of(
                 own, target_mean=(float(values.mean()),), target_std=(float(values.std()) or 1.0,)
             )
     own = dataclasses.replace(own, support=_scales(own, record, table, labels))
+    if notes is not None:
+        notes += own.notes_on(table, fitted=fitted)
     return own.encode(table), labels if labels is not None else own.values(table), own
 
 

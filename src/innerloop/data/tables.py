@@ -7,24 +7,32 @@ names the place. All but CSV and TSV need pandas, Parquet and Arrow pyarrow too;
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import gzip
 import io
 import itertools
 import json
-import lzma
-import zlib
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from innerloop.data import picture_decoding
-from innerloop.data.table_cells import PLAIN, TYPED, Loud, Reading, dates_in_digits, decide, plain, read_as, thousands
+from innerloop.data.table_cells import (
+    PLAIN,
+    TYPED,
+    Lost,
+    Loud,
+    Reading,
+    dates_in_digits,
+    decide,
+    plain,
+    read_as,
+    thousands,
+)
+from innerloop.data.table_text import MAX_BYTES, Written, decoded, looks_headless, named_columns, taken_apart, unpacked
 from innerloop.errors import InputError, nearest
 
 _LINES = (".jsonl", ".ndjson")
@@ -33,9 +41,6 @@ _PACKED = (".gz", ".xz")
 _PARQUET, _ARROW = (".parquet", ".pq"), (".feather", ".arrow", ".ipc")
 SUFFIXES = (*_TEXT, *_PARQUET, *_ARROW, *(name + packed for packed in _PACKED for name in _TEXT))
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "#n/a", "?", "<na>", "none"))
-MAX_BYTES = 1 << 30  # of one table's text, after decompression
-MAX_COLUMNS = 20_000
-_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _AT_ONCE = 10_000  # rows taken apart into columns together: fast, and little memory
 
 
@@ -50,7 +55,8 @@ class Table:
         rows: how many rows.
         notes: what was done to read it, in sentences.
         index: the columns that name or number the rows; no inputs, unless asked for by name.
-        kinds: column -> the Python type of its cells, int or bool, where they came as such and not as texts.
+        kinds: column -> the Python type of its cells, int, float or bool, where they came as such and not as texts; object
+            where they came as several kinds.
         readings: name -> how its cells became what they are; a column that is not there was plain.
         refused: name -> why its cells can be neither read nor left out; an error where the column is used.
     """
@@ -87,14 +93,23 @@ class Table:
         return self.columns[name].dtype.kind == "f"
 
     def labels(self, name: str) -> np.ndarray:
-        """A column as class names, as they were written; None where missing."""
+        """A column as class names, as they were written; None where missing.
+
+        Raises:
+            InputError: the column is not there, or its cells came as several kinds, of which 1 and "1" would be one class.
+        """
         self.expect(name)
+        if self.kinds.get(name) is object:
+            raise InputError(
+                f"{self.name}: column {name!r} expected class names of one kind, got a mix of texts, numbers or truth values; "
+                "make them alike"
+            )
         return self.texts[name]
 
     def as_given(self, name: str, names: Sequence[str]) -> list[Any]:
-        """Class names of a column as its cells came: whole numbers and truth values where they were no texts."""
+        """Class names of a column as its cells came: numbers and truth values where they were no texts."""
         kind = self.kinds.get(name)
-        return [text == "True" if kind is bool else int(text) if kind is int else text for text in names]
+        return [text == "True" if kind is bool else kind(text) if kind in (int, float) else text for text in names]
 
     def numbers(self, names: Sequence[str]) -> np.ndarray:
         """(rows, columns): these columns as they are.
@@ -142,22 +157,6 @@ class Table:
         )
 
 
-class Written(NamedTuple):
-    """A text table as it is written.
-
-    Attributes:
-        columns: their names.
-        rows: the cells of each row below the header, as many as there are columns; read as they are asked for.
-        separator: between cells.
-        notes: what is odd about it, in sentences.
-    """
-
-    columns: list[str]
-    rows: Iterator[list[str]]
-    separator: str
-    notes: list[str]
-
-
 def near_column(name: str, columns: Collection[str]) -> str:
     """A sentence part for a column that is not there: the nearest one, or that the table was not cut into columns."""
     if len(columns) == 1 and not next(iter(columns)).isidentifier():
@@ -167,10 +166,6 @@ def near_column(name: str, columns: Collection[str]) -> str:
     return (f"did you mean {alike[0]!r}?" if alike else nearest(name, columns)) + (
         "; most of its column names are numbers: is the header line missing?" if looks_headless(columns) else ""
     )
-
-
-def looks_headless(columns: Collection[str]) -> bool:
-    return sum(plain(name) is not None for name in columns) * 2 >= max(len(columns), 1)
 
 
 def is_table(path: str | Path) -> bool:
@@ -254,10 +249,10 @@ def read_table(path: str | Path, *, separator: str | None = None, encoding: str 
 def read_written(path: str | Path, *, separator: str | None = None, encoding: str | None = None) -> Written:
     """The cells of a text table's file as they are written, whatever they say; arguments and errors as for `read_table`."""
     name = str(path)
-    data = _whole(_content(Path(path)), name)
+    data = unpacked(_content(Path(path)), name)
     if _packing(data, name) is not None:
         raise InputError(f"{name} expected a table of text, got Parquet or Arrow; export it as CSV")
-    return _written(_decoded(data, name, encoding), name, separator)
+    return taken_apart(decoded(data, name, encoding), name, separator)
 
 
 def _content(path: Path) -> bytes:
@@ -275,15 +270,15 @@ def table_from_bytes(data: bytes, name: str, *, separator: str | None = None, en
     """The table in a file's bytes; ``name`` is for messages, and its ending says what kind of file it is."""
     if len(data) > MAX_BYTES:
         raise InputError(f"{name} expected at most {MAX_BYTES >> 20} MB, got more; cut the table into several")
-    data = _whole(data, name)
+    data = unpacked(data, name)
     packing = _packing(data, name)
     if packing is not None:
         return _from_columns(data, name, packing)
-    text = _decoded(data, name, encoding)
+    text = decoded(data, name, encoding)
     rows = _objects(text, name)
     if rows is not None:
         return table_from_frame(_frame(rows, name), name)
-    return _typed(_written(text, name, separator), name)
+    return _typed(taken_apart(text, name, separator), name)
 
 
 def _packing(data: bytes, name: str) -> str | None:
@@ -330,134 +325,6 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         raise ValueError(f"a name comes twice in {', '.join(key for key, _ in pairs)[:80]}")
     return made
-
-
-def _whole(data: bytes, name: str) -> bytes:
-    if name.lower().endswith(".gz") or data[:2] == b"\x1f\x8b":
-        return _unpacked(gzip.GzipFile(fileobj=io.BytesIO(data)), name)
-    if name.lower().endswith(".xz") or data[:6] == b"\xfd7zXZ\0":
-        return _unpacked(lzma.LZMAFile(io.BytesIO(data)), name)
-    return data
-
-
-def _unpacked(packed: gzip.GzipFile | lzma.LZMAFile, name: str) -> bytes:
-    try:
-        with packed as file:
-            text = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{name} expected a whole packed file, got a damaged one ({error}); get it again") from None
-    if len(text) > MAX_BYTES:
-        raise InputError(f"{name} expected at most {MAX_BYTES >> 20} MB unpacked, got more; cut the table into several")
-    return text
-
-
-def _decoded(data: bytes, name: str, encoding: str | None) -> str:
-    found = encoding or ("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    try:
-        text = data.decode(found)
-    except LookupError:
-        raise InputError(
-            f"{name}: encoding expected a name that Python knows, such as latin-1, got {found!r}"
-        ) from None
-    except (UnicodeDecodeError, UnicodeError) as error:
-        at = f", byte {data[error.start]:#04x} at {error.start}" if isinstance(error, UnicodeDecodeError) else ""
-        raise InputError(
-            f"{name} expected text in {found.removesuffix('-sig')}, got something else{at}; export it as UTF-8, or say "
-            "what it is in (--encoding latin-1)"
-        ) from None
-    if "\0" in text:
-        raise InputError(f"{name} expected a table of text, got a binary file; export it as CSV or Parquet")
-    return text
-
-
-def _separator(lines: list[str], name: str) -> str:
-    """What separates the cells: that which gives the most columns, as many in (nearly) every line."""
-    best, most = ",", (0.0, 0)
-    preferred = (
-        ["\t", ",", ";", "|"]
-        if name.lower().removesuffix(".gz").removesuffix(".xz").endswith((".tsv", ".tab"))
-        else _SEPARATORS
-    )
-    for candidate in preferred:
-        try:
-            counts = [len(row) for row in csv.reader(lines, delimiter=candidate) if row]
-        except csv.Error:
-            continue
-        if counts and counts[0] > 1:
-            agreeing = sum(count == counts[0] for count in counts) / len(counts)
-            if (agreeing, counts[0]) > most:
-                best, most = candidate, (agreeing, counts[0])
-    return best
-
-
-def _named(names: list[str], where: str) -> tuple[list[str], list[str]]:
-    notes = []
-    for i, given in enumerate(names):
-        if not given:
-            names[i] = f"column {i + 1}"
-            notes.append(f"column {i + 1} has no name and is called {names[i]!r}")
-    if len(set(names)) != len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise InputError(f"{where} expected columns of different names, got {twice!r} twice; rename one")
-    if looks_headless(names):
-        numbers = sum(plain(n) is not None for n in names)
-        notes.append(f"{numbers} of {len(names)} column names are numbers: is the header line missing?")
-    return names, notes
-
-
-def _written(text: str, name: str, separator: str | None) -> Written:
-    sep = separator or _separator(text.splitlines()[:200], name)
-    if len(sep) != 1 or sep in '\n\r"':
-        raise InputError(f"{name}: separator expected one character, got {sep!r}; give ',' or ';' or '|' or a tab")
-    lines = _lines(text, name, sep)
-    header = next(lines, None)
-    if header is None:
-        raise InputError(f"{name} expected a header and rows, got an empty file; add them")
-    if len(header) > MAX_COLUMNS:
-        raise InputError(f"{name} expected at most {MAX_COLUMNS} columns, got {len(header)}; give embeddings as arrays")
-    columns, notes = _named([cell.strip() for cell in header], name)
-    usual = "\t" if name.lower().removesuffix(".gz").removesuffix(".xz").endswith((".tsv", ".tab")) else ","
-    if sep != usual and separator is None:
-        notes.append(f"cells are separated by {_SEPARATORS[sep]}")
-    return Written(columns, _rows(lines, name, sep, len(columns)), sep, notes)
-
-
-def _lines(text: str, name: str, separator: str) -> Iterator[list[str]]:
-    """The cells of every line but blank ones, the header first."""
-    blank, begun, last = " \t\r\n".replace(separator, ""), False, None
-
-    def lines() -> Iterator[str]:
-        nonlocal begun
-        # A line of two empty cells comes last. A quotation mark that nothing closes swallows it.
-        for line in itertools.chain(io.StringIO(text, newline=""), [separator]):
-            if begun or line.strip(blank):  # within quotation marks a blank line is part of the cell
-                begun = True
-                yield line
-
-    try:
-        for row in csv.reader(lines(), delimiter=separator):
-            if last is not None:
-                yield last
-            begun, last = False, row
-    except csv.Error as error:
-        raise InputError(f"{name} expected a table of text, got something else ({error}); export it again") from None
-    if last != ["", ""]:
-        raise InputError(
-            f"{name} expected a quotation mark at the end of a cell that begins with one, got none; mend it"
-        )
-
-
-def _rows(lines: Iterator[list[str]], name: str, separator: str, cells: int) -> Iterator[list[str]]:
-    number = 0
-    for number, row in enumerate(lines, start=1):
-        if len(row) != cells:
-            raise InputError(
-                f"{name} row {number} expected {cells} cells separated by {_SEPARATORS.get(separator, repr(separator))} as "
-                f"the header has, got {len(row)}; mend that row, or say what separates the cells (--separator ';')"
-            )
-        yield row
-    if not number:
-        raise InputError(f"{name} expected at least one row below its header, got none; add rows")
 
 
 def _typed(written: Written, name: str) -> Table:
@@ -517,7 +384,7 @@ class Columns:
             row = int((texts == decided.stray).argmax())
             gone = int(np.asarray(counts)[np.isnan(decided.values)].sum())
             self.notes.append(
-                Loud(
+                Lost(
                     f"column {column!r} has {gone} cells that are no numbers, taken as missing (row {row + 1}: "
                     f"{decided.stray[:40]!r})"
                 )
@@ -536,7 +403,7 @@ class Columns:
         bad = np.isinf(values) | (np.abs(values) > 1e30)
         if bad.any():
             self.notes.append(
-                Loud(f"column {column!r} has {int(bad.sum())} infinite or huge numbers, taken as missing")
+                Lost(f"column {column!r} has {int(bad.sum())} infinite or huge numbers, taken as missing")
             )
             values = np.where(bad, np.nan, values)
         self.add(column, values, texts, reading)
@@ -599,18 +466,25 @@ def table_from_frame(frame: Any, name: str = "the data frame") -> Table:
         raise InputError(f"{name} expected at least one row, got none; add rows")
     if not frame.shape[1]:
         raise InputError(f"{name} expected columns, got none; add some")
-    names, notes = _named([str(column).strip() for column in frame.columns], name)
+    names, notes = named_columns([str(column).strip() for column in frame.columns], name)
     made, given = Columns(notes), {}
-    kinds = pandas.api.types
     for i, column in enumerate(names):
         series = frame.iloc[:, i]
         series = (
             series.astype(object) if isinstance(series.dtype, pandas.CategoricalDtype) else series
         ).infer_objects()
-        if kinds.is_integer_dtype(series.dtype) or kinds.is_bool_dtype(series.dtype):
-            given[column] = int if kinds.is_integer_dtype(series.dtype) else bool
+        kind = {"i": int, "u": int, "f": float, "b": bool}.get(getattr(series.dtype, "kind", "O"))
+        if kind is not None:
+            given[column] = kind
+        elif series.dtype == object and len({_kind(cell) for cell in {type(cell) for cell in series.dropna()}}) > 1:
+            given[column] = object
         _add_series(made, column, series)
     return made.table(name, len(frame), tuple(names[:levels]) or _numbering(made.columns), given)
+
+
+def _kind(cell: type) -> type:
+    """Of cells that a column may mix: texts, truth values, or numbers and all else."""
+    return str if issubclass(cell, str) else bool if issubclass(cell, bool | np.bool) else object
 
 
 def _add_series(made: Columns, column: str, series: Any) -> None:
@@ -623,8 +497,9 @@ def _add_series(made: Columns, column: str, series: Any) -> None:
     kind = getattr(series.dtype, "kind", "O")
     if kinds.is_datetime64_any_dtype(series.dtype) or kind == "m":
         spans = kind == "m"
-        counted = series.to_numpy(dtype="timedelta64[ns]" if spans else "datetime64[ns]").astype(np.float64)
-        values = counted / (3600e9 if spans else 86_400e9)
+        # Nanoseconds end in the year 2262, and what is beyond would become another date without a word.
+        counted = series.to_numpy(dtype="timedelta64[us]" if spans else "datetime64[us]").astype(np.float64)
+        values = counted / (3600e6 if spans else 86_400e6)
         reading = Reading("hours" if spans else "date", form="typed")
         made.notes.append(Loud(read_as(column, reading)))
         made.add_numbers(column, np.where(missing, np.nan, values), _all_texts(series), reading)
@@ -636,7 +511,7 @@ def _add_series(made: Columns, column: str, series: Any) -> None:
             made.add_cells(column, codes, cells)
             return
         values = series.astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
-        made.add_numbers(column, values, texts, PLAIN if kind == "b" else TYPED)
+        made.add_numbers(column, values, texts, Reading("truth") if kind == "b" else TYPED)
     else:
         first = next((cell for cell in series[~missing]), None)
         codes, found = pandas.factorize(_as_cells(series, missing))

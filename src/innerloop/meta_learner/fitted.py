@@ -17,7 +17,7 @@ from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
 from innerloop.data.support_files import is_path, read_inputs
 from innerloop.data.table_preprocessing import table_record
-from innerloop.data.table_support import encoded
+from innerloop.data.table_support import encoded, named, warn
 from innerloop.data.tables import Table, as_table
 from innerloop.engine import Engine, take
 from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
@@ -144,19 +144,19 @@ class Fitted:
                 without the support set where it is needed.
         """
         expect_steps(steps)
-        asked = self._steps(steps)
+        asked, x = self._steps(steps), self._named(x)
         shape = tuple(self.support.x.shape[1:]) if isinstance(self.support.x, Tensor) else None
         wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=self.preprocessing)
         whole, scaled = None, False
-        if names_table(x, self.preprocessing):
+        if names_table(x, self.preprocessing, shape):
             x, y, whole, scaled = more_rows(wanted, self.table, self.classes_, x, y)
-        x, y = more_examples(wanted, self.support, self.classes_, x, y)
+        x, y, preprocessing = more_examples(wanted, self.support, self.classes_, x, y)
         absorbs = (
             self.learner.absorbs and not self.owner.mixes_examples and asked > 0 and self.steps != 0 and not scaled
         )
         new = [] if self.classes_ is None else labels.unknown(y, self.classes_)
         if absorbs and not new:
-            return dataclasses.replace(self._absorbed(x, y), table=whole)
+            return dataclasses.replace(self._absorbed(x, y), preprocessing=preprocessing, table=whole)
         if whole is not None:
             assert self.preprocessing is not None
             targets = self.preprocessing["targets"]
@@ -170,7 +170,7 @@ class Fitted:
                 "or adapt again to all examples"
             )
         side, classes = joined(wanted, self.support, self.classes_, x, y)
-        return adapted(self.owner, Shown(side, classes, self.preprocessing, None), self.meta, self.objective, asked)
+        return adapted(self.owner, Shown(side, classes, preprocessing, None), self.meta, self.objective, asked)
 
     def _steps(self, steps: int | None) -> int:
         """How many to adapt again with."""
@@ -196,10 +196,12 @@ class Fitted:
 
     def _asked(self, question: Callable[..., Tensor], x: Any, transductive: bool) -> Tensor:
         """The answer of `BaseLearner.predict` or `BaseLearner.predict_std` for inputs that were checked."""
+        notes: list[str] = []
+        x = self._named(x)
         if names_table(x, self.preprocessing):
-            x = encoded(x, self.preprocessing)
+            x, notes = encoded(x, self.preprocessing)
         elif is_path(x) and isinstance(self.support.x, Tensor):
-            x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)
+            x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)[0]
         owner = self.owner
         tx = inputs_like(x, self.support.x, owner.device)
         with torch.no_grad():
@@ -209,7 +211,13 @@ class Fitted:
                 out = question(self.meta, self.fast, tx)
         if not bool(torch.isfinite(out).all()):
             raise DivergedError("the prediction is not finite; adapt with fewer steps, or with a lower inner rate")
+        warn(notes)
         return out
+
+    def _named(self, x: Any) -> Any:
+        """Rows of an array as a table, for a task of tables."""
+        given = is_path(x) or names_table(x, self.preprocessing)
+        return x if given else named(x, table_record(self.preprocessing))
 
     def predict(self, x: Any, transductive: bool = False, unknown: str | int | None = None) -> Any:
         """Class names, or regression values (examples, outputs). Arrays (or paths) in, arrays out; a tensor in, a tensor out.
@@ -227,6 +235,7 @@ class Fitted:
         """
         if unknown is not None:
             self._check_unknown(unknown)
+        x = self._named(x)
         out = self.outputs(x, transductive)
         if self.classes_ is None:
             return self.in_units(out, x)
@@ -255,12 +264,14 @@ class Fitted:
 
     def score(self, x: Any, y: Any = None, transductive: bool = False) -> float:
         """Accuracy (a fraction), or mean squared error for regression; of a table in its units, and ``y`` may be its target."""
+        x = self._named(x)
         if names_table(x, self.preprocessing):
             x = as_table(x)
             if self.classes_ is None:
                 found = as_tensor(self.predict(x, transductive), "x")
                 given = targets_in(x, self.preprocessing, None) if y is None else None
                 target = as_tensor(y if given is None else self.in_units(torch.as_tensor(given), x), "y").to(found)
+                target = target[:, None] if target.ndim == 1 and found.shape[1:] == (1,) else target
                 losses.check_shapes(losses.mse, found, target)
                 return float(mse(found, target))
             y = targets_in(x, self.preprocessing, self.classes_) if y is None else y
@@ -391,9 +402,10 @@ def adapted(
         InputError: more classes than the model has outputs.
         DivergedError: what was adapted is not finite.
     """
-    side, classes, preprocessing, table = shown
+    side, classes, preprocessing, table, notes = shown
     task = Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1))
     learner, one, fast = fast_of(owner, task, meta, steps, classes)
+    warn(notes)
     return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps, table=table)
 
 

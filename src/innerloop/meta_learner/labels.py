@@ -8,9 +8,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.data.arrays import alike, label_names
+from innerloop.data.arrays import alike, as_tensor, label_names
 from innerloop.data.arrays import is_classification as is_classification
 from innerloop.errors import InputError
+
+
+def whole(y: Any) -> bool:
+    """Whether floats are class labels: one an example, each a whole number.
+
+    Raises:
+        InputError: a missing one, or one-hot rows, which are classes too but in no form that names them.
+    """
+    value = as_tensor(y, "y")
+    if value.ndim == 2 and value.shape[1] > 1 and bool(((value == 0) | (value == 1)).all() & (value.sum(1) == 1).all()):
+        raise InputError(
+            f"y: class labels expected shape (examples,), got one-hot rows {tuple(value.shape)}; give y.argmax(1)"
+        )
+    if value.ndim != 1 and value.shape[1:] != (1,):
+        return False
+    names = label_names(y)
+    odd = next((row for row, name in enumerate(names, 1) if not float(name).is_integer()), None)
+    if odd is not None:
+        raise InputError(f"y row {odd} expected a class label, got {names[odd - 1]}; give whole numbers or texts")
+    return True
 
 
 def encode(y: Any) -> tuple[list[Any], Tensor]:

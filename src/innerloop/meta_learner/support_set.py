@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Meta, length
-from innerloop.data.support_files import inverts, is_path, preprocessing_of, read_classes, read_inputs, reading_of
+from innerloop.data.support_files import (
+    inverts,
+    is_path,
+    preprocessing_of,
+    read_classes,
+    read_inputs,
+    reading_of,
+    takes_pictures,
+)
 from innerloop.data.table_files import FILE_COLUMN, below_each_other
 from innerloop.data.table_preprocessing import is_record_of_tables, table_record
-from innerloop.data.table_support import encoded, plain_record, support_of
+from innerloop.data.table_support import encoded, given_values, named, plain_record, support_of
 from innerloop.data.tables import Table, as_table, is_table, is_tabular
 from innerloop.errors import ConfigError, InputError, ShapeError
 from innerloop.functional import PureModel
 from innerloop.meta_learner import labels
 from innerloop.meta_learner.boundary import as_inputs, as_tensor, check_finite, inputs_like, moved
 from innerloop.objectives import losses
+
+_ENCODED = (
+    "x, a tensor, is taken for rows that are encoded already, as the tasks of these tables hold them; give rows of your own as "
+    "a table"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +107,23 @@ class Shown(NamedTuple):
         classes: the names behind their labels; None for values.
         preprocessing: how files become inputs of this task.
         table: that the examples and their targets come from; None: they come from none.
+        notes: on that table, for its user.
     """
 
     side: Examples
     classes: list[Any] | None
     preprocessing: dict[str, Any] | None
     table: Table | None
+    notes: Sequence[str] = ()
 
 
-def names_table(x: Any, preprocessing: Mapping[str, Any] | None) -> bool:
-    """Whether ``x`` is a table, in memory or by its path, for a task whose files are read so."""
+def names_table(x: Any, preprocessing: Mapping[str, Any] | None, shape: Sequence[int] | None = None) -> bool:
+    """Whether ``x`` is a table, in memory or by its path, for a task whose files are read so.
+
+    A learner whose inputs are pictures by their ``shape`` takes the path of one for a list of pictures.
+    """
+    if is_path(x) and shape is not None and takes_pictures(shape):
+        return False
     of_tables = is_record_of_tables(preprocessing)
     if is_tabular(x) or (of_tables and isinstance(x, Mapping)):
         return True
@@ -125,15 +144,20 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
             takes floating-point inputs.
         ConfigError: no target column, or one where there is no table.
     """
-    if names_table(x, wanted.preprocessing) or (target is not None and isinstance(x, str | Path | Mapping)):
+    if names_table(x, wanted.preprocessing, wanted.input_shape) or (
+        target is not None and isinstance(x, str | Path | Mapping)
+    ):
         return _of_table(wanted, x, y, None if target is None else str(target))
     if target is not None:
         raise ConfigError(f"target expected a table, got {type(x).__name__}; give the targets as y")
     record = wanted.preprocessing
     if is_path(x):
         x, y, record = _read(wanted, x, y)
+    elif isinstance(x := named(x, table_record(record)), Table):
+        return _of_table(wanted, x, y, None)
+    notes = [_ENCODED] if isinstance(x, Tensor) and (of := table_record(record)) and of.scaling != "none" else []
     side, classes = _examples(wanted, x, y)
-    return Shown(side, classes, record, None)
+    return Shown(side, classes, record, None, notes)
 
 
 def _of_table(wanted: Wanted, x: Any, y: Any, target: str | None) -> Shown:
@@ -143,11 +167,12 @@ def _of_table(wanted: Wanted, x: Any, y: Any, target: str | None) -> Shown:
         raise ConfigError("expected the targets once, got both y and target; leave out one")
     if record is None or record.scaling == "none":
         record = plain_record(wanted.input_shape, _names_classes(wanted.loss, table, y, target))
-    inputs, targets, own = support_of(record, table, target, y)
+    notes: list[str] = []
+    inputs, targets, own = support_of(record, table, target, y, notes)
     side, classes = _examples(wanted, inputs, y if own.scaling == "none" and y is not None else targets)
     if classes is not None and y is None:  # in the order of their texts, which is that of a text file
         classes = table.as_given(own.targets[0], classes)
-    return Shown(side, classes, own.to_dict(), table if y is None else None)
+    return Shown(side, classes, own.to_dict(), table if y is None else None, notes)
 
 
 def _names_classes(loss: Any, table: Table, y: Any, target: str | None) -> bool:
@@ -196,6 +221,9 @@ def targets_in(table: Table, preprocessing: Mapping[str, Any] | None, classes: l
         row = next(i for i, cell in enumerate(cells) if cell is None) + 1
         raise InputError(f"{table.name} row {row}: the target {name!r} expected a class, got a missing cell")
     known = {str(c): c for c in classes}
+    known |= {
+        str(int(c)): c for c in classes if isinstance(c, float) and c.is_integer()
+    }  # as frames' cells are written
     names = list(cells) if isinstance(classes[0], str) else table.as_given(name, list(cells))
     return [known.get(str(cell), cell) for cell in names]
 
@@ -225,14 +253,16 @@ def more_rows(
             "not; adapt again to the whole table"
         )
     if y is not None and record is not None and classes is None:
-        y = np.asarray(y, np.float64).reshape(table.rows, -1)
+        y = given_values(y, table.rows)
         y = record.values(table.beside(dict(zip(record.targets, y.T, strict=False)))) if record.targets else y
     targets = targets_in(table, wanted.preprocessing, classes) if y is None else y
-    return encoded(table, wanted.preprocessing), targets, whole, scaled
+    return encoded(table, wanted.preprocessing)[0], targets, whole, scaled
 
 
-def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any = None) -> tuple[Any, Any]:
-    """(x, y) that are given beside a support set, x as its inputs are, y as it came.
+def more_examples(
+    wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any = None
+) -> tuple[Any, Any, dict[str, Any] | None]:
+    """(x, y, how files become inputs from now on) given beside a support set, x as its inputs are, y as it came.
 
     Args:
         wanted: what the learner takes, its shape and preprocessing those of this task.
@@ -243,8 +273,9 @@ def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: 
     Raises:
         InputError, ShapeError: examples that do not fit beside those.
     """
+    record = wanted.preprocessing
     if is_path(x):
-        x, y, _ = _read(wanted, x, y)
+        x, y, record = _read(wanted, x, y)
     if y is None:
         raise InputError("learn expected targets y with x, got none; only a folder of class folders has its own labels")
     inputs = inputs_like(x, kept.x, kept.y.device)
@@ -254,13 +285,13 @@ def more_examples(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: 
         if y.shape[1:] != kept.y.shape[1:] or y.ndim != kept.y.ndim:
             wide = ", ".join(["examples", *map(str, kept.y.shape[1:])])
             raise ShapeError(f"y expected shape ({wide}) as the support set had, got {tuple(y.shape)}")
-    elif not labels.is_classification(y):
+    elif not (labels.is_classification(y) or labels.whole(y)):
         raise InputError("y expected class names as the support set had, got floating-point values; give names")
     else:
         y = labels.label_names(y)
     if len(y) != length(inputs):
         raise ShapeError(f"x and y expected equally many examples, got {length(inputs)} and {len(y)}")
-    return inputs, y
+    return inputs, y, record
 
 
 def joined(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any) -> tuple[Examples, Any]:
@@ -277,24 +308,22 @@ def joined(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y:
 def _read(wanted: Wanted, x: Any, y: Any) -> tuple[Any, Any, dict[str, Any] | None]:
     """Pictures at these paths, their labels, and how those to come are read."""
     record = wanted.preprocessing
+    dark, kept = inverts(record), reading_of(record)
     if y is not None or not isinstance(x, str | Path):
-        return read_inputs(x, wanted.input_shape, record), y, record
-    if wanted.input_shape is None:
+        images, reading = read_inputs(x, wanted.input_shape, record)
+    elif wanted.input_shape is None:
         raise InputError("the shape of this learner's inputs is not known, so pictures cannot be read; give tensors")
-    dark = inverts(record)
-    found = read_classes(Path(x), wanted.input_shape, dark, kept=reading_of(record))
-    return (
-        found.images,
-        found.names,
-        record if found.reading == reading_of(record) else preprocessing_of(dark, found.reading),
-    )
+    else:
+        images, y, reading = read_classes(Path(x), wanted.input_shape, dark, kept=kept)
+    return images, y, record if reading == kept else preprocessing_of(dark, reading)
 
 
 def _targets(wanted: Wanted, x: Any, y: Any) -> tuple[Tensor, list[Any] | None]:
     """Values in the learner's dtype, or labels as its loss takes them and the names behind them."""
     loss = wanted.loss
+    named = labels.is_classification(y) or (losses.short_form(loss) == "cross_entropy" and labels.whole(y))
     # A loss for values takes integers as values.
-    if not labels.is_classification(y) or losses.resolve(loss, torch.zeros(1, dtype=torch.int64)) is losses.mse:
+    if not named or losses.resolve(loss, torch.zeros(1, dtype=torch.int64)) is losses.mse:
         values = as_tensor(y, "y")
         if values.ndim == 1:
             check_finite(values, "y")

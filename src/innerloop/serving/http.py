@@ -176,7 +176,7 @@ def _targets(service: Service, y: list[Any]) -> list[Any]:
         return [[float(v) for v in row] for row in rows]
     if any(isinstance(value, list) for value in y):
         raise InputError("y expected one class name for each input, got lists; send names")
-    return [str(value) for value in y] if len({type(value) for value in y}) > 1 else list(y)
+    return y
 
 
 def _error(status: int, text: str) -> JSONResponse:

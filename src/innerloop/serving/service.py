@@ -20,6 +20,7 @@ from innerloop.core import TaskDistribution
 from innerloop.data import picture_decoding
 from innerloop.data.support_files import KIND, inverts, preprocessing_of, reading_of
 from innerloop.data.table_preprocessing import table_record
+from innerloop.data.table_support import named
 from innerloop.data.tables import Table, as_table, is_tabular
 from innerloop.errors import InnerloopError, InputError
 from innerloop.evaluation.calibration import expectation, typical_shots
@@ -225,6 +226,8 @@ class Service:
 
     def inputs(self, x: Any) -> Table | Float[np.ndarray, "*shape"]:
         """A table; or nested numbers as an array of inputs in the learner's shape, flat rows of as many numbers reshaped."""
+        if not is_tabular(x):
+            x = named(x, table_record((self.first or self.learner).preprocessing))
         if is_tabular(x):
             return as_table(x)
         try:
