@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from toy_tasks import FEATURES, clusters
@@ -20,6 +21,8 @@ from innerloop.methods.traits import Traits
 
 NAMES = sorted(methods.ALGORITHMS)
 CASES = ("regression", "classification", "batch_norm")
+# For tests that take seconds: make test runs them on classification, make test-all on all.
+SLOW_BUT_ONE = [c if c == "classification" else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
 _SMALL = {
     "inner_steps": 2,
     "eval_steps": 3,

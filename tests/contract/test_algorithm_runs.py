@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from contract_table import CASES, NAMES, assert_same, batch, declared, family, outcome, small, with_known
+from contract_table import CASES, NAMES, SLOW_BUT_ONE, assert_same, batch, declared, family, outcome, small, with_known
 from toy_tasks import Clusters, RotatedNames, ShuffledQueryLabels, clusters
 
 import innerloop as il
@@ -34,7 +34,7 @@ def crash_after(learner, steps: int) -> None:
     learner.backward = counted
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", SLOW_BUT_ONE)
 def test_resuming_is_exact(name, case, tmp_path):
     settings = {
         "steps": 6, "num_tasks": 3, "log_every": 2, "validate_every": 2, "valid_tasks": 4, "checkpoint_every": 3,
@@ -99,6 +99,7 @@ def test_shuffled_query_labels_give_chance(name):
     assert abs(report.mean - 1 / 3) < 4 * sd
 
 
+@pytest.mark.slow
 def test_label_names_do_not_matter_on_average(name):
     plain = il.evaluate(trained(name), Clusters("test", 3, 2, 4, declared(name).nuisance), num_tasks=60)
     moved = il.evaluate(trained(name), RotatedNames("test", 3, 2, 4, declared(name).nuisance), num_tasks=60)
@@ -109,7 +110,7 @@ def test_label_names_do_not_matter_on_average(name):
 
 
 def test_names_come_back_as_they_went_in(name):
-    learner, task = trained(name), Clusters("test", 3, 2, 4).at(0, 0, 1)
+    learner, task = trained(name, False), Clusters("test", 3, 2, 4).at(0, 0, 1)
     x, y, query = task.support.x[0], task.support.y[0], task.query.x[0]
     plain = learner.adapt(x, y)
     for names in (["a", "b", "c"], [-5, 7, 900]):
@@ -119,6 +120,7 @@ def test_names_come_back_as_they_went_in(name):
         assert list(renamed.predict(query)) == [names[i] for i in plain.predict(query).tolist()]
 
 
+@pytest.mark.slow
 def test_permuted_names_permute_predictions(name):
     if declared(name).short_of_names:
         pytest.xfail(declared(name).short_of_names)
@@ -131,7 +133,7 @@ def test_permuted_names_permute_predictions(name):
 
 
 def test_support_order(name):
-    learner, task = trained(name), Clusters("test", 3, 4, 4).at(0, 0, 1)
+    learner, task = trained(name, False), Clusters("test", 3, 4, 4).at(0, 0, 1)
     x, y, query = task.support.x[0], task.support.y[0], task.query.x[0]
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(3))
     first = learner.adapt(x, y).outputs(query)
