@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import random
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from innerloop.errors import ConfigError
+from innerloop.functional.randomness import UNSEEDED, seeded
 
 _OURS = ("torch", "innerloop")  # whose layers write nothing but buffers and reach nothing but their parameters
 _PLAIN = (
@@ -162,21 +162,6 @@ class _Reached(TorchFunctionMode):
         return result
 
 
-@contextmanager
-def _same_numbers() -> Iterator[None]:
-    """Random numbers are the same each time, and their sources as they were afterwards."""
-    numbers, python = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(device_type="cuda") if torch.cuda.is_available() else torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        np.random.seed(0)
-        random.seed(0)
-        try:
-            yield
-        finally:
-            np.random.set_state(numbers)
-            random.setstate(python)
-
-
 def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
     """Run a module on these inputs in evaluation and in training, as a function and as it is.
 
@@ -204,7 +189,7 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
         clones, reached = dict(given), _Reached({**params, **given}, own)
         before = {name: _marks(vars(layer)) for name, layer in watched}
         try:
-            with _same_numbers(), reached:
+            with seeded(pure.module, 0), reached:
                 found = pure.call(given := {**params, **given}, *x, training=training)
         except Exception:
             if not training:
@@ -322,15 +307,17 @@ def _expect_same_gradient(fresh: Callable[[], Callee], x: tuple[Any, ...], train
             p.copy_(values[name])
             p.requires_grad_(values[name].requires_grad)
     try:
-        _run_backward(lambda: plain.itself(*x, training=training))
+        slopes = _slopes(plain, x, training)
     except Exception:  # it has no gradient, or does not run in this mode
         return
     wrong = list(values)
     with suppress(Exception):  # what fails now alone is wrong too
-        _run_backward(lambda: pure.call(dict(values), *x, training=training))
-        own = dict(plain.module.named_parameters())
-        wrong = [name for name, value in values.items() if not _alike([_slope(own[name])], [_slope(value)])]
+        found = _slopes(pure, x, training, values)
+        wrong = [name for name in values if not _alike([slopes[name]], [found[name]])]
     if wrong:
+        again = _slopes(plain, x, training)
+        if not all(_alike([slopes[name]], [again[name]]) for name in wrong):
+            raise ConfigError(UNSEEDED)
         raise ConfigError(
             f"the gradient by {', '.join(wrong[:3])} is not the one that the module itself gives: a part of forward runs again "
             "later, when the adapted values are gone (torch.utils.checkpoint), or computes with a copy made earlier; switch that "
@@ -339,15 +326,19 @@ def _expect_same_gradient(fresh: Callable[[], Callee], x: tuple[Any, ...], train
 
 
 @torch.enable_grad()
-def _run_backward(run: Callable[[], Any]) -> None:
-    with _same_numbers():
-        outputs = [t for t in tensors_of(run()) if t.requires_grad and not t.is_complex()]
+def _slopes(
+    pure: Callee, x: tuple[Any, ...], training: bool, values: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The gradient of the squared outputs by these values, or by the module's own."""
+    held = dict(pure.module.named_parameters()) if values is None else values
+    for p in held.values():
+        p.grad = None
+    with seeded(pure.module, 0):
+        found = pure.itself(*x, training=training) if values is None else pure.call(dict(values), *x, training=training)
+        outputs = [t for t in tensors_of(found) if t.requires_grad and not t.is_complex()]
         if outputs:
             torch.stack([t.double().square().sum() for t in outputs]).sum().backward()
-
-
-def _slope(p: Tensor) -> Tensor:
-    return torch.zeros_like(p) if p.grad is None else p.grad
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in held.items()}
 
 
 def tensors_of(output: Any) -> list[Tensor]:

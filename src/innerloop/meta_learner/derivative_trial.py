@@ -19,7 +19,7 @@ from innerloop.engine import take
 from innerloop.errors import ConfigError, InnerloopError
 from innerloop.functional import PureModel, inner_gradient
 from innerloop.functional.curvature import APART, contradiction, culprit
-from innerloop.functional.randomness import drawn, kept
+from innerloop.functional.randomness import UNSEEDED, drawn, kept
 from innerloop.learners import GradientLearner
 from innerloop.learners.gradient import by_gradients
 from innerloop.meta_learner.boundary import moved
@@ -154,10 +154,7 @@ class _Trial:
         found = drawn(self.pure.module) != before
         self.pure.draws_itself = self.pure.draws_noise = self.pure.draws_itself or found
         if not torch.allclose(self.passed(), self.passed(), rtol=1e-4, atol=1e-30, equal_nan=True):
-            raise ConfigError(
-                "the model gives other outputs for the same inputs: it draws random numbers from a source of its own, or counts "
-                "its calls; draw from torch's, numpy's or Python's global generator, or keep the generator in the module"
-            )
+            raise ConfigError(UNSEEDED)
         return found
 
     def passed(self) -> Tensor:
