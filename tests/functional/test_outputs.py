@@ -123,3 +123,32 @@ def test_files_remember_it(tmp_path) -> None:
             with pytest.raises(il.ConfigError, match=r"logits'; give it again: il.load\(path, output=...\)"):
                 il.load(path, model=Net("dict")).predict(x)
     assert "output" not in il.maml(Net()).options
+
+
+class WithAuxiliary(Net):
+    """Returns another thing in training, as Inception does."""
+
+    def forward(self, x: Tensor) -> Any:
+        z = self.head(torch.tanh(self.body(x)))
+        return {"pair": (z, z * z), "wide": torch.cat([z, z], 1), "one": z}[self.kind] if self.training else z
+
+
+def with_kind(kind: str) -> Net:
+    made = WithAuxiliary()
+    made.kind = kind
+    return made
+
+
+def test_what_training_alone_returns_is_picked_too() -> None:
+    for method in (il.maml, il.protonet):
+        expected = numbers(method(with_kind("one")))
+        assert all(
+            torch.equal(a, b) for a, b in zip(expected, numbers(method(with_kind("pair"), output=0)), strict=True)
+        )
+        with pytest.raises(il.ConfigError, match="returns a tuple of 2 parts; choose its output, one tensor: output=0"):
+            method(with_kind("pair")).backward(tasks())
+        with pytest.raises(il.ShapeError, match=r"one shape, got \(6, 4\) in training and \(6, 2\) outside"):
+            method(with_kind("wide")).backward(tasks())
+        x, y = tasks().support.x[0], tasks().support.y[0]
+        shown = [method(with_kind(k)).adapt(x, y).predict_proba(x) for k in ("one", "pair", "wide")]
+        assert torch.equal(shown[0], shown[1]) and torch.equal(shown[0], shown[2])

@@ -36,12 +36,12 @@ def chosen() -> Output:
 
 
 def picked(returned: Any, output: Output) -> Any:
-    """The part of what a model has returned.
+    """The part of what a model has returned; a tensor, as it may return outside training, has none and is the output.
 
     Raises:
         ConfigError: there is no such part, or it is no tensor.
     """
-    if output is None:
+    if output is None or (isinstance(returned, Tensor) and not callable(output)):
         return returned
     if isinstance(output, str):
         if isinstance(returned, Mapping) and output in returned:

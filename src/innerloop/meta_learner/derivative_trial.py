@@ -52,13 +52,14 @@ def needs_second(learner: BaseLearner, order: str) -> bool:
 
 
 def try_derivatives(
-    pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task, *, second: bool, loops: bool
+    pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task, *, training: bool, second: bool, loops: bool
 ) -> Derivatives:
     """Differentiate the support loss of a learner that descends one, the sum of the outputs of any other.
 
     Args:
         pure, learner, meta: as they are; not changed.
         batch: checked tasks with a key each.
+        training: as in meta-training; else as on a new task.
         second: second derivatives are needed.
         loops: tasks are looped anyway, so vmap need not be tried.
 
@@ -66,7 +67,7 @@ def try_derivatives(
         ConfigError: not even a first derivative.
     """
     with kept(pure.module):
-        trial = _Trial(pure, learner, meta, batch)
+        trial = _Trial(pure, learner if training else learner.in_evaluation(), meta, batch, training)
         random = trial.draws()
         trial.differentiate()
         lacking, note = trial.second_derivatives() if second else ("", "")
@@ -82,8 +83,8 @@ class _Trial:
         exact: all of it is in float64.
     """
 
-    def __init__(self, pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> None:
-        self.pure = pure.copied()
+    def __init__(self, pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task, training: bool) -> None:
+        self.pure, self.training = pure.copied(), training
         self.learner = copy.copy(learner)
         self.steps = by_gradients(learner)
         if self.steps:
@@ -134,7 +135,7 @@ class _Trial:
         meta = self.meta._replace(params={**self.meta.params, **written, **params})
         if not self.steps:
             x = task.support.x
-            output = self.pure.apply(meta.params, meta.buffers, x, training=True, noise=task.noise)[0]
+            output = self.pure.apply(meta.params, meta.buffers, x, training=self.training, noise=task.noise)[0]
             parts = [v for v in pytree.tree_leaves(output) if isinstance(v, Tensor) and v.is_floating_point()]
             weights = [
                 torch.linspace(0.5, 1.5, v.numel(), dtype=v.dtype, device=v.device).reshape(v.shape) for v in parts
@@ -144,7 +145,7 @@ class _Trial:
         return self.learner.support_loss(meta, fast, fast.params, self.learner.batch(task, 0))[0]  # type: ignore[attr-defined]
 
     def draws(self) -> bool:
-        """Whether a pass of meta-training moves a source of random numbers.
+        """Whether a pass moves a source of random numbers.
 
         Raises:
             ConfigError: it draws from one that cannot be found.

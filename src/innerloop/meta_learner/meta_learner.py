@@ -528,7 +528,7 @@ class MetaLearner(nn.Module):
         given = losses.as_objective(batch.objective if self.loss is None else self.loss)  # a batch may come twice
         signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None, many)
         if signature not in self._seen:
-            self._heed(try_out(self.pure, self.learner, self.meta(), batch), batch)
+            self._heed(try_out(self.pure, self.learner, self.meta(), batch, training=many), batch)
             self._differentiate(dataclasses.replace(batch, objective=given), many)
             self._seen.add(signature)
         return batch
@@ -605,7 +605,7 @@ class MetaLearner(nn.Module):
         second = many and needs_second(self.learner, self.meta_gradient.order)
         loops = bool(self.engine.needs_loop) or not (many or self.mixes_examples)
         batch = self._with_noise(batch)
-        found = try_derivatives(self.pure, self.learner, self.meta(), batch, second=second, loops=loops)
+        found = try_derivatives(self.pure, self.learner, self.meta(), batch, training=many, second=second, loops=loops)
         if found.random and not self.pure.draws_itself:
             self._draw_by_key()
         if found.vmap:

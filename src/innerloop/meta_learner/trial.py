@@ -35,8 +35,11 @@ class Trial(NamedTuple):
     shape: tuple[int, ...]
 
 
-def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> Trial:
-    """One forward pass on one task: the output's shape, and what the model needs of the engine.
+def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task, *, training: bool) -> Trial:
+    """A forward pass on one task, and one in training: the output's shape, and what the model needs of the engine.
+
+    Args:
+        training: whether it will be run in training too.
 
     Raises:
         ShapeError: the model cannot take the inputs.
@@ -44,14 +47,20 @@ def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> T
     x = pytree.tree_map(lambda v: v[0], batch.support.x)
 
     def forward(x: Any, training: bool = False) -> Tensor:
-        with _explained(x):
+        with _explained(x, " in training" * training):
             return expect_tensor(pure.apply(meta.params, meta.buffers, x, training=training)[0])
 
     with _explained(x):
         pure.look_into(x)
     found = probe(forward, x, pure.module)
-    with suppress(Exception):  # what fails in training alone is said there
-        trained = observed(lambda: forward(x, training=True), pure.module)[1]
+    if training:
+        output, trained = observed(lambda: forward(x, training=True), pure.module)
+        inside, outside = tuple(output.shape), found.output_shape
+        if inside != outside:
+            raise ShapeError(
+                f"the model expected to return one shape, got {inside} in training and {outside} outside; "
+                "leave what training adds out of its output, or choose the output: output=function"
+            )
         found = dataclasses.replace(
             found,
             needs_loop=tuple(sorted({*found.needs_loop, *trained.needs_loop})),
@@ -93,7 +102,7 @@ def try_objective(pure: PureModel, meta: Meta, objective: Objective, task: Task)
 
 
 @contextmanager
-def _explained(x: Any) -> Iterator[None]:
+def _explained(x: Any, when: str = "") -> Iterator[None]:
     """What a model says of inputs that it cannot take, as our own error."""
     try:
         yield
@@ -103,7 +112,7 @@ def _explained(x: Any) -> Iterator[None]:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         shapes = [tuple(leaf.shape) for leaf in pytree.tree_leaves(x) if isinstance(leaf, Tensor)]
         shown = ", ".join(map(str, shapes))
-        raise ShapeError(f"the model cannot take inputs of shape {shown} (examples, ...): {first}") from error
+        raise ShapeError(f"the model cannot take inputs of shape {shown} (examples, ...){when}: {first}") from error
 
 
 def expect_scalar(value: Any, what: str) -> None:
