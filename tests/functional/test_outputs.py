@@ -36,6 +36,7 @@ KINDS = {
     "dict": (lambda h, z: {"hidden": h, "logits": z}, "logits"),
     "hugging face": (lambda h, z: ModelOutput(logits=z, hidden_states=(h, h)), "logits"),
     "dataclass": (lambda h, z: Returned(z), "logits"),
+    "dataclass by index": (lambda h, z: Returned(z), 0),
     "namedtuple": (lambda h, z: Pair(h, z), "logits"),
     "tuple": (lambda h, z: (z, h), 0),
     "list": (lambda h, z: [h, z], -1),
@@ -152,3 +153,25 @@ def test_what_training_alone_returns_is_picked_too() -> None:
         x, y = tasks().support.x[0], tasks().support.y[0]
         shown = [method(with_kind(k)).adapt(x, y).predict_proba(x) for k in ("one", "pair", "wide")]
         assert torch.equal(shown[0], shown[1]) and torch.equal(shown[0], shown[2])
+
+
+class Ends(Net):
+    def __init__(self, end: Any) -> None:
+        super().__init__()
+        self.end = end
+
+    def forward(self, x: Tensor) -> Any:
+        return self.end(super().forward(x))
+
+
+@pytest.mark.parametrize("method", [il.maml, il.protonet], ids=lambda m: m.__name__)
+def test_other_numbers_than_real_ones_are_one_line(method) -> None:
+    for end in (lambda z: torch.complex(z, z), lambda z: z.argmax(1)):
+        with pytest.raises(il.ConfigError, match=r"return real numbers, got torch.(complex64|int64)"):
+            method(Ends(end)).backward(tasks())
+
+
+def test_an_output_without_a_gradient_is_refused_where_there_is_one_to_follow() -> None:
+    with pytest.raises(il.ConfigError, match=r"no gradient by its parameters.*torch.no_grad"):
+        il.maml(Ends(Tensor.detach)).backward(tasks())
+    il.protonet(Ends(Tensor.detach)).adapt(tasks().support.x[0], tasks().support.y[0])

@@ -20,7 +20,7 @@ from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy
 from innerloop.functional.outputs import chosen, picked
 from innerloop.functional.randomness import seeded
-from innerloop.functional.state import Traces, layers_of_others, look_into, put_back
+from innerloop.functional.state import Traces, fresh_inputs, layers_of_others, look_into, put_back
 
 
 class PureModel:
@@ -46,7 +46,7 @@ class PureModel:
         self.mixes_by_norm = any(isinstance(m, BatchNorm) and m.policy == "batch" for m in layers)
         # Layers that read the call's context; where there are none, it is not even set (torch.compile is glad of that).
         self._needs_context = any(isinstance(m, (BatchNorm, Dropout)) for m in layers)
-        self.draws_noise = any(isinstance(m, Dropout) for m in layers)
+        self.draws_noise = any(isinstance(m, Dropout) and m.p for m in layers)
         self.low_precision: torch.dtype | None = None  # products and convolutions in this type, by torch.autocast
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
         self.draws_itself = False  # likewise: it draws random numbers from other sources than the call's noise
@@ -127,6 +127,8 @@ class PureModel:
         """
         call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
         given = {**params, **buffers}
+        if self.traces is None or self.traces.inputs:
+            x = fresh_inputs(x)
         for name in self.written:  # may be written in place
             given[name] = (buffers[name] if name in buffers else self.module.get_buffer(name)).clone()
         with ExitStack() as stack:

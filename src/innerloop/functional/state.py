@@ -48,12 +48,14 @@ class Traces:
         in_place: which of these are written in place.
         statistics: which of these hold numbers that meta-training alone writes.
         attributes: anything else that has changed, such as "rnn.last".
+        inputs: whether the inputs are written.
     """
 
     buffers: tuple[str, ...] = ()
     in_place: tuple[str, ...] = ()
     statistics: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+    inputs: bool = False
 
 
 class Callee(Protocol):
@@ -170,32 +172,45 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
         x: what its ``forward`` takes.
 
     Raises:
-        ConfigError: it computes with parameters that are not registered, or not reached as attributes of their modules, or goes
-            on from something that it kept from an earlier call and that is no buffer.
+        ConfigError: it computes with parameters that are not registered, or not reached as attributes of their modules, writes
+            its parameters, or goes on from something that it kept from an earlier call and that is no buffer.
     """
     pure = fresh()
     watched = layers_of_others(pure.module)
-    parametrized = any(True for _ in pure.module.buffers())
-    if not watched and not parametrized:
+    in_torch = any(True for _ in pure.module.buffers()) or any(
+        getattr(m, "inplace", False) for m in pure.module.modules()
+    )
+    if not watched and not in_torch:
         return Traces()
     own = {id(p): name for name, p in pure.module.named_parameters()}
-    params = _moved(pure.module)
+    params, as_given = _moved(pure.module), _moved(pure.module)
     buffers = dict(pure.module.named_buffers())
     written: dict[str, set[bool]] = {}
-    in_place, attributes, outputs = set(), [], {}
+    in_place, attributes, outputs, inputs = set(), [], {}, False
     for turn in range(4):
         training = turn % 2 == 1
         given = {name: b.detach().clone() for name, b in buffers.items()}
         clones, reached = dict(given), _Reached({**params, **given}, own)
         before = {name: _marks(vars(layer)) for name, layer in watched}
+        shown = fresh_inputs(x)
         try:
             with seeded(pure.module, 0), reached:
-                found = pure.call(given := {**params, **given}, *x, training=training)
+                found = pure.call(given := {**params, **given}, *shown, training=training)
         except Exception:
             if not training:
                 raise
             continue  # what fails in training alone is said there
         _expect_registered(reached, pure.module)
+        for given_in, after in zip(pytree.tree_leaves(x), pytree.tree_leaves(shown), strict=True):
+            inputs = inputs or (
+                isinstance(after, Tensor) and (bool(after._version) or not torch.equal(given_in, after))
+            )
+        wrote = [name for name, p in params.items() if p._version or not torch.equal(p, as_given[name])]
+        if wrote:
+            raise ConfigError(
+                f"the model's forward pass writes its parameter {wrote[0]}, which tasks share; compute another tensor from it "
+                "(torch.clamp, torch.renorm), or keep what is not learned in a buffer: self.register_buffer(name, tensor)"
+            )
         for name, old in clones.items():
             new = given[name]
             wrote = bool(old._version) or not torch.equal(old, buffers[name])  # torch's own kernels do not count
@@ -230,7 +245,13 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
         tuple(sorted(in_place)),
         tuple(sorted(name for name in floating if written[name] == {True})),
         tuple(dict.fromkeys(attributes)),
+        inputs,
     )
+
+
+def fresh_inputs(x: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copies that may be written."""
+    return pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, x)
 
 
 def _changed(before: list[Any], after: list[Any]) -> list[str]:
@@ -310,6 +331,10 @@ def _expect_same_gradient(fresh: Callable[[], Callee], x: tuple[Any, ...], train
         slopes = _slopes(plain, x, training)
     except Exception:  # it has no gradient, or does not run in this mode
         return
+    if sparse := [name for name, slope in slopes.items() if slope.is_sparse]:
+        raise ConfigError(
+            f"the model gives {sparse[0]} a sparse gradient, which no update rule takes; leave sparse=True out of F.embedding"
+        )
     wrong = list(values)
     with suppress(Exception):  # what fails now alone is wrong too
         found = _slopes(pure, x, training, values)
@@ -333,6 +358,7 @@ def _slopes(
     held = dict(pure.module.named_parameters()) if values is None else values
     for p in held.values():
         p.grad = None
+    x = fresh_inputs(x)
     with seeded(pure.module, 0):
         found = pure.itself(*x, training=training) if values is None else pure.call(dict(values), *x, training=training)
         outputs = [t for t in tensors_of(found) if t.requires_grad and not t.is_complex()]

@@ -121,8 +121,9 @@ class _Trial:
         try:
             self._in(meta, torch.float64)
             self.tasks = [moved(task, torch.float64, device) for task in self.tasks]
-            self.passed()
-        except Exception:  # it holds constants in another type: told where it matters
+            if self.passed().dtype != torch.float64:
+                raise TypeError
+        except Exception:  # it holds constants in another type, or goes over to one: told where it matters
             self.meta, self.at, self.tasks = before
             return False
         return True
@@ -168,6 +169,11 @@ class _Trial:
         try:
             with torch.enable_grad():
                 value = self.value(at, self.tasks[0])
+            if self.inner and not value.requires_grad:
+                raise ConfigError(
+                    "the model's output has no gradient by its parameters, so there is nothing to adapt by; leave torch.no_grad, "
+                    ".detach and numpy out of its forward pass"
+                )
             if value.requires_grad:
                 torch.autograd.grad(value, at, allow_unused=True)
         except InnerloopError:

@@ -64,6 +64,7 @@ class Owner(Taker, Protocol):
     @property
     def mixes_examples(self) -> bool: ...
     def to(self, device: torch.device | str) -> Any: ...
+    def snapshot(self) -> Meta: ...
     def fitting(self, batch: Task) -> Task: ...
     def adapt(self, x: Any, y: Any = None, steps: int | None = None, *, target: str | None = None) -> Fitted: ...
 
@@ -311,6 +312,7 @@ class Fitted:
             "mixes_examples": owner.mixes_examples,
             "needs_loop": list(owner.engine.needs_loop),
             "written": list(owner.pure.written),
+            **({"draws": True} if owner.pure.draws_itself else {}),
             "dtype": str(owner.dtype),
         }
         write_task(
@@ -374,7 +376,7 @@ class Fitted:
 def adapted(
     owner: Owner,
     shown: Shown,
-    meta: Meta,
+    meta: Meta | None,
     objective: Any,
     steps: int,
 ) -> Fitted:
@@ -383,7 +385,7 @@ def adapted(
     Args:
         owner: the learner.
         shown: the support set.
-        meta: the outer parameters to adapt from.
+        meta: the outer parameters to adapt from; None: the owner's, as they are now.
         objective: the task's; None where the learner has a loss of its own.
         steps: inner steps.
 
@@ -393,15 +395,17 @@ def adapted(
     """
     side, classes, preprocessing, table = shown
     task = Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1))
-    learner, one, fast = fast_of(owner, task, meta, steps, classes)
+    learner, one, meta, fast = fast_of(owner, task, meta, steps, classes)
     return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps, table=table)
 
 
 def fast_of(
-    owner: Owner, task: Task, meta: Meta, steps: int, classes: list[Any] | None = None
-) -> tuple[BaseLearner, Task, Any]:
-    """(the learner in evaluation, the one task of this batch as it takes it, what is adapted); errors as `adapted`."""
-    task = owner.fitting(task)
+    owner: Owner, task: Task, meta: Meta | None, steps: int, classes: list[Any] | None = None
+) -> tuple[BaseLearner, Task, Meta, Any]:
+    """(the learner in evaluation, the one task of this batch as it takes it, the outer parameters, what is adapted); errors
+    as `adapted`."""
+    task = owner.fitting(task)  # from now on it is known which buffers a pass writes
+    meta = owner.snapshot() if meta is None else meta
     if classes is not None and owner.output_size is not None and len(classes) > max(owner.output_size, 2):
         raise InputError(
             f"the model has {owner.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
@@ -414,4 +418,4 @@ def fast_of(
         fast,
         f"adapting for {steps} steps gave values that are not finite; use fewer steps, or a learner with a lower inner rate",
     )
-    return learner, one, fast
+    return learner, one, meta, fast

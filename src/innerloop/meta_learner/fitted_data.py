@@ -114,7 +114,7 @@ class FittedData(Fitted):
 
 
 def adapted_data(
-    owner: Owner, side: Any, meta: Meta, objective: Objective, steps: int, shared: Any = None
+    owner: Owner, side: Any, meta: Meta | None, objective: Objective, steps: int, shared: Any = None
 ) -> FittedData:
     """A learner adapted to the support side of one task, a pytree of tensors without a tasks axis, beside what tasks share.
 
@@ -126,7 +126,7 @@ def adapted_data(
     shared = None if shared is None else as_side(shared, "shared")
     task = Task(batch, batch, objective, noise=_key(), shared=shared)
     try:
-        learner, one, fast = fast_of(owner, task, meta, steps)
+        learner, one, meta, fast = fast_of(owner, task, meta, steps)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InnerloopError):
             raise

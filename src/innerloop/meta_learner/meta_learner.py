@@ -194,6 +194,10 @@ class MetaLearner(nn.Module):
         buffers = {name: b for name, b in self.model.named_buffers() if name in self._running_names()}
         return Meta(params, rule, buffers)
 
+    def snapshot(self) -> Meta:
+        """`meta` as it is now, whatever happens to this module later."""
+        return Meta(*({name: v.clone() for name, v in part.items()} for part in self.meta()))
+
     def rule_by_name(self) -> dict[str, nn.Parameter]:
         """What the method learns besides the model's parameters, by the names of `Meta.rule`."""
         return {self._rule_names[key]: p for key, p in self.rule.items()}
@@ -462,7 +466,6 @@ class MetaLearner(nn.Module):
         """
         expect_steps(steps)
         steps = self.eval_steps if steps is None else steps
-        meta = Meta(*({name: v.detach().clone() for name, v in part.items()} for part in self.meta()))
         found = data_objective(objective, self.task_objective, self.loss, x, y)
         if found is not None:
             # Which it is, only the caller knows: each split may have its own.
@@ -471,11 +474,11 @@ class MetaLearner(nn.Module):
                     "adapt expected the data that this task shares with others, as the tasks seen before did, got none; give "
                     "them: adapt(data, shared=table)"
                 )
-            return adapted_data(self, x, meta, found, steps, shared)
+            return adapted_data(self, x, None, found, steps, shared)
         if shared is not None:
             x, y = rows_of(shared, x, y)
         own = self.task_objective if self.loss is None else None
-        return adapted(self, support_set(wanted_by(self), x, y, target), meta, own, steps)
+        return adapted(self, support_set(wanted_by(self), x, y, target), None, own, steps)
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""
