@@ -450,7 +450,15 @@ class Cached(Net):
         return torch.tanh(h @ self.cache)
 
 
-@pytest.mark.parametrize("kind", [Bound, Frozen, Cached, Grows], ids=lambda k: k.__name__)
+class WantsAll(Net):
+    """Takes no smaller part of a task."""
+
+    def between(self, h):
+        assert len(h) in (4, 5)
+        return torch.tanh(h - h.mean(0))
+
+
+@pytest.mark.parametrize("kind", [Bound, Frozen, Cached, Grows, WantsAll], ids=lambda k: k.__name__)
 def test_what_is_right_is_taken(kind):
     net, batch = made(kind), tasks()
     learner = il.maml(net, inner_lr=LR, inner_steps=STEPS)

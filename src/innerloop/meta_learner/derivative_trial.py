@@ -8,13 +8,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop.core import BaseLearner, Examples, Meta, Task, batch_size, length
+from innerloop.core import BaseLearner, Examples, Meta, Task, batch_size
 from innerloop.engine import take
 from innerloop.errors import ConfigError, InnerloopError
 from innerloop.functional import PureModel, inner_gradient
@@ -23,8 +23,8 @@ from innerloop.functional.randomness import UNSEEDED, drawn, kept
 from innerloop.learners import GradientLearner
 from innerloop.learners.gradient import by_gradients
 from innerloop.meta_learner.boundary import moved
+from innerloop.meta_learner.trial import some_rows
 
-_FEW = 3  # examples tell as much as many
 # How far vmap and the loop may be apart, relatively: a wrong batching rule of torch's leaves 3e-3 and more.
 _SAME = {torch.float64: 1e-7}
 _SAME_OTHERWISE = 1e-3
@@ -93,13 +93,18 @@ class _Trial:
             self.steps and type(learner).init is not GradientLearner.init
         )
         self.tasks = [take(batch, i) for i in (0, min(1, batch_size(batch) - 1))]
-        if not whole:
-            self.tasks = [dataclasses.replace(task, support=_few(task.support)) for task in self.tasks]
         trains = {n for n, p in self.pure.module.named_parameters() if p.requires_grad and p.is_floating_point()}
         self.names = [name for name in meta.params if name in trains]
         adapted = getattr(learner, "adapted", ()) if self.steps else ()
         self.inner = [i for i, name in enumerate(self.names) if name in adapted]
         self._in(meta)
+        if not whole:
+            all_rows = self.tasks
+            self.tasks = [dataclasses.replace(task, support=some_rows(task.support)) for task in self.tasks]
+            try:
+                self.passed()
+            except Exception:  # it may want all of them
+                self.tasks = all_rows
         self.exact = self._in_float64(meta)
 
     def _in(self, meta: Meta, dtype: torch.dtype | None = None) -> None:
@@ -152,10 +157,12 @@ class _Trial:
             ConfigError: it draws from one that cannot be found.
         """
         before = drawn(self.pure.module)
-        self.passed()
+        first = self.passed()
         found = drawn(self.pure.module) != before
         self.pure.draws_itself = self.pure.draws_noise = self.pure.draws_itself or found
-        if not torch.allclose(self.passed(), self.passed(), rtol=1e-4, atol=1e-30, equal_nan=True):
+        if found:
+            first = self.passed()
+        if not torch.allclose(first, self.passed(), rtol=1e-4, atol=1e-30, equal_nan=True):
             raise ConfigError(UNSEEDED)
         return found
 
@@ -278,15 +285,6 @@ class _Trial:
         if value.requires_grad:
             products = list(torch.autograd.grad(value, list(at), allow_unused=True, materialize_grads=True))
         return [s.detach() for s in slopes], products, value.detach()
-
-
-def _few(side: Any) -> Any:
-    """Some examples from all over a side."""
-    number = length(side)
-    if number <= _FEW:
-        return side
-    rows = torch.linspace(0, number - 1, _FEW).long()
-    return pytree.tree_map(lambda v: v[rows.to(v.device)], side)
 
 
 def _said(error: Exception) -> str:
