@@ -176,7 +176,8 @@ class _Trial:
         try:
             with torch.enable_grad():
                 value = self.value(at, self.tasks[0])
-            if self.inner and not value.requires_grad:
+            drawn_anew = getattr(self.learner, "start", None) is not None
+            if self.inner and not value.requires_grad and not drawn_anew:
                 raise ConfigError(
                     "the model's output has no gradient by its parameters, so there is nothing to adapt by; leave torch.no_grad, "
                     ".detach and numpy out of its forward pass"
