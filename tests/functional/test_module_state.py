@@ -320,6 +320,14 @@ class GoesOn(Net):
         return torch.tanh(h + self.state["h"])
 
 
+class MeanOfCalls(GoesOn):
+    """Which is the same again for the same inputs."""
+
+    def between(self, h):
+        self.state.setdefault("all", []).append(h.mean(0).detach())
+        return torch.tanh(h - sum(self.state["all"]) / len(self.state["all"]))
+
+
 class InAnObject(GoesOn):
     def set_up(self) -> None:
         self.cache = SimpleNamespace(h=None)
@@ -404,6 +412,7 @@ REFUSED = {
     AgainReentrant: "gradient by .*out.weight.*torch.utils.checkpoint",
     AgainInTraining: "gradient by .*out.weight.*torch.utils.checkpoint",
     GoesOn: "state, which would leak.*register_buffer",
+    MeanOfCalls: "state, which would leak",
     InAnObject: "cache, which would leak",
     WithoutFirstValue: "h, which would leak.*with a first value",
     PlainStatistics: "mean, which would leak.*register_buffer",

@@ -100,6 +100,17 @@ def test_a_source_that_nobody_can_seed_is_refused(draw: Callable[[Any, Tensor], 
         il.maml(Noisy(draw)).backward(tasks())
 
 
+def test_dropout_of_torchs_is_drawn_from_the_key_too() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    found = []
+    for strategy in ("looped", "vmapped"):
+        learner = il.maml(model)
+        learner.strategy = strategy
+        learner.backward(tasks())
+        found.append(learner.model[0].weight.grad)
+    assert torch.allclose(*found, atol=1e-7) and not any("by itself" in note for note in learner.notes)
+
+
 def test_implicit_gradients_refuse_what_draws() -> None:
     il.imaml(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.0))).backward(tasks())
     with pytest.raises(il.ConfigError, match="one inner problem for all inner steps"):

@@ -190,6 +190,10 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
     for turn in range(4):
         training = turn % 2 == 1
         given = {name: b.detach().clone() for name, b in buffers.items()}
+        if attributes and turn > 1:  # what goes on from other inputs shows
+            others = pytree.tree_map(lambda v: v[:1].expand_as(v).clone() if isinstance(v, Tensor) and v.ndim else v, x)
+            with suppress(Exception), seeded(pure.module, 0):
+                pure.call({**params, **fresh_inputs(given)}, *others, training=training)
         clones, reached = dict(given), _Reached({**params, **given}, own)
         before = {name: _marks(vars(layer)) for name, layer in watched}
         shown = fresh_inputs(x)
