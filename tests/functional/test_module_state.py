@@ -536,7 +536,7 @@ class HandMade(Net):
     def set_up(self) -> None:
         self.register_buffer("var", torch.ones(4))
         self.register_buffer("count", torch.tensor(0))
-        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("mean", torch.zeros(4), persistent=False)
 
     def between(self, h):
         if not self.training:

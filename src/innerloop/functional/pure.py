@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -101,7 +101,14 @@ class PureModel:
                 f"{', '.join(found.statistics)} by itself; give batch_norm='running', which is what it does, or use nn.BatchNorm"
             )
         self.traces, self.written = found, found.buffers
+        self.keep_in_files(self.written)
         self._restored = self._restored if found.attributes else []
+
+    def keep_in_files(self, names: Iterable[str]) -> None:
+        """Buffers that a pass writes are learned, so files hold them, also those of ``persistent=False``."""
+        for name in names:
+            layer, _, key = name.rpartition(".")
+            self.module.get_submodule(layer)._non_persistent_buffers_set.discard(key)
 
     def apply(
         self,
