@@ -586,3 +586,20 @@ def test_a_first_layer_of_torchs_that_works_in_place():
     batch = tasks()
     il.maml(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 2))).backward(given := copy.deepcopy(batch))
     assert torch.equal(given.support.x, batch.support.x) and torch.equal(given.query.x, batch.query.x)
+
+
+def test_a_dictionary_that_a_pass_takes_from_and_sizes_that_it_does_not_take():
+    class Takes(Net):
+        def forward(self, x):
+            return super().forward(x.pop("a") + x["b"]) if isinstance(x, dict) else super().forward(x)
+
+        def between(self, h):
+            return torch.tanh(h.reshape(5, 4))
+
+    x = torch.randn(5, 3)
+    expected = il.maml(made(Takes)).adapt(2 * x, torch.arange(5) % 2).predict_proba(2 * x, transductive=True)
+    fitted = il.maml(made(Takes)).adapt({"a": x, "b": x}, torch.arange(5) % 2)
+    for _ in range(2):
+        assert torch.equal(fitted.predict_proba({"a": x, "b": x}, transductive=True), expected)
+    with pytest.raises(il.ShapeError, match=r"cannot take inputs of shape \(4, 3\), \(4, 3\)"):
+        fitted.predict({"a": x[:4], "b": x[:4]}, transductive=True)

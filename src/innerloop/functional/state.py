@@ -205,10 +205,7 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
                 raise
             continue  # what fails in training alone is said there
         _expect_registered(reached, pure.module)
-        for given_in, after in zip(pytree.tree_leaves(x), pytree.tree_leaves(shown), strict=True):
-            inputs = inputs or (
-                isinstance(after, Tensor) and (bool(after._version) or not torch.equal(given_in, after))
-            )
+        inputs = inputs or _written(x, shown)
         wrote = [name for name, p in params.items() if p._version or not torch.equal(p, as_given[name])]
         if wrote:
             raise ConfigError(
@@ -253,9 +250,17 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
     )
 
 
-def fresh_inputs(x: tuple[Any, ...]) -> tuple[Any, ...]:
+def fresh_inputs(x: Any) -> Any:
     """Copies that may be written."""
     return pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, x)
+
+
+def _written(x: tuple[Any, ...], shown: tuple[Any, ...]) -> bool:
+    """Whether a pass has changed the copies that it was shown."""
+    (old, kind), (new, now) = pytree.tree_flatten(x), pytree.tree_flatten(shown)
+    return kind != now or any(
+        isinstance(v, Tensor) and (bool(v._version) or not torch.equal(u, v)) for u, v in zip(old, new, strict=True)
+    )
 
 
 def _changed(before: list[Any], after: list[Any]) -> list[str]:

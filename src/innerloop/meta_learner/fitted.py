@@ -36,6 +36,7 @@ from innerloop.meta_learner.support_set import (
     targets_in,
     wanted_by,
 )
+from innerloop.meta_learner.trial import explained
 from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
@@ -203,7 +204,7 @@ class Fitted:
             x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)
         owner = self.owner
         tx = inputs_like(x, self.support.x, owner.device)
-        with torch.no_grad():
+        with torch.no_grad(), explained(tx):
             if owner.mixes_examples and not transductive:
                 out = predict_alone(question, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
             else:

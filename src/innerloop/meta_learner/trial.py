@@ -50,10 +50,10 @@ def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task, *, t
     x = pytree.tree_map(lambda v: v[0], batch.support.x)
 
     def forward(x: Any, training: bool = False) -> Tensor:
-        with _explained(x, " in training" * training):
+        with explained(x, " in training" * training):
             return expect_tensor(pure.apply(meta.params, meta.buffers, x, training=training)[0])
 
-    with _explained(x):
+    with explained(x):
         try:
             pure.look_into(some_rows(x))
         except InnerloopError:
@@ -89,7 +89,7 @@ def try_objective(pure: PureModel, meta: Meta, objective: Objective, task: Task)
     """
 
     def apply(*x: Any, mask: Tensor | None = None) -> Any:
-        with _explained(x):
+        with explained(x):
             pure.look_into(*x)
             with suppress(Exception):  # it may call other functions in training; what fails there alone is said there
                 pure.apply(meta.params, meta.buffers, *x, mask=mask, training=True)
@@ -119,7 +119,7 @@ def some_rows(side: Any) -> Any:
 
 
 @contextmanager
-def _explained(x: Any, when: str = "") -> Iterator[None]:
+def explained(x: Any, when: str = "") -> Iterator[None]:
     """What a model says of inputs that it cannot take, as our own error."""
     try:
         yield
