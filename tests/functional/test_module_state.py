@@ -227,6 +227,7 @@ def test_training_and_evaluation_are_the_modules_own(kind, strategy):
         assert torch.allclose(learner.model.get_buffer(name).double(), value, rtol=1e-9), name
         net.get_buffer(name).copy_(value)
     assert torch.allclose(learner.predict_queries(batch), plain(net, batch, False)[2], rtol=1e-9, atol=1e-12)
+    assert torch.equal(fitted.predict_proba(batch.query.x[0]), first), "a snapshot"
     assert all(not torch.is_tensor(v) for m in learner.model.modules() for v in vars(m).values())
 
 
@@ -319,6 +320,14 @@ class GoesOn(Net):
         return torch.tanh(h + self.state["h"])
 
 
+class MeanOfCalls(GoesOn):
+    """Which is the same again for the same inputs."""
+
+    def between(self, h):
+        self.state.setdefault("all", []).append(h.mean(0).detach())
+        return torch.tanh(h - sum(self.state["all"]) / len(self.state["all"]))
+
+
 class InAnObject(GoesOn):
     def set_up(self) -> None:
         self.cache = SimpleNamespace(h=None)
@@ -349,7 +358,48 @@ class PlainStatistics(Net):
         return torch.tanh(h - self.mean)
 
 
+class Clamps(Net):
+    def between(self, h):
+        self.out.weight.data.clamp_(-0.1, 0.1)
+        return torch.tanh(h)
+
+
+class Normalises(Net):
+    def between(self, h):
+        with torch.no_grad():
+            self.out.weight.div_(self.out.weight.norm())
+        return torch.tanh(h)
+
+
+class MeanInAParameter(Net):
+    def set_up(self) -> None:
+        self.mean = nn.Parameter(torch.zeros(4), requires_grad=False)
+
+    def between(self, h):
+        if self.training:
+            self.mean.data = 0.9 * self.mean + 0.1 * h.mean(0).detach()
+        return torch.tanh(h - self.mean)
+
+
+class MaxNorm(Net):
+    def between(self, h):
+        return torch.tanh(h + F.embedding((h[:, 0] > 0).long(), self.out.weight, max_norm=0.1))
+
+
+class Sparse(Net):
+    def set_up(self) -> None:
+        self.table = nn.Parameter(torch.ones(2, 4))
+
+    def between(self, h):
+        return torch.tanh(h + F.embedding((h[:, 0] > 0).long(), self.table, sparse=True))
+
+
 REFUSED = {
+    Clamps: "writes its parameter out.weight, which tasks share; compute another tensor",
+    Normalises: "writes its parameter out.weight",
+    MeanInAParameter: "writes its parameter mean.*register_buffer",
+    MaxNorm: "writes its parameter out.weight.*torch.renorm",
+    Sparse: "gives table a sparse gradient.*leave sparse=True out",
     Listed: "lin.weight by another way.*ParameterList",
     Mapped: "lin.weight by another way",
     Unregistered: r"more\[0\].weight.*no registered parameter.*ModuleList",
@@ -362,6 +412,7 @@ REFUSED = {
     AgainReentrant: "gradient by .*out.weight.*torch.utils.checkpoint",
     AgainInTraining: "gradient by .*out.weight.*torch.utils.checkpoint",
     GoesOn: "state, which would leak.*register_buffer",
+    MeanOfCalls: "state, which would leak",
     InAnObject: "cache, which would leak",
     WithoutFirstValue: "h, which would leak.*with a first value",
     PlainStatistics: "mean, which would leak.*register_buffer",
@@ -408,7 +459,15 @@ class Cached(Net):
         return torch.tanh(h @ self.cache)
 
 
-@pytest.mark.parametrize("kind", [Bound, Frozen, Cached, Grows], ids=lambda k: k.__name__)
+class WantsAll(Net):
+    """Takes no smaller part of a task."""
+
+    def between(self, h):
+        assert len(h) in (4, 5)
+        return torch.tanh(h - h.mean(0))
+
+
+@pytest.mark.parametrize("kind", [Bound, Frozen, Cached, Grows, WantsAll], ids=lambda k: k.__name__)
 def test_what_is_right_is_taken(kind):
     net, batch = made(kind), tasks()
     learner = il.maml(net, inner_lr=LR, inner_steps=STEPS)
@@ -469,3 +528,78 @@ def test_what_cannot_be_copied_is_refused():
     net.lock = threading.Lock()  # type: ignore[assignment]
     with pytest.raises(il.ConfigError, match=r"copy.deepcopy can copy, got: cannot pickle"):
         il.maml(net)
+
+
+class HandMade(Net):
+    """Statistics that are written in another order than they are registered in."""
+
+    def set_up(self) -> None:
+        self.register_buffer("var", torch.ones(4))
+        self.register_buffer("count", torch.tensor(0))
+        self.register_buffer("mean", torch.zeros(4), persistent=False)
+
+    def between(self, h):
+        if not self.training:
+            return torch.tanh((h - self.mean) / self.var.sqrt())
+        self.count += 1
+        self.mean.lerp_(h.mean(0).detach(), 0.1)
+        self.var.copy_(0.9 * self.var + 0.1 * h.var(0).detach())
+        return torch.tanh((h - h.mean(0)) / h.std(0))
+
+
+@pytest.mark.parametrize("make", [il.maml, il.protonet], ids=lambda f: f.__name__)
+def test_a_first_task_is_a_snapshot_too_and_its_file_opens(make, tmp_path):
+    batch = tasks()
+    learner = make(made(HandMade))
+    fitted = learner.adapt(batch.support.x[0], batch.support.y[0])
+    first = fitted.predict_proba(batch.query.x[0])
+    again = il.load(fitted.save(tmp_path / "task.il"), model=made(HandMade))
+    learner.backward(batch)
+    assert torch.equal(fitted.predict_proba(batch.query.x[0]), first)
+    assert torch.equal(again.predict_proba(batch.query.x[0]), first)
+
+
+class WritesInputs(nn.Module):
+    def __init__(self, how) -> None:
+        super().__init__()
+        self.net, self.how = nn.Linear(3, 2), how
+
+    def forward(self, x):
+        return self.net(self.how(x))
+
+
+@pytest.mark.parametrize("strategy", ["looped", "vmapped"])
+def test_inputs_that_a_pass_writes_are_copies(strategy):
+    batch, found = tasks(), []
+    for how in (lambda x: 2 * x + 1, lambda x: x.mul_(2).add_(1)):
+        learner = il.maml(made(lambda h=how: WritesInputs(h)), inner_lr=LR, inner_steps=STEPS)
+        learner.strategy = strategy
+        given = copy.deepcopy(batch)
+        loss = learner.backward(given)["loss"]
+        shown = learner.adapt(given.support.x[0], given.support.y[0]).predict_proba(given.query.x[0])
+        assert torch.equal(given.support.x, batch.support.x) and torch.equal(given.query.x, batch.query.x)
+        found.append([loss, shown, *(p.grad for p in learner.model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_first_layer_of_torchs_that_works_in_place():
+    batch = tasks()
+    il.maml(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 2))).backward(given := copy.deepcopy(batch))
+    assert torch.equal(given.support.x, batch.support.x) and torch.equal(given.query.x, batch.query.x)
+
+
+def test_a_dictionary_that_a_pass_takes_from_and_sizes_that_it_does_not_take():
+    class Takes(Net):
+        def forward(self, x):
+            return super().forward(x.pop("a") + x["b"]) if isinstance(x, dict) else super().forward(x)
+
+        def between(self, h):
+            return torch.tanh(h.reshape(5, 4))
+
+    x = torch.randn(5, 3)
+    expected = il.maml(made(Takes)).adapt(2 * x, torch.arange(5) % 2).predict_proba(2 * x, transductive=True)
+    fitted = il.maml(made(Takes)).adapt({"a": x, "b": x}, torch.arange(5) % 2)
+    for _ in range(2):
+        assert torch.equal(fitted.predict_proba({"a": x, "b": x}, transductive=True), expected)
+    with pytest.raises(il.ShapeError, match=r"cannot take inputs of shape \(4, 3\), \(4, 3\)"):
+        fitted.predict({"a": x[:4], "b": x[:4]}, transductive=True)

@@ -36,6 +36,7 @@ KINDS = {
     "dict": (lambda h, z: {"hidden": h, "logits": z}, "logits"),
     "hugging face": (lambda h, z: ModelOutput(logits=z, hidden_states=(h, h)), "logits"),
     "dataclass": (lambda h, z: Returned(z), "logits"),
+    "dataclass by index": (lambda h, z: Returned(z), 0),
     "namedtuple": (lambda h, z: Pair(h, z), "logits"),
     "tuple": (lambda h, z: (z, h), 0),
     "list": (lambda h, z: [h, z], -1),
@@ -123,3 +124,54 @@ def test_files_remember_it(tmp_path) -> None:
             with pytest.raises(il.ConfigError, match=r"logits'; give it again: il.load\(path, output=...\)"):
                 il.load(path, model=Net("dict")).predict(x)
     assert "output" not in il.maml(Net()).options
+
+
+class WithAuxiliary(Net):
+    """Returns another thing in training, as Inception does."""
+
+    def forward(self, x: Tensor) -> Any:
+        z = self.head(torch.tanh(self.body(x)))
+        return {"pair": (z, z * z), "wide": torch.cat([z, z], 1), "one": z}[self.kind] if self.training else z
+
+
+def with_kind(kind: str) -> Net:
+    made = WithAuxiliary()
+    made.kind = kind
+    return made
+
+
+def test_what_training_alone_returns_is_picked_too() -> None:
+    for method in (il.maml, il.protonet):
+        expected = numbers(method(with_kind("one")))
+        assert all(
+            torch.equal(a, b) for a, b in zip(expected, numbers(method(with_kind("pair"), output=0)), strict=True)
+        )
+        with pytest.raises(il.ConfigError, match="returns a tuple of 2 parts; choose its output, one tensor: output=0"):
+            method(with_kind("pair")).backward(tasks())
+        with pytest.raises(il.ShapeError, match=r"one shape, got \(6, 4\) in training and \(6, 2\) outside"):
+            method(with_kind("wide")).backward(tasks())
+        x, y = tasks().support.x[0], tasks().support.y[0]
+        shown = [method(with_kind(k)).adapt(x, y).predict_proba(x) for k in ("one", "pair", "wide")]
+        assert torch.equal(shown[0], shown[1]) and torch.equal(shown[0], shown[2])
+
+
+class Ends(Net):
+    def __init__(self, end: Any) -> None:
+        super().__init__()
+        self.end = end
+
+    def forward(self, x: Tensor) -> Any:
+        return self.end(super().forward(x))
+
+
+@pytest.mark.parametrize("method", [il.maml, il.protonet], ids=lambda m: m.__name__)
+def test_other_numbers_than_real_ones_are_one_line(method) -> None:
+    for end in (lambda z: torch.complex(z, z), lambda z: z.argmax(1)):
+        with pytest.raises(il.ConfigError, match=r"return real numbers, got torch.(complex64|int64)"):
+            method(Ends(end)).backward(tasks())
+
+
+def test_an_output_without_a_gradient_is_refused_where_there_is_one_to_follow() -> None:
+    with pytest.raises(il.ConfigError, match=r"no gradient by its parameters.*torch.no_grad"):
+        il.maml(Ends(Tensor.detach)).backward(tasks())
+    il.protonet(Ends(Tensor.detach)).adapt(tasks().support.x[0], tasks().support.y[0])

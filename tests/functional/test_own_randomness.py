@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def state() -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("method", [il.maml, il.protonet], ids=lambda m: m.__name__)
-def test_numbers_come_from_the_key_alone(method: Any, draw: str) -> None:
+def test_numbers_come_from_the_key_alone(method: Any, draw: str, tmp_path: Path) -> None:
     found = []
     for seed in range(2):
         learner = method(Noisy(DRAWS[draw]))
@@ -65,7 +66,10 @@ def test_numbers_come_from_the_key_alone(method: Any, draw: str) -> None:
         learner.backward(tasks())
         fitted = learner.adapt(tasks().support.x[0], tasks().support.y[0])
         shown = [fitted.predict_proba(tasks().query.x[0]) for _ in range(2)]
-        assert torch.equal(*shown) and state() == before
+        assert state() == before
+        again = il.load(fitted.save(tmp_path / "task.il"), model=Noisy(DRAWS[draw]))
+        shown += [again.predict_proba(tasks().query.x[0]) for _ in range(2)]
+        assert all(torch.equal(one, shown[0]) for one in shown)
         found.append([learner.model.net.weight.grad, shown[0]])
         learner.zero_grad()
         learner.backward(dataclasses.replace(tasks(), noise=torch.arange(4, 8)))
@@ -96,6 +100,18 @@ def test_a_source_that_nobody_can_seed_is_refused(draw: Callable[[Any, Tensor], 
         il.maml(Noisy(draw)).backward(tasks())
 
 
+def test_dropout_of_torchs_is_drawn_from_the_key_too() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    found = []
+    for strategy in ("looped", "vmapped"):
+        learner = il.maml(model)
+        learner.strategy = strategy
+        learner.backward(tasks())
+        found.append(learner.model[0].weight.grad)
+    assert torch.allclose(*found, atol=1e-7) and not any("by itself" in note for note in learner.notes)
+
+
 def test_implicit_gradients_refuse_what_draws() -> None:
+    il.imaml(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.0))).backward(tasks())
     with pytest.raises(il.ConfigError, match="one inner problem for all inner steps"):
         il.imaml(Noisy(DRAWS["bernoulli_"])).backward(tasks())

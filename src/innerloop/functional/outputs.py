@@ -36,12 +36,12 @@ def chosen() -> Output:
 
 
 def picked(returned: Any, output: Output) -> Any:
-    """The part of what a model has returned.
+    """The part of what a model has returned; a tensor, as it may return outside training, has none and is the output.
 
     Raises:
         ConfigError: there is no such part, or it is no tensor.
     """
-    if output is None:
+    if output is None or (isinstance(returned, Tensor) and not callable(output)):
         return returned
     if isinstance(output, str):
         if isinstance(returned, Mapping) and output in returned:
@@ -53,7 +53,10 @@ def picked(returned: Any, output: Output) -> Any:
                 f"output={output!r} is no part of {_said(returned)}: {nearest(output, _fields(returned))}"
             )
     elif isinstance(output, int):
-        parts = list(returned.values()) if isinstance(returned, Mapping) else returned
+        named = (
+            [getattr(returned, name) for name in _fields(returned)] if not isinstance(returned, Mapping | tuple) else ()
+        )
+        parts = list(returned.values()) if isinstance(returned, Mapping) else named or returned
         if not isinstance(parts, tuple | list) or not -len(parts) <= output < len(parts):
             raise ConfigError(f"output={output} is no part of {_said(returned)}")
         found = parts[output]
@@ -67,8 +70,13 @@ def picked(returned: Any, output: Output) -> Any:
 
 
 def expect_tensor(returned: Any) -> Tensor:
-    """What a model has returned; ConfigError with its parts where that is no tensor."""
+    """What a model has returned; ConfigError with its parts where that is no tensor, or one of other than real numbers."""
     if isinstance(returned, Tensor):
+        if not returned.is_floating_point():
+            raise ConfigError(
+                f"the model expected to return real numbers, got {returned.dtype}; return scores and no labels, and of complex "
+                "numbers .abs() or torch.view_as_real"
+            )
         return returned
     fields = _fields(returned)
     example = "function" if not fields and not isinstance(returned, tuple | list) else "0"

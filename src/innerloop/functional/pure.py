@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy
 from innerloop.functional.outputs import chosen, picked
 from innerloop.functional.randomness import seeded
-from innerloop.functional.state import Traces, layers_of_others, look_into, put_back
+from innerloop.functional.state import Traces, fresh_inputs, layers_of_others, look_into, put_back
 
 
 class PureModel:
@@ -46,7 +46,7 @@ class PureModel:
         self.mixes_by_norm = any(isinstance(m, BatchNorm) and m.policy == "batch" for m in layers)
         # Layers that read the call's context; where there are none, it is not even set (torch.compile is glad of that).
         self._needs_context = any(isinstance(m, (BatchNorm, Dropout)) for m in layers)
-        self.draws_noise = any(isinstance(m, Dropout) for m in layers)
+        self.draws_noise = any(isinstance(m, Dropout) and m.p for m in layers)
         self.low_precision: torch.dtype | None = None  # products and convolutions in this type, by torch.autocast
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
         self.draws_itself = False  # likewise: it draws random numbers from other sources than the call's noise
@@ -101,7 +101,14 @@ class PureModel:
                 f"{', '.join(found.statistics)} by itself; give batch_norm='running', which is what it does, or use nn.BatchNorm"
             )
         self.traces, self.written = found, found.buffers
+        self.keep_in_files(self.written)
         self._restored = self._restored if found.attributes else []
+
+    def keep_in_files(self, names: Iterable[str]) -> None:
+        """Buffers that a pass writes are learned, so files hold them, also those of ``persistent=False``."""
+        for name in names:
+            layer, _, key = name.rpartition(".")
+            self.module.get_submodule(layer)._non_persistent_buffers_set.discard(key)
 
     def apply(
         self,
@@ -127,6 +134,8 @@ class PureModel:
         """
         call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
         given = {**params, **buffers}
+        if self.traces is None or self.traces.inputs:
+            x = fresh_inputs(x)
         for name in self.written:  # may be written in place
             given[name] = (buffers[name] if name in buffers else self.module.get_buffer(name)).clone()
         with ExitStack() as stack:

@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+UNSEEDED = (
+    "the model gives other outputs for the same inputs: it draws random numbers from a source of its own, or counts its calls; "
+    "draw from torch's, numpy's or Python's global generator, or keep the generator in the module"
+)
 _OWN = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
 

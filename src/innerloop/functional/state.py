@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import random
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from innerloop.errors import ConfigError
+from innerloop.functional.randomness import UNSEEDED, seeded
 
 _OURS = ("torch", "innerloop")  # whose layers write nothing but buffers and reach nothing but their parameters
 _PLAIN = (
@@ -48,12 +48,14 @@ class Traces:
         in_place: which of these are written in place.
         statistics: which of these hold numbers that meta-training alone writes.
         attributes: anything else that has changed, such as "rnn.last".
+        inputs: whether the inputs are written.
     """
 
     buffers: tuple[str, ...] = ()
     in_place: tuple[str, ...] = ()
     statistics: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+    inputs: bool = False
 
 
 class Callee(Protocol):
@@ -162,21 +164,6 @@ class _Reached(TorchFunctionMode):
         return result
 
 
-@contextmanager
-def _same_numbers() -> Iterator[None]:
-    """Random numbers are the same each time, and their sources as they were afterwards."""
-    numbers, python = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(device_type="cuda") if torch.cuda.is_available() else torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        np.random.seed(0)
-        random.seed(0)
-        try:
-            yield
-        finally:
-            np.random.set_state(numbers)
-            random.setstate(python)
-
-
 def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
     """Run a module on these inputs in evaluation and in training, as a function and as it is.
 
@@ -185,32 +172,46 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
         x: what its ``forward`` takes.
 
     Raises:
-        ConfigError: it computes with parameters that are not registered, or not reached as attributes of their modules, or goes
-            on from something that it kept from an earlier call and that is no buffer.
+        ConfigError: it computes with parameters that are not registered, or not reached as attributes of their modules, writes
+            its parameters, or goes on from something that it kept from an earlier call and that is no buffer.
     """
     pure = fresh()
     watched = layers_of_others(pure.module)
-    parametrized = any(True for _ in pure.module.buffers())
-    if not watched and not parametrized:
+    in_torch = any(True for _ in pure.module.buffers()) or any(
+        getattr(m, "inplace", False) for m in pure.module.modules()
+    )
+    if not watched and not in_torch:
         return Traces()
     own = {id(p): name for name, p in pure.module.named_parameters()}
-    params = _moved(pure.module)
+    params, as_given = _moved(pure.module), _moved(pure.module)
     buffers = dict(pure.module.named_buffers())
     written: dict[str, set[bool]] = {}
-    in_place, attributes, outputs = set(), [], {}
+    in_place, attributes, outputs, inputs = set(), [], {}, False
     for turn in range(4):
         training = turn % 2 == 1
         given = {name: b.detach().clone() for name, b in buffers.items()}
+        if attributes and turn > 1:  # what goes on from other inputs shows
+            others = pytree.tree_map(lambda v: v[:1].expand_as(v).clone() if isinstance(v, Tensor) and v.ndim else v, x)
+            with suppress(Exception), seeded(pure.module, 0):
+                pure.call({**params, **fresh_inputs(given)}, *others, training=training)
         clones, reached = dict(given), _Reached({**params, **given}, own)
         before = {name: _marks(vars(layer)) for name, layer in watched}
+        shown = fresh_inputs(x)
         try:
-            with _same_numbers(), reached:
-                found = pure.call(given := {**params, **given}, *x, training=training)
+            with seeded(pure.module, 0), reached:
+                found = pure.call(given := {**params, **given}, *shown, training=training)
         except Exception:
             if not training:
                 raise
             continue  # what fails in training alone is said there
         _expect_registered(reached, pure.module)
+        inputs = inputs or _written(x, shown)
+        wrote = [name for name, p in params.items() if p._version or not torch.equal(p, as_given[name])]
+        if wrote:
+            raise ConfigError(
+                f"the model's forward pass writes its parameter {wrote[0]}, which tasks share; compute another tensor from it "
+                "(torch.clamp, torch.renorm), or keep what is not learned in a buffer: self.register_buffer(name, tensor)"
+            )
         for name, old in clones.items():
             new = given[name]
             wrote = bool(old._version) or not torch.equal(old, buffers[name])  # torch's own kernels do not count
@@ -245,6 +246,20 @@ def look_into(fresh: Callable[[], Callee], x: tuple[Any, ...]) -> Traces:
         tuple(sorted(in_place)),
         tuple(sorted(name for name in floating if written[name] == {True})),
         tuple(dict.fromkeys(attributes)),
+        inputs,
+    )
+
+
+def fresh_inputs(x: Any) -> Any:
+    """Copies that may be written."""
+    return pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, x)
+
+
+def _written(x: tuple[Any, ...], shown: tuple[Any, ...]) -> bool:
+    """Whether a pass has changed the copies that it was shown."""
+    (old, kind), (new, now) = pytree.tree_flatten(x), pytree.tree_flatten(shown)
+    return kind != now or any(
+        isinstance(v, Tensor) and (bool(v._version) or not torch.equal(u, v)) for u, v in zip(old, new, strict=True)
     )
 
 
@@ -322,15 +337,21 @@ def _expect_same_gradient(fresh: Callable[[], Callee], x: tuple[Any, ...], train
             p.copy_(values[name])
             p.requires_grad_(values[name].requires_grad)
     try:
-        _run_backward(lambda: plain.itself(*x, training=training))
+        slopes = _slopes(plain, x, training)
     except Exception:  # it has no gradient, or does not run in this mode
         return
+    if sparse := [name for name, slope in slopes.items() if slope.is_sparse]:
+        raise ConfigError(
+            f"the model gives {sparse[0]} a sparse gradient, which no update rule takes; leave sparse=True out of F.embedding"
+        )
     wrong = list(values)
     with suppress(Exception):  # what fails now alone is wrong too
-        _run_backward(lambda: pure.call(dict(values), *x, training=training))
-        own = dict(plain.module.named_parameters())
-        wrong = [name for name, value in values.items() if not _alike([_slope(own[name])], [_slope(value)])]
+        found = _slopes(pure, x, training, values)
+        wrong = [name for name in values if not _alike([slopes[name]], [found[name]])]
     if wrong:
+        again = _slopes(plain, x, training)
+        if not all(_alike([slopes[name]], [again[name]]) for name in wrong):
+            raise ConfigError(UNSEEDED)
         raise ConfigError(
             f"the gradient by {', '.join(wrong[:3])} is not the one that the module itself gives: a part of forward runs again "
             "later, when the adapted values are gone (torch.utils.checkpoint), or computes with a copy made earlier; switch that "
@@ -339,15 +360,20 @@ def _expect_same_gradient(fresh: Callable[[], Callee], x: tuple[Any, ...], train
 
 
 @torch.enable_grad()
-def _run_backward(run: Callable[[], Any]) -> None:
-    with _same_numbers():
-        outputs = [t for t in tensors_of(run()) if t.requires_grad and not t.is_complex()]
+def _slopes(
+    pure: Callee, x: tuple[Any, ...], training: bool, values: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The gradient of the squared outputs by these values, or by the module's own."""
+    held = dict(pure.module.named_parameters()) if values is None else values
+    for p in held.values():
+        p.grad = None
+    x = fresh_inputs(x)
+    with seeded(pure.module, 0):
+        found = pure.itself(*x, training=training) if values is None else pure.call(dict(values), *x, training=training)
+        outputs = [t for t in tensors_of(found) if t.requires_grad and not t.is_complex()]
         if outputs:
             torch.stack([t.double().square().sum() for t in outputs]).sum().backward()
-
-
-def _slope(p: Tensor) -> Tensor:
-    return torch.zeros_like(p) if p.grad is None else p.grad
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in held.items()}
 
 
 def tensors_of(output: Any) -> list[Tensor]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Task
@@ -188,6 +188,16 @@ def _check_examples(task: Task, objective: Any) -> None:
         )
 
 
+def check_labels(batch: Task, outputs: int) -> None:
+    """Raise InputError for integer labels beyond what a model with so many outputs tells apart."""
+    y = batch.support.y
+    if y.is_floating_point() or y.ndim != 2:
+        return
+    top = max(int(y.max()), int(batch.query.y.max()))
+    if top >= max(outputs, 2):
+        raise InputError(f"labels expected 0 to {outputs - 1} for a model with {outputs} outputs, got {top}")
+
+
 def looked_up(batch: Task) -> Task:
     """A batch of row numbers into shared examples as a batch of those examples."""
     data = losses.as_objective(batch.objective).data
@@ -208,6 +218,16 @@ def _moved(side: Any, dtype: torch.dtype, device: torch.device) -> Any:
         return moved(side, dtype, device)
     y = side.y.to(device, dtype if side.y.is_floating_point() else torch.int64)
     return Examples(moved(side.x, dtype, device), y, None if side.mask is None else side.mask.to(device, torch.bool))
+
+
+def accumulate(p: nn.Parameter, grad: Tensor) -> None:
+    """Add to ``p.grad``."""
+    if p.grad is None:
+        # In the parameter's own layout: fused optimizers read both as they lie in memory, and a compiled step lays
+        # gradients of convolutions out by channels.
+        p.grad = torch.empty_like(p).copy_(grad)
+    else:
+        p.grad = p.grad + grad.detach()
 
 
 def expect_steps(steps: Any) -> None:

@@ -8,23 +8,23 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop.core import BaseLearner, Examples, Meta, Task, batch_size, length
+from innerloop.core import BaseLearner, Examples, Meta, Task, batch_size
 from innerloop.engine import take
 from innerloop.errors import ConfigError, InnerloopError
 from innerloop.functional import PureModel, inner_gradient
 from innerloop.functional.curvature import APART, contradiction, culprit
-from innerloop.functional.randomness import drawn, kept
+from innerloop.functional.randomness import UNSEEDED, drawn, kept
 from innerloop.learners import GradientLearner
 from innerloop.learners.gradient import by_gradients
 from innerloop.meta_learner.boundary import moved
+from innerloop.meta_learner.trial import some_rows
 
-_FEW = 3  # examples tell as much as many
 # How far vmap and the loop may be apart, relatively: a wrong batching rule of torch's leaves 3e-3 and more.
 _SAME = {torch.float64: 1e-7}
 _SAME_OTHERWISE = 1e-3
@@ -52,13 +52,14 @@ def needs_second(learner: BaseLearner, order: str) -> bool:
 
 
 def try_derivatives(
-    pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task, *, second: bool, loops: bool
+    pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task, *, training: bool, second: bool, loops: bool
 ) -> Derivatives:
     """Differentiate the support loss of a learner that descends one, the sum of the outputs of any other.
 
     Args:
         pure, learner, meta: as they are; not changed.
         batch: checked tasks with a key each.
+        training: as in meta-training; else as on a new task.
         second: second derivatives are needed.
         loops: tasks are looped anyway, so vmap need not be tried.
 
@@ -66,11 +67,20 @@ def try_derivatives(
         ConfigError: not even a first derivative.
     """
     with kept(pure.module):
-        trial = _Trial(pure, learner, meta, batch)
+        trial = _Trial(pure, learner if training else learner.in_evaluation(), meta, batch, training)
         random = trial.draws()
         trial.differentiate()
         lacking, note = trial.second_derivatives() if second else ("", "")
         return Derivatives(random, "" if loops or random else trial.under_vmap(second and not lacking), lacking, note)
+
+
+def expect_derivatives(name: str, lacking: str) -> None:
+    """Raise ConfigError where meta-training by the method ``name`` needs derivatives that the model has not."""
+    if lacking:
+        raise ConfigError(
+            f"{name} needs second derivatives, and torch has no right one of {lacking}; use il.fomaml, which needs first ones "
+            "alone, or write that part of the model from other functions"
+        )
 
 
 class _Trial:
@@ -82,8 +92,8 @@ class _Trial:
         exact: all of it is in float64.
     """
 
-    def __init__(self, pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> None:
-        self.pure = pure.copied()
+    def __init__(self, pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task, training: bool) -> None:
+        self.pure, self.training = pure.copied(), training
         self.learner = copy.copy(learner)
         self.steps = by_gradients(learner)
         if self.steps:
@@ -92,13 +102,18 @@ class _Trial:
             self.steps and type(learner).init is not GradientLearner.init
         )
         self.tasks = [take(batch, i) for i in (0, min(1, batch_size(batch) - 1))]
-        if not whole:
-            self.tasks = [dataclasses.replace(task, support=_few(task.support)) for task in self.tasks]
         trains = {n for n, p in self.pure.module.named_parameters() if p.requires_grad and p.is_floating_point()}
         self.names = [name for name in meta.params if name in trains]
         adapted = getattr(learner, "adapted", ()) if self.steps else ()
         self.inner = [i for i, name in enumerate(self.names) if name in adapted]
         self._in(meta)
+        if not whole:
+            all_rows = self.tasks
+            self.tasks = [dataclasses.replace(task, support=some_rows(task.support)) for task in self.tasks]
+            try:
+                self.passed()
+            except Exception:  # it may want all of them
+                self.tasks = all_rows
         self.exact = self._in_float64(meta)
 
     def _in(self, meta: Meta, dtype: torch.dtype | None = None) -> None:
@@ -120,8 +135,9 @@ class _Trial:
         try:
             self._in(meta, torch.float64)
             self.tasks = [moved(task, torch.float64, device) for task in self.tasks]
-            self.passed()
-        except Exception:  # it holds constants in another type: told where it matters
+            if self.passed().dtype != torch.float64:
+                raise TypeError
+        except Exception:  # it holds constants in another type, or goes over to one: told where it matters
             self.meta, self.at, self.tasks = before
             return False
         return True
@@ -134,7 +150,7 @@ class _Trial:
         meta = self.meta._replace(params={**self.meta.params, **written, **params})
         if not self.steps:
             x = task.support.x
-            output = self.pure.apply(meta.params, meta.buffers, x, training=True, noise=task.noise)[0]
+            output = self.pure.apply(meta.params, meta.buffers, x, training=self.training, noise=task.noise)[0]
             parts = [v for v in pytree.tree_leaves(output) if isinstance(v, Tensor) and v.is_floating_point()]
             weights = [
                 torch.linspace(0.5, 1.5, v.numel(), dtype=v.dtype, device=v.device).reshape(v.shape) for v in parts
@@ -144,20 +160,19 @@ class _Trial:
         return self.learner.support_loss(meta, fast, fast.params, self.learner.batch(task, 0))[0]  # type: ignore[attr-defined]
 
     def draws(self) -> bool:
-        """Whether a pass of meta-training moves a source of random numbers.
+        """Whether a pass moves a source of random numbers.
 
         Raises:
             ConfigError: it draws from one that cannot be found.
         """
         before = drawn(self.pure.module)
-        self.passed()
+        first = self.passed()
         found = drawn(self.pure.module) != before
-        self.pure.draws_itself = self.pure.draws_noise = self.pure.draws_itself or found
-        if not torch.allclose(self.passed(), self.passed(), rtol=1e-4, atol=1e-30, equal_nan=True):
-            raise ConfigError(
-                "the model gives other outputs for the same inputs: it draws random numbers from a source of its own, or counts "
-                "its calls; draw from torch's, numpy's or Python's global generator, or keep the generator in the module"
-            )
+        if found:
+            self.pure.draws_itself = self.pure.draws_noise = True
+            first = self.passed()
+        if not torch.allclose(first, self.passed(), rtol=1e-4, atol=1e-30, equal_nan=True):
+            raise ConfigError(UNSEEDED)
         return found
 
     def passed(self) -> Tensor:
@@ -170,6 +185,12 @@ class _Trial:
         try:
             with torch.enable_grad():
                 value = self.value(at, self.tasks[0])
+            drawn_anew = getattr(self.learner, "start", None) is not None
+            if self.inner and not value.requires_grad and not drawn_anew:
+                raise ConfigError(
+                    "the model's output has no gradient by its parameters, so there is nothing to adapt by; leave torch.no_grad, "
+                    ".detach and numpy out of its forward pass"
+                )
             if value.requires_grad:
                 torch.autograd.grad(value, at, allow_unused=True)
         except InnerloopError:
@@ -274,15 +295,6 @@ class _Trial:
         if value.requires_grad:
             products = list(torch.autograd.grad(value, list(at), allow_unused=True, materialize_grads=True))
         return [s.detach() for s in slopes], products, value.detach()
-
-
-def _few(side: Any) -> Any:
-    """Some examples from all over a side."""
-    number = length(side)
-    if number <= _FEW:
-        return side
-    rows = torch.linspace(0, number - 1, _FEW).long()
-    return pytree.tree_map(lambda v: v[rows.to(v.device)], side)
 
 
 def _said(error: Exception) -> str:

@@ -36,6 +36,7 @@ from innerloop.meta_learner.support_set import (
     targets_in,
     wanted_by,
 )
+from innerloop.meta_learner.trial import explained
 from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
@@ -64,6 +65,7 @@ class Owner(Taker, Protocol):
     @property
     def mixes_examples(self) -> bool: ...
     def to(self, device: torch.device | str) -> Any: ...
+    def snapshot(self) -> Meta: ...
     def fitting(self, batch: Task) -> Task: ...
     def adapt(self, x: Any, y: Any = None, steps: int | None = None, *, target: str | None = None) -> Fitted: ...
 
@@ -204,7 +206,7 @@ class Fitted:
             x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)[0]
         owner = self.owner
         tx = inputs_like(x, self.support.x, owner.device)
-        with torch.no_grad():
+        with torch.no_grad(), explained(tx):
             if owner.mixes_examples and not transductive:
                 out = predict_alone(question, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
             else:
@@ -322,6 +324,7 @@ class Fitted:
             "mixes_examples": owner.mixes_examples,
             "needs_loop": list(owner.engine.needs_loop),
             "written": list(owner.pure.written),
+            **({"draws": True} if owner.pure.draws_itself else {}),
             "dtype": str(owner.dtype),
         }
         write_task(
@@ -385,7 +388,7 @@ class Fitted:
 def adapted(
     owner: Owner,
     shown: Shown,
-    meta: Meta,
+    meta: Meta | None,
     objective: Any,
     steps: int,
 ) -> Fitted:
@@ -394,7 +397,7 @@ def adapted(
     Args:
         owner: the learner.
         shown: the support set.
-        meta: the outer parameters to adapt from.
+        meta: the outer parameters to adapt from; None: the owner's, as they are now.
         objective: the task's; None where the learner has a loss of its own.
         steps: inner steps.
 
@@ -404,16 +407,18 @@ def adapted(
     """
     side, classes, preprocessing, table, notes = shown
     task = Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1))
-    learner, one, fast = fast_of(owner, task, meta, steps, classes)
+    learner, one, meta, fast = fast_of(owner, task, meta, steps, classes)
     warn(notes)
     return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps, table=table)
 
 
 def fast_of(
-    owner: Owner, task: Task, meta: Meta, steps: int, classes: list[Any] | None = None
-) -> tuple[BaseLearner, Task, Any]:
-    """(the learner in evaluation, the one task of this batch as it takes it, what is adapted); errors as `adapted`."""
-    task = owner.fitting(task)
+    owner: Owner, task: Task, meta: Meta | None, steps: int, classes: list[Any] | None = None
+) -> tuple[BaseLearner, Task, Meta, Any]:
+    """(the learner in evaluation, the one task of this batch as it takes it, the outer parameters, what is adapted); errors
+    as `adapted`."""
+    task = owner.fitting(task)  # from now on it is known which buffers a pass writes
+    meta = owner.snapshot() if meta is None else meta
     if classes is not None and owner.output_size is not None and len(classes) > max(owner.output_size, 2):
         raise InputError(
             f"the model has {owner.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
@@ -426,4 +431,4 @@ def fast_of(
         fast,
         f"adapting for {steps} steps gave values that are not finite; use fewer steps, or a learner with a lower inner rate",
     )
-    return learner, one, fast
+    return learner, one, meta, fast

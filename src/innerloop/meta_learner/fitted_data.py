@@ -114,7 +114,7 @@ class FittedData(Fitted):
 
 
 def adapted_data(
-    owner: Owner, side: Any, meta: Meta, objective: Objective, steps: int, shared: Any = None
+    owner: Owner, side: Any, meta: Meta | None, objective: Objective, steps: int, shared: Any = None
 ) -> FittedData:
     """A learner adapted to the support side of one task, a pytree of tensors without a tasks axis, beside what tasks share.
 
@@ -126,7 +126,7 @@ def adapted_data(
     shared = None if shared is None else as_side(shared, "shared")
     task = Task(batch, batch, objective, noise=_key(), shared=shared)
     try:
-        learner, one, fast = fast_of(owner, task, meta, steps)
+        learner, one, meta, fast = fast_of(owner, task, meta, steps)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InnerloopError):
             raise
@@ -149,6 +149,15 @@ def adapted_data(
         num_examples=number,
         shared=one.shared,
     )
+
+
+def expect_shared(shared: Any, others_did: bool) -> None:
+    """Raise InputError where tasks seen before shared data and this one comes without; which, only the caller knows."""
+    if shared is None and others_did:
+        raise InputError(
+            "adapt expected the data that this task shares with others, as the tasks seen before did, got none; give "
+            "them: adapt(data, shared=table)"
+        )
 
 
 def rows_of(shared: Any, rows: Any, y: Any) -> tuple[Tensor, Tensor]:

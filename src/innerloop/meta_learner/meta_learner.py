@@ -28,21 +28,28 @@ from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
 from innerloop.engine.deciding import CHANGES, META_GRADIENT_BY_TASK, NOTHING, Facts, compiling
 from innerloop.engine.plan import fastest
 from innerloop.engine.recompute import recomputing
-from innerloop.errors import ConfigError, InputError
+from innerloop.errors import ConfigError
 from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.outputs import Output, choosing
-from innerloop.functional.state import Traces
 from innerloop.meta_gradients.compiled import CompiledGradients
-from innerloop.meta_learner.boundary import check_finite, check_task, expect_finite, expect_steps, looked_up, moved
-from innerloop.meta_learner.derivative_trial import needs_second, try_derivatives
+from innerloop.meta_learner.boundary import (
+    accumulate,
+    check_finite,
+    check_task,
+    expect_finite,
+    expect_steps,
+    looked_up,
+    moved,
+)
+from innerloop.meta_learner.derivative_trial import expect_derivatives, needs_second, try_derivatives
 from innerloop.meta_learner.fitted import Fitted, adapted
-from innerloop.meta_learner.fitted_data import adapted_data, data_objective, rows_of
+from innerloop.meta_learner.fitted_data import adapted_data, data_objective, expect_shared, rows_of
 from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.pairing import Pairing, own_pairing
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
 from innerloop.meta_learner.support_set import support_set, wanted_by
-from innerloop.meta_learner.trial import Trial, try_loss, try_objective, try_out
+from innerloop.meta_learner.trial import Trial, needs_of, try_loss, try_objective, try_out
 from innerloop.models import MODELS, describe, printed
 from innerloop.objectives import losses
 from innerloop.tracebacks import shortened
@@ -194,6 +201,10 @@ class MetaLearner(nn.Module):
         buffers = {name: b for name, b in self.model.named_buffers() if name in self._running_names()}
         return Meta(params, rule, buffers)
 
+    def snapshot(self) -> Meta:
+        """`meta` as it is now, whatever happens to this module later."""
+        return Meta(*({name: v.clone() for name, v in part.items()} for part in self.meta()))
+
     def rule_by_name(self) -> dict[str, nn.Parameter]:
         """What the method learns besides the model's parameters, by the names of `Meta.rule`."""
         return {self._rule_names[key]: p for key, p in self.rule.items()}
@@ -328,9 +339,9 @@ class MetaLearner(nn.Module):
         self.carry = found.carry
         for name, p in self.model.named_parameters():
             if p.requires_grad:  # a frozen parameter stays out of an optimizer's hands
-                _accumulate(p, found.params[name])
+                accumulate(p, found.params[name])
         for name, p in self.rule_by_name().items():
-            _accumulate(p, found.rule[name])
+            accumulate(p, found.rule[name])
         with torch.no_grad():
             for name, value in found.buffers.items():
                 self.model.get_buffer(name).copy_(value)
@@ -462,20 +473,14 @@ class MetaLearner(nn.Module):
         """
         expect_steps(steps)
         steps = self.eval_steps if steps is None else steps
-        meta = Meta(*({name: v.detach().clone() for name, v in part.items()} for part in self.meta()))
         found = data_objective(objective, self.task_objective, self.loss, x, y)
         if found is not None:
-            # Which it is, only the caller knows: each split may have its own.
-            if shared is None and objective is None and self._shared is not None:
-                raise InputError(
-                    "adapt expected the data that this task shares with others, as the tasks seen before did, got none; give "
-                    "them: adapt(data, shared=table)"
-                )
-            return adapted_data(self, x, meta, found, steps, shared)
+            expect_shared(shared, objective is None and self._shared is not None)
+            return adapted_data(self, x, None, found, steps, shared)
         if shared is not None:
             x, y = rows_of(shared, x, y)
         own = self.task_objective if self.loss is None else None
-        return adapted(self, support_set(wanted_by(self), x, y, target), meta, own, steps)
+        return adapted(self, support_set(wanted_by(self), x, y, target), None, own, steps)
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""
@@ -497,14 +502,8 @@ class MetaLearner(nn.Module):
     def check(self, batch: Task) -> Task:
         """``batch`` in this learner's dtype and device, or an error; new shapes are tried out once on the model."""
         batch = self.fitting(batch, many=True)
-        if not losses.is_labelled(batch.objective):
-            return batch
-        if self.output_size and self._labelled(batch):
-            top = max(int(batch.support.y.max()), int(batch.query.y.max()))
-            if top >= max(self.output_size, 2):
-                raise InputError(
-                    f"labels expected 0 to {self.output_size - 1} for a model with {self.output_size} outputs, got {top}"
-                )
+        if losses.is_labelled(batch.objective) and self.output_size:
+            check_labels(batch, self.output_size)
         return batch
 
     def fitting(self, batch: Task, many: bool = False) -> Task:
@@ -528,7 +527,7 @@ class MetaLearner(nn.Module):
         given = losses.as_objective(batch.objective if self.loss is None else self.loss)  # a batch may come twice
         signature = (inputs, side.y.shape[2:], side.y.dtype, given, side.mask is None, many)
         if signature not in self._seen:
-            self._heed(try_out(self.pure, self.learner, self.meta(), batch), batch)
+            self._heed(try_out(self.pure, self.learner, self.meta(), batch, training=many), batch)
             self._differentiate(dataclasses.replace(batch, objective=given), many)
             self._seen.add(signature)
         return batch
@@ -564,22 +563,11 @@ class MetaLearner(nn.Module):
 
     def _heed_needs(self, found: Trial) -> None:
         """Do what a trial on one task has shown to be needed."""
-        traces = self.pure.traces or Traces()
-        if traces.in_place:
-            self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, "buffers written in place")))
-        if traces.buffers:
-            self.note(
-                f"the model writes {', '.join(traces.buffers)}: each task has its own, meta-training keeps their mean over the "
-                f"tasks, evaluation uses that and changes nothing (batch_norm={self.pure.batch_norm!r} is for torch's own layers)"
-            )
-        if traces.attributes:
-            self.note(f"what a pass leaves in {', '.join(traces.attributes)} is put back after it")
-        if found.needs_loop:
-            self.engine.needs_loop = found.needs_loop
-            self.note(f"{', '.join(found.needs_loop)}: vmap gets it wrong or refuses it; tasks run one after the other")
-        if found.attention and not self.pure.plain_attention:
-            self.pure.plain_attention = True
-            self.note("fused attention has no second derivative here; its plain kernel is used")
+        loops, notes = needs_of(found, self.pure)
+        self.engine.needs_loop = tuple(dict.fromkeys((*self.engine.needs_loop, *loops)))
+        self.pure.plain_attention |= found.attention
+        for text in notes:
+            self.note(text)
         if found.random:
             self._draw_by_key()
         self.assume_mixing(self.mixes_examples or found.mixes_examples)
@@ -605,7 +593,7 @@ class MetaLearner(nn.Module):
         second = many and needs_second(self.learner, self.meta_gradient.order)
         loops = bool(self.engine.needs_loop) or not (many or self.mixes_examples)
         batch = self._with_noise(batch)
-        found = try_derivatives(self.pure, self.learner, self.meta(), batch, second=second, loops=loops)
+        found = try_derivatives(self.pure, self.learner, self.meta(), batch, training=many, second=second, loops=loops)
         if found.random and not self.pure.draws_itself:
             self._draw_by_key()
         if found.vmap:
@@ -617,11 +605,7 @@ class MetaLearner(nn.Module):
 
     def _expect_derivatives(self) -> None:
         """Raise ConfigError where meta-training needs derivatives that the model has not."""
-        if self._lacking:
-            raise ConfigError(
-                f"{self.name} needs second derivatives, and torch has no right one of {self._lacking}; use il.fomaml, which "
-                "needs first ones alone, or write that part of the model from other functions"
-            )
+        expect_derivatives(self.name, self._lacking)
 
     def _heed(self, found: Trial, batch: Task) -> None:
         """`_heed_needs`, and try the loss on what the model gave."""
@@ -645,10 +629,6 @@ class MetaLearner(nn.Module):
         found = query_measures(self.engine, self.learner.in_evaluation(), self.meta(), batch, steps, last_only=not path)
         return {name: value.T for name, value in found.items()}
 
-    def _labelled(self, batch: Task) -> bool:
-        y = batch.support.y
-        return not y.is_floating_point() and y.ndim == 2  # (tasks, examples)
-
     def note(self, text: str) -> None:
         """Remember, once, what was done on the user's behalf; `fit` and the report say it."""
         if text not in self.notes:
@@ -667,12 +647,3 @@ class MetaLearner(nn.Module):
             f"MetaLearner({method}, {self.model_class.rpartition('.')[2]} with {size} parameters, inner steps {steps}, "
             f"strategy {self.strategy})"
         )
-
-
-def _accumulate(p: nn.Parameter, grad: Tensor) -> None:
-    if p.grad is None:
-        # In the parameter's own layout: fused optimizers read both as they lie in memory, and a compiled step lays
-        # gradients of convolutions out by channels.
-        p.grad = torch.empty_like(p).copy_(grad)
-    else:
-        p.grad = p.grad + grad.detach()

@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop.core import BaseLearner, Meta, Objective, Task
+from innerloop.core import BaseLearner, Meta, Objective, Task, length
 from innerloop.errors import ConfigError, InnerloopError, ShapeError
 from innerloop.functional import PureModel, observed, probe
 from innerloop.functional.outputs import expect_tensor
+from innerloop.functional.state import Traces
 from innerloop.objectives import losses
+
+_FEW = 3
 
 
 class Trial(NamedTuple):
@@ -35,8 +39,11 @@ class Trial(NamedTuple):
     shape: tuple[int, ...]
 
 
-def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> Trial:
-    """One forward pass on one task: the output's shape, and what the model needs of the engine.
+def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task, *, training: bool) -> Trial:
+    """A forward pass on one task, and one in training: the output's shape, and what the model needs of the engine.
+
+    Args:
+        training: whether it will be run in training too.
 
     Raises:
         ShapeError: the model cannot take the inputs.
@@ -44,14 +51,25 @@ def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> T
     x = pytree.tree_map(lambda v: v[0], batch.support.x)
 
     def forward(x: Any, training: bool = False) -> Tensor:
-        with _explained(x):
+        with explained(x, " in training" * training):
             return expect_tensor(pure.apply(meta.params, meta.buffers, x, training=training)[0])
 
-    with _explained(x):
-        pure.look_into(x)
+    with explained(x):
+        try:
+            pure.look_into(some_rows(x))
+        except InnerloopError:
+            raise
+        except Exception:  # it may want all of them
+            pure.look_into(x)
     found = probe(forward, x, pure.module)
-    with suppress(Exception):  # what fails in training alone is said there
-        trained = observed(lambda: forward(x, training=True), pure.module)[1]
+    if training:
+        output, trained = observed(lambda: forward(x, training=True), pure.module)
+        inside, outside = tuple(output.shape), found.output_shape
+        if inside != outside:
+            raise ShapeError(
+                f"the model expected to return one shape, got {inside} in training and {outside} outside; "
+                "leave what training adds out of its output, or choose the output: output=function"
+            )
         found = dataclasses.replace(
             found,
             needs_loop=tuple(sorted({*found.needs_loop, *trained.needs_loop})),
@@ -63,6 +81,25 @@ def try_out(pure: PureModel, learner: BaseLearner, meta: Meta, batch: Task) -> T
     return Trial(found.needs_loop, found.attention, found.random, found.mixes_examples, shape)
 
 
+def needs_of(found: Trial, pure: PureModel) -> tuple[tuple[str, ...], list[str]]:
+    """(why tasks are looped, sentences on what is done about it) after a trial on one task."""
+    traces = pure.traces or Traces()
+    loops = (*(["buffers written in place"] if traces.in_place else []), *found.needs_loop)
+    notes = []
+    if traces.buffers:
+        notes.append(
+            f"the model writes {', '.join(traces.buffers)}: each task has its own, meta-training keeps their mean over the "
+            f"tasks, evaluation uses that and changes nothing (batch_norm={pure.batch_norm!r} is for torch's own layers)"
+        )
+    if traces.attributes:
+        notes.append(f"what a pass leaves in {', '.join(traces.attributes)} is put back after it")
+    if found.needs_loop:
+        notes.append(f"{', '.join(found.needs_loop)}: vmap gets it wrong or refuses it; tasks run one after the other")
+    if found.attention:
+        notes.append("fused attention has no second derivative here; its plain kernel is used")
+    return loops, notes
+
+
 def try_objective(pure: PureModel, meta: Meta, objective: Objective, task: Task) -> Trial:
     """The objective's loss on both sides of one task, whose data it alone knows.
 
@@ -72,7 +109,7 @@ def try_objective(pure: PureModel, meta: Meta, objective: Objective, task: Task)
     """
 
     def apply(*x: Any, mask: Tensor | None = None) -> Any:
-        with _explained(x):
+        with explained(x):
             pure.look_into(*x)
             with suppress(Exception):  # it may call other functions in training; what fails there alone is said there
                 pure.apply(meta.params, meta.buffers, *x, mask=mask, training=True)
@@ -92,18 +129,27 @@ def try_objective(pure: PureModel, meta: Meta, objective: Objective, task: Task)
     return Trial(seen.needs_loop, seen.attention, seen.random, False, ())
 
 
+def some_rows(side: Any) -> Any:
+    """Some examples from all over a side, which tell as much as all of them."""
+    number = length(side)
+    if number <= _FEW:
+        return side
+    rows = torch.linspace(0, number - 1, _FEW).long()
+    return pytree.tree_map(lambda v: v[rows.to(v.device)], side)
+
+
 @contextmanager
-def _explained(x: Any) -> Iterator[None]:
+def explained(x: Any, when: str = "") -> Iterator[None]:
     """What a model says of inputs that it cannot take, as our own error."""
     try:
         yield
     except InnerloopError:
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+    except Exception as error:  # a stranger's model may fail in any way
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         shapes = [tuple(leaf.shape) for leaf in pytree.tree_leaves(x) if isinstance(leaf, Tensor)]
         shown = ", ".join(map(str, shapes))
-        raise ShapeError(f"the model cannot take inputs of shape {shown} (examples, ...): {first}") from error
+        raise ShapeError(f"the model cannot take inputs of shape {shown} (examples, ...){when}: {first}") from error
 
 
 def expect_scalar(value: Any, what: str) -> None:

@@ -215,6 +215,8 @@ def weights(learner: MetaLearner) -> dict[str, Tensor]:
 def load_weights(learner: MetaLearner, tensors: dict[str, Tensor], path: Path) -> None:
     """Put weights back; a missing, surplus or misshapen tensor is a CheckpointError."""
     found = {name[8:]: value for name, value in tensors.items() if name.startswith("learner/")}
+    written = {name for name, _ in learner.model.named_buffers() if f"model.{name}" in found}
+    learner.pure.keep_in_files(written)
     own = learner.state_dict()
     for name, first in learner.pure.names.items():  # task files hold what has several names under the first
         if f"model.{name}" in own and f"model.{first}" in found:

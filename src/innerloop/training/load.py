@@ -294,6 +294,7 @@ def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], agai
     load_weights(owner, stored_weights(tensors), path)
     owner.engine.needs_loop = tuple(header["needs_loop"])
     owner.pure.written = tuple(name for name in header.get("written", ()) if name in owner.pure.names)
+    owner.pure.draws_itself = bool(header.get("draws"))
     owner.assume_mixing(bool(header["mixes_examples"]))
     classes, task_objective = class_names(header["classes"]), header["task_objective"]
     support, whole = stored_support(header["support"], tensors, classes)
