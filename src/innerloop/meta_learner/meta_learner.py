@@ -36,6 +36,7 @@ from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import (
     accumulate,
     check_finite,
+    check_labels,
     check_task,
     expect_finite,
     expect_steps,
