@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_refused_in_one_line():
         ((x, None), il.InputError, "expected targets y"),
         ((x[:1], [9]), il.InputError, "3 outputs, got 4 classes; train with ways=4"),
         ((x, ["a"] * 6), il.InputError, "class names expected whole numbers as the support set had, got texts"),
-        ((x, [0.5] * 6), il.InputError, "expected class names as the support set had, got floating-point values"),
+        ((x, [0.5] * 6), il.InputError, "y row 1 expected a class label, got 0.5"),
         ((x[:0], y[:0]), il.InputError, "x is empty"),
     ]
     for given, kind, message in cases:

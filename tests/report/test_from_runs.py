@@ -65,7 +65,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """`il.load` and `il.evaluate` with answers known in advance; the dict counts the evaluations."""
     seen: dict[str, Any] = {"evaluations": []}
 
-    def evaluate(learner: LineLearner, distribution: Any, *, num_tasks: int, seed: int, curve_steps: int) -> Report:
+    def evaluate(
+        learner: LineLearner, distribution: Any, *, num_tasks: int, seed: int, curve_steps: int, **_: Any
+    ) -> Report:
         seen["evaluations"].append((distribution.split, num_tasks, seed, curve_steps))
         curve = tuple(5.0 - i for i in range(curve_steps + 1))
         return Report("mse", 1.0, 0.1, (1.0,), num_tasks, seed, distribution.split, False, curve, (0.1,) * len(curve))
