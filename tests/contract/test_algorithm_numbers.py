@@ -81,7 +81,8 @@ def test_what_is_compiled_computes_the_same(name, case):
         assert_same(value, getattr(found, part), 1e-12, declared(name).least_scale)
 
 
-@pytest.mark.parametrize("case", SLOW_BUT_ONE)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_chunk_size_does_not_matter(name, case):
     found = {}
     for size in (None, 1, 2, 5):
@@ -99,7 +100,7 @@ def test_chunks_bound_what_is_held_at_once(name):
     assert [n for n, _ in chunks(batch("classification"), 2)] == [2, 2, 1]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", SLOW_BUT_ONE)
 def test_equal_seeds_give_equal_runs(name, case):
     results = []
     for _ in range(2):

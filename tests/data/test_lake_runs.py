@@ -75,6 +75,7 @@ def test_absent_and_truncated(tmp_path, path):
         load_lake_runs(path=cut)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (os.environ.get("INNERLOOP_DATA") and (omniglot_folder() / FILE).is_file()),
     reason=f"needs INNERLOOP_DATA/omniglot/{FILE}",

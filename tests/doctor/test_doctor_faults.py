@@ -59,6 +59,7 @@ def with_learner(learner: MetaLearner, cls: type[GradientLearner]) -> MetaLearne
     return learner
 
 
+@pytest.mark.slow
 def test_a_wrong_backward_of_the_whole_loss() -> None:
     learner = with_learner(il.maml(mlp(), inner_lr=0.05, inner_steps=2), ScaledLoss)
     found = il.check_meta_gradient(learner, sine())
@@ -75,6 +76,7 @@ def test_a_wrong_backward_of_one_parameter_is_named() -> None:
     assert any("head.bias" in problem for problem in found.problems)
 
 
+@pytest.mark.slow
 def test_first_order_passed_off_as_second() -> None:
     learner = il.maml(mlp(), inner_lr=0.05, inner_steps=3)
     assert isinstance(learner.meta_gradient, Backprop)
@@ -84,6 +86,7 @@ def test_first_order_passed_off_as_second() -> None:
     assert not found.ok and "not the gradient of the outer loss" in found.problems[0]
 
 
+@pytest.mark.slow
 def test_second_order_passed_off_as_first() -> None:
     learner = il.fomaml(mlp(), inner_lr=0.05, inner_steps=3)
     assert isinstance(learner.meta_gradient, Backprop)

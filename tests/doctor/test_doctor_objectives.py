@@ -58,6 +58,7 @@ class Held(Denoising):
         return 0.5 * found + 0.5 * found.detach()
 
 
+@pytest.mark.slow
 def test_a_loss_cut_out_of_the_graph_is_found():
     tasks = dataclasses.replace(Clouds("train").at(0, 0, 2), objective=Held())
     found = examined("clouds", tasks=tasks)

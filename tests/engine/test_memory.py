@@ -248,6 +248,7 @@ step(learner.meta(), take(tasks, slice(0, fits)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit on the address space")
 def test_a_process_that_really_runs_out_is_told_a_size_that_fits():
     done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, check=False)

@@ -197,6 +197,7 @@ def step_bytes(steps, wanted, together=True, pictures=False):
         return peak_bytes(meta_gradient, il.Meta(params, {}, {}), il.Task(side, side))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("together", "pictures"),
     [(False, True), (True, False), *(pytest.param(x, x, marks=pytest.mark.long) for x in (False, True))],

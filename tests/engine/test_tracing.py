@@ -72,6 +72,7 @@ torch.testing.assert_close(trace(slope, (x,))[0](x)[0], slope(x))
 """
 
 
+@pytest.mark.slow
 def test_max_pooling_is_traced_in_a_process_that_has_not_compiled_yet():
     done = subprocess.run([sys.executable, "-c", POOLED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-300:]

@@ -108,6 +108,7 @@ LOOPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [1, 3])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_pes_is_unbiased_where_truncated_es_is_not(loop, part):

@@ -73,6 +73,7 @@ def test_every_coordinate(case):
     assert worst_error(learner, tasks()) < 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer_step", [0, 700, 4_999, 5_000])
 def test_every_coordinate_in_every_phase_of_the_multi_step_loss(outer_step):
     assert worst_error(il.mamlpp(net(), inner_lr=0.2, inner_steps=3), tasks(), outer_step) < 1e-7

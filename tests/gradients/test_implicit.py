@@ -86,6 +86,7 @@ def test_finite_differences_at_the_solution(adapt):
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(slope, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_inner_steps():
     tasks = il.tasks.sinusoid().train.at(0, 0, 4)
 

@@ -94,6 +94,7 @@ def test_values_and_recomputing_do_not_change():
         assert all(torch.allclose(again[name], g, rtol=1e-12, atol=1e-15) for name, g in plain.items())
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_last_steps_alone():
     batch = il.tasks.sinusoid().train.at(0, 0, 2)
 

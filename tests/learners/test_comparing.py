@@ -91,6 +91,7 @@ def test_looped_and_vmapped_agree(kind, model):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 @KINDS
 def test_other_numbers_of_classes_than_in_training(kind):
     squared_error = kind == "relation"  # learns to say "none of them" first

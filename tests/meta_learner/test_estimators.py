@@ -92,6 +92,7 @@ class Scaled(torch.nn.Module):
 FAIL = {"check_estimators_overwrite_params": "compares hashes, and joblib hashes equal torch tensors unequally"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "make",
@@ -108,6 +109,7 @@ def test_scikit_learns_own_checks_pass(make):
     assert {r["check_name"] for r in results if r["status"] == "xfail"} == set(FAIL)  # each of these does fail
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_fixed_width_fails_only_the_checks_of_another():
     # Seeded and wide: one check asks for an accuracy, which a narrow net of chance weights need not have.

@@ -195,6 +195,7 @@ def test_padding_does_not_count(strategy, whole):
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_it_learns_to_bind_what_it_was_shown():
     """Two classes whose places change in every task: without the memory of the labels nobody is better than chance."""
     learner = il.mann(

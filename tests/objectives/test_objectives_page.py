@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PAGE = Path(__file__).parents[2] / "docs" / "objectives.md"
 
 
+@pytest.mark.slow
 def test_the_example_runs_in_python_and_on_the_command_line(tmp_path):
     code = next(block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S))
     short = code.replace("steps=200", "steps=3, quiet=True").replace("curve_steps=5", "curve_steps=2, num_tasks=5")

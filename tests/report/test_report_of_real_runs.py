@@ -6,11 +6,14 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pytest
+
 import innerloop as il
 from innerloop.report.adaptation import measure
 from innerloop.report.from_runs import build
 
 
+@pytest.mark.slow
 def test_two_trained_runs(tmp_path: Path) -> None:
     tasks = il.tasks.sinusoid(shots=5)
     for name, steps in (("maml", 1), ("reptile", 2)):

@@ -41,6 +41,7 @@ def test_a_torch_archive(case, tmp_path):
     assert torch.allclose(program(x), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_onnx(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -52,6 +53,7 @@ def test_onnx(tmp_path):
     assert torch.allclose(torch.from_numpy(found), fitted.predict_proba(pictures(9)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_adapting_itself_for_any_number_of_examples(tmp_path):
     learner = il.protonet(conv())
     learner.spec = TaskSpec(input_shape=(1, 16, 16))

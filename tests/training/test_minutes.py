@@ -47,6 +47,7 @@ def test_a_budget_is_a_time(minutes):
         il.fit(learner(), tasks(), minutes=minutes, **QUICK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_the_rate_reaches_its_floor_when_the_time_is_up(rates, schedule, tmp_path):
     minutes = 3 / 60
@@ -75,6 +76,7 @@ def test_a_step_is_taken_however_short_the_time(rates):
     assert il.fit(learner(), tasks(), minutes=1e-6, **QUICK).steps == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_rest_of_the_time(rates, monkeypatch, tmp_path):
     class Stopped(Exception):
         pass

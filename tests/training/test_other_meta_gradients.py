@@ -142,6 +142,7 @@ def test_the_doctor_sees_a_wrong_estimate(name, attribute, wrong, monkeypatch):
     assert not found.ok and "the estimate is not" in found.problems[0]
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, capsys):
     line = "train maml sinusoid --inner-steps 3 --steps 3 --num-tasks 2 --valid-tasks 2 --quiet --meta-gradient"
     assert main([*line.split(), "es", "--meta-gradient-sigma", "0.1", "--out", str(tmp_path / "a")]) == 0

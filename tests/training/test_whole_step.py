@@ -204,6 +204,7 @@ def test_a_compiled_run_is_the_vmapped_one(interpreted, tmp_path):
     assert numbers == [[part.split(":")[0] for part in line.split(",")] for line in lines(tmp_path / "plain")]
 
 
+@pytest.mark.slow
 def test_resuming_a_compiled_run_is_exact(interpreted, tmp_path, monkeypatch):
     whole, _ = run(tmp_path / "whole", strategy="compiled")
     original = WholeStep.run
@@ -233,6 +234,7 @@ def test_where_compiling_fails_the_run_is_vmapped(monkeypatch, tmp_path, capsys)
     assert "plan: vmapped" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_phases_of_a_method_are_taken_one_by_one(interpreted, tmp_path):
     options = {"phase_steps": 6, "annealing_phases": 2, "inner_steps": 2}
     compiled, _ = run(None, 15, "mamlpp", options, strategy="compiled", precision="float64")
@@ -284,6 +286,7 @@ def test_convolutions_save_less(method):
     assert 0 < deciding.worth(made.facts(sines(), 10_000), MEASURED).nodes < before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["maml", "fomaml", "reptile"])
 def test_convolutions_are_compiled_for_one_task(interpreted, name):
     """And averaged over the tasks; the run is that of the loop."""

@@ -34,6 +34,7 @@ def test_scripts_are_disjoint(family):
     assert train | valid | test == set(SPLITS)
 
 
+@pytest.mark.slow
 def test_no_shape_is_in_two_splits(family):
     """Measured again from the fonts; then a Greek Alpha beside the Latin A, which must be seen."""
     codes = [int(name.split()[0][2:], 16) for name in family.train.images.names]

@@ -126,6 +126,7 @@ def test_absent_data_names_the_command(monkeypatch, tmp_path):
         omniglot()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (os.environ.get("INNERLOOP_DATA") and all((omniglot_folder() / c.file).is_file() for c in CONTENTS.values())),
     reason="needs INNERLOOP_DATA/omniglot with the two official archives",
