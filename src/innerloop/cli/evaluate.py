@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -156,21 +155,11 @@ def _evaluate(
         keys = ("mean", "ci95", "metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
         keys += () if curve_steps is None else ("curve", "curve_ci95")
         keys += () if report.distinct is None else ("distinct",)
-        found = {key: getattr(report, key) for key in keys}
-        for kind in ("metrics", "baselines"):
-            found[kind] = {name: dataclasses.asdict(one) for name, one in getattr(report, kind).items()}
-        output.print_json({**found, "run": str(path), "card": str(file)})
+        keys += ("metrics", "baselines")
+        output.print_json({key: getattr(report, key) for key in keys} | {"run": str(path), "card": str(file)})
         return 0
-    worse = report.beside.startswith("LOSES")
-    if worse:
-        print(report.beside)
-    print(f"{report.metric} {report.mean:.4f} ± {report.ci95:.4f} (mean and 95 % interval over tasks)")
-    if report.beside and not worse:
-        print(report.beside)
-    print(
-        f"{report.num_tasks} {report.split} tasks, seed {report.seed}, transductive "
-        f"{'yes' if report.transductive else 'no'}"
-    )
+    _print_mean(report, "tasks")
+    print(_tasks_line(report))
     if report.distinct is not None and report.distinct < report.num_tasks:
         of = f"they are draws of {report.distinct} distinct tasks, over which the interval is taken"
         print(f"{of}; --every-task judges each once")
@@ -185,40 +174,51 @@ def _evaluate(
     return 0
 
 
+def _print_mean(report: Any, over: str) -> None:
+    """The number and what the baselines reach; a learner that loses to one says so first."""
+    lines = [
+        f"{report.metric} {report.mean:.4f} ± {report.ci95:.4f} (mean and 95 % interval over {over})",
+        report.beside,
+    ]
+    for line in sorted(filter(None, lines), key=lambda line: not line.startswith("LOSES")):
+        print(line)
+
+
+def _tasks_line(report: Any) -> str:
+    transductive = "yes" if report.transductive else "no"
+    return f"{report.num_tasks} {report.split} tasks, seed {report.seed}, transductive {transductive}"
+
+
 def _told_together(several: Seeds, reports: Mapping[int, Any], file: Path, as_json: bool) -> int:
     """The mean over seeds and its 95 % interval over seeds; the numbers of each seed beside them."""
-    from innerloop.evaluation.evaluate import mean_ci95
+    from innerloop.evaluation.evaluate import over_seeds
 
-    first = next(iter(reports.values()))
-    mean, ci95 = mean_ci95([report.mean for report in reports.values()])
-    keys = ("metric", "num_tasks", "seed", "split", "transductive")
+    together = over_seeds(list(reports.values()))
+    keys = ("metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
     rows = [
         {"seed": own, "mean": report.mean, "ci95": report.ci95, "run": str(several.folders[own])}
         for own, report in reports.items()
     ]
     found: dict[str, Any] = {
-        "mean": mean,
-        "ci95": ci95,
+        "mean": together.mean,
+        "ci95": together.ci95,
         "ci95_over": "seeds",
-        **{key: getattr(first, key) for key in keys},
-        "wall_seconds": sum(report.wall_seconds for report in reports.values()),
+        **{key: getattr(together, key) for key in keys},
+        "baselines": together.baselines,
         "seeds": rows,
     }
-    if first.curve:
-        points = [mean_ci95(point) for point in zip(*(report.curve for report in reports.values()), strict=True)]
-        found |= {"curve": [m for m, _ in points], "curve_ci95": [c for _, c in points]}
+    if together.curve:
+        found |= {"curve": together.curve, "curve_ci95": together.curve_ci95}
     output.write_json(file, found)
     if as_json:
         output.print_json({**found, "run": str(several.path), "card": str(file)})
         return 0
-    print(f"{first.metric} {mean:.4f} ± {ci95:.4f} (mean and 95 % interval over {len(rows)} seeds)")
+    _print_mean(together, f"{len(rows)} seeds")
     for row in rows:
         print(f"  seed {row['seed']}: {row['mean']:.4f} ± {row['ci95']:.4f} (mean and 95 % interval over tasks)")
-    print(
-        f"{first.num_tasks} {first.split} tasks, seed {first.seed}, transductive {'yes' if first.transductive else 'no'}"
-    )
-    if first.curve:
-        print(curve_line(found["curve"]))
+    print(_tasks_line(together))
+    if together.curve:
+        print(curve_line(together.curve))
     print(f"card: {file}")
     return 0
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from innerloop.core import Report, TaskDistribution
 from innerloop.errors import ConfigError
 from innerloop.evaluation.costs import Cost, costs
-from innerloop.evaluation.evaluate import evaluate, mean_ci95
+from innerloop.evaluation.evaluate import evaluate, mean_ci95, over_seeds
 from innerloop.meta_learner.meta_learner import MetaLearner
 
 
@@ -116,24 +116,10 @@ def compare(
     found = {label: tuple(map(judged, own)) for label, own in every.items()}
     spent = costs({label: own[0] for label, own in every.items()}, tasks, seed=seed) if with_costs else {}
     if max(numbers.values()) > 1:
-        return dataclasses.replace(_over_seeds(found), costs=spent)
+        means = {label: [report.mean for report in own] for label, own in found.items()}
+        together = paired({label: over_seeds(own) for label, own in found.items()}, means)
+        return dataclasses.replace(together, costs=spent, seeds=found)
     return dataclasses.replace(paired({label: own[0] for label, own in found.items()}), costs=spent)
-
-
-def _over_seeds(found: Mapping[str, tuple[Report, ...]]) -> Comparison:
-    """What several seeds of each label give together."""
-    means = {label: [report.mean for report in own] for label, own in found.items()}
-    reports = {}
-    for label, own in found.items():
-        mean, ci95 = mean_ci95(means[label])
-        per_task = tuple(mean_ci95(values)[0] for values in zip(*(r.per_task for r in own), strict=True))
-        curve = [mean_ci95(values) for values in zip(*(r.curve for r in own), strict=True)]
-        together = {"curve": tuple(m for m, _ in curve), "curve_ci95": tuple(c for _, c in curve), "metrics": {}}
-        seconds = sum(r.wall_seconds for r in own)
-        reports[label] = dataclasses.replace(
-            own[0], mean=mean, ci95=ci95, per_task=per_task, wall_seconds=seconds, **together
-        )
-    return dataclasses.replace(paired(reports, means), seeds=found)
 
 
 def paired(reports: Mapping[str, Report], values: Mapping[str, Sequence[float]] | None = None) -> Comparison:

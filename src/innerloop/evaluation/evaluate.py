@@ -217,6 +217,31 @@ def _beside(
     )
 
 
+def over_seeds(reports: Sequence[Report]) -> Report:
+    """What learners of several training seeds reach together on the same tasks; all intervals are over seeds.
+
+    A task's value is the mean over seeds; of the metrics the reported one is there alone.
+    """
+    first = reports[0]
+    mean, ci95 = mean_ci95([report.mean for report in reports])
+    curve = [mean_ci95(values) for values in zip(*(report.curve for report in reports), strict=True)]
+    leads = {name: mean_ci95([report.baselines[name].lead for report in reports]) for name in first.baselines}
+    return dataclasses.replace(
+        first,
+        mean=mean,
+        ci95=ci95,
+        per_task=tuple(mean_ci95(each)[0] for each in zip(*(report.per_task for report in reports), strict=True)),
+        curve=tuple(m for m, _ in curve),
+        curve_ci95=tuple(c for _, c in curve),
+        metrics={},
+        baselines={
+            name: dataclasses.replace(first.baselines[name], lead=lead, lead_ci95=width)
+            for name, (lead, width) in leads.items()
+        },
+        wall_seconds=sum(report.wall_seconds for report in reports),
+    )
+
+
 def means_by_task(values: Sequence[float], of: Sequence[int]) -> list[float]:
     """The mean value of each distinct task among draws of them, those that can be judged."""
     found: dict[int, list[float]] = {}
