@@ -133,7 +133,7 @@ def put(net: nn.Module, own: list[torch.Tensor], weights: list[torch.Tensor]) ->
 def plain(net: nn.Module, batch: Task, adapted: list[bool] | None = None, create: bool = True):
     """(query losses' mean, its gradient by the parameters, predictions): the loop as one writes it by hand."""
     net = copy.deepcopy(net)
-    own = list(net.parameters())
+    own = [p for p in net.parameters() if p.requires_grad]
     chosen = [True] * len(own) if adapted is None else adapted
     losses, predictions = [], []
     for i in range(len(batch.support.y)):
