@@ -270,8 +270,9 @@ def decide(cells: Sequence[str], counts: Sequence[int], column: str, *, semicolo
         column: its name, for notes.
         semicolons: separate the table's cells, as where commas are decimal marks.
     """
-    number = np.array([np.nan if (n := plain(cell)) is None else n for cell in cells], dtype=np.float64)
-    is_number = np.array([plain(cell) is not None for cell in cells], dtype=bool)
+    read = [plain(cell) for cell in cells]
+    number = np.array(read, dtype=np.float64)  # None becomes NaN
+    is_number = np.array([one is not None for one in read], dtype=bool)
     count = np.asarray(counts, dtype=np.int64)
     if is_number.all():
         return dates_in_digits(cells, column) or Decided(PLAIN, number)

@@ -246,13 +246,7 @@ def support_of(
         own = dataclasses.replace(own, columns=columns)
     labels = None if y is None else label_names(y) if own.classification else list(y)
     if y is None and own.classification:
-        cells = table.labels(targets[0])
-        gone = [i + 1 for i, cell in enumerate(cells) if cell is None]
-        if gone:
-            raise InputError(
-                f"{table.name} row {gone[0]}: the target {targets[0]!r} expected a class, got a missing cell"
-            )
-        labels = [str(cell) for cell in cells]
+        labels = table.class_names(targets[0])
         values = table.columns[targets[0]]
         if table.is_number(targets[0]) and (values != values.round()).any() and 2 * len(set(labels)) > table.rows:
             raise InputError(

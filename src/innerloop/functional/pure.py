@@ -94,7 +94,7 @@ class PureModel:
         """
         if self.traces is not None:
             return
-        found = look_into(lambda: PureModel(copied(self.module), self.batch_norm), x)
+        found = look_into(self.copied, x)
         if found.statistics and self.batch_norm in ("per_step", "frozen", "none"):
             raise ConfigError(
                 f"batch_norm={self.batch_norm!r} expected torch's own BatchNorm layers, got a module that keeps "

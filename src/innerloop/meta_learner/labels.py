@@ -65,16 +65,20 @@ def extended(classes: list[Any], numbers: Tensor, y: Any) -> tuple[list[Any], Te
 
 def number(y: Any, classes: list[Any]) -> Tensor:
     """Label numbers of ``y`` among known ``classes``; an unknown label is an InputError."""
-    lacking = unknown(y, classes)
-    if lacking:
-        raise InputError(f"label {lacking[0]!r} was not in the support set; known labels: {classes}")
-    return _numbered(alike(label_names(y), classes), classes)
+    names = alike(label_names(y), classes)
+    for name in _lacking(names, classes):
+        raise InputError(f"label {name!r} was not in the support set; known labels: {classes}")
+    return _numbered(names, classes)
 
 
 def unknown(y: Any, classes: list[Any]) -> list[Any]:
     """The labels of ``y`` that are none of the known ``classes``, each as often as it comes."""
+    return _lacking(alike(label_names(y), classes), classes)
+
+
+def _lacking(names: list[Any], classes: list[Any]) -> list[Any]:
     known = set(classes)
-    return [name for name in alike(label_names(y), classes) if name not in known]
+    return [name for name in names if name not in known]
 
 
 def _numbered(names: list[Any], classes: list[Any]) -> Tensor:
