@@ -50,6 +50,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "known: " + ", ".join(known)
 
 
+def first_line(error: BaseException, kind: bool = False) -> str:
+    """What an error says in its first line, as a part of a sentence: after its ``kind`` where wanted, or the kind alone."""
+    name, said = type(error).__name__, str(error).strip().partition("\n")[0].rstrip(" .")
+    return f"{name}: {said}" if kind and said else said or name
+
+
 def expect_whole(name: str, value: object, low: int = 1) -> None:
     """Raise ConfigError when an argument is no integer of at least ``low``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from innerloop.errors import ConfigError, InnerloopError, nearest
+from innerloop.errors import ConfigError, InnerloopError, first_line, nearest
 
 GROUPS = {"algorithm": "innerloop.methods", "problem": "innerloop.tasks", "model": "innerloop.models"}
 _PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -87,7 +87,9 @@ def load(kind: str, registry: Mapping[str, Entry], word: str, *, typed: bool = F
     except Exception as error:  # somebody else's module may fail in any way
         absent = isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}.")
         remedy = "check the spelling, and be in its folder or install its package" if absent else f"mend {module}"
-        raise ConfigError(f"the {kind} {word!r} cannot be imported: {_said(error)}; {remedy}") from error
+        raise ConfigError(
+            f"the {kind} {word!r} cannot be imported: {first_line(error, kind=True)}; {remedy}"
+        ) from error
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise ConfigError(f"the {kind} {word!r} expected {name!r} in {module}: {nearest(name, _own_names(found))}")
@@ -115,7 +117,7 @@ def call(kind: str, word: str, factory: Callable[..., Any], *args: Any, **option
     except InnerloopError:
         raise
     except Exception as error:
-        raise ConfigError(f"the {kind} {word!r} cannot be made: {_said(error)}") from error
+        raise ConfigError(f"the {kind} {word!r} cannot be made: {first_line(error, kind=True)}") from error
 
 
 def arguments(
@@ -160,7 +162,3 @@ def writable(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and writable(item) for key, item in value.items())
     return all(map(writable, value)) if isinstance(value, list | tuple) else isinstance(value, _JSON)
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.errors import CheckpointError, InputError
+from innerloop.errors import CheckpointError, InputError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,6 +98,6 @@ def load_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, Tensor]
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"{path} is truncated or damaged, or no file of innerloop ({str(error).splitlines()[0]}); copy or make it again"
+            f"{path} is truncated or damaged, or no file of innerloop ({first_line(error)}); copy or make it again"
         ) from None
     return tensors, header

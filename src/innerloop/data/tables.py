@@ -33,7 +33,7 @@ from innerloop.data.table_cells import (
     thousands,
 )
 from innerloop.data.table_text import MAX_BYTES, Written, decoded, looks_headless, named_columns, taken_apart, unpacked
-from innerloop.errors import InputError, nearest
+from innerloop.errors import InputError, first_line, nearest
 
 _LINES = (".jsonl", ".ndjson")
 _TEXT = (".csv", ".tsv", ".tab", *_LINES)
@@ -105,6 +105,19 @@ class Table:
                 "make them alike"
             )
         return self.texts[name]
+
+    def class_names(self, name: str) -> list[str]:
+        """`labels` of a column that has one in every row.
+
+        Raises:
+            InputError: as there, or a missing cell.
+        """
+        cells = self.labels(name).tolist()
+        if None in cells:
+            raise InputError(
+                f"{self.name} row {cells.index(None) + 1}: the target {name!r} expected a class, got a missing cell"
+            )
+        return cells
 
     def as_given(self, name: str, names: Sequence[str]) -> list[Any]:
         """Class names of a column as its cells came: numbers and truth values where they were no texts."""
@@ -216,7 +229,7 @@ def _frame(given: Any, name: str) -> Any:
             return pandas.DataFrame({column: given[column].to_list() for column in given.columns})
     except Exception as error:  # pandas raises a dozen kinds for what is no table
         raise InputError(
-            f"{name} expected rows and columns, got something else ({_first_line(error)}); mend it"
+            f"{name} expected rows and columns, got something else ({first_line(error)}); mend it"
         ) from None
 
 
@@ -310,7 +323,7 @@ def _objects(text: str, name: str) -> list[dict[str, Any]] | None:
             if begins == "[" and not named:
                 return None
             raise InputError(
-                f"{name} line {number} expected a JSON object, got something else ({_first_line(error)}); mend that line"
+                f"{name} line {number} expected a JSON object, got something else ({first_line(error)}); mend that line"
             ) from None
         found += given if begins == "[" and isinstance(given, list) else [given]
     if not all(isinstance(row, dict) for row in found):
@@ -349,10 +362,6 @@ def _numbering(columns: Mapping[str, np.ndarray]) -> tuple[str, ...]:
         return ()
     whole = bool(np.isfinite(values).all()) and bool((values == values.round()).all())
     return (first,) if whole and len(np.unique(values)) == len(values) else ()
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class Columns:
@@ -449,7 +458,7 @@ def _from_columns(data: bytes, name: str, packing: str) -> Table:
             frame = read(io.BytesIO(data), **({"engine": "pyarrow"} if packing == "Parquet" else {}))
     except Exception as error:  # pyarrow raises a dozen kinds for damaged files
         raise InputError(
-            f"{name} expected a table in {packing}, got a damaged file ({_first_line(error)}); get it again"
+            f"{name} expected a table in {packing}, got a damaged file ({first_line(error)}); get it again"
         ) from None
     return table_from_frame(frame, name)
 

@@ -18,7 +18,7 @@ from innerloop.doctor.norms import norm_errors, restore_norms
 from innerloop.doctor.numbers import apart_by_parameter, norm, relative, size
 from innerloop.doctor.report import Diagnosis
 from innerloop.engine import take
-from innerloop.errors import ConfigError, InnerloopError
+from innerloop.errors import ConfigError, InnerloopError, first_line
 from innerloop.learners.gradient import by_gradients
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
@@ -163,7 +163,7 @@ class Examination:
         try:
             vmapped = self.backward("vmapped")
         except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
-            reason = f"torch cannot run this model under vmap ({str(error).strip().splitlines()[0]})"
+            reason = f"torch cannot run this model under vmap ({first_line(error)})"
             if self.chosen != "looped":
                 self.problems.append(f"{reason}; set learner.strategy = 'looped'")
             return None, "", reason

@@ -21,7 +21,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from innerloop.engine.tracing import trace
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, first_line
 
 # Compiled results and the graph's own may differ by rounding alone.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
@@ -77,19 +77,21 @@ def compile_function(function: Callable[..., Any], args: tuple[Any, ...], limits
     try:
         graph, leaves, spec = trace(function, args)
     except Exception as error:
-        raise CompileFailed(f"the step cannot be traced ({first_line(error)})") from error
+        raise CompileFailed(f"the step cannot be traced ({first_line(error, kind=True)[:200]})") from error
     if len(graph.graph.nodes) > limits.nodes:
         raise CompileFailed(f"the step has {len(graph.graph.nodes)} operations, more than {limits.nodes}")
     try:
         packed = pickle.dumps(graph)
     except Exception as error:
-        raise CompileFailed(f"the step's graph cannot be sent to another process ({first_line(error)})") from error
+        raise CompileFailed(
+            f"the step's graph cannot be sent to another process ({first_line(error, kind=True)[:200]})"
+        ) from error
     attempt(packed, leaves, limits.seconds)
     try:
         # From the same bytes as in the trial, so that the compiler's cache knows it.
         return Compiled(compile_graph(pickle.loads(packed), leaves), spec)
     except Exception as error:
-        raise CompileFailed(f"the compiler failed ({first_line(error)})") from error
+        raise CompileFailed(f"the compiler failed ({first_line(error, kind=True)[:200]})") from error
 
 
 def compile_graph(graph: fx.GraphModule, leaves: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
@@ -153,7 +155,7 @@ def trial(packed: bytes, leaves: Sequence[Tensor]) -> dict[str, Any]:
             expected = graph(*leaves)
             found = compile_graph(graph, leaves)(*leaves)
     except Exception as error:
-        return {"error": first_line(error)}
+        return {"error": first_line(error, kind=True)[:200]}
     worst, right = 0.0, True
     largest = max((float(t.abs().max()) for t in expected if t.is_floating_point() and t.numel()), default=0.0)
     for ours, theirs in zip(found, expected, strict=True):
@@ -166,8 +168,3 @@ def trial(packed: bytes, leaves: Sequence[Tensor]) -> dict[str, Any]:
         worst = max(worst, off)
         right &= off <= _TOLERANCE.get(theirs.dtype, 0.05)  # not a number is never within it
     return {"right": bool(right), "difference": worst}
-
-
-def first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -12,7 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, first_line
 from innerloop.functional.convolutions import speed_up
 from innerloop.functional.differentiable import make_differentiable
 from innerloop.functional.dropout import Dropout
@@ -138,8 +138,7 @@ def copied(module: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(module, computed)
     except (TypeError, RuntimeError, ValueError, AttributeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"the model expected to be one that copy.deepcopy can copy, got: {first}; make what cannot be copied in forward, or "
-            "give the module a __deepcopy__"
+            f"the model expected to be one that copy.deepcopy can copy, got: {first_line(error)}; make what cannot be copied "
+            "in forward, or give the module a __deepcopy__"
         ) from error

@@ -16,6 +16,8 @@ from torch.autograd.function import _SingleLevelFunction
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils import _pytree as pytree
 
+from innerloop.errors import first_line
+
 # Steps of the differences, as a share of each tensor's own size: the best agreement counts, since a larger one crosses kinks
 # (ReLU, max-pooling) and a smaller one is rounding. A wrong product agrees at none.
 _STEPS = (1e-6, 1e-7, 1e-8, 1e-5)
@@ -164,7 +166,7 @@ class _Judge(TorchFunctionMode):
             try:
                 apart = contradiction(weighted, [*at, *weights], range(len(at)))
             except (RuntimeError, NotImplementedError) as error:
-                raise _Found(name, str(error).strip().splitlines()[0].rstrip("."), tensors) from None
+                raise _Found(name, first_line(error), tensors) from None
             except Exception:  # of a call that cannot be made again with other tensors, nothing is known
                 return
         if apart > APART:

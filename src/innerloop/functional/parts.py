@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from innerloop.errors import ConfigError, ShapeError
+from innerloop.errors import ConfigError, ShapeError, first_line
 from innerloop.functional.outputs import chosen, expect_tensor, picked
 
 
@@ -52,8 +52,9 @@ def features_of(model: nn.Module, input_shape: Sequence[int] | None = None) -> t
         with torch.no_grad():
             output = model(torch.zeros(2, *shape, dtype=like.dtype, device=like.device))
     except (RuntimeError, ValueError, TypeError, IndexError, ShapeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"the model cannot take inputs of shape {(2, *shape)} (examples, ...): {first}") from error
+        raise ConfigError(
+            f"the model cannot take inputs of shape {(2, *shape)} (examples, ...): {first_line(error)}"
+        ) from error
     finally:
         for module in was_training:
             module.training = True

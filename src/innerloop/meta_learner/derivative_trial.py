@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop.core import BaseLearner, Examples, Meta, Task, batch_size
 from innerloop.engine import take
-from innerloop.errors import ConfigError, InnerloopError
+from innerloop.errors import ConfigError, InnerloopError, first_line
 from innerloop.functional import PureModel, inner_gradient
 from innerloop.functional.curvature import APART, contradiction, culprit
 from innerloop.functional.randomness import UNSEEDED, drawn, kept
@@ -196,7 +196,9 @@ class _Trial:
         except InnerloopError:
             raise
         except Exception as error:
-            raise ConfigError(f"the model's gradient cannot be taken: {_said(error)}; mend its forward pass") from error
+            raise ConfigError(
+                f"the model's gradient cannot be taken: {first_line(error)}; mend its forward pass"
+            ) from error
 
     def second_derivatives(self) -> tuple[str, str]:
         """(which function has none or a wrong one, what else there is to say)."""
@@ -208,7 +210,7 @@ class _Trial:
             try:
                 self.outer(self.at, self.tasks[0], True)
             except (RuntimeError, NotImplementedError) as error:
-                return _said(error), ""
+                return first_line(error), ""
             return "", (
                 "second derivatives were not compared with differences, for the model cannot compute in float64; hold constant "
                 "tensors in buffers (register_buffer)"
@@ -218,7 +220,7 @@ class _Trial:
                 return "", ""
             why = ""
         except (RuntimeError, NotImplementedError) as error:
-            why = _said(error)
+            why = first_line(error)
         at = [p.detach().requires_grad_() for p in self.at]
         found = culprit(lambda: value(at))
         if found is None and not why:
@@ -275,7 +277,7 @@ class _Trial:
         try:
             slopes, products, value = self._gradients(together, both)
         except Exception as error:  # whatever it is, the loop goes
-            return _said(error)
+            return first_line(error)
         expected = [torch.stack(pair) for pair in zip(*(one[0] + one[1] for one in looped), strict=True)]
         expected.append(sum(one[2] for one in looped))  # type: ignore[arg-type]
         same = _SAME.get(value.dtype, _SAME_OTHERWISE)
@@ -295,7 +297,3 @@ class _Trial:
         if value.requires_grad:
             products = list(torch.autograd.grad(value, list(at), allow_unused=True, materialize_grads=True))
         return [s.detach() for s in slopes], products, value.detach()
-
-
-def _said(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

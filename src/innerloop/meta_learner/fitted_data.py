@@ -16,7 +16,7 @@ from innerloop.core import Examples, Meta, Objective, Task
 from innerloop.data.support_files import is_path
 from innerloop.data.tables import is_tabular
 from innerloop.engine import take
-from innerloop.errors import ConfigError, DivergedError, InnerloopError, InputError, ShapeError
+from innerloop.errors import ConfigError, DivergedError, InnerloopError, InputError, ShapeError, first_line
 from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_steps, moved
 from innerloop.meta_learner.fitted import Fitted, Owner, fast_of
 from innerloop.meta_learner.query_predictions import measured
@@ -131,7 +131,7 @@ def adapted_data(
         if isinstance(error, InnerloopError):
             raise
         beside = "; where tasks share data, give them too: adapt(data, shared=...)" if shared is None else ""
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        said = first_line(error, kind=True)
         raise InputError(
             f"the objective {objective} expected one side of a task, got what it fails on ({said}){beside}"
         ) from error

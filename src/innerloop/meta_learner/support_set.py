@@ -216,15 +216,11 @@ def targets_in(table: Table, preprocessing: Mapping[str, Any] | None, classes: l
     if classes is None:
         return record.values(table)
     name = record.targets[0]
-    cells = table.labels(name)
-    if any(cell is None for cell in cells):
-        row = next(i for i, cell in enumerate(cells) if cell is None) + 1
-        raise InputError(f"{table.name} row {row}: the target {name!r} expected a class, got a missing cell")
+    cells = table.class_names(name)
     known = {str(c): c for c in classes}
-    known |= {
-        str(int(c)): c for c in classes if isinstance(c, float) and c.is_integer()
-    }  # as frames' cells are written
-    names = list(cells) if isinstance(classes[0], str) else table.as_given(name, list(cells))
+    # As frames' cells are written.
+    known |= {str(int(c)): c for c in classes if isinstance(c, float) and c.is_integer()}
+    names = cells if isinstance(classes[0], str) else table.as_given(name, cells)
     return [known.get(str(cell), cell) for cell in names]
 
 

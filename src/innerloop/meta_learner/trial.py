@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop.core import BaseLearner, Meta, Objective, Task, length
-from innerloop.errors import ConfigError, InnerloopError, ShapeError
+from innerloop.errors import ConfigError, InnerloopError, ShapeError, first_line
 from innerloop.functional import PureModel, observed, probe
 from innerloop.functional.outputs import expect_tensor
 from innerloop.functional.state import Traces
@@ -146,17 +146,18 @@ def explained(x: Any, when: str = "") -> Iterator[None]:
     except InnerloopError:
         raise
     except Exception as error:  # a stranger's model may fail in any way
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         shapes = [tuple(leaf.shape) for leaf in pytree.tree_leaves(x) if isinstance(leaf, Tensor)]
         shown = ", ".join(map(str, shapes))
-        raise ShapeError(f"the model cannot take inputs of shape {shown} (examples, ...){when}: {first}") from error
+        raise ShapeError(
+            f"the model cannot take inputs of shape {shown} (examples, ...){when}: {first_line(error)}"
+        ) from error
 
 
-def expect_scalar(value: Any, what: str) -> None:
+def expect_scalar(value: Any, what: str, fix: str = "average over the examples") -> None:
     """Raise ShapeError for anything but a scalar tensor."""
     if not isinstance(value, Tensor) or value.ndim != 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ShapeError(f"{what} expected to return a scalar tensor, got {got}; average over the examples")
+        raise ShapeError(f"{what} expected to return a scalar tensor, got {got}; {fix}")
 
 
 def try_loss(loss: losses.Loss, output: Tensor, y: Tensor) -> None:
@@ -170,10 +171,6 @@ def try_loss(loss: losses.Loss, output: Tensor, y: Tensor) -> None:
         raise
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ShapeError(
-            f"the loss cannot compare a prediction {shape} with targets {tuple(y.shape)}: {str(error).splitlines()[0]}"
+            f"the loss cannot compare a prediction {shape} with targets {tuple(y.shape)}: {first_line(error)}"
         ) from error
-    if not isinstance(value, Tensor) or value.ndim != 0:
-        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ShapeError(
-            f"the loss expected to return a scalar tensor, got {got}; average over the examples (reduction='mean')"
-        )
+    expect_scalar(value, "the loss", "average over the examples (reduction='mean')")

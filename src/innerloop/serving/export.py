@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from innerloop.errors import ConfigError, InnerloopError
+from innerloop.errors import ConfigError, InnerloopError, first_line
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.serving.graphs import OneLook, Predictor
@@ -111,7 +111,7 @@ def _export(
         with torch.no_grad(), _quiet():
             program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
     except Exception as error:  # torch raises of many kinds here
-        raise ExportFailed(f"this model cannot be exported: {_first(error)}") from error
+        raise ExportFailed(f"this model cannot be exported: {first_line(error)[:200]}") from error
     content, found = _onnx(program, names, others) if format == "onnx" else _archive(program, others)
     with torch.no_grad():
         expected = module(*others)
@@ -145,7 +145,7 @@ def _onnx(program: Any, names: list[str], inputs: tuple[Tensor, ...]) -> tuple[b
             session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ExportFailed(
-            f"this model cannot be written as ONNX: {_first(error)}; try --format torch-export"
+            f"this model cannot be written as ONNX: {first_line(error)[:200]}; try --format torch-export"
         ) from error
     given = {i.name: x.cpu().numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)}
     return content, torch.from_numpy(session.run(None, given)[0])
@@ -182,7 +182,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from innerloop import errors
-from innerloop.errors import ConfigError, InnerloopError, expect_whole
+from innerloop.errors import ConfigError, InnerloopError, expect_whole, first_line
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training import launch
 from innerloop.training.launch import ProcessLost
@@ -197,9 +197,8 @@ def _reaching() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ProcessLost(
-            f"expected an answer from the other processes of this run, got none ({said}); one of them has ended: "
+            f"expected an answer from the other processes of this run, got none ({first_line(error)}); one of them has ended: "
             "see what it says, or let torchrun start all again from the last checkpoint (--max-restarts)"
         ) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, first_line
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training import launch
 from innerloop.training.config import TrainConfig
@@ -67,7 +67,7 @@ def device_of(name: str) -> torch.device:
     try:
         torch.zeros(1, device=device).tolist()
     except (RuntimeError, AssertionError) as error:  # torch says "not compiled with ..." by an assertion
-        first = str(error).strip().splitlines()[0].partition(". ")[0]
+        first = first_line(error).partition(". ")[0]
         raise ConfigError(f"device expected one that torch can use here, got {name!r} ({first}); use cpu") from None
     if device.type != "cuda" or launch.size() == 1:
         return device
