@@ -43,7 +43,8 @@ def assemble(
     Args:
         algorithm: a name of `innerloop.methods.ALGORITHMS`.
         tasks: a name of `innerloop.tasks.TASKS`, or a path (`innerloop.tasks.from_path`).
-        model: a name of `innerloop.models.MODELS`; None: the problem's default model.
+        model: a name of `innerloop.models.MODELS`; None: the problem's default model. A trained network (`photos`, `timm:NAME`,
+            an ONNX file) is the problem's ``embedding``, frozen, unless ``tune`` among its options makes it the model.
         algorithm_options: keyword arguments of the method's factory; they win over what is recommended.
         task_options: keyword arguments of the problem's factory.
         model_options: keyword arguments of the model, beside its input shape and output size.
@@ -58,6 +59,14 @@ def assemble(
         ConfigError: an unknown name or option, or a pairing that cannot work.
     """
     make_learner = load("algorithm", methods.ALGORITHMS, algorithm, typed=typed)
+    if model is not None and models.is_embedding(model) and not (model_options or {}).get("tune"):
+        if "embedding" not in inspect.signature(_factory(tasks, typed)).parameters:
+            raise ConfigError(
+                f"model {model} expected pictures or texts of your own, whose features it gives, got {tasks}; see innerloop list "
+                "models"
+            )
+        task_options = {**(task_options or {}), "embedding": _frozen(model, model_options)}
+        model, model_options = None, None
     family = problem(tasks, task_options, typed=typed)
     options, advice = dict(algorithm_options or {}), {}
     if recommended:
@@ -74,6 +83,12 @@ def assemble(
     if meta_gradient is not None:
         learner = with_meta_gradient(learner, meta_gradient, **(meta_gradient_options or {}))
     return learner, family
+
+
+def _frozen(model: str, options: Mapping[str, Any] | None) -> Any:
+    """A trained network as the option of a problem."""
+    given = {name: value for name, value in (options or {}).items() if value is not None and name != "tune"}
+    return {"source": model, **given} if given else model
 
 
 def _set_from_targets(make_learner: Callable[..., Any], options: dict[str, Any], family: TaskFamily) -> None:
@@ -138,6 +153,10 @@ def problem(tasks: str, options: Mapping[str, Any] | None = None, *, typed: bool
     own_data.refuse_memory(tasks)
     make_family = _factory(tasks, typed)
     _check_names(f"problem {tasks}", make_family, options or {})
+    if not typed and (options or {}).get("embedding") is not None:
+        from innerloop.models.embeddings import frozen
+
+        frozen((options or {})["embedding"], typed=False)
     if is_path(tasks, typed):
         return own_data.from_path(tasks, **(options or {}))
     return problems.make(tasks, options or {}, typed=typed)
@@ -199,7 +218,7 @@ def build_model(
     split = family.train
     advice = dict(advice or {})
     recommended = advice.pop("name", None)
-    if name is None and recommended is not None:
+    if name is None and recommended is not None and "embedding" not in (split.preprocessing or {}):
         name = recommended
     if name is None:
         if options:
@@ -209,6 +228,10 @@ def build_model(
         if not advice or spec is None:
             return model
         return models.build(spec["name"], {**spec["arguments"], **_known(spec["name"], advice)})
+    if models.is_embedding(name):
+        from innerloop.models.embeddings import pretrained
+
+        return pretrained(name, **(options or {}))
     make_model = load("model", models.MODELS, name, typed=typed)
     given = {**_known(name, advice or {}, typed), **(options or {})}
     outputs = given.pop("outputs", split.output_size)

@@ -15,13 +15,14 @@ KINDS = {
     "algorithms": "innerloop.methods:ALGORITHMS",
     "tasks": "innerloop.tasks:TASKS",
     "models": "innerloop.models:MODELS",
+    "embeddings": "innerloop.models:EMBEDDINGS",
     "recipes": "innerloop.recipes:RECIPES",
     "meta-gradients": "innerloop.meta_gradients:META_GRADIENTS",
 }
 
 NOUNS = {"algorithms": "algorithm", "tasks": "problem", "models": "model"}  # of what other packages may offer too
 
-_HELP = """Usage: innerloop list [algorithms|tasks|models|recipes|meta-gradients] [--json]
+_HELP = """Usage: innerloop list [algorithms|tasks|models|embeddings|recipes|meta-gradients] [--json]
 
 The names that the other commands take, with a line about each; those of installed packages too.
 
