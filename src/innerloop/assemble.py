@@ -22,6 +22,7 @@ from innerloop.training.load import Again, absent, remake
 from innerloop.training.run_config import read_run_config
 
 _TASKS_FOR_TARGETS = 2_000
+_WAYS_OF_FEATURES = 20
 
 
 def assemble(
@@ -114,6 +115,8 @@ def _with_advice(
     more = {name: value for name, value in advice.items() if name in known and given.get(name) is None}
     if "train_ways" in more and family.train.num_classes is not None:
         more["train_ways"] = min(more["train_ways"], family.train.num_classes)
+        if "embedding" in (family.train.preprocessing or {}):  # features are wide: a step's cost grows with ways times ways
+            more["train_ways"] = min(more["train_ways"], _WAYS_OF_FEATURES)
     if not more:
         return family
     try:
@@ -225,9 +228,10 @@ def build_model(
             raise ConfigError(f"expected a model's name beside its options, got options {sorted(options)} alone")
         model = split.default_model()
         spec = models.describe(model)
-        if not advice or spec is None:
+        known = {} if spec is None else _known(spec["name"], advice)
+        if spec is None or not known:
             return model
-        return models.build(spec["name"], {**spec["arguments"], **_known(spec["name"], advice)})
+        return models.build(spec["name"], {**spec["arguments"], **known})
     if models.is_embedding(name):
         from innerloop.models.embeddings import pretrained
 

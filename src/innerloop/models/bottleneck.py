@@ -13,11 +13,12 @@ from innerloop.models.description import check_input, described, positive
 
 
 class Adapter(nn.Module):
-    """``scale (x + W2 relu(W1 x))``, then a linear head where there are outputs: (examples, *inputs) to (examples, outputs)."""
+    """``scale unit(z + W2 relu(W1 z))`` of ``z = x - centre``, then a linear head where there are outputs."""
 
     def __init__(self, width: int, outputs: int | None, hidden: int, scale: float) -> None:
         super().__init__()
         self.width = width
+        self.centre = nn.Parameter(torch.zeros(width))
         self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
@@ -27,7 +28,10 @@ class Adapter(nn.Module):
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         flat = x.flatten(1)
         check_input("adapter", flat, (self.width,))
-        return self.head(self.scale.exp() * (flat + self.up(self.down(flat).relu())))
+        z = flat - self.centre
+        z = z + self.up(self.down(z).relu())
+        # Safe for all derivatives, at zero too.
+        return self.head(self.scale.exp() * z * (z.square().sum(1, keepdim=True) + 1e-12).rsqrt())
 
 
 @described
@@ -36,8 +40,9 @@ def adapter(
 ) -> Adapter:
     """A bottleneck with a residual connection (Houlsby et al. 2019, arXiv:1902.00751) on features of a trained network.
 
-    Its last matrix begins at zero, so that training starts from the features as they are: for ``protonet``, from their class
-    means.
+    Features are centred and brought to one length (Wang et al. 2019, arXiv:1911.04623), which alone helps with one example a
+    class; the bottleneck's last matrix begins at zero. So training starts, for ``protonet``, from the class means of such
+    features. The centre is learned; the default model of tasks behind an embedding begins at their mean, any other at zero.
 
     Args:
         inputs: features, or the shape of one example, which is flattened.
