@@ -115,7 +115,9 @@ def _with_advice(
     more = {name: value for name, value in advice.items() if name in known and given.get(name) is None}
     if "train_ways" in more and family.train.num_classes is not None:
         more["train_ways"] = min(more["train_ways"], family.train.num_classes)
-        if "embedding" in (family.train.preprocessing or {}):  # features are wide: a step's cost grows with ways times ways
+        if "embedding" in (
+            family.train.preprocessing or {}
+        ):  # features are wide: a step's cost grows with ways times ways
             more["train_ways"] = min(more["train_ways"], _WAYS_OF_FEATURES)
     if not more:
         return family
@@ -231,7 +233,7 @@ def build_model(
         known = {} if spec is None else _known(spec["name"], advice)
         if spec is None or not known:
             return model
-        return models.build(spec["name"], {**spec["arguments"], **known})
+        return _prepared(models.build(spec["name"], {**spec["arguments"], **known}), split)
     if models.is_embedding(name):
         from innerloop.models.embeddings import pretrained
 
@@ -240,7 +242,12 @@ def build_model(
     given = {**_known(name, advice or {}, typed), **(options or {})}
     outputs = given.pop("outputs", split.output_size)
     _check_names(f"model {name}", make_model, given)
-    return models.fitting(name, tuple(split.input_shape), outputs, given, typed=typed)
+    return _prepared(models.fitting(name, tuple(split.input_shape), outputs, given, typed=typed), split)
+
+
+def _prepared(net: torch.nn.Module, tasks: Any) -> torch.nn.Module:
+    """The model as these tasks begin with it, where they have a word in that."""
+    return tasks.prepared(net) if hasattr(tasks, "prepared") else net
 
 
 def _known(model: str, advice: Mapping[str, Any], typed: bool = False) -> dict[str, Any]:

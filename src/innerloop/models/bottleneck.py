@@ -15,10 +15,12 @@ from innerloop.models.description import check_input, described, positive
 class Adapter(nn.Module):
     """``scale unit(z + W2 relu(W1 z))`` of ``z = x - centre``, then a linear head where there are outputs."""
 
+    centre: Tensor
+
     def __init__(self, width: int, outputs: int | None, hidden: int, scale: float) -> None:
         super().__init__()
         self.width = width
-        self.centre = nn.Parameter(torch.zeros(width))
+        self.register_buffer("centre", torch.zeros(width))
         self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
@@ -42,7 +44,8 @@ def adapter(
 
     Features are centred and brought to one length (Wang et al. 2019, arXiv:1911.04623), which alone helps with one example a
     class; the bottleneck's last matrix begins at zero. So training starts, for ``protonet``, from the class means of such
-    features. The centre is learned; the default model of tasks behind an embedding begins at their mean, any other at zero.
+    features. The centre is not learned: in models of tasks behind an embedding it is the mean of the training examples, else
+    zero.
 
     Args:
         inputs: features, or the shape of one example, which is flattened.

@@ -18,6 +18,7 @@ from innerloop.recipes import (
     short,
     sine,
     tables,
+    trained_networks,
 )
 from innerloop.recipes.recipe import Recipe
 
@@ -33,6 +34,7 @@ _FAMILIES = (
     faces,
     own_new_classes,
     own_characters,
+    trained_networks,
     short,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}

@@ -19,6 +19,7 @@ from innerloop.data import own_classes, picture_sources
 from innerloop.data.class_images import ClassArrays, ClassImages, seeded_order
 from innerloop.data.support_files import KIND, VERSION, preprocessing_of
 from innerloop.errors import ConfigError, InnerloopWarning, InputError, nearest
+from innerloop.models.bottleneck import Adapter
 from innerloop.models.embeddings import Embedding, frozen
 from innerloop.tasks.pictures.changes import Changes
 from innerloop.tasks.pictures.few_shot import FewShotImages
@@ -54,15 +55,18 @@ class OwnTasks(FewShotImages):
 
         shape = self.input_shape
         if "embedding" in (self.preprocessing or {}):
-            made = models.adapter(shape, self.ways)
-            own = torch.zeros(self.images.num_classes).index_fill(0, self.classes.cpu(), 1.0)
-            weight = own.repeat_interleave(torch.tensor(self.images.sizes))[:, None]
-            with torch.no_grad():
-                made.centre.copy_((self.images.rows(torch.device("cpu")) * weight).sum(0) / weight.sum())
-            return made
+            return self.prepared(models.adapter(shape, self.ways))
         if len(shape) == 3 and min(shape[1:]) >= 8:
             return models.conv4(shape, self.ways)
         return models.mlp(shape[0] if len(shape) == 1 else shape, self.ways)
+
+    def prepared(self, net: nn.Module) -> nn.Module:
+        """The model; an adapter of features is centred at the mean of the examples of these tasks' classes."""
+        if isinstance(net, Adapter):
+            own = torch.zeros(self.images.num_classes).index_fill(0, self.classes.cpu(), 1.0)
+            weight = own.repeat_interleave(torch.tensor(self.images.sizes))[:, None]
+            net.centre.copy_((self.images.rows(torch.device("cpu")) * weight).sum(0) / weight.sum())
+        return net
 
 
 class OwnArrayTasks(OwnTasks):
