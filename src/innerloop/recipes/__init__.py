@@ -16,6 +16,7 @@ from innerloop.recipes import (
     own_new_classes,
     raw_pixels,
     short,
+    shots,
     sine,
     tables,
 )
@@ -30,6 +31,7 @@ _FAMILIES = (
     lake,
     gaussian_processes,
     tables,
+    shots,
     faces,
     own_new_classes,
     own_characters,
