@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 
 import innerloop as il
 from innerloop.evaluation import calibration
-from innerloop.evaluation.calibration import leave_one_out
 from innerloop.meta_learner.unknown_inputs import SCORES, Threshold
 from innerloop.storage import load_tensors, save_tensors
 
@@ -155,12 +154,3 @@ def test_classes_that_are_not_shown_leave_the_support_set():
     mask = torch.tensor([[True, True, True, True, True, False]])
     padded = calibration.without_classes(dataclasses.replace(task, support=il.Examples(x, y, mask)), 2)
     assert padded.support.mask.tolist() == [[False, True, True, True, False, False]]
-
-
-def test_leave_one_out_counts():
-    names = ["a", "a", "b", "b"]
-    asked = []
-    found = leave_one_out(names, lambda others, i: asked.append((others, i)) or i != 2)
-    assert found == (3, 4) and asked[1] == ([0, 2, 3], 1)
-    assert leave_one_out(["a", "a", "b"], lambda *_: True) is None
-    assert leave_one_out(names * 50, lambda *_: True).judged == 50

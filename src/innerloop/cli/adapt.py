@@ -7,7 +7,6 @@ import dataclasses
 import io
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,11 +52,13 @@ def _adapt(
     invert: bool | None = None,
     valid_tasks: int = 100,
     keep: float = 0.95,
+    judge: bool | None = None,
     device: str = "auto",
     algorithm: str | None = None,
     tasks: str | None = None,
     model: str | None = None,
     force: bool = False,
+    json: bool = False,
 ) -> int:
     """Adapt a trained run to one new task and write it as a file; and say how far it may be trusted.
 
@@ -75,9 +76,12 @@ def _adapt(
         valid_tasks: on how many of the run's validation tasks, as near as they come to yours in classes and examples, the
             expected accuracy and the threshold for unknown inputs are measured; 0: nothing is measured.
         keep: the share of inputs of known classes that the threshold for unknown inputs keeps.
+        judge: say how good the learner and the simplest predictors are on your own examples, parts of which are left out in
+            turn; left out: yes.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
         algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         force: overwrite an existing task file.
+        json: print one JSON object and nothing else.
     """
     from innerloop import load
     from innerloop.data.picture_decoding import SUFFIXES
@@ -115,21 +119,33 @@ def _adapt(
     left_out: list[str] = []
     if of_pictures:
         only_for("a table", "pictures", target=target, separator=separator, encoding=encoding)
-        fitted, recognises, score = _adapted_to_pictures(learner, support, steps, invert, left_out)
+        fitted, score = _adapted_to_pictures(learner, support, steps, invert, left_out)
     else:
         only_for("pictures", "a table", invert=invert)
-        fitted, recognises, score = _adapted_to_table(learner, _table(support, separator, encoding), target, steps)
+        table = _table(support, separator, encoding)
+        fitted = learner.adapt(table, target=target, steps=steps)
+        score = fitted.score(table)
     y = _targets(fitted)
     lines: list[str] = []
     if valid_tasks:
-        fitted, lines = trust.measured(fitted, y, recognises, record, steps, valid_tasks, keep, again.get("tasks"))
+        fitted, lines = trust.measured(fitted, y, record, steps, valid_tasks, keep, again.get("tasks"))
+    if judge is not False:
+        from innerloop.evaluation.own_examples import judge as judged
+
+        fitted = judged(fitted)
     with output.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         fitted.save(out)
+    if json:
+        output.print_json(_told(fitted, len(y), score, left_out, lines, out))
+        return 0
     _say_left_out(left_out, len(y))
     what = "regression" if fitted.classes_ is None else f"{len(fitted.classes_)} classes"
-    print(f"adapted to {len(y)} examples ({what}); {score:.4f} {_metric(fitted)} on them")
-    for line in lines:
+    found = [f"adapted to {len(y)} examples ({what}); {score:.4f} {_metric(fitted)} on them"]
+    if fitted.judged is not None:
+        own = fitted.judged.lines()
+        found = [*own[:1], *found, *own[1:]] if fitted.judged.loses_to else [*found, *own]
+    for line in [*found, *lines]:
         print(line)
     print(f"task file: {out}")
     unknown = " --unknown" if fitted.threshold is not None else ""
@@ -137,10 +153,27 @@ def _adapt(
     return 0
 
 
+def _told(
+    fitted: Fitted, examples: int, score: float, left_out: Sequence[str], lines: Sequence[str], out: Path
+) -> dict[str, Any]:
+    """What `adapt --json` prints."""
+    return {
+        "task": str(out),
+        "examples": examples,
+        "classes": fitted.classes_,
+        "metric": _metric(fitted),
+        "on_them": score,
+        "judged": None if fitted.judged is None else {**fitted.judged.to_dict(), "loses_to": fitted.judged.loses_to},
+        "threshold": None if fitted.threshold is None else fitted.threshold.to_dict(),
+        "left_out": list(left_out),
+        "said": [line.strip() for line in lines],
+    }
+
+
 def _adapted_to_pictures(
     learner: Any, support: Path, steps: int | None, invert: bool | None, left_out: list[str]
-) -> tuple[Any, trust.Recognises, float]:
-    """(fitted task, `leave_one_out`'s question, its score) of pictures; ``left_out`` takes down which cannot be read."""
+) -> tuple[Any, float]:
+    """(fitted task, its score) of pictures; ``left_out`` takes down which cannot be read."""
     from innerloop.data import support_files
     from innerloop.data.table_preprocessing import is_record_of_tables
 
@@ -153,29 +186,7 @@ def _adapted_to_pictures(
     x, y, reading = support_files.read_classes(support, learner.input_shape, dark, left_out, kept)
     fitted = learner.adapt(x, y, steps=steps)
     fitted = dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark, reading))
-
-    def recognises(others: list[int], i: int) -> bool:
-        return learner.adapt(x[others], [y[j] for j in others], steps=steps).predict(x[i : i + 1])[0] == y[i]
-
-    return fitted, recognises, fitted.score(x, y)
-
-
-def _adapted_to_table(
-    learner: Any, table: Table, target: str | None, steps: int | None
-) -> tuple[Any, trust.Recognises, float]:
-    """(fitted task, `leave_one_out`'s question, the score on its rows in its units) of a table."""
-    import numpy as np
-
-    fitted = learner.adapt(table, target=target, steps=steps)
-    y = _targets(fitted)
-
-    def recognises(others: list[int], i: int) -> bool:
-        """The left-out row has no part in how the others are scaled."""
-        with warnings.catch_warnings(action="ignore"):  # on one row more or less
-            rest = learner.adapt(table.take(np.array(others)), target=target, steps=steps)
-            return rest.predict(table.take(np.array([i])))[0] == y[i]
-
-    return fitted, recognises, fitted.score(table)
+    return fitted, fitted.score(x, y)
 
 
 def _targets(fitted: Fitted) -> Any:
