@@ -26,7 +26,7 @@ from innerloop.errors import ConfigError, InnerloopError
 from innerloop.evaluation import baselines, scikit_baselines
 from innerloop.meta_learner.fitted import Fitted, adapted
 from innerloop.meta_learner.fitted_data import FittedData
-from innerloop.meta_learner.own_examples import Judged, OnOwn
+from innerloop.meta_learner.own_examples import ONE_EACH, Judged, OnOwn
 from innerloop.meta_learner.support_set import Shown, support_set, targets_in, wanted_by
 from innerloop.objectives import losses
 
@@ -120,7 +120,7 @@ def _lacking(fitted: Fitted) -> str:
         return "" if n >= _FEWEST_VALUES else f"there are {n} only; give {_FEWEST_VALUES} or more"
     labels = fitted.support.y.reshape(n).long().tolist()
     if all(labels.count(c) < 2 for c in set(labels)):
-        return "each class has one only, and without it the class is not known; give two of each class or more"
+        return ONE_EACH
     return ""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from innerloop.errors import CheckpointError
 
 VERSION = 1
+ONE_EACH = "each class has one only, and without it the class is not known; give two of each class or more"
 NAMES = {
     "class_mean": "class mean",
     "nearest": "nearest example",
@@ -82,6 +83,11 @@ class Judged:
         """The baseline that is better than the learner by the whole interval of the difference; "" where none is."""
         name = self.hardest
         return name if name and (self.baselines[name].lead_high or 0.0) < 0 else ""
+
+    @property
+    def one_each(self) -> bool:
+        """Whether nothing was judged because each class has one example only."""
+        return self.lacking == ONE_EACH
 
     @property
     def clearly_better(self) -> bool:

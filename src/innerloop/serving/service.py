@@ -24,6 +24,7 @@ from innerloop.data.table_support import named
 from innerloop.data.tables import Table, as_table, is_tabular
 from innerloop.errors import InnerloopError, InputError
 from innerloop.evaluation.calibration import expectation, typical_shots
+from innerloop.evaluation.own_examples import judge
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.unknown_inputs import Threshold
@@ -31,6 +32,7 @@ from innerloop.objectives import losses
 from innerloop.serving.texts import EN, Texts
 
 _WAYS, _SHOTS = (2, 5), (1, 5)  # sizes of tasks whose thresholds are measured
+_PARTS = 5  # that a visitor's examples are dealt into at most, to judge the task by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Limits:
         seconds: that a request waits for its turn; one is computed at a time.
         tasks: kept at once; the one that was longest unused goes first.
         minutes: that an unused task is kept.
+        judging: seconds that a task may be judged on its own examples for; one that takes half as long to adapt is not.
     """
 
     megabytes: float = 20.0
@@ -91,6 +94,7 @@ class Limits:
     seconds: float = 30.0
     tasks: int = 200
     minutes: float = 60.0
+    judging: float = 2.0
 
 
 class Busy(InnerloopError):
@@ -196,6 +200,9 @@ class Service:
             start = time.perf_counter()
             fitted = self.learner.adapt(given, None if y is None else list(y), target=target)
             seconds = time.perf_counter() - start
+            if seconds < self.limits.judging / 2:
+                # Without scikit-learn's, which take longer than a visitor waits.
+                fitted = judge(fitted, parts=_PARTS, seconds=self.limits.judging, scikit=False)
         if reading != picture_decoding.UNDECIDED:
             record = preprocessing_of(inverts(fitted.preprocessing), reading)
             fitted = dataclasses.replace(fitted, preprocessing=record)
@@ -283,6 +290,35 @@ class Service:
         if fitted.classes_ is None:
             return "regression has no classes"
         return "its file has none" if fitted is self.first else self.thresholds.lacking
+
+    def told_of_judged(self, fitted: Fitted, texts: Texts = EN) -> str:
+        """How good a task is on its own examples beside the simplest predictors, in Markdown; what loses says so first."""
+        found = fitted.judged
+        if found is None:
+            return texts.not_judged
+        if found.learner is None:
+            return texts.one_each if fitted.classes_ is not None and found.one_each else texts.not_judged
+        others = texts.comma.join(
+            f"{texts.baselines.get(name, name)} {found.shown(b.value)}" for name, b in found.baselines.items()
+        )
+        said = (texts.judged_values if fitted.classes_ is None else texts.judged).format(
+            judged=found.judged,
+            beside=texts.beside.format(others=others) if others else "",
+            **{end: found.shown(getattr(found.learner, end)) for end in ("value", "low", "high")},
+        )
+        hardest = texts.baselines.get(found.hardest, found.hardest)
+        if found.loses_to:
+            return f"{texts.loses.format(name=hardest)} {said}"
+        if not found.hardest:
+            return said
+        return f"{said} {texts.clearly_better if found.clearly_better else texts.not_clearly.format(name=hardest)}"
+
+    def told_of_first(self, texts: Texts = EN) -> str:
+        """What is known of the task file that is served; "" where none is."""
+        if self.first is None:
+            return ""
+        judged = self.told_of_judged(self.first, texts)
+        return texts.kept_task.format(examples=self.first.num_examples, judged=judged)
 
     def told_of_unknown(self, fitted: Fitted, texts: Texts = EN) -> str:
         """Whether a task can tell when an input is of none of its classes, and how far that holds, in a sentence."""
