@@ -120,6 +120,23 @@ def test_unknown_is_written_where_the_score_is_low(where, adapted, tmp_path):
         assert before | {"label": after["label"]} == after and before["label"] != "unknown"
 
 
+def test_unknown_is_not_suggested_where_it_cannot_be_told(where, adapted, tmp_path, capsys, monkeypatch):
+    from innerloop.evaluation import calibration
+
+    monkeypatch.setattr(calibration, "area", lambda known, unknown: 0.6)
+    line = ["adapt", str(where / "run"), str(where / "support"), "--out", str(tmp_path / "t.il")]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert "it cannot tell unknown inputs from known ones (AUROC 0.60 on 50 validation tasks of" in said
+    assert "INPUTS --out" in said and "INPUTS --unknown" not in said
+    assert "its probabilities were off by" in said and "(ECE, 15 bins)" in said
+    rows = predicted(tmp_path / "t.il", where / "new", tmp_path / "q.csv", "--unknown")
+    assert "note: --unknown: it cannot tell" in capsys.readouterr().err
+    assert any(row["label"] == "unknown" for row in rows)  # who wants it gets it
+    predicted(adapted, where / "new", tmp_path / "r.csv", "--unknown")
+    assert "cannot tell" not in capsys.readouterr().err
+
+
 def test_a_class_called_unknown(where, tmp_path, capsys):
     drawings(tmp_path / "s", 2, 2, 3)
     (tmp_path / "s" / "c01").rename(tmp_path / "s" / "unknown")

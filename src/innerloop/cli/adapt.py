@@ -148,7 +148,7 @@ def _adapt(
     for line in [*found, *lines]:
         print(line)
     print(f"task file: {out}")
-    unknown = " --unknown" if fitted.threshold is not None else ""
+    unknown = " --unknown" if fitted.threshold is not None and fitted.threshold.works else ""
     print(f"next: innerloop predict {shlex.quote(str(out))} INPUTS{unknown} --out predictions.csv")
     return 0
 
@@ -164,7 +164,9 @@ def _told(
         "metric": _metric(fitted),
         "on_them": score,
         "judged": None if fitted.judged is None else {**fitted.judged.to_dict(), "loses_to": fitted.judged.loses_to},
-        "threshold": None if fitted.threshold is None else fitted.threshold.to_dict(),
+        "threshold": None
+        if fitted.threshold is None
+        else {**fitted.threshold.to_dict(), "works": fitted.threshold.works},
         "left_out": list(left_out),
         "said": [line.strip() for line in lines],
     }
@@ -264,6 +266,7 @@ def _predict(
     from innerloop.data.picture_sources import printable
     from innerloop.data.table_preprocessing import table_record
     from innerloop.meta_learner.fitted import Fitted
+    from innerloop.meta_learner.unknown_inputs import cannot_tell
     from innerloop.training.placement import device_of
 
     fitted = load(task, **again)
@@ -279,6 +282,8 @@ def _predict(
             f"--unknown expected a task with a threshold for unknown inputs, got none in {str(task)!r} (`innerloop adapt` "
             "said why); leave it out"
         )
+    if unknown and fitted.threshold is not None and not fitted.threshold.works:
+        say(f"note: --unknown: {cannot_tell(fitted.threshold)}")
     shape = tuple(fitted.support.x.shape[1:])
     x: Any
     record = None

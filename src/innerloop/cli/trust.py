@@ -53,6 +53,10 @@ def measured(
         found = None
     if found is not None:
         lines += _expected(found, _is_of_own_data(record), _validates_on_training(record))
+        if found.ece is not None:
+            lines.append(
+                f"    its probabilities were off by {100 * found.ece:.1f} points on average there (ECE, 15 bins)"
+            )
         lines += [f"    {unit}" for unit in [error_unit(fitted.owner.preprocessing)] if unit]
     if found is not None and classes is not None:
         lines.append(_threshold(found))
@@ -105,9 +109,13 @@ def _expected(found: Any, of_own_data: bool, seen_in_training: bool = False) -> 
 
 
 def _threshold(found: Any) -> str:
+    from innerloop.meta_learner.unknown_inputs import cannot_tell
+
     limit = found.threshold
     if limit is None:
         return f"unknown inputs: no threshold is known, as {found.lacking}"
+    if not limit.works:
+        return f"unknown inputs: {cannot_tell(limit)}, so `--unknown` is not suggested"
     return (
         f"unknown inputs: below {limit.value:.4g} in {limit.score}; on {limit.num_tasks} other validation tasks that kept "
         f"{limit.kept:.1%} of the known and took {limit.false_accept:.1%} of other classes for known (AUROC {limit.auroc:.3f})"

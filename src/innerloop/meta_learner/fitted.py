@@ -38,7 +38,7 @@ from innerloop.meta_learner.support_set import (
     wanted_by,
 )
 from innerloop.meta_learner.trial import explained
-from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
+from innerloop.meta_learner.unknown_inputs import Threshold, cannot_tell, class_probabilities
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
 from innerloop.registry import writable
@@ -234,7 +234,8 @@ class Fitted:
                 are found by name (values are then in the table's units).
             transductive: as the method's published protocol, see above.
             unknown: what to call inputs that are probably of none of the classes, such as "unknown" or -1; a text where the
-                classes are texts, an integer where they are integers. None: each input gets one of the classes.
+                classes are texts, an integer where they are integers. None: each input gets one of the classes. A warning says
+                where the task cannot tell (`Threshold.works`).
 
         Raises:
             ConfigError: ``unknown`` for regression, of another kind than the classes or the name of one, or where no threshold
@@ -370,6 +371,8 @@ class Fitted:
     def _check_unknown(self, name: str | int) -> None:
         self.knows(torch.zeros(0, 2))
         assert self.classes_ is not None
+        if self.threshold is not None and not self.threshold.works:
+            warn([cannot_tell(self.threshold)])
         if name in self.classes_:
             raise ConfigError(
                 f"unknown expected a label that is no class, got {name!r}; give another or rename the class"

@@ -121,7 +121,7 @@ def interface(service: Service) -> FastAPI:
             raise InputError(f"expected one y for each input, got {len(x)} inputs and {len(request.y)} targets")
         y = None if request.y is None else _targets(service, request.y)
         key, fitted, seconds = service.adapt(x, y, request.target, reading)
-        limit = None if fitted.threshold is None else fitted.threshold.to_dict()
+        limit = fitted.threshold.to_dict() if fitted.threshold is not None and fitted.threshold.works else None
         judged = None if fitted.judged is None else fitted.judged.to_dict()
         return AdaptAnswer(
             task=key, classes=fitted.classes_, examples=len(x), seconds=seconds, threshold=limit, judged=judged
@@ -133,7 +133,8 @@ def interface(service: Service) -> FastAPI:
         fitted, found, known = service.predict(request.task, _inputs(service, request, of)[0])
         if request.unknown and known is None:
             raise InputError(
-                f"unknown expected a task with a threshold, got none, as {service.why_no_threshold(fitted)}; leave it out"
+                "unknown expected a task with a threshold that works, got none, as "
+                f"{service.why_no_threshold(fitted)}; leave it out"
             )
         sure = known if request.unknown and known is not None else [True] * len(found)
         if fitted.classes_ is None:

@@ -27,7 +27,7 @@ from innerloop.evaluation.calibration import expectation, typical_shots
 from innerloop.evaluation.own_examples import judge
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
-from innerloop.meta_learner.unknown_inputs import Threshold
+from innerloop.meta_learner.unknown_inputs import LEAST_AUROC, Threshold, cannot_tell
 from innerloop.objectives import losses
 from innerloop.serving.texts import EN, Texts
 
@@ -63,8 +63,12 @@ class Thresholds:
         if not self.found:
             return f"unknown inputs: no threshold is known, as {self.lacking}"
         sizes = ", ".join(
-            f"{t.ways} classes and {t.shots} example{'s' * (t.shots != 1)} of each ({t.kept:.0%} of the known kept, "
-            f"{t.false_accept:.0%} of others taken for known)"
+            f"{t.ways} classes and {t.shots} example{'s' * (t.shots != 1)} of each ("
+            + (
+                f"{t.kept:.0%} of the known kept, {t.false_accept:.0%} of others taken for known)"
+                if t.works
+                else f"not offered: AUROC {t.auroc:.2f})"
+            )
             for t in self.found
         )
         return f"unknown inputs: thresholds measured for {sizes}"
@@ -111,7 +115,7 @@ class Predicted(NamedTuple):
     Attributes:
         fitted: the task.
         values: class probabilities, or regression values.
-        known: whether each input is probably of one of the classes; None: the task has no threshold.
+        known: whether each input is probably of one of the classes; None: the task has no threshold that works.
     """
 
     fitted: Fitted
@@ -228,7 +232,7 @@ class Service:
         with self._in_turn():
             out = fitted.outputs(given)
         found = fitted.in_units(out, given) if fitted.classes_ is None else fitted.probabilities(out).cpu().numpy()
-        known = None if fitted.threshold is None else fitted.knows(out).tolist()
+        known = fitted.knows(out).tolist() if fitted.threshold is not None and fitted.threshold.works else None
         return Predicted(fitted, found.reshape(len(out), -1), known)
 
     def inputs(self, x: Any) -> Table | Float[np.ndarray, "*shape"]:
@@ -289,6 +293,8 @@ class Service:
         """Why a task has none for unknown inputs, as words after "as"."""
         if fitted.classes_ is None:
             return "regression has no classes"
+        if fitted.threshold is not None:
+            return cannot_tell(fitted.threshold)
         return "its file has none" if fitted is self.first else self.thresholds.lacking
 
     def told_of_judged(self, fitted: Fitted, texts: Texts = EN) -> str:
@@ -326,7 +332,11 @@ class Service:
         if limit is None:
             why = self.why_no_threshold(fitted)
             return texts.no_unknown.format(why=texts.still_measured if why == EN.still_measured else why)
-        return texts.knows_unknown.format(ways=limit.ways, kept=limit.kept, accepted=limit.false_accept)
+        if limit.works:
+            said = texts.knows_unknown.format(ways=limit.ways, kept=limit.kept, accepted=limit.false_accept)
+        else:
+            said = texts.tells_badly.format(ways=limit.ways, auroc=limit.auroc, least=LEAST_AUROC)
+        return said if limit.ece is None else f"{said} {texts.calibrated.format(ece=100 * limit.ece)}"
 
     # ---- what is kept ----------------------------------------------------------------------------------------------
     def task(self, key: str) -> Fitted:

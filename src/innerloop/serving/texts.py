@@ -36,6 +36,8 @@ class Texts:
     second_class: str
     adapted: str
     knows_unknown: str
+    tells_badly: str
+    calibrated: str
     no_unknown: str
     none_of_these: str
     still_measured: str
@@ -95,6 +97,9 @@ EN = Texts(
     adapted="Adapted to {shown} in {seconds:.2f} s. {judged}\n\n{unknown}",
     knows_unknown="It says when something is probably none of these: on validation tasks of {ways} classes it knew {kept:.0%} of "
     "their own, and took {accepted:.0%} of others for one of them.",
+    tells_badly="It cannot tell when something is none of these: on validation tasks of {ways} classes its AUROC was "
+    "{auroc:.2f}, and {least:g} is the least that is relied on.",
+    calibrated="Its percentages were off by {ece:.0f} points there on average.",
     no_unknown="It cannot tell when something is none of these, as {why}.",
     none_of_these="**Probably none of these**: less sure than its threshold asks.",
     still_measured="that is still being measured, for some seconds",
@@ -155,6 +160,9 @@ ZH = Texts(
     adapted="已适应{shown}，用时 {seconds:.2f} 秒。{judged}\n\n{unknown}",
     knows_unknown="如果一个东西多半不属于这些类别，它会说出来：在 {ways} 个类别的验证任务上，它认得其中 {kept:.0%} 的已知输入，"
     "并把 {accepted:.0%} 的其他类别误当成已知类别。",
+    tells_badly="它无法判断一个东西是否不属于这些类别：在 {ways} 个类别的验证任务上，它的 AUROC 是 {auroc:.2f}，"
+    "至少要 {least:g} 才可靠。",
+    calibrated="在那些任务上，它给出的百分比平均偏差 {ece:.0f} 个百分点。",
     no_unknown="它无法判断一个东西是否不属于这些类别（{why}）。",
     none_of_these="**多半不属于这些类别**：把握低于阈值。",
     still_measured="阈值还在测量，需要几秒钟",
