@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import time
 
 import numpy as np
 import pytest
@@ -169,6 +170,16 @@ def test_one_example_a_class_cannot_be_judged():
 def test_time_stops_it_and_it_says_on_how_many():
     found = judge(identity(3).adapt(*blobs(3, 5)), seconds=0).judged
     assert (found.judged, found.examples) == (3, 15) and "on 3 of your 15 examples" in found.lines()[0]
+
+
+def test_a_slow_forest_takes_no_part_from_the_learner(monkeypatch):
+    pytest.importorskip("sklearn")
+    first = scikit_baselines.predictions
+    monkeypatch.setattr(scikit_baselines, "predictions", lambda *a: time.sleep(0.6 * (a[0] == "forest")) or first(*a))
+    fitted = identity(3).adapt(*blobs(3, 5))
+    judge(fitted)  # imports scikit-learn
+    found = judge(fitted, seconds=1.0).judged
+    assert found.judged == 15 and "forest" not in found.baselines and "class_mean" in found.baselines
 
 
 def test_forests_are_there_where_scikit_learn_is(monkeypatch):

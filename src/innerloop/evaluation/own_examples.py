@@ -33,6 +33,7 @@ from innerloop.objectives import losses
 PARTS = 10  # at most: how often the learner is adapted
 MOST = 200  # examples that are left out, where there are more
 SECONDS = 10.0
+_LEARNER = "learner"
 _FEWEST_VALUES = 3  # examples of a regression task
 
 
@@ -45,7 +46,8 @@ def judge(fitted: Fitted, *, parts: int = PARTS, seconds: float = SECONDS, sciki
     Args:
         fitted: a task of labelled examples, with its support set.
         parts: into how many the examples are dealt at most, which is how often the learner is adapted.
-        seconds: no further part is left out after these; one is in any case.
+        seconds: no further part is left out after these; one is in any case. Those of scikit-learn get as long again, and are
+            left out where that is not enough for all parts.
         scikit: also a random forest, and for classes logistic regression, where scikit-learn is installed and the inputs are
             rows of numbers.
 
@@ -78,22 +80,21 @@ def _judged(fitted: Fitted, metric: str, most_parts: int, seconds: float, scikit
         return Judged(metric, n, lacking=why)
     labels = None if fitted.classes_ is None else fitted.support.y.reshape(n).long().tolist()
     folds = deal(labels, n, most_parts)
-    names: tuple[str, ...] = ()
-    of_learner: list[Tensor] = []
-    of_baselines: list[list[Tensor]] = []
+    done: list[_Fold] = []
+    right: dict[str, list[Tensor]] = {}
     started = time.perf_counter()
     for left_out in folds:
-        shown = [i for i in range(n) if i not in set(left_out)]
-        fold = _fold(fitted, shown, left_out)
-        if not of_learner:
-            names = baselines.names(fold.task)
-            names += scikit_baselines.names(fold.task) if scikit and names else ()
-        of_learner.append(fold.right_or_error(fold.said()))
-        of_baselines.append([fold.right_or_error(fold.said_by(name)) for name in names])
-        if time.perf_counter() - started > seconds and sum(map(len, of_learner)) > 1:
+        fold = _fold(fitted, [i for i in range(n) if i not in set(left_out)], left_out)
+        done.append(fold)
+        right.setdefault(_LEARNER, []).append(fold.right_or_error(fold.said()))
+        for name in baselines.names(fold.task):
+            right.setdefault(name, []).append(fold.right_or_error(fold.said_by(name)))
+        if time.perf_counter() - started > seconds and sum(map(len, right[_LEARNER])) > 1:
             break
-    own = torch.cat(of_learner)
-    others = [torch.cat(each) for each in zip(*of_baselines, strict=True)]
+    if scikit and len(right) > 1:
+        right |= _of_scikit(done, seconds)
+    found = {name: torch.cat(each) for name, each in right.items() if len(each) == len(done)}
+    own = found.pop(_LEARNER)
     of_classes = labels is not None
     counts = [] if labels is None else [labels.count(c) for c in set(labels)]
     return Judged(
@@ -103,8 +104,20 @@ def _judged(fitted: Fitted, metric: str, most_parts: int, seconds: float, scikit
         parts=len(folds),
         one_of_each=len(folds) == (min(counts) if of_classes and len(set(counts)) == 1 else n),
         learner=_on_own(own, of_classes),
-        baselines={name: _on_own(one, of_classes, own) for name, one in zip(names, others, strict=True)},
+        baselines={name: _on_own(one, of_classes, own) for name, one in found.items()},
     )
+
+
+def _of_scikit(done: Sequence[_Fold], seconds: float) -> dict[str, list[Tensor]]:
+    """Those of scikit-learn on the same parts, each as far as it gets in time: one that lacks a part does not count."""
+    found: dict[str, list[Tensor]] = {}
+    started = time.perf_counter()
+    for name in scikit_baselines.names(done[0].task):
+        for fold in done:
+            if time.perf_counter() - started > seconds:
+                return found
+            found.setdefault(name, []).append(fold.right_or_error(fold.said_by(name)))
+    return found
 
 
 def _lacking(fitted: Fitted) -> str:

@@ -14,7 +14,7 @@ ONE_EACH = "each class has one only, and without it the class is not known; give
 NAMES = {
     "class_mean": "class mean",
     "nearest": "nearest example",
-    "mean": "mean of the values",
+    "mean": "the values' mean",
     "ridge": "ridge regression",
     "logistic": "logistic regression",
     "forest": "random forest",
