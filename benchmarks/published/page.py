@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.marked_text import Column, replaced, table
+from benchmarks.published import shots
 from benchmarks.published.notes import ABOUT, ALL, Notes, note, read_notes
 from benchmarks.published.other_numbers import YARDSTICKS, Yardstick, reimplementations
 from benchmarks.published.race import described
@@ -35,7 +36,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Faces", r"faces-"),
     ("Pictures from plain folders", r"own-"),
     ("Tables of few rows", r"parkinson-|pmlb-"),
-    ("Others", r"(?!.*-check$)"),
+    ("Others", r"(?!.*-check$|shots-)"),  # the last are in a table of their own
 )
 
 
@@ -205,7 +206,7 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
         if shown:
             about = note(notes, title, ABOUT)
             parts += [f"## {title}", "", *([about.strip(), ""] if about else []), *one_table(shown, notes), ""]
-    return "\n".join([*parts, *described(folder)])
+    return "\n".join([*parts, *shots.described(folder), *described(folder)])
 
 
 def one_table(shown: Iterable[Shown], notes: Notes, only: Collection[str] | None = None) -> list[str]:

@@ -41,6 +41,7 @@ _NAMES = {
     "compare": "innerloop.evaluation.compare",
     "evaluate": "innerloop.evaluation.evaluate",
     "fit": "innerloop.training.fit",
+    "judge": "innerloop.evaluation.own_examples",
     "load": "innerloop.training.load",
     "sync_gradients": "innerloop.training.distributed",
     "with_meta_gradient": "innerloop.methods.other_meta_gradient",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from innerloop.evaluation.calibration import calibrate as calibrate
     from innerloop.evaluation.compare import compare as compare
     from innerloop.evaluation.evaluate import evaluate as evaluate
+    from innerloop.evaluation.own_examples import judge as judge
     from innerloop.meta_learner.fitted import Fitted as Fitted
     from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
     from innerloop.methods.other_meta_gradient import with_meta_gradient as with_meta_gradient

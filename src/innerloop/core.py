@@ -586,6 +586,7 @@ class Report:
         higher_is_better: whether a higher value of the metric is a better one.
         metrics: every metric that was measured, by name, the reported one first.
         baselines: the reported metric of the simplest predictors on the same tasks, by name; empty where none suits.
+        ece: expected calibration error of class probabilities (`innerloop.evaluation.confidence`); None: not measured.
         config: the learner's and the problem's settings.
         commit: of the code that ran, when known.
         environment: versions, machine, threads.
@@ -605,6 +606,7 @@ class Report:
     higher_is_better: bool = True
     metrics: Mapping[str, Measured] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, Beside] = dataclasses.field(default_factory=dict)
+    ece: float | None = None
     distinct: int | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     commit: str = ""
@@ -616,11 +618,9 @@ class Report:
         side = "transductive" if self.transductive else "inductive"
         tasks = f"{self.num_tasks} {self.split} tasks, seed {self.seed}, {side}"
         line = f"{self.metric} {_with_interval(self.mean, self.ci95)} ({tasks})"
-        rest = [
-            f"{name} {_with_interval(m.mean, m.ci95)}"
-            for name, m in self.metrics.items()
-            if name != self.metric and m.num_tasks
-        ]
+        others = {name: m for name, m in self.metrics.items() if name != self.metric and m.num_tasks}
+        rest = [f"{name} {_with_interval(m.mean, m.ci95)}" for name, m in others.items()]
+        rest += [] if self.ece is None else [f"calibration error {self.ece:.3f}"]
         return "\n".join(part for part in (line, ", ".join(rest), self.beside) if part)
 
     @property

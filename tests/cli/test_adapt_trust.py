@@ -1,6 +1,7 @@
 """`innerloop adapt` says how far its task may be trusted and remembers how pictures are read; `predict --unknown`."""
 
 import csv
+import json
 import zipfile
 
 import numpy as np
@@ -65,16 +66,47 @@ def test_what_is_said(where, capsys, tmp_path):
     found = il.load(tmp_path / "t.il").threshold
     assert f"on 100 validation tasks of '{found.problem}' (3 classes, 3 examples of each)" in said
     assert "as far as they are like those" in said and "may not carry over" not in said
-    assert " of 9, each recognised by the rest)" in said
+    assert "judged on your 9 examples, one of each class left out at a time: this learner" in said
+    judged = il.load(tmp_path / "t.il").judged
+    assert judged.judged == 9 and all(line in said for line in judged.lines())
+    assert f"class mean {100 * judged.baselines['class_mean'].value:.0f} %" in said
     assert f"took {found.false_accept:.1%} of other classes" in said and "--unknown" in said
     one = tmp_path / "one"
     drawings(one, 2, 1, 2)
     assert main(["adapt", str(where / "run"), str(one), "--out", str(tmp_path / "u.il"), "--valid-tasks", "8"]) == 0
-    assert "leave one out: cannot be estimated, as a class has one example only" in capsys.readouterr().out
+    assert "cannot be judged on your examples, as each class has one only" in capsys.readouterr().out
     assert main(["adapt", str(where / "run"), str(one), "--out", str(tmp_path / "v.il"), "--valid-tasks", "0"]) == 0
-    assert "validated" not in capsys.readouterr().out and il.load(tmp_path / "v.il").threshold is None
+    said = capsys.readouterr().out
+    assert "validated" not in said and "cannot be judged" in said and il.load(tmp_path / "v.il").threshold is None
     assert main(["predict", str(tmp_path / "v.il"), str(one), "--unknown", "--out", str(tmp_path / "p.csv")]) == 2
     assert "a threshold for unknown inputs, got none" in capsys.readouterr().err
+
+
+def test_json_carries_what_was_judged(where, tmp_path, capsys):
+    line = ["adapt", str(where / "run"), str(where / "support"), "--valid-tasks", "0", "--json", "--out"]
+    assert main([*line, str(tmp_path / "t.il")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["judged"] == {**il.load(tmp_path / "t.il").judged.to_dict(), "loses_to": ""}
+    assert (told["examples"], told["classes"], told["threshold"]) == (9, ["c00", "c01", "c02"], None)
+    assert main([*line, str(tmp_path / "u.il"), "--no-judge"]) == 0
+    assert json.loads(capsys.readouterr().out)["judged"] is None and il.load(tmp_path / "u.il").judged is None
+
+
+def test_a_learner_that_loses_says_so_first(where, tmp_path, capsys):
+    """One that sees nothing: each of its answers is the first class."""
+    net = il.models.mlp((1, 8, 8), 4, hidden=())
+    with torch.no_grad():
+        for p in net.parameters():
+            p.zero_()
+    family = il.tasks.from_path(where / "train", size=8, ways=3, shots=2, valid_classes=8, rotations=False)
+    training = {"steps": 1, "num_tasks": 1, "outer_lr": 0.0, "quiet": True, "validate_every": 0, "strategy": "vmapped"}
+    il.fit(il.protonet(net), family, out=tmp_path / "run", **training)
+    drawings(tmp_path / "s", 3, 6, 2)
+    line = ["adapt", str(tmp_path / "run"), str(tmp_path / "s"), "--valid-tasks", "0", "--out", str(tmp_path / "t.il")]
+    assert main(line) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("LOSES to ") and "give more examples" in said[0]
+    assert il.load(tmp_path / "t.il").judged.loses_to in ("class_mean", "nearest", "ridge")
 
 
 def test_unknown_is_written_where_the_score_is_low(where, adapted, tmp_path):
@@ -86,6 +118,23 @@ def test_unknown_is_written_where_the_score_is_low(where, adapted, tmp_path):
     assert sum(label == "unknown" for label in others) >= 6
     for before, after in zip(plain, rows, strict=True):
         assert before | {"label": after["label"]} == after and before["label"] != "unknown"
+
+
+def test_unknown_is_not_suggested_where_it_cannot_be_told(where, adapted, tmp_path, capsys, monkeypatch):
+    from innerloop.evaluation import calibration
+
+    monkeypatch.setattr(calibration, "area", lambda known, unknown: 0.6)
+    line = ["adapt", str(where / "run"), str(where / "support"), "--out", str(tmp_path / "t.il")]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert "it cannot tell unknown inputs from known ones (AUROC 0.60 on 50 validation tasks of" in said
+    assert "INPUTS --out" in said and "INPUTS --unknown" not in said
+    assert "its probabilities were off by" in said and "(ECE, 15 bins)" in said
+    rows = predicted(tmp_path / "t.il", where / "new", tmp_path / "q.csv", "--unknown")
+    assert "note: --unknown: it cannot tell" in capsys.readouterr().err
+    assert any(row["label"] == "unknown" for row in rows)  # who wants it gets it
+    predicted(adapted, where / "new", tmp_path / "r.csv", "--unknown")
+    assert "cannot tell" not in capsys.readouterr().err
 
 
 def test_a_class_called_unknown(where, tmp_path, capsys):
@@ -142,13 +191,13 @@ def test_another_problems_number_may_not_carry_over(where, capsys):
     learner = il.protonet(il.models.mlp((1, 28, 28), 8, hidden=()))
     fitted = learner.adapt(np.random.default_rng(0).random((4, 1, 28, 28), np.float32), [*"aabb"])
     record = {"tasks": {"name": "glyphs", "options": {}}}
-    found, lines = trust.measured(fitted, [*"aabb"], lambda *_: True, record, None, 4, 0.95)
+    found, lines = trust.measured(fitted, [*"aabb"], record, None, 4, 0.95)
     assert "tasks of the training problem, not of your data: the number may not carry over" in lines[1]
     assert found.threshold.problem == "glyphs"
     record = {
         "tasks": {"name": str(where / "moved"), "options": {}}
     }  # the training data are gone: adapting still works
-    found, lines = trust.measured(fitted, [*"aabb"], lambda *_: True, record, None, 4, 0.95)
+    found, lines = trust.measured(fitted, [*"aabb"], record, None, 4, 0.95)
     assert lines[0].startswith("the accuracy on new tasks is not known: expected a folder or a file of tasks")
     assert found.threshold is None
 
@@ -169,7 +218,7 @@ def test_validation_on_training_classes_promises_nothing(where):
     options = {"size": [8, 8], "ways": 3, "shots": 2, "rotations": False, "valid_classes": 0, "test_classes": 0}
     record = {"tasks": {"name": str(where / "train"), "options": options}}
     with pytest.warns(il.InnerloopWarning, match="no classes of their own"):
-        _, lines = trust.measured(fitted, names, lambda *_: True, record, None, 4, 0.95)
+        _, lines = trust.measured(fitted, names, record, None, 4, 0.95)
     assert "classes that training has seen: expect less of new ones" in lines[1]
 
 

@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 
 import innerloop as il
 from innerloop.evaluation import calibration
-from innerloop.evaluation.calibration import leave_one_out
 from innerloop.meta_learner.unknown_inputs import SCORES, Threshold
 from innerloop.storage import load_tensors, save_tensors
 
@@ -157,10 +156,35 @@ def test_classes_that_are_not_shown_leave_the_support_set():
     assert padded.support.mask.tolist() == [[False, True, True, True, False, False]]
 
 
-def test_leave_one_out_counts():
-    names = ["a", "a", "b", "b"]
-    asked = []
-    found = leave_one_out(names, lambda others, i: asked.append((others, i)) or i != 2)
-    assert found == (3, 4) and asked[1] == ([0, 2, 3], 1)
-    assert leave_one_out(["a", "a", "b"], lambda *_: True) is None
-    assert leave_one_out(names * 50, lambda *_: True).judged == 50
+# ---- unknown inputs are offered where they can be told -----------------------------------------------------------
+def test_it_is_offered_from_the_least_area_on(fitted):
+    limit = fitted.threshold
+    assert limit.works and not dataclasses.replace(limit, auroc=0.7499).works
+    assert dataclasses.replace(limit, auroc=0.75).works
+
+
+def test_a_learner_that_cannot_tell_says_so(family):
+    torch.manual_seed(0)
+    net = il.models.mlp(6, 6, hidden=())
+    with torch.no_grad():  # one of six numbers is seen
+        for p in net.parameters():
+            p.mul_(0)
+        net.get_parameter("head.weight" if "head.weight" in dict(net.named_parameters()) else "0.weight")[0, 0] = 1
+    task = family.test.at(0, 0, 1)
+    with pytest.warns(il.InnerloopWarning, match="cannot tell unknown inputs from known ones"):
+        blind = il.calibrate(il.protonet(net).adapt(task.support.x[0], task.support.y[0]), family.valid)
+    assert not blind.threshold.works and blind.threshold.auroc < 0.75
+    with pytest.warns(il.InnerloopWarning, match=f"AUROC {blind.threshold.auroc:.2f} on 50 validation tasks"):
+        said = blind.predict(task.query.x[0], unknown=-1)
+    known = blind.knows(blind.outputs(task.query.x[0]))
+    assert torch.equal(said == -1, ~known)  # as before, where somebody wants it nevertheless
+
+
+def test_calibration_is_measured_with_it(learner, family, fitted):
+    found = calibration.expectation(learner, family.valid, 4, 2, num_tasks=100)
+    report = il.evaluate(learner, family.valid.resized(4, 2, 3), num_tasks=100, seed=5, transductive=False)
+    assert fitted.threshold.ece == found.ece and 0 < found.ece < 0.5
+    assert found.ece == pytest.approx(report.ece, abs=0.03)  # other tasks of the same kind
+    old = fitted.threshold.to_dict()
+    del old["ece"]
+    assert Threshold.from_dict({**old, "version": 1}) == dataclasses.replace(fitted.threshold, ece=None)

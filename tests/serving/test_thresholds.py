@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,28 @@ def test_a_learner_with_few_outputs_is_measured_on_as_many_classes(learner, imag
     assert {t.ways for t in measured_thresholds(learner, split(images, 12), 4).found} == {2, 3}
     limit = Threshold("energy", 0.5, 0.95, 0.95, 0.1, 0.9, 2, 1, 50, "patterns")
     assert Thresholds((limit,)).nearest(2, 1) is limit
+
+
+def test_what_cannot_be_told_is_not_offered(learner, images, thresholds):
+    pytest.importorskip("fastapi")
+    pytest.importorskip("httpx")
+    from fastapi.testclient import TestClient
+
+    from innerloop.serving.http import interface
+
+    blind = Thresholds(tuple(dataclasses.replace(t, auroc=0.6) for t in thresholds.found))
+    assert "not offered: AUROC 0.60" in blind.told() and "not offered" not in thresholds.told()
+    service = Service(learner, thresholds=blind)
+    x, y = images[:2, 0, None].float().numpy() / 255, ["a", "b"]
+    key, fitted, _ = service.adapt(x, y)
+    said, chinese = service.told_of_unknown(fitted), service.told_of_unknown(fitted, ZH)
+    assert said.startswith("It cannot tell when something is none of these") and "AUROC was 0.60, and 0.75" in said
+    assert "AUROC 是 0.60" in chinese and service.predict(key, x).known is None
+    assert "percentages were off by" in said and "平均偏差" in chinese
+    with TestClient(interface(service)) as client:
+        answer = client.post("/adapt", json={"x": x.reshape(2, -1).tolist(), "y": y}).json()
+        assert answer["threshold"] is None
+        refused = client.post(
+            "/predict", json={"task": answer["task"], "x": x.reshape(2, -1).tolist(), "unknown": True}
+        )
+        assert refused.status_code == 400 and "it cannot tell unknown inputs from known ones" in refused.json()["error"]

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,11 +53,13 @@ def _adapt(
     invert: bool | None = None,
     valid_tasks: int = 100,
     keep: float = 0.95,
+    judge: bool | None = None,
     device: str = "auto",
     algorithm: str | None = None,
     tasks: str | None = None,
     model: str | None = None,
     force: bool = False,
+    json: bool = False,
 ) -> int:
     """Adapt a trained run to one new task and write it as a file; and say how far it may be trusted.
 
@@ -77,9 +78,12 @@ def _adapt(
         valid_tasks: on how many of the run's validation tasks, as near as they come to yours in classes and examples, the
             expected accuracy and the threshold for unknown inputs are measured; 0: nothing is measured.
         keep: the share of inputs of known classes that the threshold for unknown inputs keeps.
+        judge: say how good the learner and the simplest predictors are on your own examples, parts of which are left out in
+            turn; left out: yes.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
         algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         force: overwrite an existing task file.
+        json: print one JSON object and nothing else.
     """
     from innerloop import load
     from innerloop.data.picture_decoding import SUFFIXES
@@ -123,35 +127,66 @@ def _adapt(
     if of_texts:
         only_for("pictures", "texts", invert=invert)
         given = _table(support, separator, encoding) if _is_table(support) else support
-        fitted, recognises, score = _adapted_to_texts(learner, given, text, target, steps)
+        fitted, score = _adapted_to_texts(learner, given, text, target, steps)
     elif of_pictures:
         only_for("a table", "pictures", target=target, separator=separator, encoding=encoding)
-        fitted, recognises, score = _adapted_to_pictures(learner, support, steps, invert, left_out)
+        fitted, score = _adapted_to_pictures(learner, support, steps, invert, left_out)
     else:
         only_for("pictures", "a table", invert=invert)
-        fitted, recognises, score = _adapted_to_table(learner, _table(support, separator, encoding), target, steps)
+        table = _table(support, separator, encoding)
+        fitted = learner.adapt(table, target=target, steps=steps)
+        score = fitted.score(table)
     y = _targets(fitted)
     lines: list[str] = []
     if valid_tasks:
-        fitted, lines = trust.measured(fitted, y, recognises, record, steps, valid_tasks, keep, again.get("tasks"))
+        fitted, lines = trust.measured(fitted, y, record, steps, valid_tasks, keep, again.get("tasks"))
+    if judge is not False:
+        from innerloop.evaluation.own_examples import judge as judged
+
+        fitted = judged(fitted)
     with output.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         fitted.save(out)
+    if json:
+        output.print_json(_told(fitted, len(y), score, left_out, lines, out))
+        return 0
     _say_left_out(left_out, len(y))
     what = "regression" if fitted.classes_ is None else f"{len(fitted.classes_)} classes"
-    print(f"adapted to {len(y)} examples ({what}); {score:.4f} {_metric(fitted)} on them")
-    for line in lines:
+    found = [f"adapted to {len(y)} examples ({what}); {score:.4f} {_metric(fitted)} on them"]
+    if fitted.judged is not None:
+        own = fitted.judged.lines()
+        found = [*own[:1], *found, *own[1:]] if fitted.judged.loses_to else [*found, *own]
+    for line in [*found, *lines]:
         print(line)
     print(f"task file: {out}")
-    unknown = " --unknown" if fitted.threshold is not None else ""
+    unknown = " --unknown" if fitted.threshold is not None and fitted.threshold.works else ""
     print(f"next: innerloop predict {shlex.quote(str(out))} INPUTS{unknown} --out predictions.csv")
     return 0
 
 
+def _told(
+    fitted: Fitted, examples: int, score: float, left_out: Sequence[str], lines: Sequence[str], out: Path
+) -> dict[str, Any]:
+    """What `adapt --json` prints."""
+    return {
+        "task": str(out),
+        "examples": examples,
+        "classes": fitted.classes_,
+        "metric": _metric(fitted),
+        "on_them": score,
+        "judged": None if fitted.judged is None else {**fitted.judged.to_dict(), "loses_to": fitted.judged.loses_to},
+        "threshold": None
+        if fitted.threshold is None
+        else {**fitted.threshold.to_dict(), "works": fitted.threshold.works},
+        "left_out": list(left_out),
+        "said": [line.strip() for line in lines],
+    }
+
+
 def _adapted_to_pictures(
     learner: Any, support: Path, steps: int | None, invert: bool | None, left_out: list[str]
-) -> tuple[Any, trust.Recognises, float]:
-    """(fitted task, `leave_one_out`'s question, its score) of pictures; ``left_out`` takes down which cannot be read."""
+) -> tuple[Any, float]:
+    """(fitted task, its score) of pictures; ``left_out`` takes down which cannot be read."""
     from innerloop.data import support_files
     from innerloop.data.table_preprocessing import is_record_of_tables
     from innerloop.models.embeddings import embedded
@@ -170,7 +205,7 @@ def _adapted_to_pictures(
 
 def _adapted_to_texts(
     learner: Any, support: Path | Table, column: str | None, target: str | None, steps: int | None
-) -> tuple[Any, trust.Recognises, float]:
+) -> tuple[Any, float]:
     """The same of texts."""
     from innerloop.data import texts
     from innerloop.models.embeddings import embedded
@@ -182,40 +217,16 @@ def _adapted_to_texts(
     return _adapted_to_arrays(learner, embedded(found.texts, record), found.labels, steps, record)
 
 
-def _adapted_to_arrays(
-    learner: Any, x: Any, y: Any, steps: int | None, record: dict[str, Any]
-) -> tuple[Any, trust.Recognises, float]:
-    """(fitted task, `leave_one_out`'s question, its score) of inputs and their classes, which files become by ``record``."""
+def _adapted_to_arrays(learner: Any, x: Any, y: Any, steps: int | None, record: dict[str, Any]) -> tuple[Any, float]:
+    """(fitted task, its score) of inputs and their classes, which files become by ``record``."""
     fitted = dataclasses.replace(learner.adapt(x, y, steps=steps), preprocessing=record)
-
-    def recognises(others: list[int], i: int) -> bool:
-        return learner.adapt(x[others], [y[j] for j in others], steps=steps).predict(x[i : i + 1])[0] == y[i]
-
-    return fitted, recognises, fitted.score(x, y)
+    return fitted, fitted.score(x, y)
 
 
 def _is_table(path: Path) -> bool:
     from innerloop.data.tables import is_table
 
     return path == STANDARD_INPUT or is_table(path)
-
-
-def _adapted_to_table(
-    learner: Any, table: Table, target: str | None, steps: int | None
-) -> tuple[Any, trust.Recognises, float]:
-    """(fitted task, `leave_one_out`'s question, the score on its rows in its units) of a table."""
-    import numpy as np
-
-    fitted = learner.adapt(table, target=target, steps=steps)
-    y = _targets(fitted)
-
-    def recognises(others: list[int], i: int) -> bool:
-        """The left-out row has no part in how the others are scaled."""
-        with warnings.catch_warnings(action="ignore"):  # on one row more or less
-            rest = learner.adapt(table.take(np.array(others)), target=target, steps=steps)
-            return rest.predict(table.take(np.array([i])))[0] == y[i]
-
-    return fitted, recognises, fitted.score(table)
 
 
 def _targets(fitted: Fitted) -> Any:
@@ -295,6 +306,7 @@ def _predict(
     from innerloop.data.picture_sources import printable
     from innerloop.data.table_preprocessing import table_record
     from innerloop.meta_learner.fitted import Fitted
+    from innerloop.meta_learner.unknown_inputs import cannot_tell
     from innerloop.training.placement import device_of
 
     fitted = load(task, **again)
@@ -311,6 +323,8 @@ def _predict(
             "said why); leave it out"
         )
     shape = support_files.picture_shape(fitted.support.x.shape[1:], fitted.preprocessing)
+    if unknown and fitted.threshold is not None and not fitted.threshold.works:
+        say(f"note: --unknown: {cannot_tell(fitted.threshold)}")
     x: Any
     record = None
     of_texts = texts.are_texts(fitted.preprocessing)

@@ -155,7 +155,7 @@ def _evaluate(
         keys = ("mean", "ci95", "metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
         keys += () if curve_steps is None else ("curve", "curve_ci95")
         keys += () if report.distinct is None else ("distinct",)
-        keys += ("metrics", "baselines")
+        keys += ("metrics", "baselines", "ece")
         output.print_json({key: getattr(report, key) for key in keys} | {"run": str(path), "card": str(file)})
         return 0
     _print_mean(report, "tasks")
@@ -168,6 +168,8 @@ def _evaluate(
     others = [f"{name} {one.mean:.4f} ± {one.ci95:.4f}" for name, one in list(report.metrics.items())[1:]]
     if others:
         print(f"also: {', '.join(others)}")
+    if report.ece is not None:
+        print(calibration_line(report.ece))
     if curve_steps is not None:
         print(curve_line(report.curve))
     print(f"card: {file}")
@@ -205,6 +207,7 @@ def _told_together(several: Seeds, reports: Mapping[int, Any], file: Path, as_js
         "ci95_over": "seeds",
         **{key: getattr(together, key) for key in keys},
         "baselines": together.baselines,
+        "ece": together.ece,
         "seeds": rows,
     }
     if together.curve:
@@ -217,10 +220,17 @@ def _told_together(several: Seeds, reports: Mapping[int, Any], file: Path, as_js
     for row in rows:
         print(f"  seed {row['seed']}: {row['mean']:.4f} ± {row['ci95']:.4f} (mean and 95 % interval over tasks)")
     print(_tasks_line(together))
+    if together.ece is not None:
+        print(calibration_line(together.ece))
     if together.curve:
         print(curve_line(together.curve))
     print(f"card: {file}")
     return 0
+
+
+def calibration_line(ece: float) -> str:
+    """How far the probabilities hold, in one line."""
+    return f"calibration: the probability of a prediction is off by {100 * ece:.1f} points on average (ECE, 15 bins)"
 
 
 def curve_line(curve: Sequence[float]) -> str:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from innerloop.errors import ConfigError, InnerloopError
-
-Recognises = Callable[[list[int], int], bool]
-_ACCURACY = "accuracy"
 
 
 def check_flags(valid_tasks: int, keep: float) -> None:
@@ -25,7 +22,6 @@ def check_flags(valid_tasks: int, keep: float) -> None:
 def measured(
     fitted: Any,
     y: Sequence[Any],
-    recognises: Recognises,
     record: Mapping[str, Any],
     steps: int | None,
     valid_tasks: int,
@@ -37,7 +33,6 @@ def measured(
     Args:
         fitted: the adapted task.
         y: the class names, or the targets, of its examples.
-        recognises: see `leave_one_out`.
         record: the run's configuration.
         steps: inner steps; None: the method's.
         valid_tasks: how many validation tasks.
@@ -58,9 +53,11 @@ def measured(
         found = None
     if found is not None:
         lines += _expected(found, _is_of_own_data(record), _validates_on_training(record))
+        if found.ece is not None:
+            lines.append(
+                f"    its probabilities were off by {100 * found.ece:.1f} points on average there (ECE, 15 bins)"
+            )
         lines += [f"    {unit}" for unit in [error_unit(fitted.owner.preprocessing)] if unit]
-    if classes is not None:
-        lines.append(_left_out(y, recognises))
     if found is not None and classes is not None:
         lines.append(_threshold(found))
         fitted = dataclasses.replace(fitted, threshold=found.threshold)
@@ -111,25 +108,14 @@ def _expected(found: Any, of_own_data: bool, seen_in_training: bool = False) -> 
     ]
 
 
-def _left_out(y: Sequence[Any], recognises: Recognises) -> str:
-    from innerloop.evaluation.calibration import leave_one_out
-
-    try:
-        found = leave_one_out(list(y), recognises)
-    except InnerloopError as error:
-        return f"leave one out: not measured ({error})"
-    if found is None:
-        return "leave one out: cannot be estimated, as a class has one example only; give two of each or more"
-    return (
-        f"leave one out: {found.right / found.judged:.4f} {_ACCURACY} on your examples ({found.right} of {found.judged}, "
-        "each recognised by the rest)"
-    )
-
-
 def _threshold(found: Any) -> str:
+    from innerloop.meta_learner.unknown_inputs import cannot_tell
+
     limit = found.threshold
     if limit is None:
         return f"unknown inputs: no threshold is known, as {found.lacking}"
+    if not limit.works:
+        return f"unknown inputs: {cannot_tell(limit)}, so `--unknown` is not suggested"
     return (
         f"unknown inputs: below {limit.value:.4g} in {limit.score}; on {limit.num_tasks} other validation tasks that kept "
         f"{limit.kept:.1%} of the known and took {limit.false_accept:.1%} of other classes for known (AUROC {limit.auroc:.3f})"

@@ -8,20 +8,21 @@ other half.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from innerloop.core import Examples, Task, TaskDistribution
-from innerloop.errors import ConfigError, DivergedError, InputError
+from innerloop.errors import ConfigError, DivergedError, InnerloopWarning, InputError
+from innerloop.evaluation.confidence import counted, expected_calibration_error
 from innerloop.evaluation.evaluate import evaluate, in_batches, mean_ci95
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
-from innerloop.meta_learner.unknown_inputs import SCORES, Threshold, class_probabilities
+from innerloop.meta_learner.unknown_inputs import SCORES, Threshold, cannot_tell, class_probabilities
 
 _QUERIES = (3, 2, 1)  # of each class, as many of these as the split allows
 _REGRESSION_QUERIES = (10, 5, 1)
@@ -37,7 +38,8 @@ class Expectation:
         num_tasks: how many.
         ways, shots: classes of a task and support examples of each (regression: 0, and support examples).
         problem: whose tasks they are.
-        threshold: for unknown inputs; None: see ``lacking``.
+        ece: of classes: how far the probabilities are off there, see `innerloop.evaluation.confidence`.
+        threshold: for unknown inputs; None: see ``lacking``. One that does not work (`Threshold.works`) is not offered.
         lacking: why there is no threshold.
     """
 
@@ -48,6 +50,7 @@ class Expectation:
     ways: int
     shots: int
     problem: str
+    ece: float | None = None
     threshold: Threshold | None = None
     lacking: str = ""
 
@@ -92,6 +95,8 @@ def calibrate(
     )
     if found.threshold is None:
         raise InputError(f"calibrate expected a split with classes to hold out, got none: {found.lacking}")
+    if not found.threshold.works:
+        warnings.warn(cannot_tell(found.threshold), InnerloopWarning, stacklevel=2)
     return dataclasses.replace(fitted, threshold=found.threshold)
 
 
@@ -135,7 +140,15 @@ def expectation(
         learner, size.tasks, num_tasks=num_tasks, seed=seed, steps=steps, transductive=False, baselines=False
     )
     return Expectation(
-        report.metric, report.mean, report.ci95, num_tasks, size.ways, size.shots, tasks.name, lacking=size.lacking
+        report.metric,
+        report.mean,
+        report.ci95,
+        num_tasks,
+        size.ways,
+        size.shots,
+        tasks.name,
+        report.ece,
+        lacking=size.lacking,
     )
 
 
@@ -237,7 +250,8 @@ def _with_threshold(
     per_task = [float(right[named.task == i].mean()) for i in range(num_tasks) if bool((named.task == i).any())]
     mean, ci95 = mean_ci95(per_task)
     name = size.tasks.name
-    result = Expectation("accuracy", mean, ci95, len(per_task), size.ways, size.shots, name)
+    ece = expected_calibration_error(counted(named.out[None, :, : size.ways], named.y[None]))
+    result = Expectation("accuracy", mean, ci95, len(per_task), size.ways, size.shots, name, ece)
     half = num_tasks // 2
     first, second = found.task < half, found.task >= half
     if not all(bool((part & side).any()) for part in (known, ~known) for side in (first, second)):
@@ -260,6 +274,7 @@ def _with_threshold(
             shots=size.shots,
             num_tasks=half,
             problem=name,
+            ece=ece,
         ),
     )
 
@@ -283,31 +298,3 @@ def area(known: Float[Tensor, " known"], unknown: Float[Tensor, " unknown"]) -> 
 
 def _share(chosen: Tensor) -> float:
     return float(chosen.double().mean())
-
-
-# ---- accuracy on a task's own few examples -----------------------------------------------------------------------
-MOST = 50  # examples that are left out, evenly chosen, where there are more
-
-
-class LeftOut(NamedTuple):
-    """How many of the examples that were left out were recognised."""
-
-    right: int
-    judged: int
-
-
-def leave_one_out(y: Sequence[Any], recognises: Callable[[list[int], int], bool], most: int = MOST) -> LeftOut | None:
-    """Adapt to all examples but one, for one after another: each is recognised by the learner that was adapted to the others.
-
-    Args:
-        y: class names.
-        recognises: whether, adapted to the examples at these positions, the one at that position gets its class.
-        most: how many examples to leave out at most.
-
-    Returns:
-        None where a class has one example only: without it the class is not known, so nothing can be estimated.
-    """
-    if min(Counter(y).values()) < 2:
-        return None
-    chosen = [i * len(y) // min(most, len(y)) for i in range(min(most, len(y)))]
-    return LeftOut(sum(recognises([j for j in range(len(y)) if j != i], i) for i in chosen), len(chosen))

@@ -18,6 +18,7 @@ from innerloop import keys
 from innerloop.core import Beside, Measured, Meta, Report, Task, TaskDistribution, examples_of
 from innerloop.errors import ConfigError, DivergedError, InputError, expect_whole
 from innerloop.evaluation import baselines as simplest
+from innerloop.evaluation import confidence
 from innerloop.meta_learner.boundary import looked_up
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
@@ -101,15 +102,21 @@ def evaluate(
     longest = None if curve_steps is None else max(main, curve_steps)
 
     beside: tuple[str, ...] = ()
-    if baselines and metric in losses.METRICS and losses.is_labelled(tasks.objective):
+    sure = 0  # rows of how sure the predictions are
+    if metric in losses.METRICS and losses.is_labelled(tasks.objective):
         one = tasks.at(seed, 0, 1)
-        beside = simplest.names(one if one.shared is None else looked_up(one))
+        one = one if one.shared is None else looked_up(one)
+        beside = simplest.names(one) if baselines else ()
+        of_classes = not one.query.y.is_floating_point() and one.query.y.ndim == 2
+        sure = confidence.ROWS if of_classes and set(names) - set(losses.DISTRIBUTION_METRICS) else 0
     scale = None if tasks.target_scale is None else torch.as_tensor(tasks.target_scale, dtype=torch.float64)
 
     def values(batch: Task) -> Tensor:
-        """Of some tasks, (rows, tasks): metrics after ``main`` steps, or after 0, 1, ... ``longest``; then the baselines."""
+        """Of some tasks, (rows, tasks): metrics after ``main`` steps, or after 0, 1, ... ``longest``; then how sure it is, and
+        the baselines."""
         steps, path = main if longest is None else longest, longest is not None
         found: dict[str, Tensor] = {}
+        counted: list[Tensor] = []
         ways = 0
         if not losses.is_labelled(batch.objective):
             found = learner.measure_queries(batch, steps, path=path)
@@ -125,20 +132,26 @@ def evaluate(
                 judged = [task_metrics(outputs, prediction, batch, scale) for prediction in predictions]
                 found = {name: torch.stack([one[name] for one in judged]) for name in outputs}
                 ways = predictions.shape[-1]
+                if sure:
+                    counted = [confidence.counted(predictions[main if path else 0], batch.query.y, batch.query.mask)]
             if len(outputs) < len(names):
                 found["log_likelihood"] = log_likelihoods(learner, batch, steps, path=path)
         rows = torch.stack([found[name] for name in names], 1).flatten(0, 1)
         said = [simplest.predictions(name, batch, ways) for name in beside]
-        return torch.cat([rows, *(task_metrics([metric], one, batch, scale)[metric][None].to(rows) for one in said)])
+        counted = [one.to(rows) for one in counted]
+        return torch.cat(
+            [rows, *counted, *(task_metrics([metric], one, batch, scale)[metric][None].to(rows) for one in said)]
+        )
 
     with group.together():
         rows = (1 if longest is None else longest + 1) * len(names)
-        none = torch.zeros(rows + len(beside), 0, dtype=torch.float64, device=learner.device)
+        none = torch.zeros(rows + sure + len(beside), 0, dtype=torch.float64, device=learner.device)
         batches = in_batches(tasks, part.count, seed=seed, first=part.first, draws=draws if every_task else None)
         own = torch.cat([none, *map(values, batches)], 1)
     every = group.columns(own, part)
     found = every[:rows].unflatten(0, (-1, len(names)))  # (steps, metrics, tasks)
-    simple = every[rows:]
+    ece = confidence.expected_calibration_error(every[rows : rows + sure]) if sure else None
+    simple = every[rows + sure :]
     of: list[int] | None = None
     if every_task:
         each = zip(names, found.unflatten(2, (num_tasks, draws)).unbind(1), strict=True)
@@ -176,6 +189,7 @@ def evaluate(
         baselines={
             name: _beside(metric, row, per_task, of, higher) for name, row in zip(beside, simple.tolist(), strict=True)
         },
+        ece=ece,
         distinct=None if of is None else len(set(of)),
         config={
             "algorithm": learner.method_spec,
@@ -234,6 +248,7 @@ def over_seeds(reports: Sequence[Report]) -> Report:
         curve=tuple(m for m, _ in curve),
         curve_ci95=tuple(c for _, c in curve),
         metrics={},
+        ece=None if first.ece is None else mean_ci95([report.ece or 0.0 for report in reports])[0],
         baselines={
             name: dataclasses.replace(first.baselines[name], lead=lead, lead_ci95=width)
             for name, (lead, width) in leads.items()

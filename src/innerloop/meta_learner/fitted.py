@@ -25,6 +25,7 @@ from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
 from innerloop.meta_learner import labels
 from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_adapted, expect_steps, inputs_like
 from innerloop.meta_learner.files import write_task
+from innerloop.meta_learner.own_examples import Judged
 from innerloop.meta_learner.query_predictions import predict_alone
 from innerloop.meta_learner.support_set import (
     Shown,
@@ -39,7 +40,7 @@ from innerloop.meta_learner.support_set import (
     wanted_by,
 )
 from innerloop.meta_learner.trial import explained
-from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
+from innerloop.meta_learner.unknown_inputs import Threshold, cannot_tell, class_probabilities
 from innerloop.models.embeddings import embedded
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
@@ -91,6 +92,8 @@ class Fitted:
         holds_support: whether ``support`` holds the examples, and not their shapes alone, as from a file without them.
         num_examples: in the support set; None: as many as ``support`` holds.
         table: that the support set comes from, for `learn`; None: it comes from none, or from a file.
+        judged: how good it is on its own examples, beside the simplest predictors; None: not known (`innerloop.judge`
+            measures it).
     """
 
     owner: Owner
@@ -106,6 +109,7 @@ class Fitted:
     holds_support: bool = True
     num_examples: int | None = None
     table: Table | None = None
+    judged: Judged | None = None
 
     def __post_init__(self) -> None:
         if self.num_examples is None:
@@ -142,7 +146,8 @@ class Fitted:
             steps: inner steps where it adapts again; None: as many as before.
 
         Returns:
-            A new `Fitted` without a threshold for unknown inputs, which was measured for less data; this one stays as it is.
+            A new `Fitted` without a threshold for unknown inputs and without ``judged``, which were measured for less data; this
+            one stays as it is.
 
         Raises:
             InputError, ShapeError: examples unlike the support set's, more classes than the model has outputs, or a task file
@@ -196,7 +201,7 @@ class Fitted:
             both = pytree.tree_map(lambda a, b: torch.cat([a, b]), support.x, x)
             support = Examples(both, torch.cat([support.y, y.to(support.y)]), support.mask)
         number = (self.num_examples or 0) + len(y)
-        return dataclasses.replace(self, fast=fast, support=support, num_examples=number, threshold=None)
+        return dataclasses.replace(self, fast=fast, support=support, num_examples=number, threshold=None, judged=None)
 
     def outputs(self, x: Any, transductive: bool = False) -> Tensor:
         """The model's raw outputs, (examples, outputs)."""
@@ -240,7 +245,8 @@ class Fitted:
                 are found by name (values are then in the table's units).
             transductive: as the method's published protocol, see above.
             unknown: what to call inputs that are probably of none of the classes, such as "unknown" or -1; a text where the
-                classes are texts, an integer where they are integers. None: each input gets one of the classes.
+                classes are texts, an integer where they are integers. None: each input gets one of the classes. A warning says
+                where the task cannot tell (`Threshold.works`).
 
         Raises:
             ConfigError: ``unknown`` for regression, of another kind than the classes or the name of one, or where no threshold
@@ -334,6 +340,7 @@ class Fitted:
             "task_objective": self.objective if isinstance(self.objective, str) else None,
             "preprocessing": self.preprocessing,
             **({} if self.threshold is None else {"threshold": self.threshold.to_dict()}),
+            **({} if self.judged is None else {"judged": self.judged.to_dict()}),
             "mixes_examples": owner.mixes_examples,
             "needs_loop": list(owner.engine.needs_loop),
             "written": list(owner.pure.written),
@@ -377,6 +384,8 @@ class Fitted:
     def _check_unknown(self, name: str | int) -> None:
         self.knows(torch.zeros(0, 2))
         assert self.classes_ is not None
+        if self.threshold is not None and not self.threshold.works:
+            warn([cannot_tell(self.threshold)])
         if name in self.classes_:
             raise ConfigError(
                 f"unknown expected a label that is no class, got {name!r}; give another or rename the class"

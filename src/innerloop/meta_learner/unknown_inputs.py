@@ -17,7 +17,8 @@ from torch import Tensor
 
 from innerloop.errors import CheckpointError
 
-VERSION = 1
+VERSION = 2
+LEAST_AUROC = 0.75  # below it a threshold is not offered: what it calls unknown is too often known, or the reverse
 
 
 def class_probabilities(out: Tensor, ways: int) -> Tensor:
@@ -55,6 +56,7 @@ class Threshold:
         ways, shots: classes of those tasks, and support examples of each.
         num_tasks: how many tasks it was calibrated on, and measured on as many others.
         problem: whose tasks they are.
+        ece: how far probabilities are off on all those tasks (`innerloop.evaluation.confidence`); None: not known.
     """
 
     score: str
@@ -67,6 +69,12 @@ class Threshold:
     shots: int
     num_tasks: int
     problem: str
+    ece: float | None = None
+
+    @property
+    def works(self) -> bool:
+        """Whether the score tells unknown inputs from known ones well enough to be offered."""
+        return self.auroc >= LEAST_AUROC
 
     def knows(self, out: Tensor, ways: int) -> Bool[Tensor, " inputs"]:
         """Which inputs score enough, by a model's outputs (inputs, outputs) for them; ``ways``: classes of the task."""
@@ -89,11 +97,12 @@ class Threshold:
             if not isinstance(version, int) or version > VERSION:
                 raise CheckpointError(f"expected a threshold of version {VERSION}, got {version!r}; upgrade innerloop")
             kinds = {
-                field.name: {"int": int, "float": float, "str": str}[str(field.type)]
+                field.name: {"int": int, "float": float, "str": str}[str(field.type).partition(" |")[0]]
                 for field in dataclasses.fields(cls)
             }
-            made = cls(**{name: kinds[name](value) for name, value in found.items()})
-            numbers = (made.value, made.keep, made.kept, made.false_accept, made.auroc)
+            values: dict[str, Any] = {n: None if (n, v) == ("ece", None) else kinds[n](v) for n, v in found.items()}
+            made = cls(**values)
+            numbers = (made.value, made.keep, made.kept, made.false_accept, made.auroc, made.ece or 0.0)
             if made.score not in SCORES or not all(math.isfinite(number) for number in numbers):
                 raise ValueError(f"score {made.score!r}")
         except (KeyError, TypeError, ValueError) as error:
@@ -103,3 +112,11 @@ class Threshold:
                 f"the threshold for unknown inputs is damaged ({error}); adapt again for another file"
             ) from None
         return made
+
+
+def cannot_tell(limit: Threshold) -> str:
+    """One sentence on a threshold that does not work."""
+    return (
+        f"it cannot tell unknown inputs from known ones (AUROC {limit.auroc:.2f} on {limit.num_tasks} validation tasks of "
+        f"{limit.problem!r}; from {LEAST_AUROC:g} on it is offered)"
+    )

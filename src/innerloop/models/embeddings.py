@@ -231,7 +231,8 @@ class Embedding(nn.Module):
         self._expect("texts")
 
         def compute(places: Sequence[int]) -> Tensor:
-            return self.eval()(*self.net.tokens([texts[i] for i in places], self.inputs.size))
+            tokens: Any = self.net.tokens
+            return self.eval()(*tokens([texts[i] for i in places], self.inputs.size))
 
         return self._kept([text.encode("utf-8", "surrogatepass") for text in texts], compute)
 

@@ -35,6 +35,11 @@ def evaluation_card(report: Report, extra: Mapping[str, str] | None = None) -> T
             for name, b in report.baselines.items()
         ),
         *([("beside the baselines", report.beside.partition(" (")[0])] if report.beside else []),
+        *(
+            [("calibration", f"probabilities are off by {100 * report.ece:.1f} points on average (ECE, 15 bins)")]
+            if report.ece is not None
+            else []
+        ),
         ("tasks", str(report.num_tasks)),
         ("seed", str(report.seed)),
         ("split", report.split),

@@ -9,6 +9,8 @@ from typing import Any
 
 from innerloop.core import TaskDistribution, TaskFamily
 from innerloop.errors import InnerloopError
+from innerloop.evaluation.calibration import expectation
+from innerloop.meta_learner.unknown_inputs import cannot_tell
 from innerloop.objectives import losses
 from innerloop.report import adaptation, cards, curves, image_tasks, numbers, sine_plots, style
 from innerloop.report.html import render
@@ -17,6 +19,7 @@ from innerloop.report.runs import Run, read_runs
 from innerloop.training.seeds import runs_of
 
 _CURVE_TASKS = 100  # enough for a picture; the card's number has its own, larger count
+_UNKNOWN_TASKS = 40
 _DRAWN_FROM = "Drawn from the validation split; test tasks are for `innerloop evaluate` alone."
 
 
@@ -80,6 +83,7 @@ def run_sections(runs: Sequence[Run], given: str | None = None) -> list[Section]
     sections = [_result(runs, others), _training(runs, looks)]
     if distribution is not None and able:
         sections.append(_adaptation(same, able, distribution, looks))
+        sections += unknown_section(able, distribution)
         sections += _examples(able, distribution)
     elif tasks_missing:
         sections.append(Section("Adaptation", [Note(tasks_missing)]))
@@ -180,6 +184,33 @@ def _adaptation(
             adaptation.adaptation_table(found, metric),
         ],
     )
+
+
+def unknown_section(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:
+    """Whether the learners can tell inputs of no class, a sentence for each, where tasks have classes."""
+    if not losses.is_labelled(distribution.objective) or not isinstance(losses.short_form(distribution.objective), str):
+        return []
+    if losses.predicts_values(distribution.objective):
+        return []
+    ways, shots = distribution.output_size, getattr(distribution, "shots", 1)
+    said: list[Part] = []
+    for label, learner in learners.items():
+        try:
+            found = expectation(learner, distribution, ways, shots, num_tasks=_UNKNOWN_TASKS)
+        except InnerloopError as error:
+            said.append(Note(f"{label}: not measured ({error})."))
+            continue
+        limit = found.threshold
+        if limit is None:
+            said.append(f"{label}: not known, as {found.lacking}.")
+        elif limit.works:
+            said.append(
+                f"{label}: AUROC {limit.auroc:.2f} on validation tasks of {limit.ways} classes; a threshold that keeps "
+                f"{limit.kept:.0%} of their inputs takes {limit.false_accept:.0%} of other classes for one of them."
+            )
+        else:
+            said.append(f"{label}: {cannot_tell(limit)}.")
+    return [Section("Unknown inputs", said)]
 
 
 def _examples(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:

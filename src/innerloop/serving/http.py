@@ -55,6 +55,11 @@ class AdaptAnswer(BaseModel):
         description="how inputs of no class are told with unknown=true: a score and its least value, and what that kept and "
         "let through on validation tasks of the size given here; null: it cannot be asked"
     )
+    judged: dict[str, Any] | None = Field(
+        None,
+        description="how good it is on its own examples, some left out at a time, with 95 % intervals, and the simplest "
+        "predictors on the same ones; lacking says why it could not be judged; null: adapting takes too long for it",
+    )
 
 
 class PredictRequest(Inputs):
@@ -116,8 +121,11 @@ def interface(service: Service) -> FastAPI:
             raise InputError(f"expected one y for each input, got {len(x)} inputs and {len(request.y)} targets")
         y = None if request.y is None else _targets(service, request.y)
         key, fitted, seconds = service.adapt(x, y, request.target, reading)
-        limit = None if fitted.threshold is None else fitted.threshold.to_dict()
-        return AdaptAnswer(task=key, classes=fitted.classes_, examples=len(x), seconds=seconds, threshold=limit)
+        limit = fitted.threshold.to_dict() if fitted.threshold is not None and fitted.threshold.works else None
+        judged = None if fitted.judged is None else fitted.judged.to_dict()
+        return AdaptAnswer(
+            task=key, classes=fitted.classes_, examples=len(x), seconds=seconds, threshold=limit, judged=judged
+        )
 
     @app.post("/predict", summary="Predict with an adapted task", response_model=PredictAnswer)
     def predict(request: PredictRequest) -> PredictAnswer:
@@ -125,7 +133,8 @@ def interface(service: Service) -> FastAPI:
         fitted, found, known = service.predict(request.task, _inputs(service, request, of)[0])
         if request.unknown and known is None:
             raise InputError(
-                f"unknown expected a task with a threshold, got none, as {service.why_no_threshold(fitted)}; leave it out"
+                "unknown expected a task with a threshold that works, got none, as "
+                f"{service.why_no_threshold(fitted)}; leave it out"
             )
         sure = known if request.unknown and known is not None else [True] * len(found)
         if fitted.classes_ is None:

@@ -105,7 +105,7 @@ def _pictures(service: Service, texts: Texts) -> None:
                 )
                 dark = _dark(service, texts)
                 add_files = gr.Button(texts.add_pictures, variant="primary", elem_id="add-pictures")
-            status = gr.Markdown(texts.nothing_yet, elem_id="status")
+            status = gr.Markdown(service.told_of_first(texts) or texts.nothing_yet, elem_id="status")
             gallery = gr.Gallery(
                 show_label=False, columns=6, height=220, object_fit="contain", allow_preview=False, buttons=[],
                 elem_id="seen",
@@ -148,7 +148,7 @@ def _pictures(service: Service, texts: Texts) -> None:
         return _ask(service, texts, shown, service.pictures([Path(path).read_bytes()], dark, shown.reading)[0][0])
 
     def start_over() -> tuple[Any, ...]:
-        return Shown(), [], texts.nothing_yet, None, ""
+        return Shown(), [], service.told_of_first(texts) or texts.nothing_yet, None, ""
 
     quiet: dict[str, Any] = {"api_visibility": "private"}
     while_adding: dict[str, Any] = {**quiet, "show_progress_on": [gallery]}
@@ -199,8 +199,8 @@ def _add(
     if classes < 2:
         return found, found.thumbnails, texts.second_class.format(shown=counted)
     found.key, fitted, seconds = service.adapt(np.stack(found.pictures), names, reading=found.reading or UNDECIDED)
-    unknown = service.told_of_unknown(fitted, texts)
-    return found, found.thumbnails, texts.adapted.format(shown=counted, seconds=seconds, unknown=unknown)
+    told = {"judged": service.told_of_judged(fitted, texts), "unknown": service.told_of_unknown(fitted, texts)}
+    return found, found.thumbnails, texts.adapted.format(shown=counted, seconds=seconds, **told)
 
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:

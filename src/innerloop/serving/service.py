@@ -25,13 +25,15 @@ from innerloop.data.tables import Table, as_table, is_tabular
 from innerloop.data.texts import are_texts, read_texts
 from innerloop.errors import InnerloopError, InputError
 from innerloop.evaluation.calibration import expectation, typical_shots
+from innerloop.evaluation.own_examples import judge
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
-from innerloop.meta_learner.unknown_inputs import Threshold
+from innerloop.meta_learner.unknown_inputs import LEAST_AUROC, Threshold, cannot_tell
 from innerloop.objectives import losses
 from innerloop.serving.texts import EN, Texts
 
 _WAYS, _SHOTS = (2, 5), (1, 5)  # sizes of tasks whose thresholds are measured
+_PARTS = 5  # that a visitor's examples are dealt into at most, to judge the task by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +64,12 @@ class Thresholds:
         if not self.found:
             return f"unknown inputs: no threshold is known, as {self.lacking}"
         sizes = ", ".join(
-            f"{t.ways} classes and {t.shots} example{'s' * (t.shots != 1)} of each ({t.kept:.0%} of the known kept, "
-            f"{t.false_accept:.0%} of others taken for known)"
+            f"{t.ways} classes and {t.shots} example{'s' * (t.shots != 1)} of each ("
+            + (
+                f"{t.kept:.0%} of the known kept, {t.false_accept:.0%} of others taken for known)"
+                if t.works
+                else f"not offered: AUROC {t.auroc:.2f})"
+            )
             for t in self.found
         )
         return f"unknown inputs: thresholds measured for {sizes}"
@@ -82,6 +88,7 @@ class Limits:
         seconds: that a request waits for its turn; one is computed at a time.
         tasks: kept at once; the one that was longest unused goes first.
         minutes: that an unused task is kept.
+        judging: seconds that a task may be judged on its own examples for; one that takes half as long to adapt is not.
     """
 
     megabytes: float = 20.0
@@ -92,6 +99,7 @@ class Limits:
     seconds: float = 30.0
     tasks: int = 200
     minutes: float = 60.0
+    judging: float = 2.0
 
 
 class Busy(InnerloopError):
@@ -108,7 +116,7 @@ class Predicted(NamedTuple):
     Attributes:
         fitted: the task.
         values: class probabilities, or regression values.
-        known: whether each input is probably of one of the classes; None: the task has no threshold.
+        known: whether each input is probably of one of the classes; None: the task has no threshold that works.
     """
 
     fitted: Fitted
@@ -201,6 +209,9 @@ class Service:
             start = time.perf_counter()
             fitted = self.learner.adapt(given, None if y is None else list(y), target=target)
             seconds = time.perf_counter() - start
+            if seconds < self.limits.judging / 2:
+                # Without scikit-learn's, which take longer than a visitor waits.
+                fitted = judge(fitted, parts=_PARTS, seconds=self.limits.judging, scikit=False)
         if reading != picture_decoding.UNDECIDED:
             record = preprocessing_of(inverts(fitted.preprocessing), reading, fitted.preprocessing)
             fitted = dataclasses.replace(fitted, preprocessing=record)
@@ -226,7 +237,7 @@ class Service:
         with self._in_turn():
             out = fitted.outputs(given)
         found = fitted.in_units(out, given) if fitted.classes_ is None else fitted.probabilities(out).cpu().numpy()
-        known = None if fitted.threshold is None else fitted.knows(out).tolist()
+        known = fitted.knows(out).tolist() if fitted.threshold is not None and fitted.threshold.works else None
         return Predicted(fitted, found.reshape(len(out), -1), known)
 
     def inputs(self, x: Any) -> Table | list[str] | Float[np.ndarray, "*shape"]:
@@ -289,7 +300,38 @@ class Service:
         """Why a task has none for unknown inputs, as words after "as"."""
         if fitted.classes_ is None:
             return "regression has no classes"
+        if fitted.threshold is not None:
+            return cannot_tell(fitted.threshold)
         return "its file has none" if fitted is self.first else self.thresholds.lacking
+
+    def told_of_judged(self, fitted: Fitted, texts: Texts = EN) -> str:
+        """How good a task is on its own examples beside the simplest predictors, in Markdown; what loses says so first."""
+        found = fitted.judged
+        if found is None:
+            return texts.not_judged
+        if found.learner is None:
+            return texts.one_each if fitted.classes_ is not None and found.one_each else texts.not_judged
+        others = texts.comma.join(
+            f"{texts.baselines.get(name, name)} {found.shown(b.value)}" for name, b in found.baselines.items()
+        )
+        said = (texts.judged_values if fitted.classes_ is None else texts.judged).format(
+            judged=found.judged,
+            beside=texts.beside.format(others=others) if others else "",
+            **{end: found.shown(getattr(found.learner, end)) for end in ("value", "low", "high")},
+        )
+        hardest = texts.baselines.get(found.hardest, found.hardest)
+        if found.loses_to:
+            return f"{texts.loses.format(name=hardest)} {said}"
+        if not found.hardest:
+            return said
+        return f"{said} {texts.clearly_better if found.clearly_better else texts.not_clearly.format(name=hardest)}"
+
+    def told_of_first(self, texts: Texts = EN) -> str:
+        """What is known of the task file that is served; "" where none is."""
+        if self.first is None:
+            return ""
+        judged = self.told_of_judged(self.first, texts)
+        return texts.kept_task.format(examples=self.first.num_examples, judged=judged)
 
     def told_of_unknown(self, fitted: Fitted, texts: Texts = EN) -> str:
         """Whether a task can tell when an input is of none of its classes, and how far that holds, in a sentence."""
@@ -297,7 +339,11 @@ class Service:
         if limit is None:
             why = self.why_no_threshold(fitted)
             return texts.no_unknown.format(why=texts.still_measured if why == EN.still_measured else why)
-        return texts.knows_unknown.format(ways=limit.ways, kept=limit.kept, accepted=limit.false_accept)
+        if limit.works:
+            said = texts.knows_unknown.format(ways=limit.ways, kept=limit.kept, accepted=limit.false_accept)
+        else:
+            said = texts.tells_badly.format(ways=limit.ways, auroc=limit.auroc, least=LEAST_AUROC)
+        return said if limit.ece is None else f"{said} {texts.calibrated.format(ece=100 * limit.ece)}"
 
     # ---- what is kept ----------------------------------------------------------------------------------------------
     def task(self, key: str) -> Fitted:

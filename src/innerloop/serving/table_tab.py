@@ -30,7 +30,7 @@ def table_tab(service: Service, texts: Texts) -> None:
         with gr.Column():
             query = gr.Textbox("", label=texts.new_rows, placeholder=texts.new_rows_hint, lines=10, elem_id="new-rows")
     go = gr.Button(texts.go, variant="primary", elem_id="go")
-    status = gr.Markdown("", elem_id="status")
+    status = gr.Markdown(service.told_of_first(texts), elem_id="status")
     with gr.Row():
         with gr.Column(min_width=320):
             table = gr.Dataframe(label=texts.predictions, elem_id="predictions", interactive=False)
@@ -55,9 +55,11 @@ def table_tab(service: Service, texts: Texts) -> None:
             "headers": [*inputs, *names],
             "data": [[*(new.texts[name][i] or "" for name in inputs), *values] for i, values in enumerate(cells)],
         }
+        judged = service.told_of_judged(fitted, texts)
+        told = texts.adapted_rows.format(rows=task.rows, seconds=seconds, judged=judged)
         points = task.numbers([*inputs, *own.targets]) if curved else None
         figure = None if points is None else _curve(service, key, points)
-        return made, texts.adapted_rows.format(rows=task.rows, seconds=seconds), figure
+        return made, told, figure
 
     go.click(predict, [support, query], [table, status, curve], api_visibility="private")
 

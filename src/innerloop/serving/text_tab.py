@@ -39,7 +39,8 @@ def text_tab(service: Service, texts: Texts) -> None:
         else:
             shown, names = taken_apart(support, texts)
             key, fitted, seconds = service.adapt(shown, names)
-            said = texts.adapted_rows.format(rows=len(shown), seconds=seconds)
+            judged = service.told_of_judged(fitted, texts)
+            said = texts.adapted_rows.format(rows=len(shown), seconds=seconds, judged=judged)
         found = service.predict(key, sentences).values.astype(float)
         assert fitted.classes_ is not None
         rows = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from innerloop.meta_learner.own_examples import NAMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +36,22 @@ class Texts:
     second_class: str
     adapted: str
     knows_unknown: str
+    tells_badly: str
+    calibrated: str
     no_unknown: str
     none_of_these: str
     still_measured: str
+    judged: str  # of classes
+    judged_values: str
+    beside: str  # the baselines after it
+    comma: str  # between them
+    loses: str
+    clearly_better: str
+    not_clearly: str
+    one_each: str
+    not_judged: str
+    kept_task: str  # a task file that is served
+    baselines: Mapping[str, str]
     numbers: Callable[[int], str]  # of inputs in a row
     columns: str
     any_columns: str
@@ -87,12 +102,27 @@ EN = Texts(
         f"{pictures} picture{'s' * (pictures > 1)} of {classes} class{'es' * (classes > 1)}"
     ),
     second_class="{shown}. Show it a second class.",
-    adapted="Adapted to {shown} in {seconds:.2f} s. {unknown}",
+    adapted="Adapted to {shown} in {seconds:.2f} s. {judged}\n\n{unknown}",
     knows_unknown="It says when something is probably none of these: on validation tasks of {ways} classes it knew {kept:.0%} of "
     "their own, and took {accepted:.0%} of others for one of them.",
+    tells_badly="It cannot tell when something is none of these: on validation tasks of {ways} classes its AUROC was "
+    "{auroc:.2f}, and {least:g} is the least that is relied on.",
+    calibrated="Its percentages were off by {ece:.0f} points there on average.",
     no_unknown="It cannot tell when something is none of these, as {why}.",
     none_of_these="**Probably none of these**: less sure than its threshold asks.",
     still_measured="that is still being measured, for some seconds",
+    judged="On your own examples, some left out at a time ({judged} judged): it knew {value} ({low} to {high}){beside}.",
+    judged_values="On your own rows, some left out at a time ({judged} judged): it is off by {value} ({low} to {high}; root mean "
+    "square){beside}.",
+    beside="; {others}",
+    comma=", ",
+    loses="**It loses to {name} on your examples**: use that, show it more, or take a learner trained on tasks more like yours.",
+    clearly_better="Better than each of them, beyond chance.",
+    not_clearly="Not clearly better than {name}, which needs no training.",
+    one_each="How good it is cannot be judged on one example of each class; show it a second of each.",
+    not_judged="How good it is was not judged on your own examples.",
+    kept_task="This task was adapted before, to {examples} examples. {judged}",
+    baselines=NAMES,
     numbers=lambda width: (
         f"Rows of {width} number{'s' * (width > 1)} and a target, separated by commas; new rows without the target."
     ),
@@ -108,7 +138,7 @@ EN = Texts(
     new_sentences="New sentences",
     go="Adapt and predict",
     predictions="Predictions",
-    adapted_rows="Adapted to {rows} rows in {seconds:.2f} s.",
+    adapted_rows="Adapted to {rows} rows in {seconds:.2f} s. {judged}",
     want_sentence="expected a new sentence, got none; write one",
     want_sentences="expected sentences of a few classes, got none; write them as class: sentence",
     want_class_of="expected lines such as travel: book me a flight, got {line!r}; put the class and a colon before it",
@@ -143,12 +173,33 @@ ZH = Texts(
     answer="它的回答",
     so_many=lambda pictures, classes: f"{classes} 个类别的 {pictures} 张图片",
     second_class="已有{shown}。请再给它看第二个类别。",
-    adapted="已适应{shown}，用时 {seconds:.2f} 秒。{unknown}",
+    adapted="已适应{shown}，用时 {seconds:.2f} 秒。{judged}\n\n{unknown}",
     knows_unknown="如果一个东西多半不属于这些类别，它会说出来：在 {ways} 个类别的验证任务上，它认得其中 {kept:.0%} 的已知输入，"
     "并把 {accepted:.0%} 的其他类别误当成已知类别。",
+    tells_badly="它无法判断一个东西是否不属于这些类别：在 {ways} 个类别的验证任务上，它的 AUROC 是 {auroc:.2f}，"
+    "至少要 {least:g} 才可靠。",
+    calibrated="在那些任务上，它给出的百分比平均偏差 {ece:.0f} 个百分点。",
     no_unknown="它无法判断一个东西是否不属于这些类别（{why}）。",
     none_of_these="**多半不属于这些类别**：把握低于阈值。",
     still_measured="阈值还在测量，需要几秒钟",
+    judged="用你自己的样本检验（每次留出一部分，共检验 {judged} 个）：它认对了 {value}（{low} 到 {high}）{beside}。",
+    judged_values="用你自己的数据检验（每次留出一部分，共检验 {judged} 行）：均方根误差是 {value}（{low} 到 {high}）{beside}。",
+    beside="；{others}",
+    comma="，",
+    loses="**在你的样本上，它不如{name}**：可以直接用{name}，多给几个样本，或换一个在更相近的任务上训练过的学习器。",
+    clearly_better="明显好于上面每一种简单方法。",
+    not_clearly="并不明显好于{name}，而后者不需要训练。",
+    one_each="每类只有一个样本，无法检验它有多准；请每类再给一个。",
+    not_judged="没有用你自己的样本检验过它有多准。",
+    kept_task="这个任务事先已适应了 {examples} 个样本。{judged}",
+    baselines={
+        "class_mean": "类均值",
+        "nearest": "最近样本",
+        "mean": "平均值",
+        "ridge": "岭回归",
+        "logistic": "逻辑回归",
+        "forest": "随机森林",
+    },
     numbers=lambda width: f"每行 {width} 个数和一个目标值，用逗号隔开；新的行不写目标值。",
     columns="像 CSV 文件那样的表格，列为 {columns}：先写表头，再写各行；新的行不写 {targets}。",
     any_columns="像 CSV 文件那样的表格：先写表头，再写各行，目标列放在最后；新的行不写目标列。",
@@ -162,7 +213,7 @@ ZH = Texts(
     new_sentences="新的句子",
     go="适应并预测",
     predictions="预测结果",
-    adapted_rows="已适应 {rows} 行数据，用时 {seconds:.2f} 秒。",
+    adapted_rows="已适应 {rows} 行数据，用时 {seconds:.2f} 秒。{judged}",
     want_sentence="没有新的句子；请写一句",
     want_sentences="没有例句；请按“类别: 句子”的格式写几句",
     want_class_of="每行应写成“类别: 句子”，现在是 {line!r}；请在前面加上类别和冒号",

@@ -30,6 +30,7 @@ from innerloop.meta_learner.files import (
 )
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.meta_learner.own_examples import Judged
 from innerloop.meta_learner.unknown_inputs import Threshold
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.methods.pairing import LossArgument
@@ -328,4 +329,5 @@ def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], agai
         steps=steps_of(header["step"]),
         holds_support=whole,
         num_examples=int(header["support"]["y"][0][0]),
+        judged=None if header.get("judged") is None else Judged.from_dict(header["judged"]),
     )

@@ -1,0 +1,125 @@
+"""No page recommends what loses: the trainings that our pages and examples name, shortened, beside the simplest baselines.
+
+The pages that tell a reader what to run are read for their `innerloop train` lines; each has to be a case here, and a case has to
+be on a page. Pages of single methods show how that method is run, and `innerloop compare` shows the baselines itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from innerloop.cli.main import main
+from innerloop.data.locations import data_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = (
+    *sorted(ROOT.glob("README*.md")),
+    *sorted(ROOT.glob("docs/own-*.md")),
+    ROOT / "docs" / "how-to-choose.md",
+    ROOT / "docs" / "time-and-seeds.md",
+    *sorted(ROOT.glob("examples/*.ipynb")),
+)
+# What is trained, by method and data -> shortened flags of training, and of judging.
+CASES = {
+    ("maml", "sinusoid"): ("--steps 2000 --validate-every 0", ""),
+    ("protonet", "glyphs"): ("--ways 5 --shots 1 --steps 100 --train-ways 10 --validate-every 0", ""),
+    ("protonet", "my-pictures"): ("--ways 5 --shots 1 --steps 100 --train-ways 10 --validate-every 0", ""),
+    ("r2d2", "visits.csv"): (
+        "--target motor_UPDRS --task-column patient --ignore total_UPDRS --steps 300",
+        "--every-task --draws 20",
+    ),
+    ("column_evidence", "synthetic_tables"): ("--columns 24 --steps 50 --validate-every 0", "--num-tasks 100"),
+}
+CLEAR = {("maml", "sinusoid"), ("protonet", "glyphs"), ("protonet", "my-pictures")}  # better than each, beyond chance
+# Measured by a recipe, whose stored rows are read.
+STORED = {("protonet", "train"): "own-five-new-classes"}
+# Of the reader's own package, or of one whose name is a place for theirs.
+_OTHERS = {"own_method.method:halving_maml"}
+
+
+def trainings(page: Path) -> set[tuple[str, str]]:
+    """(method, data) of the `innerloop train` lines of a page."""
+    found = re.findall(r"innerloop train ([\w.:]+) ([\w./:-]+)", page.read_text(encoding="utf-8"))
+    return {(method, data) for method, data in found if method not in _OTHERS}
+
+
+def test_each_training_on_a_page_is_a_case_here():
+    named = {case: page.name for page in PAGES for case in trainings(page)}
+    assert set(named) <= {*CASES, *STORED, ("maml", "sinusoid")}, named
+    assert {*CASES, *STORED} <= set(named)
+
+
+def pictures(folder: Path) -> Path:
+    """Sixty printed characters, twenty drawings each."""
+    from PIL import Image
+
+    from innerloop.data.class_images import seeded_order
+    from innerloop.data.glyph_images import glyph_images
+
+    images = glyph_images()
+    chosen = [images.names.index(name) for name in seeded_order(images.names, 0)[:60]]
+    for c in chosen:
+        place = folder / "my-pictures" / f"class-{c}"
+        place.mkdir(parents=True)
+        for i, picture in enumerate(images.images[c].numpy()):
+            Image.fromarray(255 - picture).save(place / f"{i}.png")
+    return folder / "my-pictures"
+
+
+def visits(folder: Path) -> Path:
+    """The real table where it is at hand; else one of patients whose course is a line of some columns that each has its own."""
+    real = data_folder() / "multitask_tabular" / "parkinsons_updrs.data.gz"
+    path = folder / "visits.csv"
+    if real.is_file():
+        path.write_bytes(gzip.decompress(real.read_bytes()).replace(b"subject#", b"patient", 1))
+        return path
+    random = np.random.default_rng(0)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["patient", *"abcdef", "motor_UPDRS", "total_UPDRS"])
+        for patient in range(60):
+            slopes, level = np.append(random.normal(size=2), np.zeros(4)) + 1.0, random.uniform(10, 40)
+            for _ in range(60):
+                x = random.normal(size=6)
+                y = level + float(x @ slopes) + random.normal()
+                writer.writerow([f"p{patient}", *(f"{v:.3f}" for v in x), f"{y:.3f}", f"{y + 3:.3f}"])
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_it_does_not_lose(case, tmp_path, capsys):
+    method, data = case
+    made = {"my-pictures": pictures, "visits.csv": visits}
+    path = str(made[data](tmp_path)) if data in made else data
+    training, judging = (flags.split() for flags in CASES[case])
+    assert main(["train", method, path, *training, "--quiet", "--seed", "0", "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), *(judging or ["--num-tasks", "200"]), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["baselines"], report
+    for name, one in report["baselines"].items():
+        assert one["lead"] >= -one["lead_ci95"], f"{method} on {data} loses to {name}: {report}"
+    if case in CLEAR:
+        assert all(one["lead"] > one["lead_ci95"] for one in report["baselines"].values()), report
+
+
+@pytest.mark.parametrize("case", STORED, ids="-".join)
+def test_the_stored_rows_do_not_lose(case):
+    rows = [
+        row
+        for file in sorted((ROOT / "results").glob("*.csv"))
+        for row in csv.DictReader(file.open(encoding="utf-8"))
+        if row.get("recipe") == STORED[case]
+    ]
+    own, other = ([row for row in rows if (case[0] in row["metric"]) == mine] for mine in (True, False))
+    assert own and other
+    for row in own:
+        assert all(float(row["value"]) - float(row["ci95"]) > float(each["value"]) for each in other), rows
