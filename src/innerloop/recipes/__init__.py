@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from innerloop.recipes import (
+    builtin_learners,
     faces,
     gaussian_processes,
     glyphs,
@@ -34,6 +35,7 @@ _FAMILIES = (
     own_new_classes,
     own_characters,
     short,
+    builtin_learners,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 

@@ -29,6 +29,10 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.curves.gaussian_process:gaussian_process",
         "regression on curves drawn from a Gaussian process, with exact answers",
     ),
+    "synthetic_curves": Entry(
+        "innerloop.tasks.curves.synthetic:synthetic_curves",
+        "regression on made-up curves of many kinds, a new one for each task",
+    ),
     "synthetic_tables": Entry(
         "innerloop.tasks.tables.synthetic:synthetic_tables",
         "classification of rows of made-up tables, a new one for each task",
