@@ -97,7 +97,8 @@ def test_training_makes_it_sure_of_what_its_tasks_share():
     lines = torch.randn(64, 2)
     x = torch.linspace(-1, 1, 6).expand(64, -1)
     y = lines[:, :1] * x + lines[:, 1:]
-    batch = il.Task(*(il.Examples(x[:, rows, None], y[:, rows, None]) for rows in (slice(0, 6, 2), slice(1, 6, 2))))
+    shown, asked = (il.Examples(x[:, rows, None], y[:, rows, None]) for rows in (slice(0, 6, 2), slice(1, 6, 2)))
+    batch = il.Task(shown, asked)
     made, likely = learner(processes=5, noises=2, kept=4), []
     optimizer = torch.optim.Adam(made.parameters(), lr=0.05)
     for _ in range(40):
