@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from innerloop.recipes import (
+    characters,
     faces,
     gaussian_processes,
     glyphs,
@@ -33,6 +34,7 @@ _FAMILIES = (
     faces,
     own_new_classes,
     own_characters,
+    characters,
     short,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}

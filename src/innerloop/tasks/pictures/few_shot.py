@@ -14,7 +14,7 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
-from innerloop.tasks.pictures.changes import Changes, jittered, pixel_sources, turned_blocks, turned_gather
+from innerloop.tasks.pictures.changes import Changes, changed, pixel_sources, turned_blocks, turned_gather
 from innerloop.tasks.split_sizes import of_split
 
 
@@ -118,8 +118,8 @@ class FewShotImages(TaskDistribution):
         shuffled: support and query examples each in random order.
         invert: 1 is the background and 0 the ink.
         dtype: of the pictures; None: torch's default dtype.
-        changes: of the pictures each time they are drawn: "none", "drawings" (shifts, turns, sizes) or "photos"
-            (mirror images and light too).
+        changes: of the pictures each time they are drawn: "none", "drawings" (shifts, turns, sizes), "photos"
+            (mirror images and light too), "pens" or "brush" (see `pens`).
 
     Raises:
         InputError: more ways than classes, more examples than drawings, or rotations of pictures that are
@@ -304,7 +304,7 @@ class FewShotImages(TaskDistribution):
         support_x = pictures[:cut].reshape(*support.shape, *self.input_shape)
         query_x = pictures[cut:].reshape(*query.shape, *self.input_shape)
         if self.changes != "none":
-            both = jittered(torch.cat([support_x, query_x], 1), keys, mirror=self.changes == "photos")
+            both = changed(torch.cat([support_x, query_x], 1), keys, self.changes)
             support_x, query_x = both.split([support.shape[1], query.shape[1]], 1)
         return Task(
             support=Examples(support_x, support_y),
@@ -359,6 +359,7 @@ def few_shot_family(
     invert: bool = False,
     dtype: torch.dtype | None = None,
     changes: Changes = "none",
+    test_changes: Changes = "none",
     options: Mapping[str, Any] | None = None,
 ) -> TaskFamily:
     """The three splits of a few-shot problem.
@@ -373,7 +374,7 @@ def few_shot_family(
         rotations: turned training classes are classes of their own.
         rotate_test: turned validation and test classes too.
         within_group, shuffled, invert, dtype: see `FewShotImages`.
-        changes: of training pictures; see `FewShotImages`.
+        changes, test_changes: of training pictures, and of those of validation and test; see `FewShotImages`.
         options: what makes the family again; written to run directories.
 
     Raises:
@@ -403,7 +404,7 @@ def few_shot_family(
             shuffled=shuffled,
             invert=invert,
             dtype=dtype,
-            changes=changes if training else "none",
+            changes=changes if training else test_changes,
         )
 
     train = distribution("train")
