@@ -15,6 +15,8 @@ from innerloop.tasks.pictures import omniglot as drawn
 from innerloop.tasks.pictures.few_shot import few_shot_family
 from innerloop.tasks.precision import DtypeName, dtype_named
 
+_LEFT_OUT = ("digits",)  # so that handwritten digits (MNIST) stay a test on classes that nobody was trained on
+
 
 def characters(
     *,
@@ -32,8 +34,8 @@ def characters(
 ) -> TaskFamily:
     """Omniglot's handwritten characters and the `glyphs` problem's printed ones, each drawn again with a pen of its own.
 
-    Training: Omniglot's background alphabets, turned by quarters too, and the training scripts of the glyphs; slant, size,
-    place, thickness, edges, ink and grain are drawn anew each time (`innerloop.tasks.pictures.pens`). Validation and test:
+    Training: Omniglot's background alphabets, turned by quarters too, and the training scripts of the glyphs but for the digits;
+    slant, size, place, thickness, edges, ink and grain are drawn anew each time (`innerloop.tasks.pictures.pens`). Validation and test:
     other alphabets and scripts (the official ones for the test), with a brush that is in no training task, so that a learner
     is chosen by what it makes of pens it has not seen.
 
@@ -94,8 +96,8 @@ def _together(
     start = len(names)
     found: dict[str, Sequence[int]] = {}
     for split, of in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
-        scripts = printed.in_groups([script for script, its in SPLITS.items() if its == of])
-        found[split] = [*splits[split], *(start + number for number in scripts)]
+        scripts = [script for script, its in SPLITS.items() if its == of and script not in _LEFT_OUT]
+        found[split] = [*splits[split], *(start + number for number in printed.in_groups(scripts))]
     found["train"] = [*found["train"], *range(len(hand.names), start)]
     images = ClassImages(torch.cat([*parts, printed.images]), (*names, *printed.names), (*groups, *printed.groups))
     return images, found

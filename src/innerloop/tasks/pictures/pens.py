@@ -1,7 +1,8 @@
 """Characters drawn again, by another hand and with another pen: pure functions of the tasks' keys.
 
-Two kinds. "pens" is for training: any thickness, slant, size and place, soft or hard edges, pale ink, grain. "brush" is for validation:
-what none of those pens does, a broad nib that is thick in one direction, letters that sway, ink that runs dry along the page.
+Two kinds. "pens" is for training: any thickness, slant, size and place, soft or hard edges, pale ink, grain. "brush" is for
+validation: what none of those pens does, a broad nib that is thick in one direction, letters that sway, ink that runs dry along
+the page.
 """
 
 from __future__ import annotations
