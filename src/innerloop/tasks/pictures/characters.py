@@ -11,6 +11,7 @@ from innerloop.core import TaskFamily
 from innerloop.data.class_images import ClassImages
 from innerloop.data.glyph_fonts import SPLITS, TEST, TRAIN, VALID
 from innerloop.data.glyph_images import glyph_images
+from innerloop.data.support_files import preprocessing_of
 from innerloop.tasks.pictures import omniglot as drawn
 from innerloop.tasks.pictures.few_shot import few_shot_family
 from innerloop.tasks.precision import DtypeName, dtype_named
@@ -35,9 +36,10 @@ def characters(
     """Omniglot's handwritten characters and the `glyphs` problem's printed ones, each drawn again with a pen of its own.
 
     Training: Omniglot's background alphabets, turned by quarters too, and the training scripts of the glyphs but for the digits;
-    slant, size, place, thickness, edges, ink and grain are drawn anew each time (`innerloop.tasks.pictures.pens`). Validation and test:
-    other alphabets and scripts (the official ones for the test), with a brush that is in no training task, so that a learner
-    is chosen by what it makes of pens it has not seen.
+    slant, size, place, thickness, edges, ink and grain are drawn anew each time (`innerloop.tasks.pictures.pens`). Validation and
+    test: other alphabets and scripts (the official ones for the test), with a brush that is in no training task, so that a
+    learner is chosen by what it makes of pens it has not seen. Files of one's own are read with whatever stands out from the
+    paper as ink.
 
     Args:
         ways, shots, queries: classes of a task; support and query drawings of each class.
@@ -74,6 +76,7 @@ def characters(
         shuffled=shuffled,
         changes="pens",
         test_changes="brush",
+        preprocessing=preprocessing_of(None),
         dtype=dtype_named(dtype),
         options=options,
     )

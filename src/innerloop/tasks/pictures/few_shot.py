@@ -120,6 +120,7 @@ class FewShotImages(TaskDistribution):
         dtype: of the pictures; None: torch's default dtype.
         changes: of the pictures each time they are drawn: "none", "drawings" (shifts, turns, sizes), "photos"
             (mirror images and light too), "pens" or "brush" (see `pens`).
+        preprocessing: how a user's files become such pictures; None: nobody said.
 
     Raises:
         InputError: more ways than classes, more examples than drawings, or rotations of pictures that are
@@ -146,9 +147,10 @@ class FewShotImages(TaskDistribution):
         invert: bool = False,
         dtype: torch.dtype | None = None,
         changes: Changes = "none",
+        preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.split = name, split
-        self.changes = changes
+        self.changes, self.preprocessing = changes, preprocessing
         self.ways, self.shots, self.queries = ways, shots, queries
         self.rotations, self.within_group = rotations, within_group
         self.shuffled, self.invert, self.dtype = shuffled, invert, dtype
@@ -360,6 +362,7 @@ def few_shot_family(
     dtype: torch.dtype | None = None,
     changes: Changes = "none",
     test_changes: Changes = "none",
+    preprocessing: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> TaskFamily:
     """The three splits of a few-shot problem.
@@ -375,6 +378,7 @@ def few_shot_family(
         rotate_test: turned validation and test classes too.
         within_group, shuffled, invert, dtype: see `FewShotImages`.
         changes, test_changes: of training pictures, and of those of validation and test; see `FewShotImages`.
+        preprocessing: how a user's files become such pictures; None: nobody said.
         options: what makes the family again; written to run directories.
 
     Raises:
@@ -405,6 +409,7 @@ def few_shot_family(
             invert=invert,
             dtype=dtype,
             changes=changes if training else test_changes,
+            preprocessing=preprocessing,
         )
 
     train = distribution("train")

@@ -27,15 +27,7 @@ _MOST_QUERIES = 15
 
 
 class OwnTasks(FewShotImages):
-    """Few-shot tasks from a user's own classes, and a model that suits pictures of any size.
-
-    Args:
-        preprocessing: how the files became pictures; None: they came as arrays.
-    """
-
-    def __init__(self, *args: Any, preprocessing: Mapping[str, Any] | None = None, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.preprocessing = preprocessing
+    """Few-shot tasks from a user's own classes, and a model that suits pictures of any size."""
 
     def default_model(self) -> nn.Module:
         """The usual four-layer convolutional network where the pictures are large enough for it, else a perceptron."""
