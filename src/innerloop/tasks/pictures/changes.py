@@ -19,6 +19,7 @@ from innerloop import keys as random_keys
 from innerloop.tasks.pictures.pens import redrawn
 
 Changes = Literal["none", "drawings", "photos", "pens", "brush"]
+INK = ("pens", "brush")  # those of `pens`, for grey pictures of ink
 _SHIFT, _ANGLE, _ZOOM, _LIGHT, _MIRROR, _CONTRAST = range(101, 107)
 
 
@@ -28,7 +29,7 @@ def changed(
     """Every picture changed anew in this way; the same keys give the same changes."""
     if kind == "none":
         return x
-    return redrawn(x, keys, kind) if kind in ("pens", "brush") else jittered(x, keys, mirror=kind == "photos")
+    return redrawn(x, keys, kind) if kind in INK else jittered(x, keys, mirror=kind == "photos")
 
 
 def jittered(

@@ -38,7 +38,8 @@ def characters(
     Training: Omniglot's background alphabets, turned by quarters too, and the training scripts of the glyphs but for the digits;
     slant, size, place, thickness, edges, ink and grain are drawn anew each time (`innerloop.tasks.pictures.pens`). Validation and
     test: other alphabets and scripts (the official ones for the test), with a brush that is in no training task, so that a
-    learner is chosen by what it makes of pens it has not seen. Files of one's own are read with whatever stands out from the
+    learner is chosen by what it makes of pens it has not seen. A script may be printed in one split and handwritten in another
+    (Greek, Armenian): such characters are new only as drawings. Files of one's own are read with whatever stands out from the
     paper as ink.
 
     Args:

@@ -14,7 +14,7 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
-from innerloop.tasks.pictures.changes import Changes, changed, pixel_sources, turned_blocks, turned_gather
+from innerloop.tasks.pictures.changes import INK, Changes, changed, pixel_sources, turned_blocks, turned_gather
 from innerloop.tasks.split_sizes import of_split
 
 
@@ -150,7 +150,8 @@ class FewShotImages(TaskDistribution):
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.split = name, split
-        self.changes, self.preprocessing = changes, preprocessing
+        self.changes: Changes = changes
+        self.preprocessing = preprocessing
         self.ways, self.shots, self.queries = ways, shots, queries
         self.rotations, self.within_group = rotations, within_group
         self.shuffled, self.invert, self.dtype = shuffled, invert, dtype
@@ -216,6 +217,11 @@ class FewShotImages(TaskDistribution):
             raise InputError(
                 f"{where}: shots + queries expected at most {sizes[fewest]}, the drawings {whose}, "
                 f"got {self.shots} + {self.queries}; use fewer shots or queries"
+            )
+        if self.changes in INK and self.input_shape[0] != 1:
+            raise InputError(
+                f"{where}: changes {self.changes!r} expected grey pictures of ink, got {self.input_shape[0]} channels; make them "
+                "grey or choose other changes"
             )
         if self.rotations and self.input_shape[1] != self.input_shape[2]:
             raise InputError(
