@@ -15,7 +15,7 @@ def recipes() -> list[Recipe]:
     return [
         Recipe(
             name="builtin-characters",
-            summary="characters 10-way 5-shot, protonet, half an hour on one core: what builtin:characters is.",
+            summary="characters 10-way 5-shot, protonet, a quarter of an hour on one core: what builtin:characters is.",
             source="this project; no published number",
             algorithm="protonet",
             tasks="characters",
@@ -23,12 +23,12 @@ def recipes() -> list[Recipe]:
             model="conv4",
             model_options={"outputs": None, "downsample": "max_pool"},
             training={
-                "steps": 2_400,
+                "steps": 1_000,
                 "num_tasks": 1,
                 "outer_lr": 3e-3,
                 "schedule": "cosine",
                 "valid_tasks": 50,
-                "validate_every": 300,
+                "validate_every": 125,
                 "strategy": "looped",
                 "threads": 1,
                 "device": "cpu",
