@@ -83,7 +83,7 @@ $(PEERS)/.installed: pyproject.toml benchmarks/requirements-peers.txt benchmarks
 	sh benchmarks/install_learn2learn.sh $(PEERS)/bin/python || echo "left out: learn2learn" >&2
 	@touch $@
 
-# Trains a built-in learner anew (half an hour each) and puts it into src/innerloop/builtin: make builtin LEARNER=characters
+# Trains a built-in learner anew and puts it into src/innerloop/builtin: make builtin LEARNER=characters
 builtin: $(VENV)/.installed
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.builtin $(LEARNER)
 

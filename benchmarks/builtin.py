@@ -14,6 +14,7 @@ from innerloop.builtin import LEARNERS, MOST_BYTES, PREFIX
 from innerloop.cli import program
 from innerloop.cli.boundary import guarded
 from innerloop.errors import ConfigError, InputError, nearest
+from innerloop.evaluation.remembered import KEY
 from innerloop.storage import write_atomically
 
 PACKAGE = ROOT / "src" / "innerloop" / "builtin"
@@ -42,12 +43,12 @@ def _builtin(name: str, /, *, run: Path | None = None, results: Path = Path("res
 
     recipe = f"builtin-{name}"
     run = run or Path("runs") / f"{recipe}-seed0"
-    by_hand(PACKAGE / name)  # told before half an hour of work
+    by_hand(PACKAGE / name)  # told before the work
     found = recipes.run(recipe, out=run, resume=(run / "checkpoint.safetensors").is_file())
     kept = [row for row in read_rows(results) if row["recipe"] != recipe] if results.is_file() else []
     results.unlink(missing_ok=True)
     append_rows(results, [*kept, *found["rows"]])
-    pack(run, PACKAGE / name, found["rows"])
+    pack(run, PACKAGE / name, found["rows"], expected(run))
     size = sum(file.stat().st_size for file in (PACKAGE / name).iterdir())
     print(f"{PREFIX}{name}: {size / 1000:.0f} kB in {PACKAGE / name}")
     return 0
@@ -67,15 +68,30 @@ def by_hand(folder: Path) -> dict[str, Any]:
     return {entry: card[entry] for entry in BY_HAND}
 
 
-def pack(run: Path, folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a learner's files: its run's configuration and best weights, and its card with these rows.
+def expected(run: Path) -> list[dict[str, Any]]:
+    """What `adapt` says of new tasks where the problem's data are not; measured on the run's validation tasks."""
+    from innerloop import load
+    from innerloop.assemble import problem_of
+    from innerloop.evaluation.remembered import measured
+    from innerloop.objectives.losses import predicts_values
+    from innerloop.training.run_config import read_run_config
+
+    learner: Any = load(run)
+    valid = problem_of(read_run_config(run), run).valid
+    return measured(learner, valid, classes=not predicts_values(learner.task_objective))
+
+
+def pack(
+    run: Path, folder: Path, rows: Sequence[Mapping[str, Any]], expectations: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write a learner's files: its run's configuration, with what to expect, its best weights, and its card with these rows.
 
     Raises:
         InputError: a card that lacks what people write, or files of more than `MOST_BYTES` together.
     """
     card = by_hand(folder)
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    config.pop("launch", None)
+    config = {**{key: value for key, value in config.items() if key != "launch"}, KEY: list(expectations)}
     # A run without validation has its weights in its checkpoint alone: a recipe of a built-in learner validates.
     weights = run / "best.safetensors"
     first = rows[0]
