@@ -35,6 +35,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Faces", r"faces-"),
     ("Pictures from plain folders", r"own-"),
     ("Tables of few rows", r"parkinson-|pmlb-"),
+    ("Built-in learners", r"builtin-"),
     ("Others", r"(?!.*-check$)"),
 )
 

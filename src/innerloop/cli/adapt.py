@@ -150,7 +150,7 @@ def _adapted_to_pictures(
         )
     dark = support_files.inverts(learner.preprocessing) if invert is None else invert
     kept = support_files.reading_of(learner.preprocessing)
-    x, y, reading = support_files.read_classes(support, learner.input_shape, dark, left_out, kept)
+    x, y, reading, dark = support_files.read_classes(support, learner.input_shape, dark, left_out, kept)
     fitted = learner.adapt(x, y, steps=steps)
     fitted = dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark, reading))
 

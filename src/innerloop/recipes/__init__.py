@@ -7,6 +7,7 @@ from typing import Any
 
 from innerloop.recipes import (
     builtin_learners,
+    characters,
     faces,
     gaussian_processes,
     glyphs,
@@ -34,6 +35,7 @@ _FAMILIES = (
     faces,
     own_new_classes,
     own_characters,
+    characters,
     short,
     builtin_learners,
 )

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from innerloop.core import TaskDistribution
 from innerloop.data import picture_decoding
-from innerloop.data.support_files import KIND, inverts, preprocessing_of, reading_of
+from innerloop.data.support_files import KIND, inverts, preprocessing_of, reading_of, with_ink
 from innerloop.data.table_preprocessing import table_record
 from innerloop.data.table_support import named
 from innerloop.data.tables import Table, as_table, is_tabular
@@ -251,7 +251,7 @@ class Service:
 
         Args:
             contents: of the files.
-            invert: dark is ink; None: `dark_is_ink`.
+            invert: dark is ink; None: as the learner's or the task's own record says, else not.
             of: the task, or the pictures before, that these are read alike; None: the learner's own.
 
         Raises:
@@ -261,7 +261,7 @@ class Service:
             raise InputError(
                 f"expected rows of numbers for a learner of inputs {self.input_shape}, got a picture; use x"
             )
-        dark = bool(self.dark_is_ink) if invert is None else invert
+        dark = inverts((self.first or self.learner).preprocessing) if invert is None else invert
         kept = (
             of
             if isinstance(of, picture_decoding.Reading)
@@ -271,12 +271,12 @@ class Service:
             len(contents),
             lambda i: picture_decoding.opened(contents[i], self.limits.pixels),
             self.input_shape,
-            dark,
+            bool(dark),
             kept,
         )
         for _, why in found.left_out:
             raise InputError(f"expected a picture, got a file that is {why}; send another")
-        return picture_decoding.as_floats(found.images), found.reading
+        return picture_decoding.as_floats(with_ink(found.images, dark)[0]), found.reading
 
     def why_no_threshold(self, fitted: Fitted) -> str:
         """Why a task has none for unknown inputs, as words after "as"."""

@@ -25,6 +25,10 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.pictures.glyphs:glyphs",
         "printed characters of many scripts, drawn from fonts; built in",
     ),
+    "characters": Entry(
+        "innerloop.tasks.pictures.characters:characters",
+        "characters drawn or printed, with any pen (needs `innerloop data fetch omniglot`)",
+    ),
     "gaussian_process": Entry(
         "innerloop.tasks.curves.gaussian_process:gaussian_process",
         "regression on curves drawn from a Gaussian process, with exact answers",

@@ -27,15 +27,7 @@ _MOST_QUERIES = 15
 
 
 class OwnTasks(FewShotImages):
-    """Few-shot tasks from a user's own classes, and a model that suits pictures of any size.
-
-    Args:
-        preprocessing: how the files became pictures; None: they came as arrays.
-    """
-
-    def __init__(self, *args: Any, preprocessing: Mapping[str, Any] | None = None, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.preprocessing = preprocessing
+    """Few-shot tasks from a user's own classes, and a model that suits pictures of any size."""
 
     def default_model(self) -> nn.Module:
         """The usual four-layer convolutional network where the pictures are large enough for it, else a perceptron."""
@@ -176,8 +168,8 @@ def picture_family(
         channels: 1 for grey, 3 for colour; None: from the data.
         invert: take dark for ink; None: only in drawings on light paper.
         rotations: training classes turned by 90, 180 and 270 degrees are classes of their own; None: only in square drawings.
-        changes: of training pictures, drawn anew each time: "none", "drawings" (shifts, turns, sizes) or "photos" (mirror
-            images and light too).
+        changes: of training pictures, drawn anew each time: "none", "drawings" (shifts, turns, sizes), "photos" (mirror
+            images and light too), "pens" or "brush" (grey pictures of ink: slant, thickness, edges, grain; see `pens`).
         valid_classes: how many classes validate, or their names or patterns such as s3*; None: the folder valid, else a fifth;
             0: the training classes.
         test_classes: the same for the test; 0: the classes of validation.
