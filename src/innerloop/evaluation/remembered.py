@@ -14,7 +14,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.unknown_inputs import Threshold
 
 KEY = "expected"  # in a run's configuration
-SIZES = ((2, 1), (2, 5), (5, 1), (5, 5), (10, 1), (10, 5), (10, 10))  # classes, and examples of each
+SIZES = ((2, 1), (2, 5), (5, 1), (5, 5), (10, 1), (10, 5))  # classes, and examples of each
 REGRESSION_SIZES = ((0, 5), (0, 10), (0, 20))
 
 

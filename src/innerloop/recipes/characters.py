@@ -8,7 +8,7 @@ from innerloop.recipes.recipe import Evaluation, Recipe
 
 _TASKS = {"ways": 10, "shots": 5, "queries": 5, "train_ways": 30, "train_shots": 3, "train_queries": 2}
 _DIGITS_SHOTS = (1, 5, 20)
-_NUM_TASKS = 300
+_NUM_TASKS = 200
 
 
 def recipes() -> list[Recipe]:
