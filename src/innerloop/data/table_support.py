@@ -142,6 +142,7 @@ def named(x: Any, record: TablePreprocessing | None) -> Any:
     if record is None or record.scaling == "none" or isinstance(x, Tensor | Table):
         return x
     cells = x if hasattr(x, "shape") else np.asarray(x, dtype=object)
+    cells = cells[:, None] if record.curve and len(cells.shape) == 1 else cells
     numbered = [f"x{i}" for i in range(cells.shape[1] if len(cells.shape) == 2 else 0)]
     own = [column.name for column in record.columns or ()]
     if not numbered or not set(own) <= set(numbered):

@@ -1,4 +1,4 @@
-"""Learners that ship with the package: `builtin:curves`, trained on curves that nobody measured."""
+"""Learners that ship with the package, trained on what nobody measured: `builtin:tables` and `builtin:curves`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,38 @@ _SOURCE = "this project; no published number"
 
 def recipes() -> list[Recipe]:
     return [
+        Recipe(
+            name="builtin-tables",
+            summary="made-up tables of 2 to 5 classes, column_evidence: what builtin:tables is.",
+            source=_SOURCE,
+            algorithm="column_evidence",
+            tasks="synthetic_tables",
+            task_options={
+                "ways": 5,
+                "shots": 8,
+                "queries": 8,
+                "columns": 64,
+                "fewest_ways": 2,
+                "fewest_shots": 2,
+            },
+            model="mlp",
+            model_options={"hidden": (), "outputs": None},
+            training={
+                "steps": 250,
+                "num_tasks": 8,
+                "outer_lr": 1e-2,
+                "schedule": "cosine",
+                "clip_norm": 1.0,
+                "valid_tasks": 64,
+                "validate_every": 50,
+                "strategy": "vmapped",
+                "chunk_size": 4,
+                "threads": 1,
+                "device": "cpu",
+            },
+            evaluations=(Evaluation(num_tasks=300),),
+            beside="innerloop.recipes.any_table:beside",
+        ),
         Recipe(
             name="builtin-curves",
             summary="made-up curves of many kinds, gp_mixture: what builtin:curves is.",
@@ -32,5 +64,6 @@ def recipes() -> list[Recipe]:
                 "device": "cpu",
             },
             evaluations=(Evaluation(metric="log_likelihood", num_tasks=1_000),),
+            beside="innerloop.recipes.any_curve:beside",
         ),
     ]

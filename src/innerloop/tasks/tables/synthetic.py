@@ -82,8 +82,6 @@ class SyntheticTableTasks(TaskDistribution):
             queries=queries,
             columns=self.columns,
             coarse=self.coarse,
-            fewest_ways=None if self.fewest_ways == self.ways else min(self.fewest_ways, ways),
-            fewest_shots=None if self.fewest_shots == self.shots else min(self.fewest_shots, shots),
             dtype=self.dtype,
         )
 
