@@ -24,6 +24,7 @@ LEARNERS: dict[str, Entry] = {
     "characters": Entry(
         "builtin:characters", "tells drawn or printed characters of any alphabet apart, from a few each"
     ),
+    "curves": Entry("builtin:curves", "continues a curve from a few points, and says how sure it is"),
 }
 PREFIX = "builtin:"
 MOST_BYTES = 1_000_000  # of a learner's files together
