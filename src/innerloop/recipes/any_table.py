@@ -25,7 +25,7 @@ from innerloop.evaluation.evaluate import mean_ci95
 from innerloop.recipes.baselines import sklearn_module
 
 _SHOTS, _QUERIES, _COLUMNS, _WAYS = 8, 200, 100, 10
-_WINE_DRAWS, _DRAWS = 50, 10
+_WINE_DRAWS, _DRAWS = 50, 8
 _TARGET, _OURS = "target", "builtin:tables"
 
 

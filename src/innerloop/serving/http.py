@@ -71,6 +71,7 @@ class PredictAnswer(BaseModel):
     confidences: list[float] | None = Field(description="its probability")
     probabilities: list[list[float]] | None = Field(description="of all classes, for each input")
     values: list[list[float]] | None = Field(description="predicted numbers, for a regression task")
+    std: list[list[float]] | None = Field(None, description="their standard deviations, where the method predicts them")
 
 
 def interface(service: Service) -> FastAPI:
@@ -122,14 +123,15 @@ def interface(service: Service) -> FastAPI:
     @app.post("/predict", summary="Predict with an adapted task", response_model=PredictAnswer)
     def predict(request: PredictRequest) -> PredictAnswer:
         of = service.task(request.task)  # an unknown key is said before any picture is decoded
-        fitted, found, known = service.predict(request.task, _inputs(service, request, of)[0])
+        fitted, found, known, std = service.predict(request.task, _inputs(service, request, of)[0])
         if request.unknown and known is None:
             raise InputError(
                 f"unknown expected a task with a threshold, got none, as {service.why_no_threshold(fitted)}; leave it out"
             )
         sure = known if request.unknown and known is not None else [True] * len(found)
         if fitted.classes_ is None:
-            return PredictAnswer(labels=None, confidences=None, probabilities=None, values=found.tolist())
+            spread = None if std is None else std.tolist()
+            return PredictAnswer(labels=None, confidences=None, probabilities=None, values=found.tolist(), std=spread)
         best = found.argmax(1)
         return PredictAnswer(
             labels=[fitted.classes_[i] if s else UNKNOWN for i, s in zip(best, sure, strict=True)],

@@ -108,11 +108,13 @@ class Predicted(NamedTuple):
         fitted: the task.
         values: class probabilities, or regression values.
         known: whether each input is probably of one of the classes; None: the task has no threshold.
+        std: standard deviations of the values; None: the method predicts none.
     """
 
     fitted: Fitted
     values: Float[np.ndarray, "inputs columns"]
     known: list[bool] | None
+    std: Float[np.ndarray, "inputs columns"] | None = None
 
 
 class Service:
@@ -218,11 +220,13 @@ class Service:
         fitted = self.task(key)
         given = self.inputs(x)
         self._at_most("inputs", given.rows if isinstance(given, Table) else len(given), self.limits.inputs)
+        sure = fitted.classes_ is None and fitted.learner.predicts_distribution and fitted.owner.loss is None
         with self._in_turn():
             out = fitted.outputs(given)
+            std = fitted.predict_std(given).reshape(len(out), -1) if sure else None
         found = fitted.in_units(out, given) if fitted.classes_ is None else fitted.probabilities(out).cpu().numpy()
         known = None if fitted.threshold is None else fitted.knows(out).tolist()
-        return Predicted(fitted, found.reshape(len(out), -1), known)
+        return Predicted(fitted, found.reshape(len(out), -1), known, std)
 
     def inputs(self, x: Any) -> Table | Float[np.ndarray, "*shape"]:
         """A table; or nested numbers as an array of inputs in the learner's shape, flat rows of as many numbers reshaped."""
