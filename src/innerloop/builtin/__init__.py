@@ -24,6 +24,7 @@ LEARNERS: dict[str, Entry] = {
     "characters": Entry(
         "builtin:characters", "tells drawn or printed characters of any alphabet apart, from a few each"
     ),
+    "tables": Entry("builtin:tables", "tells the classes of any small table apart, from a few rows each"),
     "curves": Entry("builtin:curves", "continues a curve from a few points, and says how sure it is"),
 }
 PREFIX = "builtin:"
