@@ -21,6 +21,7 @@ from innerloop.recipes.result_rows import number, protocol
 BEGIN = "<!-- tables from results: make results-page -->"
 END = "<!-- end of the tables -->"
 
+BUILT_IN = "Built-in learners"
 # Title -> which recipes, by their names. The first that fits has a recipe; those that fit none are no results.
 SETTINGS: tuple[tuple[str, str], ...] = (
     ("Sine curves", r"sine-(?!check)"),
@@ -35,7 +36,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Faces", r"faces-"),
     ("Pictures from plain folders", r"own-"),
     ("Tables of few rows", r"parkinson-|pmlb-"),
-    ("Built-in learners", r"builtin-"),
+    (BUILT_IN, r"builtin-"),
     ("Others", r"(?!.*-check$)"),
 )
 
