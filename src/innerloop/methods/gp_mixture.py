@@ -196,7 +196,7 @@ class ProcessLearner(PredictiveLearner):
         )
 
     def look(self, meta: Meta, fast: ProcessesFast, z: Tensor, y: Tensor, counts: Tensor) -> ProcessesFast:
-        of: Processes = self.net(meta, "prior", z)
+        of = self.prior(meta, z)
         z, seen = z.to(_exact(z)), counts.to(_exact(z))
         y = self.told(y.to(z.dtype), seen, fast.labels)
         curves = covariances(of, z, z) * (seen[:, None] * seen)
@@ -220,6 +220,10 @@ class ProcessLearner(PredictiveLearner):
             labels=fast.labels,
         )
 
+    def prior(self, meta: Meta, like: Tensor) -> Processes:
+        """What is learned of the processes."""
+        return self.model.apply(meta.params, meta.buffers, like, part="prior", training=self.training)[0]
+
     def told(self, y: Tensor, counts: Tensor, labels: bool) -> Tensor:
         """Values as they are, 0 for padding; labels less the share of each class."""
         if labels:
@@ -228,7 +232,7 @@ class ProcessLearner(PredictiveLearner):
 
     def distribution(self, meta: Meta, fast: ProcessesFast, z: Tensor) -> Likeliest:
         dtype, z = z.dtype, z.to(fast.z.dtype)
-        prior: Processes = self.net(meta, "prior", z)
+        prior = self.prior(meta, z)
         process = fast.chosen // prior["log_noise"].shape[1]
         of = {name: v[process] for name, v in prior.items() if v.ndim}
         across = covariances(of, z, fast.z) * fast.counts

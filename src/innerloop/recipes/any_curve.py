@@ -1,4 +1,4 @@
-"""What a learner of any curve reaches on families of curves that its training has not, beside a fitted Gaussian process.
+"""What a learner of any curve reaches on families of curves, of which training has sines alone, beside a fitted process.
 
 Each task is a few noisy points on a curve of random parameters in units of its own; 40 others are asked, at places drawn in the
 same way, so that some lie a little beyond the points. Log-likelihoods are of new noisy points, in nats, in units of the

@@ -138,6 +138,7 @@ def interface(service: Service) -> FastAPI:
             confidences=[float(row[i]) for row, i in zip(found, best, strict=True)],
             probabilities=found.tolist(),
             values=None,
+            std=None,
         )
 
     return app

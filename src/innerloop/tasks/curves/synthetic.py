@@ -108,7 +108,9 @@ class SyntheticCurveTasks(TaskDistribution):
         gap = torch.where(u < 0.5 * middle + 0.25, u, u + 0.6 * width) / (1 + 0.6 * width)
         kind = random_keys.integers(keys, 4, (1,), _LAYOUT)
         layouts = (u, even, 0.5 + 4 * (u - 0.5) ** 3, gap)
-        return 2 * sum(torch.where(kind == i, v, 0.0) for i, v in enumerate(layouts)) - 1
+        found = sum(torch.where(kind == i, v, 0.0) for i, v in enumerate(layouts))
+        assert isinstance(found, Tensor)
+        return 2 * found - 1
 
     def _asked(self, keys: Tensor) -> Float64[Tensor, "tasks query"]:
         return _REACH * (2 * random_keys.uniform(keys, (self.asked,), _ASKED, torch.float64) - 1)
