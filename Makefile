@@ -13,7 +13,7 @@ NEW_ENOUGH := import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz lint types format bench results-page clean
+.PHONY: help demo test test-all fuzz lint types format bench results-page builtin clean
 
 help:
 	@echo "make demo    install, then meta-train, adapt to unseen tasks and write a report ($(DEMO_OUT)/)"
@@ -25,6 +25,7 @@ help:
 	@echo "make format  let ruff rewrite the files"
 	@echo "make bench   speed and memory beside other libraries: benchmarks/results, docs/speed.md (BENCH=\"sine conv4\": only these)"
 	@echo "make results-page  the tables of docs/results.md and docs/methods from the rows in results/"
+	@echo "make builtin LEARNER=NAME  train a built-in learner anew and put it into the package"
 	@echo "make clean   remove the environment and everything built"
 	@echo "PYTHON=...   the interpreter to build the environment with (default: python3)"
 
@@ -81,6 +82,10 @@ $(PEERS)/.installed: pyproject.toml benchmarks/requirements-peers.txt benchmarks
 		$(PEERS)/bin/python -m pip --disable-pip-version-check install -q "$$peer" || echo "left out: $$peer" >&2; done
 	sh benchmarks/install_learn2learn.sh $(PEERS)/bin/python || echo "left out: learn2learn" >&2
 	@touch $@
+
+# Trains a built-in learner anew and puts it into src/innerloop/builtin: make builtin LEARNER=characters
+builtin: $(VENV)/.installed
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.builtin $(LEARNER)
 
 clean:
 	rm -rf $(VENV) $(PEERS) build dist demo-report .pytest_cache .ruff_cache .hypothesis

@@ -23,6 +23,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 # A module may import from its own level and from those above it in this list.
 LEVELS = (
     {"errors", "registry"},
+    {"builtin"},
     {"keys", "provenance", "records", "storage", "tracebacks"},
     {"core"},
     {"objectives"},
@@ -34,7 +35,7 @@ LEVELS = (
     {"methods"},
     {"training", "evaluation", "serving"},
     {"assemble"},
-    {"doctor", "report"},
+    {"doctor", "report", "sharing"},
     {"recipes"},
     {"estimators"},
     {"cli", "__main__"},

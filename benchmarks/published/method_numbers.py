@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.marked_text import replaced
 from benchmarks.published.notes import Notes
-from benchmarks.published.page import Shown, notes_in, one_table, setting_of
+from benchmarks.published.page import BUILT_IN, Shown, notes_in, one_table, setting_of
 from benchmarks.published.summary import Line, lines, rows_in
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
@@ -18,7 +18,12 @@ _COLUMNS = ("command", "number", "published", "re-implementations", "ours", "out
 
 
 def _numbers(method: str, found: dict[str, list[Line]], notes: Notes) -> str:
-    recipes = [recipe for recipe in RECIPES.values() if recipe.algorithm == method and setting_of(recipe.name)]
+    # What a built-in learner reaches is told of it, not of its method.
+    recipes = [
+        recipe
+        for recipe in RECIPES.values()
+        if recipe.algorithm == method and setting_of(recipe.name) not in ("", BUILT_IN)
+    ]
     shown = [Shown(recipe, line, published="; ".join(line.told("published"))) for recipe in recipes
              for line in found.get(recipe.name, [])]  # fmt: skip
     missing = [f"`{recipe.name}`" for recipe in recipes if not found.get(recipe.name)]

@@ -22,6 +22,7 @@ from innerloop.recipes.result_rows import number, protocol
 BEGIN = "<!-- tables from results: make results-page -->"
 END = "<!-- end of the tables -->"
 
+BUILT_IN = "Built-in learners"
 # Title -> which recipes, by their names. The first that fits has a recipe; those that fit none are no results.
 SETTINGS: tuple[tuple[str, str], ...] = (
     ("Sine curves", r"sine-(?!check)"),
@@ -36,6 +37,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Faces", r"faces-"),
     ("Pictures from plain folders", r"own-"),
     ("Tables of few rows", r"parkinson-|pmlb-"),
+    (BUILT_IN, r"builtin-"),
     ("Others", r"(?!.*-check$|shots-)"),  # the last are in a table of their own
 )
 

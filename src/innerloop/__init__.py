@@ -43,6 +43,8 @@ _NAMES = {
     "fit": "innerloop.training.fit",
     "judge": "innerloop.evaluation.own_examples",
     "load": "innerloop.training.load",
+    "pull": "innerloop.sharing",
+    "push": "innerloop.sharing",
     "sync_gradients": "innerloop.training.distributed",
     "with_meta_gradient": "innerloop.methods.other_meta_gradient",
 }
@@ -86,6 +88,8 @@ if TYPE_CHECKING:
     from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
     from innerloop.methods.other_meta_gradient import with_meta_gradient as with_meta_gradient
     from innerloop.objectives import losses as losses
+    from innerloop.sharing import pull as pull
+    from innerloop.sharing import push as push
     from innerloop.training.distributed import sync_gradients as sync_gradients
     from innerloop.training.fit import fit as fit
     from innerloop.training.load import load as load

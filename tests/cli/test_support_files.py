@@ -31,7 +31,7 @@ def test_classes_come_from_subfolders(tmp_path):
     picture(tmp_path / "cat" / "a.jpg", 0)
     picture(tmp_path / "ant" / "c.png", 51)
     (tmp_path / "ant" / "notes.txt").write_text("no picture")
-    x, y, _ = read_classes(tmp_path, GREY)
+    x, y, *_ = read_classes(tmp_path, GREY)
     assert x.shape == (3, *GREY)
     assert y == ["ant", "cat", "cat"]
     np.testing.assert_allclose(x.mean((1, 2, 3)), [0.2, 0.0, 1.0], atol=1e-6)
@@ -81,7 +81,7 @@ def test_a_few_unreadable_pictures_are_left_out_and_named(tmp_path):
         picture(tmp_path / ("cat" if i % 2 else "ant") / f"{i}.png", 25 * i)
     (tmp_path / "ant" / "2.png").write_bytes(b"junk")
     left_out: list[str] = []
-    x, y, _ = read_classes(tmp_path, GREY, left_out=left_out)
+    x, y, *_ = read_classes(tmp_path, GREY, left_out=left_out)
     assert len(x) == 9 and y == ["ant"] * 4 + ["cat"] * 5
     assert left_out == [f"{tmp_path / 'ant' / '2.png'} (not a picture of a known format)"]
     np.testing.assert_allclose(x[:, 0, 0, 0] * 255, [0, 100, 150, 200, 25, 75, 125, 175, 225], atol=1e-4)

@@ -130,3 +130,25 @@ def test_a_telling_column_is_trusted_more_after_meta_training():
 def test_options_that_make_no_sense(options, message):
     with pytest.raises(il.ConfigError, match=message):
         il.column_evidence(il.models.mlp(4, None, hidden=()), **options)
+
+
+def test_many_rows_are_taken_in_parts_to_the_same_answer(monkeypatch):
+    """Rows beyond what is held at once, of support and queries alike, change nothing but rounding."""
+    from innerloop.methods import column_evidence as file
+
+    torch.manual_seed(0)
+    learner = il.column_evidence(il.models.mlp(3, None, hidden=()), trees=4, depth=2)
+    x, z = torch.randn(20, 3), torch.randn(30, 3)
+    y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).long()
+    found = []
+    for at_once in (1 << 25, 400):
+        monkeypatch.setattr(file, "_AT_ONCE", at_once)
+        held: list[int] = []
+        evidence = file.evidence_of_columns
+        monkeypatch.setattr(
+            file, "evidence_of_columns", lambda d, *rest, e=evidence, h=held: (h.append(d.numel()), e(d, *rest))[1]
+        )
+        found.append(learner.adapt(x, y).predict_proba(z))
+        assert max(held) * 3 <= at_once
+        monkeypatch.setattr(file, "evidence_of_columns", evidence)
+    assert torch.allclose(*found, rtol=1e-9)

@@ -79,3 +79,27 @@ def test_a_regression_table_is_answered_in_its_units():
         made.adapt(np.eye(3), np.eye(3, 1))
     np.testing.assert_allclose(service.predict(key, [{"age": 80, "sex": "m"}]).values, expected, rtol=1e-6)
     assert fitted.preprocessing is not None and fitted.preprocessing["targets"] == ("score",)
+
+
+@pytest.fixture(scope="module")
+def curves():
+    torch.manual_seed(0)
+    made = il.gp_mixture(il.models.mlp(1, None, hidden=()), outputs=1, processes=5)
+    made.spec = il.tasks.synthetic_curves().train.spec
+    return Service(made)
+
+
+def test_a_curve_comes_with_its_spread_over_http_and_on_the_page(curves):
+    rows = [{"day": float(d), "price": 1_000 + 50 * d} for d in range(8)]
+    client = TestClient(interface(curves))
+    task = client.post("/adapt", json={"x": rows, "target": "price"}).json()["task"]
+    found = client.post("/predict", json={"task": task, "x": [{"day": 3.5}, {"day": 30}]}).json()
+    assert 0 < found["std"][0][0] < found["std"][1][0] and found["values"][0][0] == pytest.approx(1_175, abs=40)
+    figure = table_tab._curve(curves, task, np.array([[row["day"], row["price"]] for row in rows]), "day")
+    (axes,) = figure.axes
+    (line, _), (band,) = axes.lines, axes.collections
+    x, y = line.get_data()
+    assert x[0] == pytest.approx(-2.1) and x[-1] == pytest.approx(9.1)
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.min() < y.min() and y.max() < heights.max()
+    assert "std" not in client.post("/predict", json={"task": task, "x": [{"month": 1}]}).json()

@@ -198,7 +198,7 @@ def _adapted_to_pictures(
     dark = support_files.inverts(learner.preprocessing) if invert is None else invert
     kept = support_files.reading_of(learner.preprocessing)
     shape = support_files.picture_shape(learner.input_shape, learner.preprocessing)
-    x, y, reading = support_files.read_classes(support, shape, dark, left_out, kept)
+    x, y, reading, dark = support_files.read_classes(support, shape, dark, left_out, kept)
     record = support_files.preprocessing_of(dark, reading, learner.preprocessing)
     return _adapted_to_arrays(learner, embedded(x, record), y, steps, record)
 
@@ -363,7 +363,8 @@ def _predict(
             x, names = support_files.read_pictures(paths, shape, dark, reading), [str(inputs)]
         first = ["path", "label"]
     if fitted.classes_ is None:
-        header, rows = _rows_of_values(fitted.predict(x), names, first)
+        sure = fitted.learner.predicts_distribution and fitted.owner.loss is None
+        header, rows = _rows_of_values(fitted.predict(x), fitted.predict_std(x) if sure else None, names, first)
     else:
         header, rows = _rows_of_classes(fitted, x, names, first, unknown)
     if record is not None:  # what is refused is one line
@@ -382,11 +383,16 @@ def _write(out: Path, header: list[str], rows: list[list[str]]) -> None:
 
 # ---- the rows of the CSV file ------------------------------------------------------------------------------------
 def _rows_of_values(
-    values: np.ndarray, names: Sequence[str], header: Sequence[str]
+    values: np.ndarray, spreads: np.ndarray | None, names: Sequence[str], header: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    """(header, rows) for regression; ``header``: of the input's name and of the first value."""
+    """(header, rows) for regression, known standard deviations last; ``header``: of the input's name and of the first value."""
+    import numpy as np
+
     values = values.reshape(len(names), -1)
     more = [f"{header[1]}_{i}" for i in range(2, values.shape[1] + 1)]
+    if spreads is not None:
+        more += ["std", *(f"std_{i}" for i in range(2, values.shape[1] + 1))]
+        values = np.concatenate([values, spreads.reshape(len(names), -1)], 1)
     return [*header, *more], [[name, *(f"{v:.8g}" for v in row)] for name, row in zip(names, values, strict=True)]
 
 

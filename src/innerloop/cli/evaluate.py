@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from innerloop.builtin import place_for_findings
 from innerloop.cli import given_again, output, parts, shifts, trust
 from innerloop.cli.options import own_flags
 from innerloop.cli.program import dashed, existing_folder, run, split
@@ -69,7 +70,8 @@ def _evaluate(
 ) -> int:
     """Evaluate a run on tasks it never saw.
 
-    Prints the mean and its 95 % interval and writes evaluation.json into the run. The problem's own flags (innerloop evaluate RUN
+    Prints the mean and its 95 % interval and writes evaluation.json into the run (of a built-in learner: into
+    runs/builtin-NAME). The problem's own flags (innerloop evaluate RUN
     --help) change what it is tested on.
 
     Args:
@@ -137,7 +139,7 @@ def _evaluate(
             draws=draws,
             curve_steps=curve_steps,
         )
-        output.write_json(run / name, report)
+        output.write_json(place_for_findings(run) / name, report)
         return report
 
     if several is not None:
@@ -145,12 +147,12 @@ def _evaluate(
         return _told_together(several, reports, path / name, json)
     if shift is not None:
         curves = shifts.measure({path.name: opened(path)}, getattr(family, split), shift, num_tasks, seed, steps)
-        found = {**shifts.write(curves, path, f"shift-{curves.kind}"), "run": str(path)}
+        found = {**shifts.write(curves, place_for_findings(path), f"shift-{curves.kind}"), "run": str(path)}
         if len(found["results"]) == 1:  # as without a shift
             found |= {key: found["results"][0][key] for key in ("mean", "ci95", "transductive")}
         shifts.say(curves, found, json)
         return 0
-    report, file = judged(path), path / name
+    report, file = judged(path), place_for_findings(path) / name
     if json:
         keys = ("mean", "ci95", "metric", "num_tasks", "seed", "split", "transductive", "wall_seconds")
         keys += () if curve_steps is None else ("curve", "curve_ci95")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from innerloop.builtin import located_words
 from innerloop.cli.boundary import INTERRUPTED, MENDABLE, Stop, guarded
 from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
@@ -22,7 +23,9 @@ from innerloop.training import launch
 
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("innerloop.cli.report:demo", "the main job on built-in data: train, adapt to unseen tasks, report"),
-    "list": Entry("innerloop.cli.listing:listing", "the algorithms, tasks, models and recipes there are"),
+    "list": Entry(
+        "innerloop.cli.listing:listing", "the algorithms, tasks, models, recipes and built-in learners there are"
+    ),
     "train": Entry("innerloop.cli.train:train", "meta-train: innerloop train ALGORITHM TASKS; or --resume RUN"),
     "run": Entry("innerloop.cli.report:run", "a published setting by name, its published number beside ours"),
     "evaluate": Entry("innerloop.cli.evaluate:evaluate", "a run's result on tasks it never saw"),
@@ -32,6 +35,8 @@ COMMANDS: dict[str, Entry] = {
     "export": Entry("innerloop.cli.export:export", "an adapted task as ONNX or torch.export, without innerloop"),
     "serve": Entry("innerloop.cli.serve:serve", "a page: show it a few examples, see it recognise new ones; and HTTP"),
     "report": Entry("innerloop.cli.report:report", "one HTML file about one or more runs, with plots"),
+    "push": Entry("innerloop.cli.sharing:push", "put a trained learner on the Hugging Face hub, with a card"),
+    "pull": Entry("innerloop.cli.sharing:pull", "fetch a trained learner from there"),
     "doctor": Entry("innerloop.cli.doctor:doctor", "is the meta-gradient right, on this very model?"),
     "data": Entry("innerloop.cli.data:data", "data fetch NAME downloads a data set; data check PATH looks at one"),
 }
@@ -82,7 +87,7 @@ def dispatch(argv: Sequence[str]) -> int:
         raise ConfigError(
             f"expected one process for {name}, got {launch.size()}; only train is for several: leave torchrun out"
         )
-    return load("command", COMMANDS, name)(rest)
+    return load("command", COMMANDS, name)(located_words(rest))
 
 
 # torchrun ends the others within a second after one has failed; whoever still lives then has to speak for itself.

@@ -113,6 +113,7 @@ def _serve(
 
 def _thresholds(run: Path, learner: Any, valid_tasks: int, given: str | None = None) -> Thresholds:
     """What inputs of no class are told by in tasks that visitors make."""
+    from innerloop.evaluation import remembered
     from innerloop.objectives.losses import predicts_values
     from innerloop.serving.service import Thresholds, measured_thresholds
     from innerloop.training.run_config import read_run_config
@@ -123,9 +124,13 @@ def _thresholds(run: Path, learner: Any, valid_tasks: int, given: str | None = N
         return Thresholds(lacking="none were measured (--valid-tasks 0)")
     if predicts_values(learner.task_objective):
         return Thresholds(lacking="regression has no classes")
+    record = read_run_config(run)
     try:
-        return measured_thresholds(learner, trust.validation_tasks(read_run_config(run), given), valid_tasks)
+        return measured_thresholds(learner, trust.validation_tasks(record, given), valid_tasks)
     except InnerloopError as error:  # the learner works without them
+        kept = tuple(one.threshold for one in remembered.all_of(record) if one.threshold is not None)
+        if kept:
+            return Thresholds(kept)
         return Thresholds(lacking=f"the run's validation tasks cannot be used ({' '.join(str(error).split())})")
     except Exception as error:  # nobody waits for this thread, who would see it
         return Thresholds(lacking=f"measuring it failed ({type(error).__name__}: {' '.join(str(error).split())})")

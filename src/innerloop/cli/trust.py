@@ -39,6 +39,7 @@ def measured(
         keep: the share of known inputs that the threshold keeps.
         given: the run's problem, where the user gave it again.
     """
+    from innerloop.evaluation import remembered
     from innerloop.evaluation.calibration import expectation, typical_shots
 
     classes = fitted.classes_
@@ -48,11 +49,20 @@ def measured(
         tasks = validation_tasks(record, given)
         shots = typical_shots(counts) if counts else len(y)
         found = expectation(fitted.owner, tasks, len(counts), shots, num_tasks=valid_tasks, keep=keep, steps=steps)
-    except InnerloopError as error:
-        lines.append(f"the accuracy on new tasks is not known: {error}")
-        found = None
-    if found is not None:
         lines += _expected(found, _is_of_own_data(record), _validates_on_training(record))
+    except InnerloopError as error:
+        shots = typical_shots(counts) if counts else len(y)
+        found = remembered.nearest(remembered.all_of(record), len(counts), shots) if steps is None else None
+        if found is None:
+            lines.append(f"the accuracy on new tasks is not known: {error}")
+        else:
+            lines += _remembered(found)
+            if found.threshold is not None and found.threshold.keep != keep:
+                why = (
+                    f"the one that came with the learner keeps {found.threshold.keep:.0%} of the known, not {keep:.0%}"
+                )
+                found = dataclasses.replace(found, threshold=None, lacking=why)
+    if found is not None:
         if found.ece is not None:
             lines.append(
                 f"    its probabilities were off by {100 * found.ece:.1f} points on average there (ECE, 15 bins)"
@@ -105,6 +115,13 @@ def _expected(found: Any, of_own_data: bool, seen_in_training: bool = False) -> 
     return [
         first,
         "    those are tasks of the training problem, not of your data: the number may not carry over to yours",
+    ]
+
+
+def _remembered(found: Any) -> list[str]:
+    return [
+        *_expected(found, of_own_data=False),
+        "    that was measured when the learner was made, at the size nearest to yours: the problem's data are not here",
     ]
 
 

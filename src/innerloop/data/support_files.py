@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from innerloop.data.picture_decoding import (
     SUFFIXES,
@@ -35,11 +35,14 @@ Images = Float[np.ndarray, "examples channels height width"]
 
 
 def preprocessing_of(
-    invert: bool, reading: Reading = UNDECIDED, before: Mapping[str, Any] | None = None
+    invert: bool | None, reading: Reading = UNDECIDED, before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The record of how pictures are read, in JSON values: kept with a run and with a task file.
 
-    ``before``: the record so far, whose embedding stays.
+    Args:
+        invert: take dark for ink; None: by the paper, of a task's examples for all of its pictures.
+        reading: what was decided for all pictures.
+        before: the record so far, whose embedding stays.
     """
     decided = {
         "levels": None if reading.levels is None else list(reading.levels),
@@ -77,10 +80,27 @@ def reading_of(preprocessing: Mapping[str, Any] | None) -> Reading:
     return Reading(None if levels is None else (float(levels[0]), float(levels[1])), paper)
 
 
-def inverts(preprocessing: Mapping[str, Any] | None) -> bool:
-    """Whether pictures are read with dark as ink, by the record of a learner or a task; without one: no."""
+def inverts(preprocessing: Mapping[str, Any] | None) -> bool | None:
+    """Whether pictures are read with dark as ink, by the record of a learner or a task; None: by their paper; no record: no."""
     record = preprocessing or {}
-    return record.get("kind") == KIND and bool(record.get("invert"))
+    found = record.get("invert", False) if record.get("kind") == KIND else False
+    return None if found is None else bool(found)
+
+
+def with_ink(
+    images: UInt8[np.ndarray, "pictures channels height width"], invert: bool | None
+) -> tuple[UInt8[np.ndarray, "pictures channels height width"], bool]:
+    """(the pictures with ink bright, whether dark was ink) of pictures that were read with bright ink where that is open.
+
+    Args:
+        images: read together.
+        invert: how they were read; None: with bright ink, and the paper is to decide: what most of their edges are.
+    """
+    if invert is not None:
+        return images, invert
+    edges = [images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1]]
+    dark = bool(images.size) and float(np.median(np.concatenate([edge.ravel() for edge in edges]))) > 127
+    return (255 - images if dark else images), dark
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -108,32 +128,46 @@ def _expect_pictures(shape: Sequence[int]) -> None:
 
 
 def read_pictures(
-    paths: Sequence[Path], shape: Sequence[int], invert: bool = False, kept: Reading = UNDECIDED
+    paths: Sequence[Path], shape: Sequence[int], invert: bool | None = False, kept: Reading = UNDECIDED
 ) -> Images:
     """Pictures as floats in [0, 1], of one scale and on one paper.
 
     Args:
         paths: of any format that is read.
         shape: (channels, height, width) of the learner, channels 1 or 3.
-        invert: take dark for ink.
+        invert: take dark for ink; None: as `with_ink`.
         kept: what was decided for the learner's pictures.
 
     Raises:
         InputError: a shape that no picture has, or a file that is no whole picture.
     """
-    return _all_of(paths, shape, invert, kept)[0]
+    return _all_of(paths, shape, invert, kept).images
 
 
-def _all_of(paths: Sequence[Path], shape: Sequence[int], invert: bool, kept: Reading) -> tuple[Images, Reading]:
-    """(the pictures, what was decided for all) of `read_pictures`."""
+class Read(NamedTuple):
+    """Some pictures.
+
+    Attributes:
+        images: floats in [0, 1].
+        reading: what was decided for all.
+        invert: whether dark was taken for ink.
+    """
+
+    images: Images
+    reading: Reading
+    invert: bool
+
+
+def _all_of(paths: Sequence[Path], shape: Sequence[int], invert: bool | None, kept: Reading) -> Read:
     found, left_out = _together(paths, shape, invert, kept)
     for path, why in left_out:
         raise InputError(f"{path} expected a picture, got one that is {why}; remove or replace it")
-    return as_floats(found.images), found.reading
+    images, dark = with_ink(found.images, invert)
+    return Read(as_floats(images), found.reading, dark)
 
 
 def read_readable(
-    paths: Sequence[Path], shape: Sequence[int], invert: bool = False, kept: Reading = UNDECIDED, *, where: Path
+    paths: Sequence[Path], shape: Sequence[int], invert: bool | None = False, kept: Reading = UNDECIDED, *, where: Path
 ) -> tuple[Images, list[int], list[str]]:
     """(pictures, the place of each among ``paths``, what is left out and why) of those that can be read.
 
@@ -142,14 +176,15 @@ def read_readable(
     """
     found, left_out = _together(paths, shape, invert, kept)
     refuse_many(left_out, len(paths), str(where))
-    return as_floats(found.images), found.places, [f"{name} ({why})" for name, why in left_out]
+    images, _ = with_ink(found.images, invert)
+    return as_floats(images), found.places, [f"{name} ({why})" for name, why in left_out]
 
 
 def _together(
-    paths: Sequence[Path], shape: Sequence[int], invert: bool, kept: Reading
+    paths: Sequence[Path], shape: Sequence[int], invert: bool | None, kept: Reading
 ) -> tuple[Together, list[tuple[str, str]]]:
     _expect_pictures(shape)
-    found = read_together(len(paths), lambda i: opened(limited(paths[i])), shape, invert, kept)
+    found = read_together(len(paths), lambda i: opened(limited(paths[i])), shape, bool(invert), kept)
     return found, [(printable(paths[i]), why) for i, why in found.left_out]
 
 
@@ -160,17 +195,19 @@ class ClassesRead(NamedTuple):
         images: floats in [0, 1].
         names: the class of each.
         reading: what was decided for all.
+        invert: whether dark was taken for ink.
     """
 
     images: Images
     names: list[str]
     reading: Reading
+    invert: bool
 
 
 def read_classes(
     path: Path,
     shape: Sequence[int],
-    invert: bool = False,
+    invert: bool | None = False,
     left_out: list[str] | None = None,
     kept: Reading = UNDECIDED,
 ) -> ClassesRead:
@@ -179,7 +216,7 @@ def read_classes(
     Args:
         path: of the classes.
         shape: (channels, height, width) of the learner.
-        invert: take dark for ink.
+        invert: take dark for ink; None: as `with_ink`.
         left_out: takes down which pictures cannot be read, and why; None: such a picture is an error.
         kept: what was decided for the learner's pictures.
 
@@ -195,7 +232,7 @@ def read_classes(
             f"{path / source.empty[0]} expected pictures ({', '.join(PICTURES)}), got none; add some or remove it"
         )
     names = [(label, name) for label, members in source.classes.items() for name in members]
-    found = read_together(len(names), lambda i: opened(source.read(names[i][1])), shape, invert, kept)
+    found = read_together(len(names), lambda i: opened(source.read(names[i][1])), shape, bool(invert), kept)
     gone = [(printable(path / names[i][1]), why) for i, why in found.left_out]
     if left_out is None and gone:
         raise InputError(f"{gone[0][0]} expected a picture, got one that is {gone[0][1]}; remove or replace it")
@@ -209,7 +246,8 @@ def read_classes(
         raise InputError(f"{path / lost[0]} expected pictures that can be read, got none; replace {'; '.join(told)}")
     if left_out is not None:
         left_out += told
-    return ClassesRead(as_floats(found.images), labels, found.reading)
+    images, dark = with_ink(found.images, invert)
+    return ClassesRead(as_floats(images), labels, found.reading, dark)
 
 
 def is_path(value: object) -> bool:
@@ -223,8 +261,8 @@ def read_inputs(
     value: str | Path | Sequence[str | Path],
     shape: Sequence[int] | None,
     preprocessing: Mapping[str, Any] | None = None,
-) -> tuple[Images, Reading]:
-    """(the pictures that paths name, as a learner of inputs of ``shape`` takes them; what was decided for all).
+) -> Read:
+    """The pictures that paths name, as a learner of inputs of ``shape`` takes them.
 
     Args:
         value: pictures and folders, which stand for all pictures below them.

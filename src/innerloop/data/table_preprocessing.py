@@ -20,7 +20,7 @@ from innerloop.data.table_text import looks_headless
 from innerloop.data.tables import Table, near_column
 from innerloop.errors import CheckpointError, InputError, first_few
 
-KIND, VERSION = "table", 2  # 2: columns with readings; a record without is one of version 1, as ever
+KIND, VERSION = "table", 3  # 2: columns with readings, 3: curves; a record without either is one of version 1, as ever
 LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
 _HUGE = 1e15
 Scaling = Literal["train", "support", "none"]
@@ -91,6 +91,7 @@ class TablePreprocessing:
         width: how many numbers the model reads; fewer are padded with zeros, more are cut.
         support: a task's own scales, on a task file.
         target_readings: how the cells of regression targets became numbers; empty where all were plain.
+        curve: a table has one column of numbers beside the target, which may count rows (0, 1, 2, ...) and is not cut.
     """
 
     columns: tuple[Column, ...] | None
@@ -104,6 +105,7 @@ class TablePreprocessing:
     ranked: bool = False
     support: SupportScales | None = None
     target_readings: tuple[Reading | None, ...] = ()
+    curve: bool = False
 
     @property
     def own_targets(self) -> bool:
@@ -175,7 +177,8 @@ class TablePreprocessing:
         own = self.support
         if own is not None and own.mean:
             x = (x - np.array(own.mean)) / np.array(own.std)
-        x = np.clip(np.nan_to_num(x, nan=0.0), -LIMIT, LIMIT)
+        limit = _HUGE if self.curve else LIMIT
+        x = np.clip(np.nan_to_num(x, nan=0.0), -limit, limit)
         if own is not None and own.order:
             x = x[:, list(own.order)]
         return _padded(x, self.width).astype(np.float32)
@@ -210,9 +213,12 @@ class TablePreprocessing:
         """JSON values; `from_dict` makes the record again."""
         found = {"kind": KIND, "version": VERSION, **dataclasses.asdict(self)}
         found["columns"] = None if self.columns is None else [column.to_dict() for column in self.columns]
+        if not self.curve:
+            del found["curve"]
+            found["version"] = 2
         if not self.target_readings:
             del found["target_readings"]
-            if not any(column.reading for column in self.columns or ()):
+            if not self.curve and not any(column.reading for column in self.columns or ()):
                 found["version"] = 1
         return found
 

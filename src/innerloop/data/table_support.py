@@ -142,6 +142,7 @@ def named(x: Any, record: TablePreprocessing | None) -> Any:
     if record is None or record.scaling == "none" or isinstance(x, Tensor | Table):
         return x
     cells = x if hasattr(x, "shape") else np.asarray(x, dtype=object)
+    cells = cells[:, None] if record.curve and len(cells.shape) == 1 else cells
     numbered = [f"x{i}" for i in range(cells.shape[1] if len(cells.shape) == 2 else 0)]
     own = [column.name for column in record.columns or ()]
     if not numbered or not set(own) <= set(numbered):
@@ -238,12 +239,12 @@ def support_of(
         own = dataclasses.replace(own, columns=columns, width=len(columns), targets=targets if y is None else ())
     elif record.columns is None:
         inputs = table.without([name for name in table.index if name not in targets])
-        columns, fitted = fit_columns(inputs, targets)
+        columns, fitted = fit_columns(inputs, targets, quantities=tuple(inputs.columns) if record.curve else ())
         if not columns:
             raise InputError(
                 f"{table.name}: expected columns that differ from row to row, got none ({'; '.join(fitted[:3]) or 'no columns'})"
             )
-        own = dataclasses.replace(own, columns=columns)
+        own = dataclasses.replace(own, columns=_one_input(table, columns) if record.curve else columns)
     labels = None if y is None else label_names(y) if own.classification else list(y)
     if y is None and own.classification:
         labels = table.class_names(targets[0])
@@ -267,6 +268,22 @@ def support_of(
     if notes is not None:
         notes += own.notes_on(table, fitted=fitted)
     return own.encode(table), labels if labels is not None else own.values(table), own
+
+
+def _one_input(table: Table, columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The one column that a curve is over; InputError where there are others, or it holds no numbers in every row."""
+    names = first_few([repr(column.name) for column in columns])
+    if len(columns) > 1:
+        raise InputError(
+            f"{table.name} expected one column of numbers beside the target, as this learner is of curves, got {len(columns)}: "
+            f"{names}; leave the others out"
+        )
+    if columns[0].levels is not None or columns[0].indicator:
+        raise InputError(
+            f"{table.name}: column {names} expected a number in every row, as a curve is over it, got texts or missing cells; "
+            "mend it or leave these rows out"
+        )
+    return (dataclasses.replace(columns[0], parts=()),)
 
 
 def _scales(

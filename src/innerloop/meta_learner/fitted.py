@@ -273,6 +273,7 @@ class Fitted:
         Raises:
             ConfigError: a method that predicts values alone, or a classification task.
         """
+        x = self._named(x)
         return self.in_units(self._asked(self.learner.predict_std, x, transductive), x, spread=True)
 
     def predict_proba(self, x: Any, transductive: bool = False) -> Any:

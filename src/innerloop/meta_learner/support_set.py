@@ -343,14 +343,14 @@ def joined(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y:
 def _read(wanted: Wanted, x: Any, y: Any) -> tuple[Any, Any, dict[str, Any] | None]:
     """Pictures at these paths, their labels, and how those to come are read."""
     record = wanted.preprocessing
-    dark, kept = inverts(record), reading_of(record)
+    kept = reading_of(record)
     if y is not None or not isinstance(x, str | Path):
-        images, reading = read_inputs(x, wanted.picture_shape, record)
+        images, reading, dark = read_inputs(x, wanted.picture_shape, record)
     elif wanted.picture_shape is None:
         raise InputError("the shape of this learner's inputs is not known, so pictures cannot be read; give tensors")
     else:
-        images, y, reading = read_classes(Path(x), wanted.picture_shape, dark, kept=kept)
-    return images, y, record if reading == kept else preprocessing_of(dark, reading, record)
+        images, y, reading, dark = read_classes(Path(x), wanted.picture_shape, inverts(record), kept=kept)
+    return images, y, record if (dark, reading) == (inverts(record), kept) else preprocessing_of(dark, reading, record)
 
 
 def _targets(wanted: Wanted, x: Any, y: Any) -> tuple[Tensor, list[Any] | None]:

@@ -67,6 +67,10 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.methods.pfn:pfn",
         "A transformer trained on tasks from a prior, which reads the support set as its context (Mueller 2022).",
     ),
+    "gp_mixture": Entry(
+        "innerloop.methods.gp_mixture:gp_mixture",
+        "Gaussian processes of many kinds, weighted by how well they explain the support set; what they are is learned.",
+    ),
     "siamese": Entry(
         "innerloop.methods.siamese:siamese",
         "Same class or not? Twin networks trained on pairs (Koch 2015).",

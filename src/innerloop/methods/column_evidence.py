@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,7 @@ from innerloop.records import record, static
 _COLUMNS, _THRESHOLDS = 1, 2
 VOICES = 4  # densities column by column, ridge regression, kernel ridge regression of whole rows, trees
 _LEAST = 1e-6
+_AT_ONCE = 1 << 25  # numbers, 128 MB of floats
 _ABSENT = -1e4  # the log density of a class without rows
 
 
@@ -174,6 +175,42 @@ class Sizes(NamedTuple):
     columns: Tensor
 
 
+class Between(NamedTuple):
+    """Distances between examples and support rows, column by column; where they are too many, made for a part at a time.
+
+    Attributes:
+        z: (examples, columns).
+        support: (support, columns).
+        distance: (examples, support, columns); None: too many to be held at once.
+        size: how many examples are a part then.
+    """
+
+    z: Tensor
+    support: Tensor
+    distance: Tensor | None
+    size: int
+
+    @classmethod
+    def of(cls, z: Tensor, support: Tensor, widths: int) -> Between:
+        """Between all; ``widths`` numbers are held for each distance."""
+        size = cls.most(z, support, widths)
+        return cls(z, support, None if size else (z[:, None] - support).abs(), size)
+
+    @staticmethod
+    def most(z: Tensor, support: Tensor, widths: int) -> int:
+        """How many examples are a part of `_AT_ONCE` numbers; 0: all are one."""
+        if torch.compiler.is_exporting() or z.shape[0] * support.numel() * widths <= _AT_ONCE:
+            return 0
+        return max(1, _AT_ONCE // (support.numel() * widths))
+
+    def each(self, f: Callable[..., Tensor], *beside: Tensor, axis: int = 0) -> Tensor:
+        """``f(distances, *beside)``, each ``beside`` with a row for an example; examples lie along ``axis`` of what f gives."""
+        if self.distance is not None:
+            return f(self.distance, *beside)
+        parts = zip(*(v.split(self.size) for v in (self.z, *beside)), strict=True)
+        return torch.cat([f((z[:, None] - self.support).abs(), *rows) for z, *rows in parts], axis)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ColumnEvidenceLearner(ComparingLearner):
     """Four voices for each class, weighted by what leaving each support row out says of columns and voices.
@@ -234,22 +271,25 @@ class ColumnEvidenceLearner(ComparingLearner):
         spread = torch.where(alive > 0, variance, 1.0).sqrt()
         raw = (z - middle) / spread * counts_row
         softness = meta.rule["log_softness"].exp()
-        z = soft_ranks(raw, raw, counts_row[:, 0], softness) * counts_row  # their mean is 0
+        z = self.ranks(raw, raw, counts_row[:, 0], softness) * counts_row  # their mean is 0
         rank_spread = torch.where(alive > 0, z.square().sum(0) / rows, 1.0).sqrt()
         z = z / rank_spread
         sizes = Sizes(rows, (members.sum(0) > 0).to(z.dtype).sum().clamp(min=1.0), alive.sum().clamp(min=1.0))
         others = 1 - torch.eye(z.shape[0], dtype=z.dtype, device=z.device)  # each row is judged by the others
-        distance = (z[:, None] - z).abs()
-        evidence = evidence_of_columns(distance, others, members, *self.kernels(meta))
+        between = Between.of(z, z, len(self.widths))
+        evidence = between.each(
+            lambda d, own: evidence_of_columns(d, own, members, *self.kernels(meta)), others, axis=1
+        )
         told = (evidence * members[None, :, :, None]).sum((1, 2)) / rows  # (widths, columns)
-        alike = ((distance < 1e-4) * counts_row * counts_row.T[..., None]).sum((0, 1)) / rows.square()
+        alike = between.each(lambda d: ((d < 1e-4) * counts_row * counts_row.T[..., None]).sum((0, 1))[None]).sum(0)
+        alike = alike / rows.square()
         described = torch.stack(
             [*told, _explained(z, members, sizes), alike, *(v.expand_as(alike) for v in _logs(sizes)[:2])], -1
         )
         weights = softplus(self.net(meta, "columns", described)) * alive[:, None]
         x = z * _shares(weights[:, -2]).sqrt()
         solution, left_out = ridge_left_out(x @ x.T, members, meta.rule["log_ridge"].exp())
-        kernel = self.row_kernel(meta, weights, distance) * (counts_row @ counts_row.T)
+        kernel = between.each(lambda d: self.row_kernel(meta, weights, d)) * (counts_row @ counts_row.T)
         row_solution, row_left_out = ridge_left_out(kernel, members, meta.rule["log_row_ridge"].exp())
         trees = grown(z, members, alive > 0, trees=self.trees, depth=self.depth, candidates=self.candidates)
         gates = z.new_zeros(VOICES)
@@ -266,13 +306,15 @@ class ColumnEvidenceLearner(ComparingLearner):
         self, meta: Meta, fast: EvidenceFast, z: Tensor, mask: Tensor | None
     ) -> tuple[Float[Tensor, "queries ways"], dict[str, Tensor]]:
         z = (z - fast.middle) / fast.spread
-        z = soft_ranks(z, fast.raw, fast.members.sum(1), meta.rule["log_softness"].exp()) / fast.rank_spread
-        distance = (z[:, None] - fast.z).abs()
+        z = self.ranks(z, fast.raw, fast.members.sum(1), meta.rule["log_softness"].exp()) / fast.rank_spread
+        between = Between.of(z, fast.z, len(self.widths))
         seen = z.new_ones(z.shape[0], fast.z.shape[0])
-        evidence = evidence_of_columns(distance, seen, fast.members, *self.kernels(meta))
+        evidence = between.each(
+            lambda d, own: evidence_of_columns(d, own, fast.members, *self.kernels(meta)), seen, axis=1
+        )
         root = _shares(fast.weights[:, -2]).sqrt()
         fitted = (z * root) @ (fast.z * root).T @ fast.solution
-        row_fitted = self.row_kernel(meta, fast.weights, distance) @ fast.row_solution
+        row_fitted = between.each(lambda d: self.row_kernel(meta, fast.weights, d)) @ fast.row_solution
         voices = self.voices(fast, evidence, fitted, row_fitted, leaf_shares(fast.trees, z))
         return only_shown((voices * fast.gates).sum(-1), fast.counts), meta.buffers
 
@@ -288,6 +330,15 @@ class ColumnEvidenceLearner(ComparingLearner):
     def row_kernel(self, meta: Meta, weights: Tensor, distance: Tensor) -> Float[Tensor, "examples support"]:
         """How alike whole rows are, 1 for the same row, from their distances column by column."""
         return torch.exp(-(distance @ _shares(weights[:, -1])) / meta.rule["log_row_width"].exp())
+
+    def ranks(self, x: Tensor, support: Tensor, counted: Tensor, softness: Tensor) -> Float[Tensor, "examples columns"]:
+        """`soft_ranks`, a part of the examples at a time where they are many."""
+        size = Between.most(x, support, 1)
+        return (
+            torch.cat([soft_ranks(rows, support, counted, softness) for rows in x.split(size)])
+            if size
+            else (soft_ranks(x, support, counted, softness))
+        )
 
     def kernels(self, meta: Meta) -> tuple[Tensor, Tensor]:
         """Widths of the kernels and their smoothing, (widths,) each."""

@@ -6,6 +6,8 @@ import importlib
 from typing import Any
 
 from innerloop.recipes import (
+    builtin_learners,
+    characters,
     faces,
     gaussian_processes,
     glyphs,
@@ -37,7 +39,9 @@ _FAMILIES = (
     own_new_classes,
     own_characters,
     trained_networks,
+    characters,
     short,
+    builtin_learners,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from innerloop.builtin import located, place_for_findings
 from innerloop.core import TaskDistribution, TaskFamily
 from innerloop.errors import InnerloopError
 from innerloop.evaluation.calibration import expectation
@@ -27,7 +28,8 @@ def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None
     """One self-contained HTML file about one run or several of the same problem.
 
     Args:
-        runs: run directories, the first being the headline; or a single one. A folder of several seeds stands for its runs.
+        runs: run directories or ``builtin:NAME``, the first being the headline; or a single one. A folder of several seeds stands
+            for its runs.
         out: an .html file or a folder; None: report.html in the first run's directory.
         **again: ``learner``, ``model`` and ``tasks`` as `innerloop.load` takes them, for the runs whose own are not here.
 
@@ -38,10 +40,10 @@ def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None
         InputError: no run, no such directory, or a place that cannot be written.
         CheckpointError: a directory that is no run, or was written by a newer innerloop.
     """
-    given = [Path(run) for run in ([runs] if isinstance(runs, Path | str) else runs)]
+    given = [located(run) for run in ([runs] if isinstance(runs, Path | str) else runs)]
     found = read_runs([own for run in given for own in runs_of(run)], again)
     sections = run_sections(found, again.get("tasks"))
-    return render(_title(found), sections, out if out is not None else given[0] / "report.html")
+    return render(_title(found), sections, out if out is not None else place_for_findings(given[0]) / "report.html")
 
 
 def _title(runs: Sequence[Run]) -> str:

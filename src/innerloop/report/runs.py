@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from innerloop.builtin import located, place_for_findings
 from innerloop.core import Beside, Measured, Report
 from innerloop.errors import CheckpointError, InnerloopError, InputError
 from innerloop.report.curves import History, read_history
@@ -88,7 +89,7 @@ def read_runs(paths: Sequence[Path | str], again: Mapping[str, Any] | None = Non
         raise InputError(
             "a report expected at least one run directory, got none; name one that `innerloop train` wrote"
         )
-    places = [Path(path) for path in paths]
+    places = [located(path) for path in paths]
     configs = [read_run_config(place) for place in places]
     return [
         _read(place, config, label, again or {})
@@ -122,7 +123,7 @@ def _read(place: Path, config: Mapping[str, Any], label: str, again: Mapping[str
         missing.append(f"{label}: {lines} of metrics.jsonl could not be read and {verb} left out.")
     evaluation = None
     try:
-        evaluation = read_evaluation(place)
+        evaluation = read_evaluation(place_for_findings(place))
         if evaluation is None:
             missing.append(f"{label}: it has not been evaluated yet; run `innerloop evaluate {place}`.")
     except CheckpointError as error:

@@ -76,6 +76,7 @@ class PredictAnswer(BaseModel):
     confidences: list[float] | None = Field(description="its probability")
     probabilities: list[list[float]] | None = Field(description="of all classes, for each input")
     values: list[list[float]] | None = Field(description="predicted numbers, for a regression task")
+    std: list[list[float]] | None = Field(None, description="their standard deviations, where the method predicts them")
 
 
 def interface(service: Service) -> FastAPI:
@@ -130,7 +131,7 @@ def interface(service: Service) -> FastAPI:
     @app.post("/predict", summary="Predict with an adapted task", response_model=PredictAnswer)
     def predict(request: PredictRequest) -> PredictAnswer:
         of = service.task(request.task)  # an unknown key is said before any picture is decoded
-        fitted, found, known = service.predict(request.task, _inputs(service, request, of)[0])
+        fitted, found, known, std = service.predict(request.task, _inputs(service, request, of)[0])
         if request.unknown and known is None:
             raise InputError(
                 "unknown expected a task with a threshold that works, got none, as "
@@ -138,13 +139,15 @@ def interface(service: Service) -> FastAPI:
             )
         sure = known if request.unknown and known is not None else [True] * len(found)
         if fitted.classes_ is None:
-            return PredictAnswer(labels=None, confidences=None, probabilities=None, values=found.tolist())
+            spread = None if std is None else std.tolist()
+            return PredictAnswer(labels=None, confidences=None, probabilities=None, values=found.tolist(), std=spread)
         best = found.argmax(1)
         return PredictAnswer(
             labels=[fitted.classes_[i] if s else UNKNOWN for i, s in zip(best, sure, strict=True)],
             confidences=[float(row[i]) for row, i in zip(found, best, strict=True)],
             probabilities=found.tolist(),
             values=None,
+            std=None,
         )
 
     return app

@@ -215,6 +215,6 @@ def _ask(service: Service, texts: Texts, shown: Shown, picture: np.ndarray) -> t
     key = shown.key or ("first" if service.first is not None else None)
     if key is None:
         raise InputError(texts.want_classes)
-    fitted, found, known = service.predict(key, picture[None])
+    fitted, found, known, _ = service.predict(key, picture[None])
     said = {str(name): float(p) for name, p in zip(fitted.classes_ or [], found[0], strict=True)}
     return said, "" if known is None or known[0] else texts.none_of_these

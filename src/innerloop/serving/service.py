@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from innerloop.core import TaskDistribution
 from innerloop.data import picture_decoding
-from innerloop.data.support_files import KIND, inverts, picture_shape, preprocessing_of, reading_of
+from innerloop.data.support_files import KIND, inverts, picture_shape, preprocessing_of, reading_of, with_ink
 from innerloop.data.table_preprocessing import table_record
 from innerloop.data.table_support import named
 from innerloop.data.tables import Table, as_table, is_tabular
@@ -117,11 +117,13 @@ class Predicted(NamedTuple):
         fitted: the task.
         values: class probabilities, or regression values.
         known: whether each input is probably of one of the classes; None: the task has no threshold that works.
+        std: standard deviations of the values; None: the method predicts none.
     """
 
     fitted: Fitted
     values: Float[np.ndarray, "inputs columns"]
     known: list[bool] | None
+    std: Float[np.ndarray, "inputs columns"] | None = None
 
 
 class Service:
@@ -234,11 +236,13 @@ class Service:
         fitted = self.task(key)
         given = self.inputs(x)
         self._at_most("inputs", given.rows if isinstance(given, Table) else len(given), self.limits.inputs)
+        sure = fitted.classes_ is None and fitted.learner.predicts_distribution and fitted.owner.loss is None
         with self._in_turn():
             out = fitted.outputs(given)
+            std = fitted.predict_std(given).reshape(len(out), -1) if sure else None
         found = fitted.in_units(out, given) if fitted.classes_ is None else fitted.probabilities(out).cpu().numpy()
         known = fitted.knows(out).tolist() if fitted.threshold is not None and fitted.threshold.works else None
-        return Predicted(fitted, found.reshape(len(out), -1), known)
+        return Predicted(fitted, found.reshape(len(out), -1), known, std)
 
     def inputs(self, x: Any) -> Table | list[str] | Float[np.ndarray, "*shape"]:
         """A table, or a list of texts; or nested numbers as an array of inputs in the learner's shape, flat rows reshaped."""
@@ -269,7 +273,7 @@ class Service:
 
         Args:
             contents: of the files.
-            invert: dark is ink; None: `dark_is_ink`.
+            invert: dark is ink; None: as the learner's or the task's own record says, else not.
             of: the task, or the pictures before, that these are read alike; None: the learner's own.
 
         Raises:
@@ -279,7 +283,7 @@ class Service:
             raise InputError(
                 f"expected rows of numbers for a learner of inputs {self.input_shape}, got a picture; use x"
             )
-        dark = bool(self.dark_is_ink) if invert is None else invert
+        dark = inverts((self.first or self.learner).preprocessing) if invert is None else invert
         kept = (
             of
             if isinstance(of, picture_decoding.Reading)
@@ -289,12 +293,12 @@ class Service:
             len(contents),
             lambda i: picture_decoding.opened(contents[i], self.limits.pixels),
             self.input_shape,
-            dark,
+            bool(dark),
             kept,
         )
         for _, why in found.left_out:
             raise InputError(f"expected a picture, got a file that is {why}; send another")
-        return picture_decoding.as_floats(found.images), found.reading
+        return picture_decoding.as_floats(with_ink(found.images, dark)[0]), found.reading
 
     def why_no_threshold(self, fitted: Fitted) -> str:
         """Why a task has none for unknown inputs, as words after "as"."""

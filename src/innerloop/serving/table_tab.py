@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from innerloop.data.table_preprocessing import TablePreprocessing, table_record
-from innerloop.data.tables import table_from_bytes
+from innerloop.data.tables import as_table, table_from_bytes
 from innerloop.serving.service import Service
 from innerloop.serving.telling import told
 from innerloop.serving.texts import Texts
@@ -22,7 +22,7 @@ def table_tab(service: Service, texts: Texts) -> None:
     width = int(np.prod(service.input_shape))
     record = table_record(service.learner.preprocessing)
     record = None if record is not None and record.scaling == "none" else record
-    curved = record is None and width == 1 and not service.classifies
+    curved = (record is None or record.curve) and width == 1 and not service.classifies
     gr.Markdown(_asked(record, width, texts))
     with gr.Row():
         with gr.Column():
@@ -48,8 +48,10 @@ def table_tab(service: Service, texts: Texts) -> None:
         inputs = [column.name for column in own.columns]
         asked = query if record else headed(query, inputs)
         new = table_from_bytes(asked.encode(), "new rows") if query.strip() else task
-        found = service.predict(key, new).values
+        _, found, _, std = service.predict(key, new)
         names = [str(name) for name in fitted.classes_ or own.targets]
+        if std is not None:
+            names, found = [*names, *(f"std {name}" for name in names)], np.concatenate([found, std], 1)
         cells = found.astype(np.float64).round(4).tolist()  # a float32 would show all its digits
         made = {
             "headers": [*inputs, *names],
@@ -57,8 +59,8 @@ def table_tab(service: Service, texts: Texts) -> None:
         }
         judged = service.told_of_judged(fitted, texts)
         told = texts.adapted_rows.format(rows=task.rows, seconds=seconds, judged=judged)
-        points = task.numbers([*inputs, *own.targets]) if curved else None
-        figure = None if points is None else _curve(service, key, points)
+        drawn = curved and all(column.reading is None for column in own.columns)  # not over dates
+        figure = _curve(service, key, task.numbers([*inputs, *own.targets]), inputs[0]) if drawn else None
         return made, told, figure
 
     go.click(predict, [support, query], [table, status, curve], api_visibility="private")
@@ -106,17 +108,21 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _curve(service: Service, key: str, points: np.ndarray) -> Any:
-    """The adapted function and the points that it was adapted to."""
+def _curve(service: Service, key: str, points: np.ndarray, name: str) -> Any:
+    """The adapted function of the column ``name``, two deviations around it, and the points that it was adapted to."""
     from matplotlib.figure import Figure
 
     xs, ys = points.T
-    reach = max(1.0, float(np.ptp(xs)) * 0.3)
+    reach = float(np.ptp(xs)) * 0.3 or 1.0
     grid = np.linspace(xs.min() - reach, xs.max() + reach, min(200, service.limits.inputs))
-    found = service.predict(key, grid[:, None]).values
+    _, found, _, std = service.predict(key, as_table({name: grid}))
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(grid, found[:, 0], label="adapted")
+    if std is not None:
+        axes.fill_between(
+            grid, found[:, 0] - 2 * std[:, 0], found[:, 0] + 2 * std[:, 0], alpha=0.2, label="two deviations"
+        )
     axes.plot(xs, ys, "k^", label="your rows")
     axes.set(xlabel="x", ylabel="y", title="What it has learned")
     axes.legend()

@@ -25,9 +25,17 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.pictures.glyphs:glyphs",
         "printed characters of many scripts, drawn from fonts; built in",
     ),
+    "characters": Entry(
+        "innerloop.tasks.pictures.characters:characters",
+        "characters drawn or printed, with any pen (needs `innerloop data fetch omniglot`)",
+    ),
     "gaussian_process": Entry(
         "innerloop.tasks.curves.gaussian_process:gaussian_process",
         "regression on curves drawn from a Gaussian process, with exact answers",
+    ),
+    "synthetic_curves": Entry(
+        "innerloop.tasks.curves.synthetic:synthetic_curves",
+        "regression on made-up curves of many kinds, a new one for each task",
     ),
     "synthetic_tables": Entry(
         "innerloop.tasks.tables.synthetic:synthetic_tables",

@@ -58,7 +58,8 @@ def from_arrays(
         valid_classes, test_classes: how many classes, or which (names or patterns); None: a fifth; 0: none of their own.
         split_seed: of which classes go where, together with their names.
         size, channels: of pictures that come as PIL images; None: from the data.
-        changes: of training pictures: "none", "drawings" (shifts, turns, sizes) or "photos" (mirror images and light too).
+        changes: of training pictures: "none", "drawings" (shifts, turns, sizes), "photos" (mirror images and light too), "pens"
+            or "brush" (grey pictures of ink: slant, thickness, edges, grain; see `pens`).
         shuffled: examples in random order instead of class by class.
         dtype: of the inputs, "float32" or "float64"; None: torch's default.
         embedding: a trained network that turns pictures or texts into features, frozen (`il.models.pretrained`); None: texts

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop import methods, models
 from innerloop import tasks as problems
+from innerloop.builtin import located
 from innerloop.core import Objective, Task, TaskFamily, TaskSpec
 from innerloop.errors import CheckpointError, ConfigError, InnerloopError
 from innerloop.functional.outputs import Output
@@ -74,7 +75,8 @@ def load(
     file names is ever imported. Where you give a part as "package.module:name", that is imported, since you say so.
 
     Args:
-        path: a file that `Fitted.save` wrote, or a directory that `fit` wrote.
+        path: a file that `Fitted.save` wrote, a directory that `fit` wrote, or ``builtin:NAME``, a learner that ships with
+            innerloop (`innerloop list learners`).
         model: needed when the model is not one that has a name: an instance of the same class, or where its factory is.
         loss: needed to adapt again when training used a loss function of one's own.
         learner: needed when the pairing is one's own (`il.MetaLearner.of`), or has an update rule of one's own: a learner that
@@ -87,9 +89,10 @@ def load(
         A `Fitted` for a file, a `MetaLearner` with the best validated weights for a directory.
 
     Raises:
+        ConfigError: an unknown built-in learner.
         CheckpointError: nothing there, damaged, of a newer version, for another model, or made with parts that are not here.
     """
-    path, again = Path(path), Again(model, loss, learner, tasks, output)
+    path, again = located(path), Again(model, loss, learner, tasks, output)
     if path.is_dir():
         return load_run(path, again)
     if not path.exists():

@@ -16,9 +16,20 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from innerloop import keys as random_keys
+from innerloop.tasks.pictures.pens import redrawn
 
-Changes = Literal["none", "drawings", "photos"]
+Changes = Literal["none", "drawings", "photos", "pens", "brush"]
+INK = ("pens", "brush")  # those of `pens`, for grey pictures of ink
 _SHIFT, _ANGLE, _ZOOM, _LIGHT, _MIRROR, _CONTRAST = range(101, 107)
+
+
+def changed(
+    x: Float[Tensor, "tasks examples channels height width"], keys: Int64[Tensor, " tasks"], kind: Changes
+) -> Float[Tensor, "tasks examples channels height width"]:
+    """Every picture changed anew in this way; the same keys give the same changes."""
+    if kind == "none":
+        return x
+    return redrawn(x, keys, kind) if kind in INK else jittered(x, keys, mirror=kind == "photos")
 
 
 def jittered(

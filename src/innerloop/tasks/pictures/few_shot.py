@@ -14,7 +14,7 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
-from innerloop.tasks.pictures.changes import Changes, jittered, pixel_sources, turned_blocks, turned_gather
+from innerloop.tasks.pictures.changes import INK, Changes, changed, pixel_sources, turned_blocks, turned_gather
 from innerloop.tasks.split_sizes import of_split
 
 
@@ -118,8 +118,9 @@ class FewShotImages(TaskDistribution):
         shuffled: support and query examples each in random order.
         invert: 1 is the background and 0 the ink.
         dtype: of the pictures; None: torch's default dtype.
-        changes: of the pictures each time they are drawn: "none", "drawings" (shifts, turns, sizes) or "photos"
-            (mirror images and light too).
+        changes: of the pictures each time they are drawn: "none", "drawings" (shifts, turns, sizes), "photos"
+            (mirror images and light too), "pens" or "brush" (see `pens`).
+        preprocessing: how a user's files become such pictures; None: nobody said.
 
     Raises:
         InputError: more ways than classes, more examples than drawings, or rotations of pictures that are
@@ -146,9 +147,11 @@ class FewShotImages(TaskDistribution):
         invert: bool = False,
         dtype: torch.dtype | None = None,
         changes: Changes = "none",
+        preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.split = name, split
-        self.changes = changes
+        self.changes: Changes = changes
+        self.preprocessing = preprocessing
         self.ways, self.shots, self.queries = ways, shots, queries
         self.rotations, self.within_group = rotations, within_group
         self.shuffled, self.invert, self.dtype = shuffled, invert, dtype
@@ -214,6 +217,11 @@ class FewShotImages(TaskDistribution):
             raise InputError(
                 f"{where}: shots + queries expected at most {sizes[fewest]}, the drawings {whose}, "
                 f"got {self.shots} + {self.queries}; use fewer shots or queries"
+            )
+        if self.changes in INK and self.input_shape[0] != 1:
+            raise InputError(
+                f"{where}: changes {self.changes!r} expected grey pictures of ink, got {self.input_shape[0]} channels; make them "
+                "grey or choose other changes"
             )
         if self.rotations and self.input_shape[1] != self.input_shape[2]:
             raise InputError(
@@ -304,7 +312,7 @@ class FewShotImages(TaskDistribution):
         support_x = pictures[:cut].reshape(*support.shape, *self.input_shape)
         query_x = pictures[cut:].reshape(*query.shape, *self.input_shape)
         if self.changes != "none":
-            both = jittered(torch.cat([support_x, query_x], 1), keys, mirror=self.changes == "photos")
+            both = changed(torch.cat([support_x, query_x], 1), keys, self.changes)
             support_x, query_x = both.split([support.shape[1], query.shape[1]], 1)
         return Task(
             support=Examples(support_x, support_y),
@@ -359,6 +367,8 @@ def few_shot_family(
     invert: bool = False,
     dtype: torch.dtype | None = None,
     changes: Changes = "none",
+    test_changes: Changes = "none",
+    preprocessing: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> TaskFamily:
     """The three splits of a few-shot problem.
@@ -373,7 +383,8 @@ def few_shot_family(
         rotations: turned training classes are classes of their own.
         rotate_test: turned validation and test classes too.
         within_group, shuffled, invert, dtype: see `FewShotImages`.
-        changes: of training pictures; see `FewShotImages`.
+        changes, test_changes: of training pictures, and of those of validation and test; see `FewShotImages`.
+        preprocessing: how a user's files become such pictures; None: nobody said.
         options: what makes the family again; written to run directories.
 
     Raises:
@@ -403,7 +414,8 @@ def few_shot_family(
             shuffled=shuffled,
             invert=invert,
             dtype=dtype,
-            changes=changes if training else "none",
+            changes=changes if training else test_changes,
+            preprocessing=preprocessing,
         )
 
     train = distribution("train")

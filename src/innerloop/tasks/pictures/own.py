@@ -35,19 +35,12 @@ class OwnTasks(FewShotImages):
     """Few-shot tasks from a user's own classes, and a model that suits pictures of any size.
 
     Args:
-        preprocessing: how the files became inputs; None: they came as arrays.
         preparation_seconds: that a trained network took for the features of all examples; part of a run's budget.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        preprocessing: Mapping[str, Any] | None = None,
-        preparation_seconds: float = 0.0,
-        **options: Any,
-    ) -> None:
+    def __init__(self, *args: Any, preparation_seconds: float = 0.0, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.preprocessing, self.preparation_seconds = preprocessing, preparation_seconds
+        self.preparation_seconds = preparation_seconds
 
     def default_model(self) -> nn.Module:
         """The usual four-layer convolutional network where the pictures are large enough for it, else a perceptron."""
@@ -210,8 +203,8 @@ def picture_family(
         channels: 1 for grey, 3 for colour; None: from the data.
         invert: take dark for ink; None: only in drawings on light paper.
         rotations: training classes turned by 90, 180 and 270 degrees are classes of their own; None: only in square drawings.
-        changes: of training pictures, drawn anew each time: "none", "drawings" (shifts, turns, sizes) or "photos" (mirror
-            images and light too).
+        changes: of training pictures, drawn anew each time: "none", "drawings" (shifts, turns, sizes), "photos" (mirror
+            images and light too), "pens" or "brush" (grey pictures of ink: slant, thickness, edges, grain; see `pens`).
         valid_classes: how many classes validate, or their names or patterns such as s3*; None: the folder valid, else a fifth;
             0: the training classes.
         test_classes: the same for the test; 0: the classes of validation.

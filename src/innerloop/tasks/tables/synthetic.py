@@ -18,7 +18,7 @@ from innerloop.tasks.split_sizes import of_split
 
 _CAUSES, _HIDDEN = 6, 10
 (_ROWS, _FIRST, _SECOND, _KIND, _NODES, _COARSE, _BLUR, _STRAY, _USED, _MIX, _LABEL_NOISE, _FOLD, _NAMES, _ORDER,
- _SALT_NOISE) = range(1, 16)  # fmt: skip
+ _SALT_NOISE, _WAYS, _SHOTS, _EVEN) = range(1, 19)  # fmt: skip
 
 
 class SyntheticTableTasks(TaskDistribution):
@@ -38,8 +38,12 @@ class SyntheticTableTasks(TaskDistribution):
         queries: int,
         columns: int,
         coarse: float,
+        fewest_ways: int | None = None,
+        fewest_shots: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        self.fewest_ways = ways if fewest_ways is None else fewest_ways
+        self.fewest_shots = shots if fewest_shots is None else fewest_shots
         sizes = (("ways", ways, 2), ("shots", shots, 1), ("queries", queries, 1), ("columns", columns, 2))
         for what, value, least in sizes:
             if value < least:
@@ -48,6 +52,12 @@ class SyntheticTableTasks(TaskDistribution):
             raise InputError(
                 f"synthetic_tables ({split}): coarse expected a share from 0 to 1, got {coarse}; change it"
             )
+        for what, fewest, most in (("fewest_ways", fewest_ways, ways), ("fewest_shots", fewest_shots, shots)):
+            if fewest is not None and not (2 if what == "fewest_ways" else 1) <= fewest <= most:
+                raise InputError(
+                    f"synthetic_tables ({split}): {what} expected {2 if what == 'fewest_ways' else 1} to {most}, got {fewest}; "
+                    "change it"
+                )
         self.split, self.ways, self.shots, self.queries, self.columns = split, ways, shots, queries, columns
         self.coarse, self.dtype, self.input_shape, self.output_size = coarse, dtype, (columns,), ways
         record = TablePreprocessing(
@@ -82,9 +92,18 @@ class SyntheticTableTasks(TaskDistribution):
         x = self._cells(keys, nodes)
         # Equal shares of the rows are a class, so that each has as many as are drawn.
         rank = torch.argsort(torch.argsort(self._score(keys, nodes), dim=-1), dim=-1)
-        label = random_keys.permutation(keys, self.ways, _NAMES).gather(1, rank // each)
+        names = random_keys.permutation(keys, self.ways, _NAMES)
+        ways, mask, asked_mask = self._sizes(keys, names)
+        label = names.gather(1, rank * ways[:, None] // (self.ways * each))
         shuffled = random_keys.permutation(keys, self.ways * each, _ORDER)
         rows = shuffled.gather(1, torch.argsort(label.gather(1, shuffled), dim=-1, stable=True))
+        if mask is not None:  # classes of fewer, larger shares begin elsewhere
+            counts = (label[:, :, None] == torch.arange(self.ways, device=keys.device)).sum(1)
+            first = counts.cumsum(1) - counts
+            rows = rows.gather(
+                1,
+                (first[..., None] + torch.arange(each, device=keys.device)).flatten(1).clamp(max=self.ways * each - 1),
+            )
         rows = rows.reshape(len(keys), self.ways, each)
         dtype = self.dtype or torch.get_default_dtype()
         support, query = (
@@ -95,11 +114,26 @@ class SyntheticTableTasks(TaskDistribution):
             torch.arange(self.ways, device=keys.device).repeat_interleave(n).expand(len(keys), -1).contiguous()
             for n in (self.shots, self.queries)
         )
-        scales = support_scales(support, torch.ones_like(sy, dtype=torch.bool), sy)
+        scales = support_scales(support, torch.ones_like(sy, dtype=torch.bool) if mask is None else mask, sy)
         shown, asked = (
-            Examples(scaled(v, scales).clamp(-LIMIT, LIMIT).to(dtype), y) for v, y in ((support, sy), (query, qy))
+            Examples(scaled(v, scales).clamp(-LIMIT, LIMIT).to(dtype) * (1 if own is None else own[..., None]), y, own)
+            for v, y, own in ((support, sy, mask), (query, qy, asked_mask))
         )
         return Task(shown, asked, self.objective, noise=random_keys.fold(keys, _SALT_NOISE))
+
+    def _sizes(self, keys: Tensor, names: Tensor) -> tuple[Int64[Tensor, " tasks"], Tensor | None, Tensor | None]:
+        """How many classes each task has, and which rows of either side count, (tasks, rows); None: all."""
+        ways = self.fewest_ways + random_keys.integers(keys, self.ways - self.fewest_ways + 1, salt=_WAYS)
+        if (self.fewest_ways, self.fewest_shots) == (self.ways, self.shots):
+            return ways, None, None
+        there = torch.zeros_like(names, dtype=torch.bool)
+        there.scatter_(1, names, torch.arange(self.ways, device=keys.device) < ways[:, None])
+        share = random_keys.uniform(keys, (self.ways,), _SHOTS, torch.float64)
+        even = random_keys.uniform(keys, (1,), _EVEN) < 0.5  # in half of the tasks all classes have equally many
+        ratio = ((self.shots + 1) / self.fewest_shots) ** torch.where(even, share[:, :1], share)
+        shots = (self.fewest_shots * ratio).to(torch.int64).clamp(max=self.shots)
+        mask = there[..., None] & (torch.arange(self.shots, device=keys.device) < shots[..., None])
+        return ways, mask.flatten(1), there.repeat_interleave(self.queries, 1)
 
     def _nodes(self, keys: Tensor, rows: int) -> Float[Tensor, "tasks rows nodes"]:
         """Causes, and two layers of what they lead to, each node with a shape of its own."""
@@ -163,6 +197,8 @@ def synthetic_tables(
     train_queries: int | None = None,
     columns: int = 16,
     coarse: float = 0.5,
+    fewest_ways: int | None = None,
+    fewest_shots: int | None = None,
     dtype: DtypeName | None = None,
 ) -> TaskFamily:
     """Classification of rows of random tables, a new one for each task, so that there is no end of them.
@@ -181,11 +217,14 @@ def synthetic_tables(
         shots, queries: rows of a task's support and query set, of each class.
         train_ways, train_shots, train_queries: those of training tasks, where they differ.
         columns: width of a row, at least 2.
+        fewest_ways: classes of a task are between these and ``ways``; None: all have ``ways``.
+        fewest_shots: support rows of a class are between these and ``shots``, few as often as many, alike for all classes of
+            half of the tasks; None: all have ``shots``.
         coarse: share of the columns that have a few values only: half of them two, half of them rounded.
         dtype: of x, "float32" or "float64"; None: torch's default.
 
     Raises:
-        InputError: ways or columns below 2, shots or queries below 1, a share that is none.
+        InputError: ways or columns below 2, shots or queries below 1, fewest above their most, a share that is none.
     """
     options = {
         "ways": ways,
@@ -196,6 +235,8 @@ def synthetic_tables(
         "train_queries": train_queries,
         "columns": columns,
         "coarse": coarse,
+        **({} if fewest_ways is None else {"fewest_ways": fewest_ways}),
+        **({} if fewest_shots is None else {"fewest_shots": fewest_shots}),
         "dtype": dtype,
     }
 
@@ -207,6 +248,8 @@ def synthetic_tables(
             queries=of_split(split, queries, train_queries),
             columns=columns,
             coarse=coarse,
+            fewest_ways=fewest_ways,
+            fewest_shots=fewest_shots,
             dtype=dtype_named(dtype),
         )
 
