@@ -1,7 +1,8 @@
 """Logistic regression and a random forest of scikit-learn beside the baselines in torch, for rows of numbers.
 
-Fitted one task after another, which for the 600 tasks of an evaluation would take longer than the learner: they are judged on
-somebody's own examples alone. scikit-learn is no requirement: where it is not installed there are none.
+Fitted one task after another: a forest takes a third of a second for 25 rows, three and a half minutes for the 600 tasks of an
+evaluation, so they are judged on somebody's own examples alone. scikit-learn is no requirement: where it is not installed
+there are none.
 """
 
 from __future__ import annotations
