@@ -19,6 +19,7 @@ from innerloop.recipes import (
     short,
     sine,
     tables,
+    trained_networks,
 )
 from innerloop.recipes.recipe import Recipe
 
@@ -35,6 +36,7 @@ _FAMILIES = (
     own_new_classes,
     own_characters,
     characters,
+    trained_networks,
     short,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
