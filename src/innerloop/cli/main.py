@@ -23,6 +23,9 @@ from innerloop.training import launch
 
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("innerloop.cli.report:demo", "the main job on built-in data: train, adapt to unseen tasks, report"),
+    "try": Entry(
+        "innerloop.cli.try_data:try_data", "what can be done with my data? compares, reports, says what to use"
+    ),
     "list": Entry(
         "innerloop.cli.listing:listing", "the algorithms, tasks, models, recipes and built-in learners there are"
     ),
