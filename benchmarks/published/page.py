@@ -37,6 +37,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Pictures from plain folders", r"own-"),
     ("Tables of few rows", r"parkinson-|pmlb-"),
     (BUILT_IN, r"builtin-"),
+    ("Trained networks in front of a method", r"(photos|intents)-embedded"),
     ("Others", r"(?!.*-check$)"),
 )
 

@@ -22,6 +22,7 @@ from innerloop.training.load import Again, absent, remake
 from innerloop.training.run_config import read_run_config
 
 _TASKS_FOR_TARGETS = 2_000
+_WAYS_OF_FEATURES = 20
 
 
 def assemble(
@@ -43,7 +44,8 @@ def assemble(
     Args:
         algorithm: a name of `innerloop.methods.ALGORITHMS`.
         tasks: a name of `innerloop.tasks.TASKS`, or a path (`innerloop.tasks.from_path`).
-        model: a name of `innerloop.models.MODELS`; None: the problem's default model.
+        model: a name of `innerloop.models.MODELS`; None: the problem's default model. A trained network (`photos`, `timm:NAME`,
+            an ONNX file) is the problem's ``embedding``, frozen, unless ``tune`` among its options makes it the model.
         algorithm_options: keyword arguments of the method's factory; they win over what is recommended.
         task_options: keyword arguments of the problem's factory.
         model_options: keyword arguments of the model, beside its input shape and output size.
@@ -58,6 +60,14 @@ def assemble(
         ConfigError: an unknown name or option, or a pairing that cannot work.
     """
     make_learner = load("algorithm", methods.ALGORITHMS, algorithm, typed=typed)
+    if model is not None and models.is_embedding(model) and not (model_options or {}).get("tune"):
+        if "embedding" not in inspect.signature(_factory(tasks, typed)).parameters:
+            raise ConfigError(
+                f"model {model} expected pictures or texts of your own, whose features it gives, got {tasks}; see innerloop list "
+                "models"
+            )
+        task_options = {**(task_options or {}), "embedding": _frozen(model, model_options)}
+        model, model_options = None, None
     family = problem(tasks, task_options, typed=typed)
     options, advice = dict(algorithm_options or {}), {}
     if recommended:
@@ -74,6 +84,12 @@ def assemble(
     if meta_gradient is not None:
         learner = with_meta_gradient(learner, meta_gradient, **(meta_gradient_options or {}))
     return learner, family
+
+
+def _frozen(model: str, options: Mapping[str, Any] | None) -> Any:
+    """A trained network as the option of a problem."""
+    given = {name: value for name, value in (options or {}).items() if value is not None and name != "tune"}
+    return {"source": model, **given} if given else model
 
 
 def _set_from_targets(make_learner: Callable[..., Any], options: dict[str, Any], family: TaskFamily) -> None:
@@ -99,6 +115,10 @@ def _with_advice(
     more = {name: value for name, value in advice.items() if name in known and given.get(name) is None}
     if "train_ways" in more and family.train.num_classes is not None:
         more["train_ways"] = min(more["train_ways"], family.train.num_classes)
+        if "embedding" in (
+            family.train.preprocessing or {}
+        ):  # features are wide: a step's cost grows with ways times ways
+            more["train_ways"] = min(more["train_ways"], _WAYS_OF_FEATURES)
     if not more:
         return family
     try:
@@ -138,6 +158,10 @@ def problem(tasks: str, options: Mapping[str, Any] | None = None, *, typed: bool
     own_data.refuse_memory(tasks)
     make_family = _factory(tasks, typed)
     _check_names(f"problem {tasks}", make_family, options or {})
+    if not typed and (options or {}).get("embedding") is not None:
+        from innerloop.models.embeddings import frozen
+
+        frozen((options or {})["embedding"], typed=False)
     if is_path(tasks, typed):
         return own_data.from_path(tasks, **(options or {}))
     return problems.make(tasks, options or {}, typed=typed)
@@ -199,21 +223,31 @@ def build_model(
     split = family.train
     advice = dict(advice or {})
     recommended = advice.pop("name", None)
-    if name is None and recommended is not None:
+    if name is None and recommended is not None and "embedding" not in (split.preprocessing or {}):
         name = recommended
     if name is None:
         if options:
             raise ConfigError(f"expected a model's name beside its options, got options {sorted(options)} alone")
         model = split.default_model()
         spec = models.describe(model)
-        if not advice or spec is None:
+        known = {} if spec is None else _known(spec["name"], advice)
+        if spec is None or not known:
             return model
-        return models.build(spec["name"], {**spec["arguments"], **_known(spec["name"], advice)})
+        return _prepared(models.build(spec["name"], {**spec["arguments"], **known}), split)
+    if models.is_embedding(name):
+        from innerloop.models.embeddings import pretrained
+
+        return pretrained(name, **(options or {}))
     make_model = load("model", models.MODELS, name, typed=typed)
     given = {**_known(name, advice or {}, typed), **(options or {})}
     outputs = given.pop("outputs", split.output_size)
     _check_names(f"model {name}", make_model, given)
-    return models.fitting(name, tuple(split.input_shape), outputs, given, typed=typed)
+    return _prepared(models.fitting(name, tuple(split.input_shape), outputs, given, typed=typed), split)
+
+
+def _prepared(net: torch.nn.Module, tasks: Any) -> torch.nn.Module:
+    """The model as these tasks begin with it, where they have a word in that."""
+    return tasks.prepared(net) if hasattr(tasks, "prepared") else net
 
 
 def _known(model: str, advice: Mapping[str, Any], typed: bool = False) -> dict[str, Any]:

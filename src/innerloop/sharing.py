@@ -129,10 +129,7 @@ def _hub() -> Any:
 def _wrap(run: Path, parcel: Path, name: str) -> None:
     """Write into ``parcel`` what is shared of a run."""
     config = read_run_config(run)
-    config = {key: value for key, value in config.items() if key not in ("command", "launch")}
-    problem = config["tasks"].get("name")
-    if isinstance(problem, str) and os.path.isabs(problem):
-        config["tasks"] = {**config["tasks"], "name": Path(problem).name}  # a path of this machine is nobody else's
+    config = _without_places({key: value for key, value in config.items() if key not in ("command", "launch")})
     own = RunDirectory(run)
     if own.best_file.is_file():
         tensors, header = load_tensors(own.best_file, WEIGHTS, VERSION)
@@ -147,6 +144,15 @@ def _wrap(run: Path, parcel: Path, name: str) -> None:
         if file.is_file():
             shutil.copyfile(file, parcel / file.name)
     write_atomically(parcel / "README.md", readme(parcel, config, name).encode())
+
+
+def _without_places(value: Any) -> Any:
+    """The same, of each path of this machine its last part alone: the rest is nobody else's."""
+    if isinstance(value, Mapping):
+        return {key: _without_places(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [_without_places(own) for own in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def _into(parcel: Path, folder: Path) -> None:

@@ -46,6 +46,7 @@ def test_the_card_goes_with_it_and_the_machine_does_not(run, tmp_path):
         "/home/somebody/secret-project",
         "innerloop train maml /home/somebody/x",
     )
+    config["preprocessing"] = {"kind": "pictures", "embedding": {"name": "/home/somebody/net.onnx"}}
     own = tmp_path / "own"
     shutil.copytree(run, own)
     (own / "config.json").write_text(json.dumps(config))

@@ -47,6 +47,7 @@ def _adapt(
     *,
     out: Path,
     target: str | None = None,
+    text: str | None = None,
     separator: str | None = None,
     encoding: str | None = None,
     steps: int | None = None,
@@ -63,10 +64,11 @@ def _adapt(
 
     Args:
         run: a run directory of `innerloop train`.
-        support: a folder with one subfolder of pictures a class, a zip of such, or a CSV list of path,label; or a table with a
-            target column (CSV, TSV, JSON lines, Parquet, Arrow; - for one on standard input).
+        support: a folder with one subfolder of pictures (or .txt files) a class, a zip of such, or a CSV list of path,label; or
+            a table with a target column (CSV, TSV, JSON lines, Parquet, Arrow; - for one on standard input).
         out: the task file to write, such as task.il.
         target: the table's column to learn; left out: the one of the training tables.
+        text: the table's column of texts, for a run of texts; left out: the one of the training table.
         separator: between a text table's cells, where it is not found rightly.
         encoding: of a text table that is not in UTF-8, such as latin-1.
         steps: inner steps; left out: the method's.
@@ -81,7 +83,8 @@ def _adapt(
     """
     from innerloop import load
     from innerloop.data.picture_decoding import SUFFIXES
-    from innerloop.data.support_files import takes_pictures
+    from innerloop.data.support_files import picture_shape, takes_pictures
+    from innerloop.data.texts import are_texts
 
     trust.check_flags(valid_tasks, keep)
     program.existing_folder(run, "a run directory", "see the folders that `innerloop train` made")
@@ -99,7 +102,9 @@ def _adapt(
     from innerloop.training.run_config import read_run_config
 
     record = read_run_config(run)
-    of_pictures = support.is_dir() or takes_pictures(record.get("input_shape") or ())
+    of_texts = are_texts(record.get("preprocessing"))
+    shape = picture_shape(record.get("input_shape") or (), record.get("preprocessing"))
+    of_pictures = not of_texts and (support.is_dir() or takes_pictures(shape))
     if of_pictures and support == STANDARD_INPUT:
         raise InputError(
             "expected a folder with one subfolder of pictures a class, or a zip or CSV list of such, as this run was trained on "
@@ -113,7 +118,13 @@ def _adapt(
             f"expected a run that knows its inputs' shape, got {str(run)!r}, which does not; train it again"
         )
     left_out: list[str] = []
-    if of_pictures:
+    if not of_texts:
+        only_for("a run of texts", "other data", text=text)
+    if of_texts:
+        only_for("pictures", "texts", invert=invert)
+        given = _table(support, separator, encoding) if _is_table(support) else support
+        fitted, recognises, score = _adapted_to_texts(learner, given, text, target, steps)
+    elif of_pictures:
         only_for("a table", "pictures", target=target, separator=separator, encoding=encoding)
         fitted, recognises, score = _adapted_to_pictures(learner, support, steps, invert, left_out)
     else:
@@ -143,6 +154,7 @@ def _adapted_to_pictures(
     """(fitted task, `leave_one_out`'s question, its score) of pictures; ``left_out`` takes down which cannot be read."""
     from innerloop.data import support_files
     from innerloop.data.table_preprocessing import is_record_of_tables
+    from innerloop.models.embeddings import embedded
 
     if is_record_of_tables(learner.preprocessing):
         raise InputError(
@@ -150,14 +162,42 @@ def _adapted_to_pictures(
         )
     dark = support_files.inverts(learner.preprocessing) if invert is None else invert
     kept = support_files.reading_of(learner.preprocessing)
-    x, y, reading, dark = support_files.read_classes(support, learner.input_shape, dark, left_out, kept)
-    fitted = learner.adapt(x, y, steps=steps)
-    fitted = dataclasses.replace(fitted, preprocessing=support_files.preprocessing_of(dark, reading))
+    shape = support_files.picture_shape(learner.input_shape, learner.preprocessing)
+    x, y, reading, dark = support_files.read_classes(support, shape, dark, left_out, kept)
+    record = support_files.preprocessing_of(dark, reading, learner.preprocessing)
+    return _adapted_to_arrays(learner, embedded(x, record), y, steps, record)
+
+
+def _adapted_to_texts(
+    learner: Any, support: Path | Table, column: str | None, target: str | None, steps: int | None
+) -> tuple[Any, trust.Recognises, float]:
+    """The same of texts."""
+    from innerloop.data import texts
+    from innerloop.models.embeddings import embedded
+
+    column = learner.preprocessing["column"] if column is None else column
+    target = learner.preprocessing["target"] if target is None else target
+    found = texts.told(texts.read_texts(support, column, target), str(getattr(support, "name", support)))
+    record = {**learner.preprocessing, "column": column, "target": target}
+    return _adapted_to_arrays(learner, embedded(found.texts, record), found.labels, steps, record)
+
+
+def _adapted_to_arrays(
+    learner: Any, x: Any, y: Any, steps: int | None, record: dict[str, Any]
+) -> tuple[Any, trust.Recognises, float]:
+    """(fitted task, `leave_one_out`'s question, its score) of inputs and their classes, which files become by ``record``."""
+    fitted = dataclasses.replace(learner.adapt(x, y, steps=steps), preprocessing=record)
 
     def recognises(others: list[int], i: int) -> bool:
         return learner.adapt(x[others], [y[j] for j in others], steps=steps).predict(x[i : i + 1])[0] == y[i]
 
     return fitted, recognises, fitted.score(x, y)
+
+
+def _is_table(path: Path) -> bool:
+    from innerloop.data.tables import is_table
+
+    return path == STANDARD_INPUT or is_table(path)
 
 
 def _adapted_to_table(
@@ -211,6 +251,7 @@ def _predict(
     *,
     out: Path,
     target: str | None = None,
+    text: str | None = None,
     separator: str | None = None,
     encoding: str | None = None,
     unknown: bool = False,
@@ -226,9 +267,10 @@ def _predict(
     Args:
         task: a task file of `innerloop adapt`.
         inputs: a picture, a folder of pictures (with all its subfolders), or a table, whose columns are found by their
-            names; - for a table on standard input.
+            names; - for a table on standard input. For a task of texts: a .txt file, a folder of such, or a table.
         out: the CSV file to write.
         target: a column of the table to leave out, for a task that does not know its columns' names.
+        text: the table's column of texts, for a task of texts; left out: the one it was adapted to.
         separator: between a text table's cells, where it is not found rightly.
         encoding: of a text table that is not in UTF-8, such as latin-1.
         unknown: call inputs "unknown" that are probably of none of the classes, by the task's threshold.
@@ -249,7 +291,7 @@ def _predict(
     output.new_file(out, force)
     again = given_again.checked(task, algorithm=algorithm, tasks=tasks, model=model)
     from innerloop import load
-    from innerloop.data import support_files
+    from innerloop.data import support_files, texts
     from innerloop.data.picture_sources import printable
     from innerloop.data.table_preprocessing import table_record
     from innerloop.meta_learner.fitted import Fitted
@@ -268,10 +310,19 @@ def _predict(
             f"--unknown expected a task with a threshold for unknown inputs, got none in {str(task)!r} (`innerloop adapt` "
             "said why); leave it out"
         )
-    shape = tuple(fitted.support.x.shape[1:])
+    shape = support_files.picture_shape(fitted.support.x.shape[1:], fitted.preprocessing)
     x: Any
     record = None
-    if inputs == STANDARD_INPUT or (inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES):
+    of_texts = texts.are_texts(fitted.preprocessing)
+    if not of_texts:
+        only_for("a task of texts", "other data", text=text)
+    if of_texts:
+        only_for("pictures", "texts", invert=invert)
+        given = _table(inputs, separator, encoding) if _is_table(inputs) else inputs
+        found = texts.read_texts(given, text or (fitted.preprocessing or {})["column"], target, labelled=False)
+        x, names = found.texts, found.names
+        first = ["row", "prediction"] if _is_table(inputs) else ["path", "label"]
+    elif inputs == STANDARD_INPUT or (inputs.is_file() and inputs.suffix.lower() not in support_files.PICTURES):
         if support_files.takes_pictures(shape):
             raise InputError(
                 f"expected pictures, as this task was adapted to pictures, got the file {str(inputs)!r}; give a picture or a "

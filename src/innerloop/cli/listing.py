@@ -15,6 +15,7 @@ KINDS = {
     "algorithms": "innerloop.methods:ALGORITHMS",
     "tasks": "innerloop.tasks:TASKS",
     "models": "innerloop.models:MODELS",
+    "embeddings": "innerloop.models:EMBEDDINGS",
     "recipes": "innerloop.recipes:RECIPES",
     "learners": "innerloop.builtin:LEARNERS",
     "meta-gradients": "innerloop.meta_gradients:META_GRADIENTS",
@@ -22,7 +23,7 @@ KINDS = {
 
 NOUNS = {"algorithms": "algorithm", "tasks": "problem", "models": "model"}  # of what other packages may offer too
 
-_HELP = """Usage: innerloop list [algorithms|tasks|models|recipes|learners|meta-gradients] [--json]
+_HELP = """Usage: innerloop list [algorithms|tasks|models|embeddings|recipes|learners|meta-gradients] [--json]
 
 The names that the other commands take, with a line about each; those of installed packages too. Learners are trained already
 and ship with innerloop: builtin:NAME stands for a run.

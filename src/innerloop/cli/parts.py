@@ -13,6 +13,7 @@ from innerloop.cli.listing import offered, registry_of
 from innerloop.cli.options import Option, Section, arity, described, flag, given, options_class, options_of, sections
 from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
+from innerloop.models import EMBEDDINGS, is_embedding
 from innerloop.registry import Entry, find, is_place, load
 
 KIND = {"algorithm": "algorithms", "tasks": "tasks", "model": "models", "meta_gradient": "meta-gradients"}
@@ -38,7 +39,7 @@ def known(part: str, name: str, *, typed: bool = True) -> str:
         ConfigError: an unknown name; the message has the nearest.
         InputError: a path where there is nothing.
     """
-    if _entry(part, name, typed) is not None:
+    if _entry(part, name, typed) is not None or (part == "model" and is_embedding(name)):
         return name
     if part == "tasks" and not is_place(name):
         from innerloop.tasks import own_data
@@ -56,7 +57,8 @@ def known(part: str, name: str, *, typed: bool = True) -> str:
         otherwise = f"see innerloop list {KIND[part]}"
     if part == "tasks":
         otherwise = f"see innerloop list {KIND[part]}, or give the path of a folder or file, or package.module:function"
-    raise ConfigError(f"unknown {NOUN[part]} {name!r}: {closest(name, offered(KIND[part]), otherwise)}")
+    names = [*offered(KIND[part]), *(EMBEDDINGS if part == "model" else ())]
+    raise ConfigError(f"unknown {NOUN[part]} {name!r}: {closest(name, names, otherwise)}")
 
 
 def _entry(part: str, name: str, typed: bool = True) -> Entry | None:
@@ -94,6 +96,10 @@ def part_options(part: str, name: str | None) -> list[Option]:
         from innerloop.tasks import own_data
 
         return options_of(own_data.factory_of(name))
+    if part == "model" and is_embedding(name):
+        from innerloop.models.embeddings import pretrained
+
+        return options_of(pretrained)
     return options_of(load(NOUN[part], registry_of(KIND[part]), name, typed=True), leave_out=("model",))
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from innerloop.data.arrays import as_tensor, label_names
@@ -139,6 +140,25 @@ def _pictures(values: Tensor) -> Tensor:
         if values.shape[1] in (1, 3):
             return values
     return _floats(values)
+
+
+def as_pictures(values: Tensor) -> UInt8[Tensor, "examples channels height width"]:
+    """Pictures of bytes, or of floats in [0, 1], grey or in colour, as bytes with the channels first.
+
+    Raises:
+        InputError: other numbers, or another shape.
+    """
+    if values.dtype != torch.uint8:
+        low, high = (float(v) for v in values.aminmax()) if values.numel() else (0.0, 0.0)
+        if not 0 <= low <= high <= 1:
+            raise InputError(f"expected pictures of numbers in [0, 1] or of bytes, got {low:g} to {high:g}; scale them")
+        values = (values.to(torch.float32) * 255).round().to(torch.uint8)
+    found = _pictures(values)
+    if found.ndim != 4 or found.dtype != torch.uint8:
+        raise InputError(
+            f"expected pictures of 1 or 3 channels, got shape {tuple(values.shape)}; give (examples, channels, height, width)"
+        )
+    return found
 
 
 def _decoded(pictures: Sequence[Any], size: int | Sequence[int] | None, channels: int | None) -> Tensor:

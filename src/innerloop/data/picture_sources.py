@@ -48,6 +48,20 @@ _FOREIGN = (
 )
 
 
+class Kind(NamedTuple):
+    """Of files that are read: what they are called and how their names end."""
+
+    what: str
+    suffixes: tuple[str, ...]
+
+    def reads(self, name: str) -> bool:
+        """Whether a file of this name is taken for one: by its suffix; hidden ones are not."""
+        return not _hidden(name) and PurePosixPath(name).suffix.lower() in self.suffixes
+
+
+PICTURES, TEXTS = Kind("pictures", SUFFIXES), Kind("texts", (".txt",))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class PictureSource:
     """Pictures by class, not read yet.
@@ -74,29 +88,28 @@ class PictureSource:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file of this name is taken for a picture: by its suffix; hidden ones are not."""
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and PurePosixPath(name).suffix.lower() in SUFFIXES
+    """Whether a file of this name is taken for a picture; see `Kind.reads`."""
+    return PICTURES.reads(name)
 
 
-def open_source(path: Path, levels: int | None = None) -> PictureSource:
-    """The pictures by class at ``path``.
+def open_source(path: Path, levels: int | None = None, kind: Kind = PICTURES) -> PictureSource:
+    """The pictures (or other files of one kind) by class at ``path``.
 
     Args:
-        path: a folder, a .zip file, or a text table (.csv, .tsv) with the columns path and label.
+        path: a folder, a .zip file, or, of pictures, a text table (.csv, .tsv) with the columns path and label.
         levels: how many folders, one in another, name a class; None: as many as lead to the picture that lies highest.
+        kind: of the files.
 
     Raises:
         InputError: nothing there, no subfolders, no pictures, or a damaged zip or CSV file.
     """
     if path.is_dir():
-        return _folder(path, levels)
+        return _folder(path, levels, kind)
     if not path.is_file():
-        raise InputError(f"expected a folder, .zip or .csv file of pictures by class, got nothing at {str(path)!r}")
+        raise InputError(f"expected a folder, .zip or .csv file of {kind.what} by class, got nothing at {str(path)!r}")
     if path.suffix.lower() == ".zip":
-        return _zip(path, levels)
-    if path.suffix.lower() in (".csv", ".tsv", ".tab"):
+        return _zip(path, levels, kind)
+    if path.suffix.lower() in (".csv", ".tsv", ".tab") and kind is PICTURES:
         return _listed(path)
     raise InputError(
         f"{path} expected a folder with one subfolder a class, a .zip of the same or a .csv of path,label, "
@@ -165,9 +178,9 @@ def walked(path: Path) -> Walked:
     return found
 
 
-def _folder(path: Path, levels: int | None) -> PictureSource:
+def _folder(path: Path, levels: int | None, kind: Kind) -> PictureSource:
     found = walked(path)
-    return _made(path, found.files, found.folders, levels, lambda name: limited(path / name), found.notes)
+    return _made(path, found.files, found.folders, levels, kind, lambda name: limited(path / name), found.notes)
 
 
 def limited(file: Path) -> bytes:
@@ -220,11 +233,11 @@ def members(path: Path) -> list[zipfile.ZipInfo]:
         ) from error
 
 
-def _zip(path: Path, levels: int | None) -> PictureSource:
+def _zip(path: Path, levels: int | None, kind: Kind) -> PictureSource:
     listed = {_name(member): member for member in members(path)}
     folders = [name.rstrip("/") for name in listed if name.endswith("/")]
     files = {name: f"{m.file_size} {m.CRC}" for name, m in listed.items() if not name.endswith("/")}
-    if any(listed[name].flag_bits & 1 for name in files if is_picture(name)):
+    if any(listed[name].flag_bits & 1 for name in files if kind.reads(name)):
         raise InputError(
             f"{path} expected a zip without a password, got an encrypted one; unpack it or pack it without"
         )
@@ -242,7 +255,7 @@ def _zip(path: Path, levels: int | None) -> PictureSource:
             raise Unreadable(f"damaged in the zip ({str(error)[:60]})") from error
         return _within(found)
 
-    return _made(path, files, folders, levels, read, [])
+    return _made(path, files, folders, levels, kind, read, [])
 
 
 def _name(member: zipfile.ZipInfo) -> str:
@@ -288,17 +301,18 @@ def _made(
     files: Mapping[str, str],
     folders: Sequence[str],
     levels: int | None,
+    kind: Kind,
     read: Callable[[str], bytes],
     notes: Sequence[str],
 ) -> PictureSource:
     """Sort files into classes by their folders."""
-    pictures = sorted(name for name in files if is_picture(name))
+    pictures = sorted(name for name in files if kind.reads(name))
     foreign = Counter(PurePosixPath(name).suffix.lower() for name in files if not _hidden(name))
     foreign = {kind: count for kind, count in foreign.items() if kind in _FOREIGN}
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(foreign.items()))
     if not pictures:
         raise InputError(
-            f"{path} expected one subfolder a class with pictures in it ({', '.join(SUFFIXES)}), got no pictures"
+            f"{path} expected one subfolder a class with {kind.what} in it ({', '.join(kind.suffixes)}), got no {kind.what}"
             f"{f' but files that are not read ({told}); unpack or convert them' if told else '; sort them into folders'}"
         )
     parts = {name: PurePosixPath(name).parts for name in pictures}
@@ -317,7 +331,7 @@ def _made(
     if depth < 1:
         loose = min(pictures, key=lambda name: len(parts[name]))
         raise InputError(
-            f"{path} expected one subfolder a class with pictures in it, got pictures outside of any ({loose}); "
+            f"{path} expected one subfolder a class with {kind.what} in it, got {kind.what} outside of any ({loose}); "
             "put each class into a folder of its own"
         )
     if levels is not None:

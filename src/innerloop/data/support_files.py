@@ -34,10 +34,13 @@ KIND, VERSION = "pictures", 1  # of the record of how pictures are read
 Images = Float[np.ndarray, "examples channels height width"]
 
 
-def preprocessing_of(invert: bool | None, reading: Reading = UNDECIDED) -> dict[str, Any]:
+def preprocessing_of(
+    invert: bool | None, reading: Reading = UNDECIDED, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The record of how pictures are read, in JSON values: kept with a run and with a task file.
 
     ``invert``: take dark for ink; None: by the paper, of a task's examples for all of its pictures.
+    ``before``: the record so far, whose embedding stays.
     """
     decided = {
         "levels": None if reading.levels is None else list(reading.levels),
@@ -48,6 +51,7 @@ def preprocessing_of(invert: bool | None, reading: Reading = UNDECIDED) -> dict[
         "version": VERSION,
         "invert": invert,
         **{name: value for name, value in decided.items() if value is not None},
+        **{name: value for name, value in (before or {}).items() if name == "embedding"},
     }
 
 
@@ -105,6 +109,12 @@ def pictures_in(folder: Path) -> list[Path]:
 def takes_pictures(shape: Sequence[int]) -> bool:
     """Whether inputs of this shape are pictures: (1 or 3 channels, height, width)."""
     return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def picture_shape(shape: Sequence[int], preprocessing: Mapping[str, Any] | None) -> tuple[int, ...]:
+    """The shape in which a learner's pictures are read: that of its inputs, or of its embedding's."""
+    record = (preprocessing or {}).get("embedding") or {}
+    return tuple(record.get("shape", shape))
 
 
 def _expect_pictures(shape: Sequence[int]) -> None:

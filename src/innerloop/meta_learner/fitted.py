@@ -15,10 +15,11 @@ from torch.utils import _pytree as pytree
 
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
-from innerloop.data.support_files import is_path, read_inputs
+from innerloop.data.support_files import is_path, picture_shape, read_inputs
 from innerloop.data.table_preprocessing import table_record
 from innerloop.data.table_support import encoded, named, warn
 from innerloop.data.tables import Table, as_table
+from innerloop.data.texts import are_texts
 from innerloop.engine import Engine, take
 from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
 from innerloop.meta_learner import labels
@@ -28,6 +29,7 @@ from innerloop.meta_learner.query_predictions import predict_alone
 from innerloop.meta_learner.support_set import (
     Shown,
     Taker,
+    features_of_texts,
     joined,
     more_examples,
     more_rows,
@@ -38,6 +40,7 @@ from innerloop.meta_learner.support_set import (
 )
 from innerloop.meta_learner.trial import explained
 from innerloop.meta_learner.unknown_inputs import Threshold, class_probabilities
+from innerloop.models.embeddings import embedded
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import mse
 from innerloop.registry import writable
@@ -146,11 +149,14 @@ class Fitted:
                 without the support set where it is needed.
         """
         expect_steps(steps)
-        asked, x = self._steps(steps), self._named(x)
+        asked = self._steps(steps)
+        if are_texts(self.preprocessing):
+            x, y = features_of_texts(self.preprocessing, x, y)
+        x = self._named(x)
         shape = tuple(self.support.x.shape[1:]) if isinstance(self.support.x, Tensor) else None
         wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=self.preprocessing)
         whole, scaled = None, False
-        if names_table(x, self.preprocessing, shape):
+        if names_table(x, self.preprocessing, wanted.picture_shape):
             x, y, whole, scaled = more_rows(wanted, self.table, self.classes_, x, y)
         x, y, preprocessing = more_examples(wanted, self.support, self.classes_, x, y)
         absorbs = (
@@ -203,7 +209,8 @@ class Fitted:
         if names_table(x, self.preprocessing):
             x, notes = encoded(x, self.preprocessing)
         elif is_path(x) and isinstance(self.support.x, Tensor):
-            x = read_inputs(x, self.support.x.shape[1:], self.preprocessing)[0]
+            x = read_inputs(x, picture_shape(self.support.x.shape[1:], self.preprocessing), self.preprocessing)[0]
+            x = embedded(x, self.preprocessing)
         owner = self.owner
         tx = inputs_like(x, self.support.x, owner.device)
         with torch.no_grad(), explained(tx):
@@ -217,7 +224,11 @@ class Fitted:
         return out
 
     def _named(self, x: Any) -> Any:
-        """Rows of an array as a table, for a task of tables."""
+        """Rows of an array as a table, for a task of tables; texts and pictures in memory as their features."""
+        if are_texts(self.preprocessing):
+            return features_of_texts(self.preprocessing, x, labelled=False)[0]
+        if not is_path(x):
+            x = embedded(x, self.preprocessing)
         given = is_path(x) or names_table(x, self.preprocessing)
         return x if given else named(x, table_record(self.preprocessing))
 
@@ -267,6 +278,8 @@ class Fitted:
 
     def score(self, x: Any, y: Any = None, transductive: bool = False) -> float:
         """Accuracy (a fraction), or mean squared error for regression; of a table in its units, and ``y`` may be its target."""
+        if are_texts(self.preprocessing):
+            x, y = features_of_texts(self.preprocessing, x, y)
         x = self._named(x)
         if names_table(x, self.preprocessing):
             x = as_table(x)

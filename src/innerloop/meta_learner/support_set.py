@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -15,6 +17,7 @@ from innerloop.core import Examples, Meta, length
 from innerloop.data.support_files import (
     inverts,
     is_path,
+    picture_shape,
     preprocessing_of,
     read_classes,
     read_inputs,
@@ -25,10 +28,12 @@ from innerloop.data.table_files import FILE_COLUMN, below_each_other
 from innerloop.data.table_preprocessing import is_record_of_tables, table_record
 from innerloop.data.table_support import encoded, given_values, named, plain_record, support_of
 from innerloop.data.tables import Table, as_table, is_table, is_tabular
-from innerloop.errors import ConfigError, InputError, ShapeError
+from innerloop.data.texts import are_texts, read_texts
+from innerloop.errors import ConfigError, InnerloopWarning, InputError, ShapeError
 from innerloop.functional import PureModel
 from innerloop.meta_learner import labels
 from innerloop.meta_learner.boundary import as_inputs, as_tensor, check_finite, inputs_like, moved
+from innerloop.models.embeddings import embedded
 from innerloop.objectives import losses
 
 _ENCODED = (
@@ -56,6 +61,10 @@ class Wanted:
     dtype: torch.dtype
     integers: bool
     output_shape: Callable[[Any], torch.Size]
+
+    @property
+    def picture_shape(self) -> tuple[int, ...] | None:
+        return None if self.input_shape is None else picture_shape(self.input_shape, self.preprocessing)
 
 
 class Taker(Protocol):
@@ -144,7 +153,11 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
             takes floating-point inputs.
         ConfigError: no target column, or one where there is no table.
     """
-    if names_table(x, wanted.preprocessing, wanted.input_shape) or (
+    if are_texts(wanted.preprocessing):
+        x, y = features_of_texts(wanted.preprocessing, x, y, target)
+        side, classes = _examples(wanted, x, y)
+        return Shown(side, classes, wanted.preprocessing, None)
+    if names_table(x, wanted.preprocessing, wanted.picture_shape) or (
         target is not None and isinstance(x, str | Path | Mapping)
     ):
         return _of_table(wanted, x, y, None if target is None else str(target))
@@ -155,9 +168,34 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
         x, y, record = _read(wanted, x, y)
     elif isinstance(x := named(x, table_record(record)), Table):
         return _of_table(wanted, x, y, None)
+    x = embedded(x, record)
     notes = [_ENCODED] if isinstance(x, Tensor) and (of := table_record(record)) and of.scaling != "none" else []
     side, classes = _examples(wanted, x, y)
     return Shown(side, classes, record, None, notes)
+
+
+def features_of_texts(
+    preprocessing: Mapping[str, Any] | None, x: Any, y: Any = None, target: str | None = None, labelled: bool = True
+) -> tuple[Any, Any]:
+    """(features, labels) of texts wherever they are, for a learner of texts; features, as they are.
+
+    Args:
+        preprocessing: the record of its inputs.
+        x: texts as `read_texts` takes them, or features.
+        y: their labels; None: where the texts come from.
+        target: the column of the labels; None: the record's.
+        labelled: labels are wanted.
+    """
+    if isinstance(x, Tensor) or (isinstance(x, np.ndarray) and x.dtype.kind in "fiu"):
+        return x, y
+    record = preprocessing or {}
+    names = None if y is not None else target or record.get("target")
+    found = read_texts(x, record.get("column"), names, labelled=labelled and y is None)
+    if found.labels is None and labelled and y is None:
+        raise InputError("expected the classes of the texts as y, got none; give one for each text")
+    for note in found.notes:
+        warnings.warn(note, InnerloopWarning, stacklevel=4)
+    return embedded(found.texts, record), found.labels if y is None else y
 
 
 def _of_table(wanted: Wanted, x: Any, y: Any, target: str | None) -> Shown:
@@ -272,6 +310,7 @@ def more_examples(
     record = wanted.preprocessing
     if is_path(x):
         x, y, record = _read(wanted, x, y)
+    x = embedded(x, record)
     if y is None:
         raise InputError("learn expected targets y with x, got none; only a folder of class folders has its own labels")
     inputs = inputs_like(x, kept.x, kept.y.device)
@@ -306,12 +345,12 @@ def _read(wanted: Wanted, x: Any, y: Any) -> tuple[Any, Any, dict[str, Any] | No
     record = wanted.preprocessing
     kept = reading_of(record)
     if y is not None or not isinstance(x, str | Path):
-        images, reading, dark = read_inputs(x, wanted.input_shape, record)
-    elif wanted.input_shape is None:
+        images, reading, dark = read_inputs(x, wanted.picture_shape, record)
+    elif wanted.picture_shape is None:
         raise InputError("the shape of this learner's inputs is not known, so pictures cannot be read; give tensors")
     else:
-        images, y, reading, dark = read_classes(Path(x), wanted.input_shape, inverts(record), kept=kept)
-    return images, y, record if (dark, reading) == (inverts(record), kept) else preprocessing_of(dark, reading)
+        images, y, reading, dark = read_classes(Path(x), wanted.picture_shape, inverts(record), kept=kept)
+    return images, y, record if (dark, reading) == (inverts(record), kept) else preprocessing_of(dark, reading, record)
 
 
 def _targets(wanted: Wanted, x: Any, y: Any) -> tuple[Tensor, list[Any] | None]:

@@ -27,10 +27,34 @@ MODELS: dict[str, Entry] = {
         "Linear layer on fixed gradient histograms, for photographs and few classes.",
     ),
     "transformer": Entry("innerloop.models.attention:transformer", "Small pre-norm encoder for sequences."),
+    "adapter": Entry(
+        "innerloop.models.bottleneck:adapter", "Small residual net on features, which begins by changing nothing."
+    ),
     "lstm": Entry("innerloop.models.recurrent:lstm", "Long short-term memory for sequences."),
 }
+# Networks that others have trained, whose weights come as packages; ``--model`` takes these names too.
+EMBEDDINGS: dict[str, Entry] = {
+    "photos": Entry(
+        "innerloop.models.embeddings:photos", "EfficientNet-Lite0, trained on ImageNet: frozen features of photographs."
+    ),
+    "sentences": Entry(
+        "innerloop.models.embeddings:sentences",
+        "MiniLM, trained on pairs of sentences: frozen features of short texts.",
+    ),
+}
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")  # files of a network's state
 # What is no model but works on one.
-_MORE = {"whiten": Entry("innerloop.models.whitening:whiten", "Sets a last layer by the covariance within classes.")}
+_MORE = {
+    "whiten": Entry("innerloop.models.whitening:whiten", "Sets a last layer by the covariance within classes."),
+    "pretrained": Entry(
+        "innerloop.models.embeddings:pretrained", "A network that somebody has trained, as an embedding."
+    ),
+}
+
+
+def is_embedding(word: str) -> bool:
+    """Whether a model's name stands for a trained network: a known one, ``timm:NAME``, an ONNX file or one of weights."""
+    return word in EMBEDDINGS or word.startswith("timm:") or word.lower().endswith((".onnx", *WEIGHTS))
 
 
 def build(name: str, arguments: Mapping[str, Any], *, typed: bool = False) -> Any:

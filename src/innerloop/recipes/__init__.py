@@ -20,6 +20,7 @@ from innerloop.recipes import (
     short,
     sine,
     tables,
+    trained_networks,
 )
 from innerloop.recipes.recipe import Recipe
 
@@ -36,6 +37,7 @@ _FAMILIES = (
     own_new_classes,
     own_characters,
     characters,
+    trained_networks,
     short,
     builtin_learners,
 )

@@ -26,7 +26,7 @@ class Inputs(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     x: list[Any] | None = Field(
-        None, description="inputs, one entry each: (nested) lists of numbers, or objects {column: cell}"
+        None, description="inputs, one entry each: (nested) lists of numbers, objects {column: cell}, or texts"
     )
     pictures: list[str] | None = Field(None, description="picture files (PNG, JPEG, ...) in base64, one entry an input")
     invert: bool | None = Field(

@@ -18,6 +18,7 @@ from innerloop.serving.http import interface
 from innerloop.serving.service import Service
 from innerloop.serving.table_tab import table_tab
 from innerloop.serving.telling import told
+from innerloop.serving.text_tab import text_tab
 from innerloop.serving.texts import EN, ZH, Texts
 
 # A gallery of one picture would draw it as wide as the column.
@@ -52,6 +53,8 @@ def page(service: Service, texts: Texts) -> gr.Blocks:
         gr.Markdown(f"# innerloop\n{texts.intro.format(name=service.learner.name)} {texts.other}")
         if service.takes_pictures and service.classifies:
             _pictures(service, texts)
+        elif service.reads_texts:
+            text_tab(service, texts)
         else:
             table_tab(service, texts)
         gr.Markdown(texts.over_http)

@@ -18,10 +18,11 @@ from jaxtyping import Float
 
 from innerloop.core import TaskDistribution
 from innerloop.data import picture_decoding
-from innerloop.data.support_files import KIND, inverts, preprocessing_of, reading_of, with_ink
+from innerloop.data.support_files import KIND, inverts, picture_shape, preprocessing_of, reading_of, with_ink
 from innerloop.data.table_preprocessing import table_record
 from innerloop.data.table_support import named
 from innerloop.data.tables import Table, as_table, is_tabular
+from innerloop.data.texts import are_texts, read_texts
 from innerloop.errors import InnerloopError, InputError
 from innerloop.evaluation.calibration import expectation, typical_shots
 from innerloop.meta_learner.fitted import Fitted
@@ -139,7 +140,9 @@ class Service:
             raise InputError(
                 "the shape of this learner's inputs is not known; train it with innerloop, or give a task file"
             )
-        self.input_shape: tuple[int, ...] = shape
+        record = (self.first or self.learner).preprocessing
+        self.reads_texts = are_texts(record)
+        self.input_shape = picture_shape(shape, record)
         self._kept: OrderedDict[str, tuple[float, Fitted]] = OrderedDict()
         self._books = threading.Lock()
         self._turn = threading.Lock()  # a model is called with one task's weights at a time
@@ -183,6 +186,8 @@ class Service:
                 raise InputError("expected y, one for each input, got none; send it, or a table and its target")
             record = table_record(self.learner.preprocessing)
             target = target or (record.targets[0] if record is not None and len(record.targets) == 1 else None)
+            if self.reads_texts:
+                target = target or (self.learner.preprocessing or {})["target"]
             names = given.labels(target).tolist() if target is not None else [None] * given.rows
         assert names is not None
         self._at_most("examples", len(names), self.limits.examples)
@@ -190,7 +195,7 @@ class Service:
             raise InputError("expected at least one example, got none; add some")
         if self.classifies:
             self._at_most("classes", len(set(names)), self.limits.classes)
-        if not isinstance(given, Table) and not np.isfinite(given).all():
+        if isinstance(given, np.ndarray) and not np.isfinite(given).all():
             raise InputError("x expected finite numbers, got NaN or infinite ones; mend the rows")
         if self.classifies and len(set(names)) < 2 and (y is not None or target is not None):
             raise InputError("expected examples of at least two classes, got one; add another class")
@@ -199,7 +204,7 @@ class Service:
             fitted = self.learner.adapt(given, None if y is None else list(y), target=target)
             seconds = time.perf_counter() - start
         if reading != picture_decoding.UNDECIDED:
-            record = preprocessing_of(inverts(fitted.preprocessing), reading)
+            record = preprocessing_of(inverts(fitted.preprocessing), reading, fitted.preprocessing)
             fitted = dataclasses.replace(fitted, preprocessing=record)
         if fitted.classes_ is not None:
             fitted = self._with_threshold(fitted, list(Counter(names).values()))
@@ -228,8 +233,10 @@ class Service:
         known = None if fitted.threshold is None else fitted.knows(out).tolist()
         return Predicted(fitted, found.reshape(len(out), -1), known, std)
 
-    def inputs(self, x: Any) -> Table | Float[np.ndarray, "*shape"]:
-        """A table; or nested numbers as an array of inputs in the learner's shape, flat rows of as many numbers reshaped."""
+    def inputs(self, x: Any) -> Table | list[str] | Float[np.ndarray, "*shape"]:
+        """A table, or a list of texts; or nested numbers as an array of inputs in the learner's shape, flat rows reshaped."""
+        if self.reads_texts and not is_tabular(x):
+            return read_texts(x).texts
         if not is_tabular(x):
             x = named(x, table_record((self.first or self.learner).preprocessing))
         if is_tabular(x):

@@ -43,9 +43,17 @@ class Texts:
     rows: str
     new_rows: str
     new_rows_hint: str
+    sentences: str
+    sentence: str
+    shown_sentences: str
+    sentence_hint: str
+    new_sentences: str
     go: str
     predictions: str
     adapted_rows: str
+    want_sentence: str
+    want_sentences: str
+    want_class_of: str
     want_pictures: str
     want_fewer: str
     want_picture: str
@@ -93,9 +101,17 @@ EN = Texts(
     rows="A few rows of the new task",
     new_rows="New rows",
     new_rows_hint="one a line; none: your own rows",
+    sentences="A few sentences of each class, one a line, as `class: sentence`; then new ones, one a line.",
+    sentence="Sentence",
+    shown_sentences="Sentences of the new task",
+    sentence_hint="travel: book me a flight to Rome",
+    new_sentences="New sentences",
     go="Adapt and predict",
     predictions="Predictions",
     adapted_rows="Adapted to {rows} rows in {seconds:.2f} s.",
+    want_sentence="expected a new sentence, got none; write one",
+    want_sentences="expected sentences of a few classes, got none; write them as class: sentence",
+    want_class_of="expected lines such as travel: book me a flight, got {line!r}; put the class and a colon before it",
     want_pictures="expected pictures, got none; drop some into the box",
     want_fewer="expected at most {most} more pictures, got {got}; take fewer",
     want_picture="expected a picture, got none; drop one into the box",
@@ -139,9 +155,17 @@ ZH = Texts(
     rows="新任务的几行数据",
     new_rows="新的行",
     new_rows_hint="每行一条；不填则用左边的行",
+    sentences="先写每个类别的几句话，每行一句，格式为 `类别: 句子`；再写新的句子，每行一句。",
+    sentence="句子",
+    shown_sentences="新任务的例句",
+    sentence_hint="旅行: 帮我订一张去罗马的机票",
+    new_sentences="新的句子",
     go="适应并预测",
     predictions="预测结果",
     adapted_rows="已适应 {rows} 行数据，用时 {seconds:.2f} 秒。",
+    want_sentence="没有新的句子；请写一句",
+    want_sentences="没有例句；请按“类别: 句子”的格式写几句",
+    want_class_of="每行应写成“类别: 句子”，现在是 {line!r}；请在前面加上类别和冒号",
     want_pictures="没有图片；请把图片拖进框里",
     want_fewer="最多还能加入 {most} 张图片，现在有 {got} 张；请减少一些",
     want_picture="没有图片；请把一张图片拖进框里",

@@ -7,27 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
 
 from innerloop.core import TaskFamily
 from innerloop.data import labelled
 from innerloop.data.class_images import ClassArrays
+from innerloop.data.texts import preprocessing_of, read_texts
 from innerloop.errors import InputError
+from innerloop.models.embeddings import frozen
 from innerloop.tasks.own_data import IN_MEMORY
-from innerloop.tasks.pictures.own import Changes, OwnTasks, cut, own_family
+from innerloop.tasks.own_texts import SENTENCES
+from innerloop.tasks.pictures.own import Changes, OwnArrayTasks, OwnTasks, cut, embedded_pictures, own_family
 from innerloop.tasks.precision import DtypeName, dtype_named
-
-
-class OwnArrayTasks(OwnTasks):
-    """Few-shot tasks from examples of any shape: embeddings, measurements, series."""
-
-    def _decoded(
-        self, rows: Int64[Tensor, " examples"], turns: Int64[Tensor, " examples"]
-    ) -> Float[Tensor, "examples ..."]:
-        del turns
-        stored = self.images.rows(rows.device)
-        return stored.index_select(0, rows).to(self.dtype or torch.get_default_dtype())
 
 
 def from_arrays(
@@ -49,6 +39,7 @@ def from_arrays(
     changes: Changes = "none",
     shuffled: bool = False,
     dtype: DtypeName | None = None,
+    embedding: str | None = None,
     name: str = "arrays",
 ) -> TaskFamily:
     """Few-shot recognition of the classes in labelled examples.
@@ -57,6 +48,7 @@ def from_arrays(
         x: inputs (examples, *shape), numpy or torch: uint8 is taken for pictures, (examples, height, width) or with 1 or 3
             channels first or last; floats are taken as they are (embeddings, say). Or a whole data set, with ``y`` left out:
             anything with a length whose items are (input, label), or a Hugging Face data set with the columns image and label.
+            Or a list of texts.
         y: labels, one an example: integers or texts.
         ways: classes of a task; None: five, or as many as the smallest split has.
         shots: support examples of each class.
@@ -70,6 +62,8 @@ def from_arrays(
             or "brush" (grey pictures of ink: slant, thickness, edges, grain; see `pens`).
         shuffled: examples in random order instead of class by class.
         dtype: of the inputs, "float32" or "float64"; None: torch's default.
+        embedding: a trained network that turns pictures or texts into features, frozen (`il.models.pretrained`); None: texts
+            are read by "sentences", pictures stay as they are.
         name: shown in messages and reports.
 
     Returns:
@@ -80,8 +74,15 @@ def from_arrays(
     Raises:
         InputError: labels that do not fit, one class only, too few classes or examples, values that are not finite.
     """
-    data = labelled.from_pair(x, y) if y is not None else labelled.from_dataset(x, size, channels)
-    images = labelled.by_class(data)
+    if y is not None and isinstance(x, list | tuple) and x and all(isinstance(text, str) for text in x):
+        net = frozen(embedding or SENTENCES)
+        data = labelled.from_pair(net.of_texts(read_texts(x).texts), y)
+        images, record = labelled.by_class(data), {**preprocessing_of(None, None), "embedding": net.record()}
+    else:
+        data = labelled.from_pair(x, y) if y is not None else labelled.from_dataset(x, size, channels)
+        images, record = labelled.by_class(data), None
+        if embedding is not None:
+            images, record = embedded_pictures(images, frozen(embedding), {})
     if images.num_classes < 2:
         raise InputError(f"{name} expected at least two classes, got one ({images.names[0]!r}); add examples of others")
     chosen = (
@@ -97,6 +98,7 @@ def from_arrays(
     wanted = dtype_named(dtype) or torch.get_default_dtype()
     if not pictures and not bool(torch.isfinite(images.images.to(wanted)).all()):
         raise InputError(f"{name} expected inputs that fit into {wanted}, got larger ones; scale them")
+    more: dict[str, Any] = {} if record is None else {"preprocessing": record}
     digest = hashlib.blake2b("\n".join(images.names).encode(), digest_size=4).hexdigest()
     return own_family(
         f"{IN_MEMORY}{name}",
@@ -113,6 +115,7 @@ def from_arrays(
         changes=changes,
         shuffled=shuffled,
         dtype=dtype_named(dtype),
+        **more,
         options={"ways": ways, "shots": shots, "queries": queries, "classes": images.num_classes, "of": digest},
     )
 

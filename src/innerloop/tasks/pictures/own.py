@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from innerloop.core import TaskFamily
 from innerloop.data import own_classes, picture_sources
-from innerloop.data.class_images import ClassImages, seeded_order
-from innerloop.data.support_files import preprocessing_of
+from innerloop.data.class_images import ClassArrays, ClassImages, seeded_order
+from innerloop.data.support_files import KIND, VERSION, preprocessing_of
 from innerloop.errors import ConfigError, InnerloopWarning, InputError, nearest
+from innerloop.models.bottleneck import Adapter
+from innerloop.models.embeddings import Embedding, frozen
 from innerloop.tasks.pictures.changes import Changes
 from innerloop.tasks.pictures.few_shot import FewShotImages
 from innerloop.tasks.precision import DtypeName, dtype_named
@@ -27,16 +32,45 @@ _MOST_QUERIES = 15
 
 
 class OwnTasks(FewShotImages):
-    """Few-shot tasks from a user's own classes, and a model that suits pictures of any size."""
+    """Few-shot tasks from a user's own classes, and a model that suits pictures of any size.
+
+    Args:
+        preparation_seconds: that a trained network took for the features of all examples; part of a run's budget.
+    """
+
+    def __init__(self, *args: Any, preparation_seconds: float = 0.0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.preparation_seconds = preparation_seconds
 
     def default_model(self) -> nn.Module:
         """The usual four-layer convolutional network where the pictures are large enough for it, else a perceptron."""
         from innerloop import models
 
         shape = self.input_shape
+        if "embedding" in (self.preprocessing or {}):
+            return self.prepared(models.adapter(shape, self.ways))
         if len(shape) == 3 and min(shape[1:]) >= 8:
             return models.conv4(shape, self.ways)
         return models.mlp(shape[0] if len(shape) == 1 else shape, self.ways)
+
+    def prepared(self, net: nn.Module) -> nn.Module:
+        """The model; an adapter of features is centred at the mean of the examples of these tasks' classes."""
+        if isinstance(net, Adapter):
+            own = torch.zeros(self.images.num_classes).index_fill(0, self.classes.cpu(), 1.0)
+            weight = own.repeat_interleave(torch.tensor(self.images.sizes))[:, None]
+            net.centre.copy_((self.images.rows(torch.device("cpu")) * weight).sum(0) / weight.sum())
+        return net
+
+
+class OwnArrayTasks(OwnTasks):
+    """Few-shot tasks from examples of any shape: embeddings, measurements, series."""
+
+    def _decoded(
+        self, rows: Int64[Tensor, " examples"], turns: Int64[Tensor, " examples"]
+    ) -> Float[Tensor, "examples ..."]:
+        del turns
+        stored = self.images.rows(rows.device)
+        return stored.index_select(0, rows).to(self.dtype or torch.get_default_dtype())
 
 
 def own_family(
@@ -154,6 +188,7 @@ def picture_family(
     within_group: bool = False,
     shuffled: bool = False,
     dtype: DtypeName | None = None,
+    embedding: str | None = None,
 ) -> TaskFamily:
     """Few-shot recognition of the classes in a folder, a zip or a CSV of path and label.
 
@@ -178,20 +213,29 @@ def picture_family(
         within_group: all classes of a task come from one folder above the classes.
         shuffled: examples in random order instead of class by class.
         dtype: of the pictures, "float32" or "float64"; None: torch's default.
+        embedding: a trained network that turns pictures into features, frozen: "photos", "timm:NAME" or an ONNX file
+            (`il.models.pretrained`); None: pictures as they are.
 
     Returns:
-        Pictures (channels, height, width) in [0, 1], decoded once and kept in the cache folder.
+        Pictures (channels, height, width) in [0, 1], decoded once and kept in the cache folder; with ``embedding`` its features,
+        computed once for each picture and kept there too.
 
     Raises:
         InputError: nothing there, one class only, too few classes or pictures, more than a tenth unreadable.
         ConfigError: an option out of range.
     """
+    start = time.perf_counter()
     path = Path(path).expanduser()
     source = open_pictures(path, levels)
-    seen = None
+    seen, net = None, None
+    if embedding is not None:
+        net = _embedding(embedding, changes, rotations)
+        channels, invert, rotations = 3 if channels is None else channels, bool(invert), False
     if size is None or channels is None or invert is None or rotations is None:
         seen = own_classes.look(source)
     shape = _shape(size, channels, seen)
+    if net is not None and size is None:  # its own size, where there are pictures as large
+        shape = (shape[0], *(min(net.inputs.size, max((seen or own_classes.look(source)).largest)),) * 2)
     invert = (seen is not None and seen.dark_ink) if invert is None else invert
     if rotations is None:
         rotations = seen is not None and seen.drawings and shape[1] == shape[2]
@@ -235,7 +279,11 @@ def picture_family(
         "within_group": within_group,
         "shuffled": shuffled,
         "dtype": dtype,
+        "embedding": embedding,
     }
+    record = preprocessing_of(invert, own_classes.reading_of(images))
+    if net is not None:
+        images, record = embedded_pictures(images, net, record)
     return own_family(
         str(path.resolve()),
         images,
@@ -252,9 +300,32 @@ def picture_family(
         within_group=within_group,
         shuffled=shuffled,
         dtype=dtype_named(dtype),
-        preprocessing=preprocessing_of(invert, own_classes.reading_of(images)),
+        make=OwnTasks if net is None else OwnArrayTasks,
+        preprocessing=record,
+        preparation_seconds=0.0 if net is None else time.perf_counter() - start,
         options=options,
     )
+
+
+def _embedding(given: str, changes: Changes, rotations: bool | None) -> Embedding:
+    if changes != "none" or rotations:
+        raise ConfigError("embedding expected pictures as they are, got changes or rotations too; leave these out")
+    return frozen(given)
+
+
+def embedded_pictures(
+    images: ClassImages, net: Embedding, record: Mapping[str, Any]
+) -> tuple[ClassArrays, dict[str, Any]]:
+    """(the features of pictures by class, how files become them); ``record``: how they became pictures."""
+    if isinstance(images, ClassArrays):
+        raise ConfigError(
+            f"embedding expected pictures of bytes, got inputs of shape {images.example_shape}; leave it out"
+        )
+    shape = images.example_shape
+    found = net.of_pictures(images.images.reshape(-1, *shape))
+    counts = tuple(images.sizes)
+    made = ClassArrays(found, images.names, images.groups, counts, images.left_out, images.remarks)
+    return made, {"kind": KIND, "version": VERSION, "invert": False, **record, "embedding": net.record(shape)}
 
 
 def open_pictures(path: Path, levels: int | None = None) -> picture_sources.PictureSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from innerloop.data.check_result import CheckResult
 from innerloop.data.table_cells import Loud
 from innerloop.data.table_preprocessing import Scaling
 from innerloop.errors import ConfigError, InnerloopWarning
+from innerloop.tasks.own_texts import check_texts, text_family
 from innerloop.tasks.tables.few_shot import TableTasks
 from innerloop.tasks.tables.understanding import ColumnRule, Kind, TableOptions, Understanding, some, understand
 
@@ -50,6 +52,8 @@ def table_family(
     seed: int = 0,
     separator: str | None = None,
     encoding: str | None = None,
+    text: str | None = None,
+    embedding: str | None = None,
 ) -> TaskFamily:
     """Tasks from a CSV, TSV or Parquet table, or from a folder or zip of them.
 
@@ -81,6 +85,9 @@ def table_family(
         valid_share, test_share: of the tasks.
         seed: of the split.
         separator, encoding: of text tables, where they are not found rightly.
+        text: a column of texts, which alone is the input; the classes of ``target`` are then split, and no rule for tasks is
+            needed (`own_texts.text_family`).
+        embedding: the trained network that reads the texts; None: "sentences".
 
     Returns:
         The family; ``train.preprocessing`` says how rows are encoded, learned on the training tasks alone.
@@ -92,6 +99,8 @@ def table_family(
     given: dict[str, Any] = {key: value for key, value in locals().items() if key != "path"}
     if target is None or not target:
         raise ConfigError(f"{path} expected --target, the column to predict, got none; see innerloop data check {path}")
+    if text is not None or embedding is not None:
+        return text_family(path, **_of_texts(path, given))._replace(options=given)
     names = {field.name for field in dataclasses.fields(TableOptions)}
     found = understand(path, TableOptions(**{key: value for key, value in given.items() if key in names}))
     family = family_of(found, path, given)
@@ -99,6 +108,26 @@ def table_family(
     for sentence in some([note for note in found.notes if isinstance(note, Loud) and not note.startswith(unused)]):
         warnings.warn(sentence, InnerloopWarning, stacklevel=3)
     return family
+
+
+def _of_texts(path: str | Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `table_family`'s options those of `text_family`.
+
+    Raises:
+        ConfigError: one that has no meaning for texts.
+    """
+    usual = {p.name: p.default for p in inspect.signature(table_family).parameters.values()}
+    known = inspect.signature(text_family).parameters
+    renamed = {"split_seed" if name == "seed" else name: name for name in given}
+    for name, own in renamed.items():
+        if name not in known and given[own] and given[own] != usual[own]:
+            raise ConfigError(
+                f"{path}: {own} expected a table whose columns are the inputs, got one of texts; leave {own} out"
+            )
+    if not isinstance(given.get("target"), str | None):
+        raise ConfigError(f"{path}: target expected one column of classes for texts, got {given['target']}")
+    texts = {name: given[own] for name, own in renamed.items() if name in known and given[own] is not None}
+    return {name: value for name, value in texts.items() if renamed[name] != "queries" or value != usual["queries"]}
 
 
 def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]) -> TaskFamily:
@@ -139,6 +168,8 @@ def check(path: str | Path, **options: Any) -> CheckResult:
     """
     from innerloop.tasks.tables.report import described, suggested
 
+    if options.get("text") is not None:
+        return check_texts(Path(path), **_of_texts(path, options))
     if options.get("target") is None:
         return suggested(path, options)
     names = {field.name for field in dataclasses.fields(TableOptions)}

@@ -17,7 +17,7 @@ from innerloop.data.tables import Table
 from innerloop.tasks.tables.few_shot import TableGroup
 from innerloop.tasks.tables.understanding import Understanding, is_classification, some
 
-_TARGET_NAMES = ("target", "label", "class", "y", "outcome", "score")
+_TARGET_NAMES = ("target", "label", "class", "y", "outcome", "score", "category", "intent", "topic")
 
 
 def described(path: str | Path, found: Understanding, family: TaskFamily, options: Mapping[str, Any]) -> CheckResult:
@@ -131,6 +131,15 @@ def suggested(path: str | Path, options: Mapping[str, Any]) -> CheckResult:
     target = _likely_target(table)
     tasks = None if several else _likely_task_column(table, target)
     classification = is_classification(table, [target], "auto")
+    said = None if several or not classification else _likely_texts(table, target)
+    if said is not None:
+        lines.append(
+            f"column {said!r} looks like texts; a trained network reads them (--text), and {target!r} is a guess"
+        )
+        guess = {"text": said, "target": target}
+        facts = {"path": str(path), "kind": "tables", "tables": 1, "rows": table.rows, "columns": described_columns}
+        command = f"innerloop train protonet {shlex.quote(str(path))} --text {shlex.quote(said)} --target {shlex.quote(target)}"
+        return CheckResult(lines, {**facts, "guess": guess, "left_out": left_out, "notes": list(table.notes)}, command)
     guess: dict[str, Any] = {"target": target}
     if tasks is not None:
         guess["task_column"] = tasks
@@ -174,6 +183,18 @@ def _column(table: Table, name: str) -> str:
 def _likely_target(table: Table) -> str:
     lowered = {name.lower(): name for name in table.columns}
     return next((lowered[name] for name in _TARGET_NAMES if name in lowered), list(table.columns)[-1])
+
+
+def _likely_texts(table: Table, target: str) -> str | None:
+    """The first column of texts of several words, nearly all of them different."""
+    for name in table.columns:
+        cells = [str(c) for c in table.texts[name] if c is not None]
+        if name == target or table.is_number(name) or not cells:
+            continue
+        words = sorted(len(cell.split()) for cell in cells)
+        if words[len(words) // 2] >= 3 and len(set(cells)) > 0.8 * len(cells):
+            return name
+    return None
 
 
 def _likely_task_column(table: Table, target: str) -> str | None:
