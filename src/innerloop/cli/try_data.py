@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from innerloop.cli import output, program
 from innerloop.errors import ConfigError, InnerloopError, InputError, first_line
+from innerloop.methods import FIRST_FOR_CLASSES, FIRST_FOR_VALUES
 
 if TYPE_CHECKING:
     from innerloop.core import TaskFamily
     from innerloop.meta_learner.fitted import Fitted
 
-_METHODS = ("protonet", "r2d2")  # which take any number of classes, and numbers too (r2d2)
 _FEWEST_SECONDS = 5.0  # of a method's training
 _EXAMPLES, _CLASSES = 20, 100  # of each class, and of a task file at most
 _TEST_TASKS = 300
@@ -83,6 +84,7 @@ class _Data(NamedTuple):
         options: of the problem.
         embedding: whether a trained network reads it.
         drawings: pictures in two tones.
+        of_values: the target is numbers.
         family_lacks: why it makes no family of tasks; None: it makes one.
     """
 
@@ -91,6 +93,7 @@ class _Data(NamedTuple):
     options: dict[str, Any]
     embedding: bool
     drawings: bool
+    of_values: bool
     family_lacks: str | None
 
 
@@ -131,7 +134,7 @@ def _looked_at(path: Path, options: dict[str, Any], shots: int | None) -> _Data:
         options = {**options, "shots": shots or _shots(facts)}
     elif shots is not None:
         options = {**options, "shots": shots}
-    return _Data(path, kind, options, embedding, drawings, lacks)
+    return _Data(path, kind, options, embedding, drawings, "target_mean" in facts, lacks)
 
 
 def _are_drawings(path: Path) -> bool:
@@ -160,25 +163,26 @@ def _trained(data: _Data, out: Path, ends: float, seed: int) -> int:
     done: dict[str, tuple[Any, Any]] = {}
     family: Any = None
     best: dict[str, float] = {}
-    sign, metric = 1.0, ""
-    for i, method in enumerate(_METHODS):
+    sign = 1.0
+    methods = FIRST_FOR_VALUES if data.of_values else FIRST_FOR_CLASSES
+    command = f"innerloop try {shlex.quote(str(data.path))}"
+    for i, method in enumerate(methods):
         try:
             learner, family = assemble(method, str(data.path), task_options=data.options, seed=seed, typed=True)
+            left = max(_FEWEST_SECONDS, (ends - time.monotonic()) * 0.8 / (len(methods) - i))
+            found = fit(
+                learner, family, out=out / method, force=True, quiet=True, minutes=left / 60, seed=seed, command=command
+            )
         except InnerloopError as error:
             print(f"{method}: left out, {error}")
             continue
-        left = max(_FEWEST_SECONDS, (ends - time.monotonic()) * 0.8 / (len(_METHODS) - i))
-        command = f"innerloop try {shlex.quote(str(data.path))}"
-        found = fit(
-            learner, family, out=out / method, force=True, quiet=True, minutes=left / 60, seed=seed, command=command
-        )
         if found.best_value is None:
             continue
-        metric, sign = found.metric, 1.0 if HIGHER_IS_BETTER.get(found.metric, True) else -1.0
+        sign = 1.0 if HIGHER_IS_BETTER.get(found.metric, True) else -1.0
         best |= {name.replace("_", " "): value for name, value in found.baselines.items()}
         done[method] = (learner, found)
         print(
-            f"{method}: validated {metric} {found.best_value:.4f} after {found.steps} steps, {found.wall_seconds:.0f} s"
+            f"{method}: validated {found.metric} {found.best_value:.4f} after {found.steps} steps, {found.wall_seconds:.0f} s"
         )
     if not done:
         raise InputError(f"{data.path}: no method could be trained on it; the lines above say why")
@@ -191,20 +195,26 @@ def _trained(data: _Data, out: Path, ends: float, seed: int) -> int:
         [str(out / name) for name in (chosen, *(n for n in done if n != chosen))] + ["--out", str(out / "report.html")]
     )
     print()
-    value, simplest = sign * done[chosen][1].best_value, max((sign * v for v in best.values()), default=None)
-    if simplest is not None and simplest >= value:
-        name = max(best, key=lambda name: sign * best[name])
-        print(
-            f"use: {name}, which needs no training; nothing that was trained beats it. Longer may help: --minutes 20."
-        )
-    else:
-        print(f"use: {chosen} in {out / chosen}; it beats what needs no training.")
+    print(_advice(chosen, out / chosen))
     if data.kind == "tables":
         print(
             f"next: innerloop adapt {shlex.quote(str(out / chosen))} ROWS.csv --out task.il    (the rows of one new task)"
         )
         return 0
     return _saved(done[chosen][0], family, out, data)
+
+
+def _advice(chosen: str, run: Path) -> str:
+    """What to use, by the test tasks: the run, where it is better than all that needs no training by its paired interval."""
+    found = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["baselines"]
+    leads = {name.replace("_", " "): (one["lead"], one["lead_ci95"]) for name, one in found.items()}
+    lowest = min(leads, key=lambda name: leads[name][0], default=None)
+    more = "More time may help: --minutes 20."
+    if lowest is None or all(lead > width for lead, width in leads.values()):
+        return f"use: {chosen} in {run}; it is better than all that needs no training."
+    if leads[lowest][0] + leads[lowest][1] < 0:
+        return f"use: {lowest}, which needs no training and is better than {chosen} here. {more}"
+    return f"use: {chosen} in {run}, or {lowest}, which needs no training: chance alone may part them. {more}"
 
 
 def _saved(learner: Any, family: TaskFamily, out: Path, data: _Data) -> int:
@@ -257,8 +267,9 @@ def _one_task(data: _Data, out: Path) -> int:
     """Adapt what is trained already: a learner that ships with innerloop, or a trained network's features."""
     import warnings
 
-    from innerloop import load
-    from innerloop.assemble import assemble
+    from innerloop import load, methods, models
+    from innerloop.tasks import own_data
+    from innerloop.tasks.own_texts import text_family
 
     print("so it is taken as one task, for what is trained already:")
     if data.kind == "tables":
@@ -282,11 +293,12 @@ def _one_task(data: _Data, out: Path) -> int:
             + ("" if data.drawings else ", not photographs")
         )
         return _told(load("builtin:characters").adapt(data.path), out, data)  # pyright: ignore
+    options = {**data.options, "valid_classes": 0, "test_classes": 0, "shots": 1, "queries": 1}
     with warnings.catch_warnings(action="ignore"):  # the classes are all of one task, and none is held out
-        options = {**data.options, "valid_classes": 0, "test_classes": 0, "shots": 1, "queries": 1}
-        if data.path.is_file() and data.kind == "texts":
-            options.pop("valid_classes"), options.pop("test_classes")
-        learner, family = assemble(_METHODS[0], str(data.path), task_options=options, typed=True)
+        family = (text_family if data.kind == "texts" else own_data.from_path)(data.path, **options)
+    tasks: Any = family.train
+    method = FIRST_FOR_CLASSES[0]
+    learner = methods.make(method, tasks.prepared(models.adapter(tasks.input_shape)), {})
     learner.spec = family.train.spec
-    print(f"{_METHODS[0]} on the features of a trained network, without further training, which is their class means")
+    print(f"{method} on the features of a trained network, without further training, which is their class means")
     return _saved(learner, family, out, data)

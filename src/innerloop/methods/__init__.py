@@ -107,6 +107,11 @@ ALGORITHMS: dict[str, Entry] = {
 }
 
 
+# What `innerloop try` begins with: quick ones that take any number of classes, or values; the first of them needs no training on
+# features that are good already.
+FIRST_FOR_CLASSES, FIRST_FOR_VALUES = ("protonet", "r2d2"), ("r2d2", "maml")
+
+
 def make(name: str, model: Any, options: Mapping[str, Any], *, typed: bool = False) -> Any:
     """A MetaLearner by its method's name: ours, an installed package's, or ``package.module:function`` that a user has typed.
 
