@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -153,8 +154,53 @@ def test_patterns_say_which_parameters_go_on_learning(folder):
     il.fit(learner, il.tasks.from_path(folder), steps=3, quiet=True, validate_every=0)
     assert torch.equal(learner.model.net.mix.weight, before)
     assert bool((learner.model.net.mix.bias != 0).any())
-    with pytest.raises(ConfigError, match=r"tune expected patterns of parameters, got 'nt.mix'"):
+    with pytest.raises(ConfigError, match=r"from net.mix.weight to net.mix.bias\), got 'nt.mix'"):
         pretrained(COLOURS, tune=["nt.mix"])
+
+
+def test_a_run_whose_network_went_on_learning_opens_again(folder, tmp_path):
+    learner = il.protonet(pretrained(COLOURS, tune=["net.mix.bias"]))
+    il.fit(learner, il.tasks.from_path(folder), steps=3, out=tmp_path / "run", quiet=True, validate_every=0)
+    pretrained(COLOURS)  # this program names it; the file alone does not
+    loaded = il.load(tmp_path / "run")
+    assert torch.equal(loaded.model.net.mix.bias, learner.model.net.mix.bias)
+    assert [name for name, p in loaded.model.named_parameters() if p.requires_grad] == ["net.mix.bias"]
+    task = loaded.adapt(folder).save(tmp_path / "task.il")
+    picture = str(folder / "c01" / "1.png")
+    expected = learner.adapt(folder).predict_proba(picture)
+    np.testing.assert_allclose(il.load(task).predict_proba(picture), expected, atol=1e-6)
+    embeddings._loaded.clear()
+    with pytest.raises(ConfigError, match="files do not say what to import"):
+        il.load(tmp_path / "run")
+
+
+def test_a_network_of_timm_brings_its_own_preprocessing(tmp_path, monkeypatch):
+    """A stand-in for timm, which needs torchvision: the calls are those of its documentation."""
+    import types
+
+    from own_embeddings import Colours
+
+    asked = []
+
+    def create_model(name, *, pretrained, num_classes):
+        asked.append((name, pretrained, num_classes))
+        if name == "none":
+            raise RuntimeError("Unknown model (none)\nsee the list")
+        return Colours()
+
+    config = {"input_size": (3, 8, 8), "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "crop_pct": 0.9}
+    timm = types.SimpleNamespace(
+        create_model=create_model, data=types.SimpleNamespace(resolve_model_data_config=lambda net: config)
+    )
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    net = pretrained("timm:resnet18")
+    assert (net.inputs.size, net.inputs.mean, net.inputs.sd) == (8, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    save_file({name: value + 1 for name, value in net.net.state_dict().items()}, tmp_path / "w.safetensors")
+    own = pretrained("timm:resnet18", weights=str(tmp_path / "w.safetensors"))
+    assert asked == [("resnet18", True, 0), ("resnet18", False, 0)], "with weights of one's own nothing is downloaded"
+    torch.testing.assert_close(own.net.mix.weight, net.net.mix.weight + 1)
+    with pytest.raises(ConfigError, match="timm:none cannot be made: RuntimeError: Unknown model"):
+        pretrained("timm:none")
 
 
 def test_an_onnx_file_is_an_embedding(tmp_path):

@@ -10,6 +10,7 @@ means the same everywhere. ``il.models.whiten`` gives such a layer a start in cl
 from __future__ import annotations
 
 import hashlib
+import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -42,6 +43,7 @@ EMBEDDINGS: dict[str, Entry] = {
         "MiniLM, trained on pairs of sentences: frozen features of short texts.",
     ),
 }
+EMBEDDED = "pretrained"  # in a ``spec``, the name of a trained network that goes on learning
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")  # files of a network's state
 # What is no model but works on one.
 _MORE = {
@@ -68,6 +70,8 @@ def build(name: str, arguments: Mapping[str, Any], *, typed: bool = False) -> An
     Raises:
         ConfigError: the name is unknown, an argument is unknown or missing, or a value cannot work.
     """
+    if name == EMBEDDED:
+        return importlib.import_module("innerloop.models.embeddings").rebuilt(arguments, typed=typed)
     factory = load("model", MODELS, name, typed=typed)
     parameters = inspect.signature(factory).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from innerloop.data.features import features
 from innerloop.data.labelled import as_pictures
 from innerloop.errors import ConfigError, InputError, first_line, nearest
-from innerloop.models import EMBEDDINGS, WEIGHTS, is_embedding
+from innerloop.models import EMBEDDED, EMBEDDINGS, WEIGHTS, is_embedding, parameter_shapes
 from innerloop.registry import call, find, is_place, load
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -177,6 +177,8 @@ class Embedding(nn.Module):
 
     mean: Tensor
     sd: Tensor
+    spec: dict[str, Any]
+    spec_shapes: dict[str, tuple[int, ...]]
 
     def __init__(self, net: nn.Module, inputs: Inputs, settings: Mapping[str, Any]) -> None:
         super().__init__()
@@ -333,8 +335,11 @@ def pretrained(
         )
     made = Embedding(net, inputs, settings)
     if tune is not None:
-        _freeze_others(made, [tune] if isinstance(tune, str) else tune)
-    else:
+        tune = [tune] if isinstance(tune, str) else list(tune)
+        _freeze_others(made, tune)
+        settings["tune"] = tune
+    made.spec, made.spec_shapes = {"name": EMBEDDED, "arguments": settings}, parameter_shapes(made)
+    if tune is None:
         _loaded[key] = made
     return made
 
@@ -432,7 +437,8 @@ def _freeze_others(net: nn.Module, tune: Sequence[str]) -> None:
     names = [name for name, _ in net.named_parameters()]
     for pattern in tune:
         if not fnmatch.filter(names, pattern):
-            raise ConfigError(f"tune expected patterns of parameters, got {pattern!r}: {nearest(pattern, names)}")
+            ends = f"from {names[0]} to {names[-1]}"
+            raise ConfigError(f"tune expected patterns of parameters ({ends}), got {pattern!r}, which none of them has")
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in tune))
 
@@ -460,13 +466,26 @@ def frozen(given: str | Mapping[str, Any], *, typed: bool = True) -> Embedding:
             f"embedding expected one of {', '.join(EMBEDDINGS)}, timm:NAME, an ONNX file or package.module:factory, got "
             f"{source!r}"
         )
-    known = json.dumps({"source": source, **settings}) in _loaded
-    if is_place(source) and not known and not typed and find("model", {}, source) is None:
+    if not typed:
+        _expect_offered(source)
+    return pretrained(source, **settings)
+
+
+def rebuilt(arguments: Mapping[str, Any], *, typed: bool) -> Embedding:
+    """The network that a ``spec`` describes; as `frozen`."""
+    if not typed:
+        _expect_offered(str(arguments.get("source")))
+    return pretrained(**arguments)
+
+
+def _expect_offered(source: str) -> None:
+    """Raise ConfigError for a stranger's factory that a file names and that this program has not made by itself."""
+    made = any(net.source == source for net in _loaded.values())
+    if is_place(source) and not is_embedding(source) and not made and find("model", {}, source) is None:
         raise ConfigError(
             f"the embedding {source!r} is offered by no installed package, and files do not say what to import; make it "
             f"first: il.models.pretrained({source!r})"
         )
-    return pretrained(source, **settings)
 
 
 def of_record(preprocessing: Mapping[str, Any] | None) -> Embedding | None:

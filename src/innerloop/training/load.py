@@ -212,7 +212,7 @@ def _model(described: dict[str, Any], tasks: Any, path: Path, again: Again) -> n
     name = described.get("name")
     if again.model is not None:
         return models.build(again.model, described.get("arguments") or {}, typed=True)
-    if name is not None and _here("model", name):
+    if name is not None and (name == models.EMBEDDED or _here("model", name)):
         return models.build(name, described["arguments"])
     found = None if name is not None else _default_model(described, tasks, again)
     if found is not None:
