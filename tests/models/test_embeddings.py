@@ -280,3 +280,14 @@ def test_sentences_are_those_of_transformers():
     weight = given["attention_mask"][..., None].float()
     expected = torch.nn.functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=1)
     torch.testing.assert_close(pretrained("sentences").of_texts(texts), expected, rtol=0, atol=1e-6)
+
+
+def test_the_time_that_features_took_is_a_part_of_the_budget(folder):
+    tasks = il.tasks.from_path(folder, embedding=COLOURS)
+    steps = {}
+    for spent in (0.0, 1.45):
+        tasks.train.preparation_seconds = spent
+        learner = il.protonet(il.models.adapter(16))
+        done = il.fit(learner, tasks, minutes=1.5 / 60, quiet=True, validate_every=0, strategy="looped", num_tasks=1)
+        steps[spent] = done.steps
+    assert steps[1.45] < 0.5 * steps[0.0], "a twentieth of a second and a half is left"
