@@ -40,6 +40,8 @@ CASES = {
 CLEAR = {("maml", "sinusoid"), ("protonet", "glyphs"), ("protonet", "my-pictures")}  # better than each, beyond chance
 # Measured by a recipe, whose stored rows are read.
 STORED = {("protonet", "train"): "own-five-new-classes"}
+# The same, of rows that have the lead over class means task by task.
+PAIRED = {("protonet", "my-photos"): "photos-embedded", ("protonet", "tickets.csv"): "intents-embedded"}
 # Of the reader's own package, or of one whose name is a place for theirs.
 _OTHERS = {"own_method.method:halving_maml"}
 
@@ -52,8 +54,8 @@ def trainings(page: Path) -> set[tuple[str, str]]:
 
 def test_each_training_on_a_page_is_a_case_here():
     named = {case: page.name for page in PAGES for case in trainings(page)}
-    assert set(named) <= {*CASES, *STORED, ("maml", "sinusoid")}, named
-    assert {*CASES, *STORED} <= set(named)
+    assert set(named) <= {*CASES, *STORED, *PAIRED, ("maml", "sinusoid")}, named
+    assert {*CASES, *STORED, *PAIRED} <= set(named)
 
 
 def pictures(folder: Path) -> Path:
@@ -111,14 +113,25 @@ def test_it_does_not_lose(case, tmp_path, capsys):
         assert all(one["lead"] > one["lead_ci95"] for one in report["baselines"].values()), report
 
 
+def stored(recipe: str) -> list[dict[str, str]]:
+    files = sorted((ROOT / "results").glob("*.csv"))
+    return [row for f in files for row in csv.DictReader(f.open(encoding="utf-8")) if row.get("recipe") == recipe]
+
+
+@pytest.mark.parametrize("case", PAIRED, ids="-".join)
+def test_the_stored_leads_over_class_means_are_no_losses(case):
+    rows = stored(PAIRED[case])
+    leads = [row for row in rows if "less class mean, task by task" in row["metric"]]
+    assert len(leads) == 2 and all(float(row["value"]) + float(row["ci95"]) >= 0 for row in leads), leads
+    for shots in ("1-shot", "5-shot"):
+        at = {row["metric"].split(": ")[1]: row for row in rows if shots in row["metric"]}
+        own, ridge = at["protonet on an adapter"], at["ridge of features"]
+        assert float(own["value"]) + float(own["ci95"]) >= float(ridge["value"])
+
+
 @pytest.mark.parametrize("case", STORED, ids="-".join)
 def test_the_stored_rows_do_not_lose(case):
-    rows = [
-        row
-        for file in sorted((ROOT / "results").glob("*.csv"))
-        for row in csv.DictReader(file.open(encoding="utf-8"))
-        if row.get("recipe") == STORED[case]
-    ]
+    rows = stored(STORED[case])
     own, other = ([row for row in rows if (case[0] in row["metric"]) == mine] for mine in (True, False))
     assert own and other
     for row in own:

@@ -32,6 +32,7 @@ SMALL: dict[str, tuple[dict, dict]] = {
     ),
     "lstm": ({"inputs": [4, 3], "outputs": 2, "hidden": 4, "layers": 2}, {}),
     "oriented_gradients": ({"inputs": [2, 8, 6], "outputs": 2, "cell": 3}, {}),
+    "adapter": ({"inputs": 4, "outputs": 2, "hidden": 3}, {}),
 }
 NORMED = {
     "mlp": {"batch_norm": True},

@@ -17,9 +17,9 @@ class Adapter(nn.Module):
 
     centre: Tensor
 
-    def __init__(self, width: int, outputs: int | None, hidden: int, scale: float) -> None:
+    def __init__(self, shape: tuple[int, ...], outputs: int | None, hidden: int, scale: float) -> None:
         super().__init__()
-        self.width = width
+        self.shape, width = shape, math.prod(shape)
         self.register_buffer("centre", torch.zeros(width))
         self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
         nn.init.zeros_(self.up.weight)
@@ -28,9 +28,8 @@ class Adapter(nn.Module):
         self.head = nn.Identity() if outputs is None else nn.Linear(width, outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
-        flat = x.flatten(1)
-        check_input("adapter", flat, (self.width,))
-        z = flat - self.centre
+        check_input("adapter", x, self.shape)
+        z = x.flatten(1) - self.centre
         z = z + self.up(self.down(z).relu())
         # Safe for all derivatives, at zero too.
         return self.head(self.scale.exp() * z * (z.square().sum(1, keepdim=True) + 1e-12).rsqrt())
@@ -63,4 +62,4 @@ def adapter(
     shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
     positive(outputs=1 if outputs is None else outputs, hidden=hidden, axes=len(shape))
     positive(**{f"inputs[{i}]": size for i, size in enumerate(shape)})
-    return Adapter(math.prod(shape), outputs, hidden, scale)
+    return Adapter(shape, outputs, hidden, scale)
