@@ -66,6 +66,10 @@ def assemble(
                 f"model {model} expected pictures or texts of your own, whose features it gives, got {tasks}; see innerloop list "
                 "models"
             )
+        if (task_options or {}).get("embedding") not in (None, model):
+            raise ConfigError(
+                f"expected one trained network, got the model {model} and another embedding; leave one out"
+            )
         task_options = {**(task_options or {}), "embedding": _frozen(model, model_options)}
         model, model_options = None, None
     family = problem(tasks, task_options, typed=typed)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import innerloop as il
 import own_folders
-from innerloop.assemble import from_run
+from innerloop.assemble import assemble, from_run
 from innerloop.errors import ConfigError, InputError
 from innerloop.models import embeddings
 from innerloop.models.embeddings import pretrained
@@ -234,6 +234,13 @@ def test_a_wrong_source_is_told_in_one_line(source, said):
     with pytest.raises((ConfigError, InputError), match=said) as caught:
         pretrained(source)
     assert "\n" not in str(caught.value)
+
+
+def test_two_networks_in_front_of_each_other_are_refused(folder):
+    with pytest.raises(ConfigError, match="expected one trained network, got the model photos and another embedding"):
+        assemble("protonet", str(folder), "photos", task_options={"embedding": COLOURS}, typed=True)
+    with pytest.raises(ConfigError, match="model photos expected pictures or texts of your own"):
+        assemble("protonet", "sinusoid", "photos", typed=True)
 
 
 def test_an_embedding_of_texts_is_refused_for_pictures_and_changes_too(folder):
