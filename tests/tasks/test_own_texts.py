@@ -55,7 +55,7 @@ def test_folders_lines_tables_and_lists_are_one_problem(tmp_path):
         (tmp_path / "lines" / f"{name}.txt").write_text("\n".join(own) + "\n\n", encoding="utf-8")
     with pytest.warns(InnerloopWarning, match=r"each \.txt file is a class and each of its lines a text"):
         lines = il.tasks.from_path(tmp_path / "lines", embedding=LETTERS)
-    listed = [t for own in texts.values() for t in own], [name for name, own in texts.items() for _ in own]
+    listed = [f" {t}\n" for own in texts.values() for t in own], [name for name, own in texts.items() for _ in own]
     found = [
         il.tasks.from_path(tmp_path / "folders", embedding=LETTERS),
         lines,
