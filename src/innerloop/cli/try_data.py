@@ -18,6 +18,7 @@ from innerloop.methods import FIRST_FOR_CLASSES, FIRST_FOR_VALUES
 if TYPE_CHECKING:
     from innerloop.core import TaskFamily
     from innerloop.meta_learner.fitted import Fitted
+    from innerloop.meta_learner.own_examples import Judged
 
 _FEWEST_SECONDS = 5.0  # of a method's training
 _EXAMPLES, _CLASSES = 20, 100  # of each class, and of a task file at most
@@ -206,6 +207,7 @@ def _trained(data: _Data, out: Path, ends: float, seed: int) -> int:
     print()
     print(_advice(chosen, out / chosen))
     if data.kind == "tables":
+        _last_rows(done[chosen][0], out, data)
         print(
             f"next: innerloop adapt {shlex.quote(str(out / chosen))} ROWS.csv --out task.il    (the rows of one new task)"
         )
@@ -226,7 +228,22 @@ def _advice(chosen: str, run: Path) -> str:
     return f"use: {chosen} in {run}, or {lowest}, which needs no training: chance alone may part them. {more}"
 
 
-def _saved(learner: Any, family: TaskFamily, out: Path, data: _Data) -> int:
+def _last_rows(learner: Any, out: Path, data: _Data) -> None:
+    """A task file of the task that the table ends with, as an example, where a column says what a task is."""
+    from innerloop.data.tables import read_table
+
+    column = data.options.get("task_column")
+    if column is None or not data.path.is_file():
+        return
+    table = read_table(data.path)
+    cells = table.labels(column)
+    last = cells[-1]
+    print(f"\nas an example, the task that the table ends with, {column} {last}:")
+    _told(learner.adapt(table.take((cells == last).nonzero()[0])), out, data)
+    print("\nfor another task:")
+
+
+def _saved(learner: Any, family: TaskFamily, out: Path, data: _Data, alone: bool = False) -> int:
     """A task file of all classes that are there, judged on its own examples."""
     tasks: Any = family.train
     names = tasks.images.names
@@ -235,7 +252,7 @@ def _saved(learner: Any, family: TaskFamily, out: Path, data: _Data) -> int:
         return 0
     x, y = _all_examples(tasks)
     fitted = dataclasses.replace(learner.adapt(x, y), preprocessing=dict(tasks.preprocessing))
-    return _told(fitted, out, data)
+    return _told(fitted, out, data, alone)
 
 
 def _all_examples(tasks: Any) -> tuple[Any, list[str]]:
@@ -252,15 +269,17 @@ def _all_examples(tasks: Any) -> tuple[Any, list[str]]:
     return found / 255 if found.dtype == torch.uint8 else found, y
 
 
-def _told(fitted: Fitted, out: Path, data: _Data) -> int:
+def _told(fitted: Fitted, out: Path, data: _Data, alone: bool = False) -> int:
     from innerloop.evaluation.own_examples import judge
 
     fitted = judge(fitted)
+    assert fitted.judged is not None
     file = out / "task.il"
     with output.writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         fitted.save(file)
-    assert fitted.judged is not None
+    if alone:
+        _report_on(fitted.judged, out / "report.html", data)
     what = "values" if fitted.classes_ is None else f"all {len(fitted.classes_)} classes"
     print(f"task file for {what}: {file}")
     for line in fitted.judged.lines():
@@ -269,6 +288,19 @@ def _told(fitted: Fitted, out: Path, data: _Data) -> int:
     print(f"next: innerloop predict {shlex.quote(str(file))} {inputs} --out predictions.csv")
     print(f"      innerloop serve {shlex.quote(str(file))}")
     return 0
+
+
+def _report_on(judged: Judged, file: Path, data: _Data) -> None:
+    """A page on a task that nothing was trained for: what it reaches on its own examples."""
+    from innerloop.meta_learner.own_examples import NAMES
+    from innerloop.report.html import render
+    from innerloop.report.page import Section, Table
+
+    rows = [] if judged.learner is None else [("this learner", judged.with_interval(judged.learner))]
+    rows += [(NAMES.get(name, name), judged.with_interval(one)) for name, one in judged.baselines.items()]
+    parts = [*judged.lines(), *([Table(rows, caption="With 95 % intervals over the examples.")] if rows else [])]
+    render(f"{data.path.name}, as one task", [Section("On its own examples", parts)], file)
+    print(f"report: {file}")
 
 
 # ---- one task alone ------------------------------------------------------------------------------------------------
@@ -294,14 +326,14 @@ def _one_task(data: _Data, out: Path) -> int:
                 print(f"builtin:{name}: does not suit it, {first_line(error)}")
                 continue
             print(f"builtin:{name} takes it")
-            return _told(fitted, out, data)
+            return _told(fitted, out, data, alone=True)
         raise InputError(f"{data.path}: no learner that ships with innerloop takes it; the lines above say why")
     if data.kind == "pictures" and not data.embedding:
         print(
             "builtin:characters is made for drawn and printed characters"
             + ("" if data.drawings else ", not photographs")
         )
-        return _told(load("builtin:characters").adapt(data.path), out, data)  # pyright: ignore
+        return _told(load("builtin:characters").adapt(data.path), out, data, alone=True)  # pyright: ignore
     options = {**data.options, "valid_classes": 0, "test_classes": 0, "shots": 1, "queries": 1}
     with warnings.catch_warnings(action="ignore"):  # the classes are all of one task, and none is held out
         family = (text_family if data.kind == "texts" else own_data.from_path)(data.path, **options)
@@ -310,4 +342,4 @@ def _one_task(data: _Data, out: Path) -> int:
     learner = methods.make(method, tasks.prepared(models.adapter(tasks.input_shape)), {})
     learner.spec = family.train.spec
     print(f"{method} on the features of a trained network, without further training, which is their class means")
-    return _saved(learner, family, out, data)
+    return _saved(learner, family, out, data, alone=True)
