@@ -298,3 +298,13 @@ def test_the_time_that_features_took_is_a_part_of_the_budget(folder):
         done = il.fit(learner, tasks, minutes=1.5 / 60, quiet=True, validate_every=0, strategy="looped", num_tasks=1)
         steps[spent] = done.steps
     assert steps[1.45] < 0.5 * steps[0.0], "a twentieth of a second and a half is left"
+
+
+def test_files_of_a_network_are_found_from_another_folder(tmp_path, monkeypatch):
+    save_file(pretrained(COLOURS).net.state_dict(), tmp_path / "w.safetensors")
+    monkeypatch.chdir(tmp_path)
+    record = pretrained(COLOURS, weights="w.safetensors").record()
+    monkeypatch.chdir(tmp_path.parent)
+    assert Path(record["weights"]) == (tmp_path / "w.safetensors").resolve()
+    embeddings._loaded.pop(next(key for key in embeddings._loaded if "w.safetensors" in key))
+    assert embeddings.of_record({"embedding": record}).fingerprint == record["fingerprint"]

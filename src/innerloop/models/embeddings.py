@@ -319,6 +319,9 @@ def pretrained(
         >>> net = il.models.pretrained("photos", tune=["net.net._blocks.15*"])  # doctest: +SKIP
         >>> il.protonet(net, batch_norm="frozen")  # doctest: +SKIP
     """
+    if source.lower().endswith((".onnx", *WEIGHTS)):
+        source = _absolute(source)
+    weights = None if weights is None else _absolute(weights)
     settings = {"source": source, "weights": weights, "size": size, "mean": mean, "sd": sd}
     settings = {name: list(v) if isinstance(v, tuple) else v for name, v in settings.items() if v is not None}
     key = json.dumps(settings)
@@ -342,6 +345,11 @@ def pretrained(
     if tune is None:
         _loaded[key] = made
     return made
+
+
+def _absolute(path: str) -> str:
+    """A run may be opened from another folder."""
+    return str(Path(path).expanduser().resolve())
 
 
 _loaded: dict[str, Embedding] = {}  # frozen ones: loading takes as long as hundreds of pictures
