@@ -22,7 +22,7 @@ from innerloop.training.load import Again, absent, remake
 from innerloop.training.run_config import read_run_config
 
 _TASKS_FOR_TARGETS = 2_000
-_WAYS_OF_FEATURES = 20
+_WAYS_OF_FEATURES = 20  # at most, as features are wide and a step's cost grows with the square of the ways
 
 
 def assemble(
@@ -119,9 +119,7 @@ def _with_advice(
     more = {name: value for name, value in advice.items() if name in known and given.get(name) is None}
     if "train_ways" in more and family.train.num_classes is not None:
         more["train_ways"] = min(more["train_ways"], family.train.num_classes)
-        if "embedding" in (
-            family.train.preprocessing or {}
-        ):  # features are wide: a step's cost grows with ways times ways
+        if "embedding" in (family.train.preprocessing or {}):
             more["train_ways"] = min(more["train_ways"], _WAYS_OF_FEATURES)
     if not more:
         return family

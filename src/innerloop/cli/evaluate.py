@@ -232,7 +232,9 @@ def _told_together(several: Seeds, reports: Mapping[int, Any], file: Path, as_js
 
 def calibration_line(ece: float) -> str:
     """How far the probabilities hold, in one line."""
-    return f"calibration: the probability of a prediction is off by {100 * ece:.1f} points on average (ECE, 15 bins)"
+    from innerloop.evaluation.confidence import off_by
+
+    return f"calibration: the probability of a prediction is off by {off_by(ece)}"
 
 
 def curve_line(curve: Sequence[float]) -> str:

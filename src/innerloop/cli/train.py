@@ -118,7 +118,8 @@ def _train(
     """Train a method; ``names`` are those of the parts that have one.
 
     Args:
-        model: A name of `innerloop list models`, or package.module:factory; left out: the problem's own.
+        model: A name of `innerloop list models`, or package.module:factory; or, before pictures and texts of your own, a trained
+            network: a name of `innerloop list embeddings`, timm:NAME, an ONNX file or one of weights. Left out: the problem's.
         meta_gradient: Another estimator of the meta-gradient, a name of `innerloop list meta-gradients`; left out: the method's
             own.
         out: The run directory; left out: runs/ALGORITHM-TASKS-seedN.

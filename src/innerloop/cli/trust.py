@@ -41,17 +41,17 @@ def measured(
     """
     from innerloop.evaluation import remembered
     from innerloop.evaluation.calibration import expectation, typical_shots
+    from innerloop.evaluation.confidence import off_by
 
     classes = fitted.classes_
     counts = [] if classes is None else list(Counter(y).values())
     lines = []
+    shots = typical_shots(counts) if counts else len(y)
     try:
         tasks = validation_tasks(record, given)
-        shots = typical_shots(counts) if counts else len(y)
         found = expectation(fitted.owner, tasks, len(counts), shots, num_tasks=valid_tasks, keep=keep, steps=steps)
         lines += _expected(found, _is_of_own_data(record), _validates_on_training(record))
     except InnerloopError as error:
-        shots = typical_shots(counts) if counts else len(y)
         found = remembered.nearest(remembered.all_of(record), len(counts), shots) if steps is None else None
         if found is None:
             lines.append(f"the accuracy on new tasks is not known: {error}")
@@ -64,9 +64,7 @@ def measured(
                 found = dataclasses.replace(found, threshold=None, lacking=why)
     if found is not None:
         if found.ece is not None:
-            lines.append(
-                f"    its probabilities were off by {100 * found.ece:.1f} points on average there (ECE, 15 bins)"
-            )
+            lines.append(f"    its probabilities were off by {off_by(found.ece)} there")
         lines += [f"    {unit}" for unit in [error_unit(fitted.owner.preprocessing)] if unit]
     if found is not None and classes is not None:
         lines.append(_threshold(found))

@@ -17,6 +17,11 @@ BINS = 15
 ROWS = 3 * BINS  # numbers that `counted` gives of a task
 
 
+def off_by(ece: float) -> str:
+    """The error in words."""
+    return f"{100 * ece:.1f} points on average (ECE, {BINS} bins)"
+
+
 def counted(
     out: Float[Tensor, "tasks queries outputs"],
     y: Int64[Tensor, "tasks queries"],

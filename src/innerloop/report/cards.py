@@ -10,6 +10,7 @@ import numpy as np
 
 from innerloop.core import Report
 from innerloop.errors import InputError
+from innerloop.evaluation.confidence import off_by
 from innerloop.report import numbers
 from innerloop.report.page import Table
 
@@ -35,11 +36,7 @@ def evaluation_card(report: Report, extra: Mapping[str, str] | None = None) -> T
             for name, b in report.baselines.items()
         ),
         *([("beside the baselines", report.beside.partition(" (")[0])] if report.beside else []),
-        *(
-            [("calibration", f"probabilities are off by {100 * report.ece:.1f} points on average (ECE, 15 bins)")]
-            if report.ece is not None
-            else []
-        ),
+        *([("calibration", f"probabilities are off by {off_by(report.ece)}")] if report.ece is not None else []),
         ("tasks", str(report.num_tasks)),
         ("seed", str(report.seed)),
         ("split", report.split),

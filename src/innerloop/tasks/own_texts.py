@@ -70,27 +70,9 @@ def text_family(
         InputError: nothing there, no texts, one class only, too few classes or texts.
         ConfigError: an option out of range, or an embedding of pictures.
     """
+    options: dict[str, Any] = {key: value for key, value in locals().items() if key != "path"}
     path = Path(path).expanduser()
     found = told(_read(path, text, target, split_by, separator, encoding), str(path))
-    options = {
-        "text": text,
-        "target": target,
-        "ways": ways,
-        "shots": shots,
-        "queries": queries,
-        "train_ways": train_ways,
-        "train_shots": train_shots,
-        "train_queries": train_queries,
-        "valid_classes": valid_classes,
-        "test_classes": test_classes,
-        "split_by": split_by,
-        "split_seed": split_seed,
-        "shuffled": shuffled,
-        "embedding": embedding,
-        "dtype": dtype,
-        "separator": separator,
-        "encoding": encoding,
-    }
     start = time.perf_counter()
     net = frozen(embedding)
     assert found.labels is not None
