@@ -207,7 +207,7 @@ def _trained(data: _Data, out: Path, ends: float, seed: int) -> int:
     print()
     print(_advice(chosen, out / chosen))
     if data.kind == "tables":
-        _last_rows(done[chosen][0], out, data)
+        _unseen_rows(done[chosen][0], family, out, data)
         print(
             f"next: innerloop adapt {shlex.quote(str(out / chosen))} ROWS.csv --out task.il    (the rows of one new task)"
         )
@@ -228,18 +228,20 @@ def _advice(chosen: str, run: Path) -> str:
     return f"use: {chosen} in {run}, or {lowest}, which needs no training: chance alone may part them. {more}"
 
 
-def _last_rows(learner: Any, out: Path, data: _Data) -> None:
-    """A task file of the task that the table ends with, as an example, where a column says what a task is."""
+def _unseen_rows(learner: Any, family: TaskFamily, out: Path, data: _Data) -> None:
+    """A task file of one of the test tasks, as an example, where a column says what a task is."""
     from innerloop.data.tables import read_table
 
-    column = data.options.get("task_column")
+    column, tasks = data.options.get("task_column"), family.test
     if column is None or not data.path.is_file():
         return
-    table = read_table(data.path)
+    table, names = read_table(data.path), set(getattr(tasks, "task_names", ()))
     cells = table.labels(column)
-    last = cells[-1]
-    print(f"\nas an example, the task that the table ends with, {column} {last}:")
-    _told(learner.adapt(table.take((cells == last).nonzero()[0])), out, data)
+    name = next((cell for cell in cells if cell in names), None)
+    if name is None:
+        return
+    print(f"\nas an example, one of the tasks that training did not see, {column} {name}:")
+    _told(learner.adapt(table.take((cells == name).nonzero()[0])), out, data)
     print("\nfor another task:")
 
 
