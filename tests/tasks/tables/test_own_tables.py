@@ -10,7 +10,7 @@ import innerloop as il
 from innerloop.data.table_preprocessing import TablePreprocessing
 from innerloop.data.table_support import support_of
 from innerloop.data.tables import read_table, table_from_bytes
-from innerloop.errors import CheckpointError, ConfigError, InputError
+from innerloop.errors import CheckpointError, ConfigError, InnerloopWarning, InputError
 from innerloop.tasks.tables.own import check, table_family
 
 pytest.importorskip("pandas")
@@ -388,3 +388,41 @@ def test_every_ending_that_the_reader_knows_is_a_problem(tmp_path):
         (tmp_path / suffix / f"one{suffix}").write_bytes(b"")
         assert own_data.holds(tmp_path / suffix) == "tables"
     assert not own_data.looks_like_path("tables")
+
+
+def test_tables_draw_at_the_base_rate_and_in_order(tmp_path):
+    path = tmp_path / "visits.csv"
+    lines = ["patient,day,x,ill"]
+    for p in range(8):
+        days = np.random.default_rng(p).permutation(12)
+        lines += [f"p{p},{day},{day}.5,{'yes' if day % 4 == 0 else 'no'}" for day in days]
+    path.write_text("\n".join(lines))
+    family = table_family(path, target="ill", task_column="patient", support_size=8)
+    task = family.test.at(0, 0, 4)
+    assert task.support.y.shape == (4, 8) and task.support.y.sum(1).tolist() == [2] * 4  # of 12 rows 3 are ill
+    assert task.query.y.shape == (4, 4) and task.query.y.sum(1).tolist() == [1] * 4
+    later = table_family(path, target="ill", task_column="patient", support_size=8, order_by="day", scaling="support")
+    task = later.test.at(0, 0, 3)
+    day = later.test.record.columns[0]
+    assert (day.name, task.support.x.shape[1], task.query.x.shape[1]) == ("day", 8, 4)
+    assert bool((task.support.x[:, :, 0].max(1).values < task.query.x[:, :, 0].min(1).values).all())
+    values = table_family(path, target="x", task_column="patient", shots=5, queries=3, order_by="day", ignore=["ill"])
+    task = values.valid.at(0, 0, 1)
+    both = torch.cat([task.support.x[0, :, 0], task.query.x[0, :, 0]])
+    assert bool((both.diff() > 0).all()) and len(both) == 8
+
+
+def test_an_order_with_ties_or_gaps_is_said(tmp_path):
+    rows = [f"t{i % 6},{i // 6},{i * 0.1}" for i in range(60)]
+    path = tmp_path / "t.csv"
+    path.write_text("task,time,y\n" + "\n".join([*rows, "t0,3,9.0"]))
+    with pytest.warns(InnerloopWarning, match="1 rows of 1 tasks come at the same time"):
+        table_family(path, target="y", task_column="task", order_by="time")
+    path.write_text("task,time,y\n" + "\n".join([*rows, "t0,,9.0"]))
+    with pytest.raises(
+        InputError, match=r"expected a value of 'time' in each row, got none in 1 of 61 rows, the first row 61"
+    ):
+        table_family(path, target="y", task_column="task", order_by="time")
+    path.write_text("task,time,y\n" + "\n".join(row.replace(",", ",on day ", 1) for row in rows))
+    with pytest.raises(InputError, match="order_by expected a column of dates, times or numbers, got 'on day 0'"):
+        table_family(path, target="y", task_column="task", order_by="time")

@@ -16,9 +16,9 @@ from innerloop.core import Examples, Task, TaskDistribution
 from innerloop.data.table_preprocessing import LIMIT, TablePreprocessing
 from innerloop.data.table_support import scaled, support_scales
 from innerloop.errors import InputError
+from innerloop.tasks.row_draws import DrawSizes, RowDraws
 
-_TASK, _CLASSES, _ROWS, _NOISE = range(1, 5)
-_LAST = torch.iinfo(torch.int64).max
+_NOISE = 4
 
 
 class TableGroup(NamedTuple):
@@ -37,44 +37,31 @@ class TableGroup(NamedTuple):
     classes: dict[str, np.ndarray] | None = None
 
 
-class _Pools(NamedTuple):
-    """What drawing looks up, on one device. A pool is a set of rows to draw from: a task's, or those of a class of a task.
+class _Rows(NamedTuple):
+    """The rows of all tasks, on one device.
 
     Attributes:
-        values: all encoded rows, one after another.
+        values: encoded rows, one after another.
         starts, widths: of each row in ``values``.
-        y: (rows, targets) or labels are by pool.
-        members: rows of all pools, one pool after another.
-        pool_starts, pool_sizes: of each pool in ``members``.
-        pools_of: (tasks, most classes) numbers of the pools, -1 for padding.
-        numbers: the global class of each pool.
+        y: (rows, targets); empty for classes.
     """
 
     values: Tensor
     starts: Tensor
     widths: Tensor
     y: Tensor
-    members: Tensor
-    pool_starts: Tensor
-    pool_sizes: Tensor
-    pools_of: Tensor
-    numbers: Tensor
 
 
 class TableTasks(TaskDistribution):
     """Tasks whose support and query sets are different rows of one group of rows.
 
-    A task is a group, all equally likely; its rows are drawn without replacement. For classification ``ways`` classes are
-    drawn (all, in random order, where a task has fewer) and of each ``shots`` support and ``queries`` query rows. Where a
-    group or class has fewer rows, the support set gets at most all but one, the query set what is left, and masks say which
-    rows are padding.
+    A task is a group, all equally likely; see `RowDraws` for which of its rows are shown.
 
     Args:
         groups: the tasks of this split.
         record: how their rows were encoded, and what the support sets scale.
         name, split: what and which.
-        ways: classes of a task; 0 for regression.
-        shots, queries: support and query rows of a task, for classification of each of its classes.
+        sizes: how many rows of a task are shown and asked for.
         by_table: classes of the same name in two tasks are two classes.
 
     Raises:
@@ -88,22 +75,22 @@ class TableTasks(TaskDistribution):
         groups: Sequence[TableGroup],
         record: TablePreprocessing,
         *,
+        sizes: DrawSizes,
         name: str = "tables",
         split: str = "train",
-        ways: int = 0,
-        shots: int = 5,
-        queries: int = 15,
         by_table: bool = False,
     ) -> None:
         self.name, self.split = name, split
-        self._set_sizes(ways, shots, queries)
+        sizes.check(f"{name} ({split})")
         self.record, self.preprocessing = record, record.to_dict()
         self.task_names = tuple(group.name for group in groups)
         if not groups:
             raise InputError(
                 f"{name} ({split}): expected at least one task, got none; give more tasks or another split"
             )
+        self._by_device, self.draws = self._rows(groups, by_table, sizes)
         if record.classification:
+            ways = sizes.ways if sizes.support_size is None else max(sizes.ways, self.draws.most_classes)
             self.objective, self.metrics, self.output_size = "cross_entropy", ("accuracy",), ways
         else:
             self.objective, self.metrics, self.output_size = "mse", ("mse",), len(record.target_mean)
@@ -114,80 +101,72 @@ class TableTasks(TaskDistribution):
                 self.target_scale = [a * b for a, b in zip(record.target_std or ones, own or ones, strict=True)]
         self.input_shape, self.scaled_by_support = (record.width,), record.scaling == "support"
         self.size = len(groups)
-        self._by_device = {torch.device("cpu"): self._pools(groups, by_table)}
 
-    def _set_sizes(self, ways: int, shots: int, queries: int) -> None:
-        self.ways, self.shots, self.queries = ways, shots, queries
-        for what, value, least in (("shots", shots, 1), ("queries", queries, 1), ("ways", ways or 2, 2)):
-            if value < least:
-                raise InputError(
-                    f"{self.name} ({self.split}): {what} expected at least {least}, got {value}; raise {what}"
-                )
+    @property
+    def ways(self) -> int:
+        """Classes of a task; 0 for values."""
+        return self.output_size if self.record.classification else 0
+
+    @property
+    def shots(self) -> int:
+        """Support rows of a task, for classification of each class, on average."""
+        return self.draws.sizes.each
+
+    @property
+    def queries(self) -> int | None:
+        """Query rows likewise, of the whole task beside a support size; None: all the rest."""
+        return self.draws.sizes.queries
 
     def resized(self, ways: int, shots: int, queries: int) -> TableTasks:
         """See `TaskDistribution.resized`; a table with fewer classes or rows gives what it has."""
+        classes = self.record.classification
+        sizes = DrawSizes(ways if classes else 0, shots, queries, ordered=self.draws.sizes.ordered and not classes)
+        sizes.check(f"{self.name} ({self.split})")
+        most = self.draws.most_classes
+        if classes and ways > most:
+            raise InputError(
+                f"{self.name} ({self.split}): ways expected at most {most}, the classes of a table, got {ways}"
+            )
         new = copy.copy(self)
-        new._set_sizes(ways if self.record.classification else 0, shots, queries)
-        if self.record.classification:
-            most = self._by_device[torch.device("cpu")].pools_of.shape[1]
-            if ways > most:
-                raise InputError(
-                    f"{self.name} ({self.split}): ways expected at most {most}, the classes of a table, got {ways}"
-                )
+        new.draws = self.draws.resized(sizes)
+        if classes:
             new.output_size = ways
         return new
 
-    def _pools(self, groups: Sequence[TableGroup], by_table: bool) -> _Pools:
+    def _rows(
+        self, groups: Sequence[TableGroup], by_table: bool, sizes: DrawSizes
+    ) -> tuple[dict[torch.device, _Rows], RowDraws]:
         names: dict[Any, int] = {}
-        members, sizes, numbers, pools_of = [], [], [], []
+        pools, numbers = [], []
         first, begins = 0, dict[int, int]()
-        different = [group for i, group in enumerate(groups) if all(group.x is not g.x for g in groups[:i])]
+        different = list({id(group.x): group for group in groups}.values())
         for group in different:
             begins[id(group.x)] = first
             first += len(group.x)
         for group in groups:
             first = begins[id(group.x)]
             own = {"": np.arange(len(group.x))} if group.classes is None else group.classes
-            pools_of.append(range(len(sizes), len(sizes) + len(own)))
-            for label, rows in own.items():
-                members.append(torch.as_tensor(first + rows))
-                sizes.append(len(rows))
-                numbers.append(names.setdefault((group.name, label) if by_table else label, len(names)))
+            pools.append([first + rows for rows in own.values()])
+            numbers.append([names.setdefault((group.name, label) if by_table else label, len(names)) for label in own])
         self.num_classes = len(names) if self.record.classification else None
-        most = max(map(len, pools_of))
-        padded = torch.tensor([[*pools, *[-1] * (most - len(pools))] for pools in pools_of])
         widths = torch.cat([torch.full((len(g.x),), g.x.shape[1]) for g in different])
         targets = [torch.as_tensor(g.y) for g in groups if g.y is not None]
-        return _Pools(
+        rows = _Rows(
             values=torch.cat([torch.as_tensor(g.x, dtype=torch.float32).reshape(-1) for g in different]),
             starts=widths.cumsum(0) - widths,
             widths=widths,
             y=torch.cat(targets).to(torch.float32) if targets else torch.empty(0, 0),
-            members=torch.cat(members),
-            pool_starts=torch.tensor([0, *sizes[:-1]]).cumsum(0),
-            pool_sizes=torch.tensor(sizes),
-            pools_of=padded,
-            numbers=torch.tensor(numbers),
         )
+        draws = RowDraws(pools, numbers if self.record.classification else None, sizes)
+        return {torch.device("cpu"): rows}, draws
 
-    def _on(self, device: torch.device) -> _Pools:
-        """The pools on this device; copied there once."""
+    def _on(self, device: torch.device) -> _Rows:
+        """The rows on this device; copied there once."""
         found = self._by_device.get(device)
         if found is None:
-            found = _Pools(*(value.to(device) for value in self._by_device[torch.device("cpu")]))
+            found = _Rows(*(value.to(device) for value in self._by_device[torch.device("cpu")]))
             self._by_device[device] = found
         return found
-
-    def _chosen(self, keys: Tensor, group: Tensor, pools: _Pools) -> Int64[Tensor, "tasks ways"]:
-        """The pools of each task: its classes in random order, -1 where it has fewer; for regression the one it has."""
-        listed = pools.pools_of[group]
-        if not self.record.classification:
-            return listed
-        most = listed.shape[1]
-        order = random_keys.bits(keys, (most,), _CLASSES).masked_fill(listed < 0, _LAST)
-        drawn = order.topk(min(self.ways, most), dim=-1, largest=False, sorted=True).indices
-        chosen = listed.gather(1, drawn)
-        return nn.functional.pad(chosen, (0, self.ways - chosen.shape[1]), value=-1)
 
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
         """The tasks of these keys, on the keys' device.
@@ -197,58 +176,31 @@ class TableTasks(TaskDistribution):
         return self.each(keys, self.which(keys))
 
     def which(self, keys: Int64[Tensor, " tasks"]) -> Int64[Tensor, " tasks"]:
-        return random_keys.integers(keys, len(self.task_names), salt=_TASK)
+        return self.draws.which(keys)
 
     def each(self, keys: Int64[Tensor, " tasks"], numbers: Int64[Tensor, " tasks"]) -> Task:
-        pools = self._on(keys.device)
-        chosen = self._chosen(keys, numbers, pools)
-        size = pools.pool_sizes[chosen.clamp(min=0)] * (chosen >= 0)
-        shown = torch.minimum(size - 1, torch.tensor(self.shots)).clamp(min=0)
-        asked = torch.minimum(size - shown, torch.tensor(self.queries))
-        each = random_keys.fold(keys[:, None], torch.arange(chosen.shape[1], device=keys.device))
-        largest = int(pools.pool_sizes.max())
-        order = random_keys.bits(each, (largest,), _ROWS)
-        order = order.masked_fill(torch.arange(largest, device=keys.device) >= size[..., None], _LAST)
-        count = min(self.shots + self.queries, largest)
-        drawn = order.topk(count, dim=-1, largest=False, sorted=True).indices
-        zero = torch.zeros_like(shown)
-        support_rows, support_mask = self._side(pools, chosen, drawn, zero, shown, self.shots)
-        query_rows, query_mask = self._side(pools, chosen, drawn, shown, asked, self.queries)
-        sx, qx = (self._inputs(pools, rows) for rows in (support_rows, query_rows))
-        sy, qy = (
-            self._targets(pools, rows, chosen, n)
-            for rows, n in ((support_rows, self.shots), (query_rows, self.queries))
-        )
-        sx, qx, sy, qy = self._own_scales(sx, support_mask, qx, sy, qy)
-        whole = bool(support_mask.all()) and bool(query_mask.all())
+        rows, drawn = self._on(keys.device), self.draws.draw(keys, numbers)
+        sx, qx = (self._inputs(rows, own) for own in (drawn.support, drawn.query))
+        if self.record.classification:
+            sy, qy = drawn.support_labels, drawn.query_labels
+        else:
+            sy, qy = rows.y[drawn.support], rows.y[drawn.query]
+        sx, qx, sy, qy = self._own_scales(sx, drawn.support_mask, qx, sy, qy)
+        whole = bool(drawn.support_mask.all()) and bool(drawn.query_mask.all())
         support, query = (
-            Examples(_quiet(x, m), _quiet(y, m), None if whole else m)
-            for x, y, m in ((sx, sy, support_mask), (qx, qy, query_mask))
+            Examples(quiet(x, m), quiet(y, m), None if whole else m)
+            for x, y, m in ((sx, sy, drawn.support_mask), (qx, qy, drawn.query_mask))
         )
-        ids = pools.numbers[chosen.clamp(min=0)] if self.record.classification else None
-        return Task(support, query, self.objective, ids, self.num_classes, noise=random_keys.fold(keys, _NOISE))
+        return Task(
+            support, query, self.objective, drawn.classes, self.num_classes, noise=random_keys.fold(keys, _NOISE)
+        )
 
-    def _side(
-        self, pools: _Pools, chosen: Tensor, drawn: Tensor, first: Tensor, number: Tensor, most: int
-    ) -> tuple[Int64[Tensor, "tasks examples"], Tensor]:
-        """Rows of one side, ``number`` of each pool from the draw number ``first`` on; False marks padding."""
-        at = torch.arange(most, device=drawn.device)
-        mask = at < number[..., None]
-        position = drawn.gather(2, (first[..., None] + at).clamp(max=drawn.shape[2] - 1))
-        rows = pools.members[pools.pool_starts[chosen.clamp(min=0)][..., None] + position * mask]
-        return rows.flatten(1), mask.flatten(1)
-
-    def _inputs(self, pools: _Pools, rows: Tensor) -> Float[Tensor, "tasks examples raw"]:
+    def _inputs(self, pools: _Rows, rows: Tensor) -> Float[Tensor, "tasks examples raw"]:
         """Encoded rows, NaN beyond a table's own width."""
         width = int(pools.widths.max())
         at = torch.arange(width, device=rows.device)
         inside = at < pools.widths[rows][..., None]
         return pools.values[pools.starts[rows][..., None] + at * inside].masked_fill(~inside, torch.nan)
-
-    def _targets(self, pools: _Pools, rows: Tensor, chosen: Tensor, each: int) -> Tensor:
-        if not self.record.classification:
-            return pools.y[rows]
-        return torch.arange(chosen.shape[1], device=rows.device).repeat_interleave(each).expand(len(rows), -1)
 
     def _own_scales(
         self, sx: Tensor, mask: Tensor, qx: Tensor, sy: Tensor, qy: Tensor
@@ -279,6 +231,6 @@ class TableTasks(TaskDistribution):
         return models.mlp(self.input_shape[0], self.output_size, hidden=(64, 64))
 
 
-def _quiet(values: Tensor, mask: Tensor) -> Tensor:
+def quiet(values: Tensor, mask: Tensor) -> Tensor:
     """Padding as zeros: whatever row stands there must not be seen."""
     return values.masked_fill(~mask.reshape(mask.shape + (1,) * (values.ndim - 2)), 0)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from innerloop.data.table_cells import Loud
 from innerloop.data.tables import Table
 from innerloop.errors import ConfigError, InputError
 
@@ -46,6 +47,53 @@ def rows_by_range(table: Table, rule: str) -> tuple[dict[str, np.ndarray], int]:
         rows = present[piece == i]
         found[f"{column} {values[rows].min():.6g} to {values[rows].max():.6g}"] = rows
     return found, int(table.rows - len(present))
+
+
+def in_order(table: Table, column: str) -> Table:
+    """The rows by a column of times or other numbers; equal ones stay in the table's order.
+
+    Raises:
+        InputError: a column of texts, or a row without a value.
+    """
+    table.expect(column)
+    table.readable(column)
+    if not table.is_number(column):
+        cell = next(str(c) for c in table.texts[column] if c is not None)
+        raise InputError(
+            f"{table.name}: order_by expected a column of dates, times or numbers, got {cell[:40]!r} in {column!r}; name another"
+        )
+    values = table.columns[column]
+    expect_order(values, f"{table.name}: order_by expected a value of {column!r} in each row")
+    return table.take(np.argsort(values, kind="stable"))
+
+
+def expect_order(values: np.ndarray, what: str) -> None:
+    """Raise InputError with the first row that has no place in the order."""
+    missing = np.flatnonzero(np.isnan(values))
+    if len(missing):
+        raise InputError(
+            f"{what}, got none in {len(missing)} of {len(values)} rows, the first row {missing[0] + 1}; fill them in or leave "
+            "these rows out"
+        )
+
+
+def ties(table: Table, column: str, rows: Mapping[str, np.ndarray]) -> list[str]:
+    """A sentence where rows of a task have the same place in the order."""
+    return equal_places(table.columns[column], rows, f"order_by {column!r}")
+
+
+def equal_places(values: np.ndarray, rows: Mapping[str, np.ndarray], what: str) -> list[str]:
+    """`ties` of any numbers: {task: its rows}."""
+    tied = {name: len(own) - len(np.unique(values[own])) for name, own in rows.items()}
+    tied = {name: number for name, number in tied.items() if number}
+    if not tied:
+        return []
+    return [
+        Loud(
+            f"{what}: {sum(tied.values())} rows of {len(tied)} tasks come at the same time as another of their task; they stay "
+            "in the order that they were given in"
+        )
+    ]
 
 
 def split_names(

@@ -16,6 +16,7 @@ from innerloop.data.table_cells import Loud
 from innerloop.data.table_preprocessing import Scaling
 from innerloop.errors import ConfigError, InnerloopWarning
 from innerloop.tasks.own_texts import check_texts, text_family
+from innerloop.tasks.row_draws import sizes_of
 from innerloop.tasks.tables.few_shot import TableTasks
 from innerloop.tasks.tables.understanding import ColumnRule, Kind, TableOptions, Understanding, some, understand
 
@@ -42,8 +43,10 @@ def table_family(
     ranked: bool = False,
     max_columns: int = 64,
     ways: int | None = None,
-    shots: int = 5,
-    queries: int = 15,
+    shots: int | None = None,
+    queries: int | None = None,
+    support_size: int | None = None,
+    order_by: str | None = None,
     train_ways: int | None = None,
     train_shots: int | None = None,
     train_queries: int | None = None,
@@ -80,7 +83,13 @@ def table_family(
         ranked: the encoded columns that the support set finds most telling come first (``scaling`` is "support" then).
         max_columns: most encoded columns of a ranked row, or of tables with their own columns.
         ways: classes of a task; None: as many as the largest task of training has, at most 10; 2 for class pairs.
-        shots, queries: rows of a task's support and query set; for classification, of each of its classes.
+        shots: support rows of a task, for classification of each of its classes; None: 5.
+        queries: query rows likewise; None: 15. Beside ``support_size``: of the whole task, None: all the rest, in training 256
+            at most.
+        support_size: support rows of the whole task, its classes as frequent as in the task itself, in place of ``shots``.
+            Where all tasks have the same classes, labels then keep their meaning from task to task.
+        order_by: a column of times or other numbers: a task's first rows are its support set, later ones are asked for. It
+            stays an input; ``ignore`` leaves it out.
         train_ways, train_shots, train_queries: of training tasks, where they differ.
         valid_share, test_share: of the tasks.
         seed: of the split.
@@ -126,8 +135,7 @@ def _of_texts(path: str | Path, given: Mapping[str, Any]) -> dict[str, Any]:
             )
     if not isinstance(given.get("target"), str | None):
         raise ConfigError(f"{path}: target expected one column of classes for texts, got {given['target']}")
-    texts = {name: given[own] for name, own in renamed.items() if name in known and given[own] is not None}
-    return {name: value for name, value in texts.items() if renamed[name] != "queries" or value != usual["queries"]}
+    return {name: given[own] for name, own in renamed.items() if name in known and given[own] is not None}
 
 
 def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]) -> TaskFamily:
@@ -140,22 +148,8 @@ def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]
         ways = 2 if found.pairs else min(_MOST_WAYS, max(len(g.classes or ()) for g in found.groups["train"]))
 
     def distribution(split: str) -> TableTasks:
-        training = split == "train"
-
-        def chosen(name: str, otherwise: Any) -> Any:
-            own = options.get(f"train_{name}") if training else None
-            return otherwise if own is None else own
-
-        return TableTasks(
-            found.groups[split],
-            record,
-            name=NAME,
-            split=split,
-            ways=chosen("ways", ways) or 0,
-            shots=chosen("shots", options.get("shots", 5)),
-            queries=chosen("queries", options.get("queries", 15)),
-            by_table=found.by_table,
-        )
+        sizes = sizes_of(split, ways or 0, options, ordered=options.get("order_by") is not None)
+        return TableTasks(found.groups[split], record, sizes=sizes, name=NAME, split=split, by_table=found.by_table)
 
     kept = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
     return TaskFamily.by_split(str(path), distribution, kept)

@@ -88,14 +88,17 @@ def _classes(every: list[TableGroup], family: TaskFamily, facts: dict[str, Any])
     )
 
 
-def _too_small(sizes: list[int], every: list[TableGroup], family: TaskFamily) -> str:
-    test = family.test
-    need = getattr(test, "shots", 1) + getattr(test, "queries", 1)
-    smallest = [min(map(len, g.classes.values())) if g.classes else s for g, s in zip(every, sizes, strict=True)]
+def _too_small(sizes: list[int], every: list[TableGroup], family: Any) -> str:
+    asked = family.test.draws.sizes
+    total = asked.support_size is not None
+    need = (asked.support_size or asked.shots) + (asked.queries or 1)
+    by_class = bool(every[0].classes) and not total
+    smallest = [min(map(len, (g.classes or {}).values())) if by_class else s for g, s in zip(every, sizes, strict=True)]
     few = sum(s < need for s in smallest)
-    what = "a class of fewer" if every[0].classes else "fewer"
+    what = "a class of fewer" if by_class else "fewer"
     return (
-        f"{few} of {len(every)} tasks have {what} than shots + queries = {need} rows: masks mark what they lack"
+        f"{few} of {len(every)} tasks have {what} than {'support' if total else 'shots'} + queries = {need} rows: masks mark "
+        "what they lack"
         if few
         else ""
     )

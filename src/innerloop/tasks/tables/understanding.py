@@ -15,7 +15,16 @@ from innerloop.data.table_preprocessing import Scaling, TablePreprocessing, fit_
 from innerloop.data.tables import Table
 from innerloop.errors import ConfigError, InputError, first_few
 from innerloop.tasks.tables.few_shot import TableGroup
-from innerloop.tasks.tables.grouping import RULES, named_splits, rows_by_range, rows_by_value, split_names, units
+from innerloop.tasks.tables.grouping import (
+    RULES,
+    in_order,
+    named_splits,
+    rows_by_range,
+    rows_by_value,
+    split_names,
+    ties,
+    units,
+)
 
 Kind = Literal["auto", "classification", "regression"]
 ColumnRule = Literal["auto", "common", "own"]
@@ -30,6 +39,7 @@ class TableOptions:
     task_column: str | None = None
     tasks_by: str | None = None
     split_by: str | None = None
+    order_by: str | None = None
     together: Sequence[str] = ()
     only: Sequence[str] = ()
     ignore: Sequence[str] = ()
@@ -170,8 +180,12 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
         *(c for c in (options.task_column, options.split_by) if c),
     ]
     table.expect(*used)
+    if options.order_by is not None:
+        table = in_order(table, options.order_by)
     classification = is_classification(table, targets, options.kind)
     if options.tasks_by == "class_pairs":
+        if options.order_by is not None:
+            raise ConfigError("order_by expected tasks that are rows in time, got draws of classes; use task_column")
         return _class_pairs(table, options, classification, notes, left_out)
     each = options.task_column is None and options.tasks_by is None and len(targets) > 1
     without = 0
@@ -192,6 +206,8 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
         )
     if without:
         left_out.append(f"{without} rows without a value that says their task")
+    if options.order_by is not None:
+        notes += ties(table, options.order_by, rows)
     sides = named_splits(table, options.split_by, rows) if options.split_by else None
     unit_of = units(table, options.split_by, rows) if options.split_by and sides is None else None
     pieces = _pieces(table, rows, targets, classification, options.least_rows, left_out, each)
@@ -374,10 +390,11 @@ def _own_columns(
     tables: Sequence[Table], options: TableOptions, notes: list[str], left_out: list[str]
 ) -> Understanding:
     """Every table is a task with columns of its own: encoded by itself, scaled by its support set, padded to one width."""
-    if options.task_column or options.tasks_by or options.split_by or len(options.targets) > 1 or options.center_target:
+    single = (options.task_column, options.tasks_by, options.split_by, options.order_by, options.center_target)
+    if any(single) or len(options.targets) > 1:
         raise ConfigError(
-            "tables of different columns are one task each, expected no task_column, tasks_by, split_by, center_target or "
-            "second target, got one; give columns='common' to put the tables below each other"
+            "tables of different columns are one task each, expected no task_column, tasks_by, split_by, order_by, center_target "
+            "or second target, got one; give columns='common' to put the tables below each other"
         )
     target = next(iter(options.targets))
     usable = [table for table in tables if target in table.columns]

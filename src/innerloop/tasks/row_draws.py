@@ -1,0 +1,357 @@
+"""Which rows a task shows and which it asks for: a pure function of the task's key and number, whatever the rows hold.
+
+Two ways to fill a support set: *shots* rows of each class, drawn at random, or *support_size* rows of the whole task, in which
+the classes are as frequent as in the task itself (stratified). With ordered rows the first are shown, later ones asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor, nn
+
+from innerloop import keys as random_keys
+from innerloop.errors import ConfigError, InputError
+
+_TASK, _CLASSES, _ROWS = range(1, 4)
+_LAST = torch.iinfo(torch.int64).max
+MOST_TRAINED = 256  # query rows of a training task, where all the rest would be asked for
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawSizes:
+    """How many rows a task shows and asks for.
+
+    Attributes:
+        ways: classes of a task; 0 for values.
+        shots: support rows of each class, or of the task where it has values; of no meaning beside ``support_size``.
+        queries: query rows likewise; beside ``support_size`` of the whole task, None: all the rest.
+        support_size: support rows of the whole task, its classes as frequent as in the task; None: by ``shots``.
+        ordered: rows come in order: the first are shown, those right after them asked for.
+    """
+
+    ways: int
+    shots: int
+    queries: int | None
+    support_size: int | None = None
+    ordered: bool = False
+
+    @property
+    def each(self) -> int:
+        """Support rows of each class, on average; of the task where it has values."""
+        return self.shots if self.support_size is None else max(1, self.support_size // max(1, self.ways))
+
+    def check(self, what: str) -> None:
+        """Raise InputError for counts that are too small, ConfigError for some that do not go together."""
+        least = {"shots": 1, "queries": 1, "ways": 2, "support_size": 1}
+        values = {name: getattr(self, name) for name in least if name != "ways" or self.ways}
+        for name, value in values.items():
+            if value is not None and value < least[name]:
+                raise InputError(f"{what}: {name} expected at least {least[name]}, got {value}; raise {name}")
+        if self.ordered and self.ways and self.support_size is None:
+            raise ConfigError(
+                f"{what}: rows in order expected support_size, the number of first rows to show, got shots of each class; give "
+                "support_size"
+            )
+        if self.queries is None and self.support_size is None:
+            raise ConfigError(f"{what}: queries expected a number beside shots, got none; give it, or support_size")
+
+
+def sizes_of(split: str, ways: int, options: Mapping[str, Any], *, ordered: bool = False) -> DrawSizes:
+    """The sizes that a problem's options ask for: ways, shots, queries, support_size, and train_ways, train_shots, train_queries.
+
+    Raises:
+        ConfigError: shots beside support_size.
+    """
+    size = options.get("support_size")
+    if size is not None and options.get("shots") is not None:
+        raise ConfigError(
+            f"expected shots (of each class) or support_size (of the whole task), got both ({options['shots']} and {size}); "
+            "leave one out"
+        )
+    own = {name: options.get(f"train_{name}") if split == "train" else None for name in ("ways", "shots", "queries")}
+    ways = own["ways"] or ways
+    queries = options.get("queries") if own["queries"] is None else own["queries"]
+    if size is None:
+        shots = options.get("shots") if own["shots"] is None else own["shots"]
+        return DrawSizes(ways, 5 if shots is None else shots, 15 if queries is None else queries, ordered=ordered)
+    if own["shots"] is not None:
+        size = own["shots"] * max(ways, 1)
+    if queries is None and split == "train":
+        queries = MOST_TRAINED
+    return DrawSizes(ways, 1, queries, size, ordered)
+
+
+class Drawn(NamedTuple):
+    """The rows of a batch of tasks; False in a mask marks padding.
+
+    Attributes:
+        support, query: row numbers, (tasks, rows).
+        support_mask, query_mask: which count.
+        support_labels, query_labels: the class of each row among the task's own; zeros for values.
+        classes: (tasks, ways) global class numbers of the task's own classes; None for values.
+    """
+
+    support: Int64[Tensor, "tasks support"]
+    support_mask: Bool[Tensor, "tasks support"]
+    support_labels: Int64[Tensor, "tasks support"]
+    query: Int64[Tensor, "tasks query"]
+    query_mask: Bool[Tensor, "tasks query"]
+    query_labels: Int64[Tensor, "tasks query"]
+    classes: Int64[Tensor, "tasks ways"] | None
+
+
+class _Pools(NamedTuple):
+    """What drawing looks up, on one device. A pool is a set of rows to draw from: a task's, or those of a class of a task.
+
+    Attributes:
+        members: rows of all pools, one pool after another.
+        pool_starts, pool_sizes: of each pool in ``members``.
+        pools_of: (tasks, most classes) numbers of the pools, -1 for padding.
+        numbers: the global class of each pool.
+        whole: rows of all tasks, one task after another, in ascending order.
+        whole_class: which of its task's pools each is in.
+        whole_starts, whole_sizes: of each task in ``whole``.
+        quota: (tasks, most classes) support rows of each class, where they follow the task's own frequencies.
+    """
+
+    members: Tensor
+    pool_starts: Tensor
+    pool_sizes: Tensor
+    pools_of: Tensor
+    numbers: Tensor
+    whole: Tensor
+    whole_class: Tensor
+    whole_starts: Tensor
+    whole_sizes: Tensor
+    quota: Tensor
+
+
+class RowDraws:
+    """Support and query rows of finitely many tasks, drawn without replacement.
+
+    With ``shots``, ``ways`` classes are drawn (all, in random order, where a task has fewer), and of each the rows. With
+    ``support_size`` a task has all of its classes. Where a class or task has too few rows, the support set gets at most all but
+    one, the query set what is left.
+
+    Args:
+        pools: of each task the rows of each of its classes, or all of its rows for values.
+        numbers: the global number of each of these classes; None for values.
+        sizes: how many rows.
+    """
+
+    def __init__(
+        self, pools: Sequence[Sequence[np.ndarray]], numbers: Sequence[Sequence[int]] | None, sizes: DrawSizes
+    ) -> None:
+        self.sizes = sizes
+        self._pools = pools
+        self.most_classes = max(map(len, pools))
+        flat = [rows for own in pools for rows in own]
+        lengths = [len(rows) for rows in flat]
+        listed: list[list[int]] = []
+        for own in pools:
+            first = listed[-1][-1] + 1 if listed else 0
+            listed.append(list(range(first, first + len(own))))
+        known = [n for own in numbers for n in own] if numbers is not None else [0] * len(flat)
+        self.classification = numbers is not None
+        self.num_classes = max(known) + 1 if self.classification else None
+        # Labels keep their meaning where every task has the same classes.
+        self._same = self.classification and all(sorted(own) == list(range(self.most_classes)) for own in numbers or ())
+        orders = [np.argsort(np.concatenate(own), kind="stable") for own in pools]
+        self.cpu = torch.device("cpu")
+        self._by_device = {
+            self.cpu: _Pools(
+                members=torch.as_tensor(np.concatenate(flat)),
+                pool_starts=torch.tensor([0, *lengths[:-1]]).cumsum(0),
+                pool_sizes=torch.tensor(lengths),
+                pools_of=torch.tensor([[*own, *[-1] * (self.most_classes - len(own))] for own in listed]),
+                numbers=torch.tensor(known),
+                whole=torch.as_tensor(
+                    np.concatenate([np.concatenate(own)[o] for own, o in zip(pools, orders, strict=True)])
+                ),
+                whole_class=torch.as_tensor(
+                    np.concatenate(
+                        [
+                            np.repeat(np.arange(len(own)), [len(r) for r in own])[o]
+                            for own, o in zip(pools, orders, strict=True)
+                        ]
+                    )
+                ),
+                whole_starts=torch.tensor([0, *(len(o) for o in orders[:-1])]).cumsum(0),
+                whole_sizes=torch.tensor([len(o) for o in orders]),
+                quota=self._quota(),
+            )
+        }
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    def resized(self, sizes: DrawSizes) -> RowDraws:
+        """The same rows, drawn in other numbers."""
+        return RowDraws.__new__(RowDraws)._taking(self, sizes)
+
+    def _taking(self, other: RowDraws, sizes: DrawSizes) -> RowDraws:
+        self.__dict__.update(other.__dict__, sizes=sizes)
+        cpu = other._by_device[other.cpu]
+        self._by_device = {self.cpu: cpu._replace(quota=self._quota())}
+        return self
+
+    def _quota(self) -> Tensor:
+        """Support rows of each class of each task, (tasks, most classes), where the task's own frequencies say it."""
+        size = self.sizes.support_size
+        found = torch.zeros(len(self._pools), self.most_classes, dtype=torch.int64)
+        if size is None:
+            return found
+        for i, own in enumerate(self._pools):
+            found[i, : len(own)] = torch.as_tensor(stratified([len(rows) for rows in own], size))
+        return found
+
+    def on(self, device: torch.device) -> _Pools:
+        """The pools on this device; copied there once."""
+        found = self._by_device.get(device)
+        if found is None:
+            found = _Pools(*(value.to(device) for value in self._by_device[self.cpu]))
+            self._by_device[device] = found
+        return found
+
+    def which(self, keys: Int64[Tensor, " tasks"]) -> Int64[Tensor, " tasks"]:
+        """The number of each key's task; all are equally likely."""
+        return random_keys.integers(keys, len(self), salt=_TASK)
+
+    def draw(self, keys: Int64[Tensor, " tasks"], tasks: Int64[Tensor, " tasks"]) -> Drawn:
+        """Rows of the tasks of these numbers."""
+        return self._by_class(keys, tasks) if self.sizes.support_size is None else self._in_total(keys, tasks)
+
+    # ---- so many of each class ---------------------------------------------------------------------------------------
+    def _chosen(self, keys: Tensor, tasks: Tensor, pools: _Pools) -> Int64[Tensor, "tasks ways"]:
+        """The pools of each task: its classes in random order, -1 where it has fewer; for values the one it has."""
+        listed = pools.pools_of[tasks]
+        if not self.classification:
+            return listed
+        most, ways = listed.shape[1], self.sizes.ways
+        order = random_keys.bits(keys, (most,), _CLASSES).masked_fill(listed < 0, _LAST)
+        drawn = order.topk(min(ways, most), dim=-1, largest=False, sorted=True).indices
+        chosen = listed.gather(1, drawn)
+        return nn.functional.pad(chosen, (0, ways - chosen.shape[1]), value=-1)
+
+    def _by_class(self, keys: Tensor, tasks: Tensor) -> Drawn:
+        pools, shots, queries = self.on(keys.device), self.sizes.shots, self.sizes.queries
+        assert queries is not None  # `DrawSizes.check`
+        chosen = self._chosen(keys, tasks, pools)
+        size = pools.pool_sizes[chosen.clamp(min=0)] * (chosen >= 0)
+        shown = torch.minimum(size - 1, torch.tensor(shots)).clamp(min=0)
+        asked = torch.minimum(size - shown, torch.tensor(queries))
+        largest = int(pools.pool_sizes.max())
+        if self.sizes.ordered:
+            order = torch.arange(largest, device=keys.device).expand(*chosen.shape, largest)
+        else:
+            each = random_keys.fold(keys[:, None], torch.arange(chosen.shape[1], device=keys.device))
+            order = random_keys.bits(each, (largest,), _ROWS)
+        order = order.masked_fill(torch.arange(largest, device=keys.device) >= size[..., None], _LAST)
+        count = min(shots + queries, largest)
+        drawn = order.topk(count, dim=-1, largest=False, sorted=True).indices
+        sides = []
+        for first, number, most in ((torch.zeros_like(shown), shown, shots), (shown, asked, queries)):
+            at = torch.arange(most, device=keys.device)
+            mask = at < number[..., None]
+            position = drawn.gather(2, (first[..., None] + at).clamp(max=drawn.shape[2] - 1))
+            rows = pools.members[pools.pool_starts[chosen.clamp(min=0)][..., None] + position * mask]
+            labels = torch.arange(chosen.shape[1], device=keys.device).repeat_interleave(most)
+            sides += [rows.flatten(1), mask.flatten(1), labels.expand(len(rows), -1)]
+        return Drawn(*sides, classes=pools.numbers[chosen.clamp(min=0)] if self.classification else None)
+
+    # ---- so many of the whole task -----------------------------------------------------------------------------------
+    def _in_total(self, keys: Tensor, tasks: Tensor) -> Drawn:
+        pools, device = self.on(keys.device), keys.device
+        size, starts = pools.whole_sizes[tasks], pools.whole_starts[tasks]
+        largest = int(pools.whole_sizes.max())
+        at = torch.arange(largest, device=device)
+        there = at < size[:, None]
+        if self.sizes.ordered:
+            order = at.expand(len(keys), largest)
+        else:
+            order = random_keys.bits(keys, (largest,), _ROWS).masked_fill(~there, _LAST).argsort(dim=-1, stable=True)
+        place = starts[:, None] + order * there
+        own = pools.whole_class[place]
+        if self.sizes.ordered:
+            wanted = torch.minimum(size - 1, torch.tensor(self.sizes.support_size)).clamp(min=1)
+            shown = at < wanted[:, None]
+        else:  # the first of each class, in random order
+            is_class = (own[..., None] == torch.arange(self.most_classes, device=device)) & there[..., None]
+            rank = (is_class.cumsum(1) * is_class).sum(-1)
+            shown = there & (rank <= pools.quota[tasks].gather(1, own))
+        turn = torch.where(shown, 0, torch.where(there, 1, 2)).argsort(dim=-1, stable=True)
+        place, labels = place.gather(1, turn), self._own_labels(keys, tasks, own.gather(1, turn))
+        rows, number = pools.whole[place], shown.sum(1)
+        assert self.sizes.support_size is not None
+        rest = int(
+            (pools.whole_sizes - torch.minimum(pools.whole_sizes - 1, torch.tensor(self.sizes.support_size))).max()
+        )
+        asked = rest if self.sizes.queries is None else min(self.sizes.queries, rest)
+        sides = []
+        for first, count, most in (
+            (torch.zeros_like(number), number, min(self.sizes.support_size, max(1, largest - 1))),
+            (number, (size - number).clamp(max=asked), asked),
+        ):
+            at = torch.arange(most, device=device)
+            mask = at < count[:, None]
+            position = (first[:, None] + at * mask).clamp(max=largest - 1)
+            sides += [rows.gather(1, position), mask, labels.gather(1, position)]
+        return Drawn(*sides, classes=self._classes(keys, tasks, pools))
+
+    def _classes(self, keys: Tensor, tasks: Tensor, pools: _Pools) -> Tensor | None:
+        """Global numbers of each task's own classes, in the order of its labels."""
+        if not self.classification:
+            return None
+        return pools.numbers[self._order(keys, tasks, pools).clamp(min=0)]
+
+    def _order(self, keys: Tensor, tasks: Tensor, pools: _Pools) -> Int64[Tensor, "tasks classes"]:
+        """The pools of a task in the order of its labels: random, but by their global numbers where all tasks have the same."""
+        listed = pools.pools_of[tasks]
+        if self._same:
+            return listed.gather(1, pools.numbers[listed].argsort(-1))
+        order = random_keys.bits(keys, (listed.shape[1],), _CLASSES).masked_fill(listed < 0, _LAST)
+        return listed.gather(1, order.argsort(dim=-1, stable=True))
+
+    def _own_labels(self, keys: Tensor, tasks: Tensor, own: Tensor) -> Int64[Tensor, "tasks rows"]:
+        """The label of rows by the place of their class among the task's pools."""
+        if not self.classification:
+            return torch.zeros_like(own)
+        pools = self.on(keys.device)
+        order = self._order(keys, tasks, pools)
+        most = order.shape[1]
+        place = torch.where(
+            order < 0, most, order - pools.pools_of[tasks][:, :1]
+        )  # padding goes into a column of its own
+        label_of = own.new_zeros(len(order), most + 1)
+        label_of = label_of.scatter(1, place, torch.arange(most, device=keys.device).expand_as(order))
+        return label_of.gather(1, own)
+
+
+def stratified(counts: Sequence[int], size: int) -> list[int]:
+    """How many of ``size`` examples each class gets, in proportion to its count: the largest remainders are rounded up.
+
+    Each class has at least one where there is room, none more than it has; one example of the task is left over at least.
+
+    Example:
+        >>> stratified([90, 10], 16)
+        [14, 2]
+        >>> stratified([99, 1], 16)
+        [15, 1]
+    """
+    total = sum(counts)
+    size = min(size, total - 1)
+    exact = [size * count / total for count in counts]
+    least = 1 if size >= len(counts) else 0
+    found = [min(count, max(least, int(share))) for count, share in zip(counts, exact, strict=True)]
+    while sum(found) != size:
+        step = 1 if sum(found) < size else -1
+        able = [i for i, n in enumerate(found) if (n < counts[i] if step > 0 else n > least)]
+        i = max(able, key=lambda i: step * (exact[i] - found[i]))
+        found[i] += step
+    return found
