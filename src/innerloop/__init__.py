@@ -22,6 +22,7 @@ from innerloop.registry import load as load_part
 __version__ = "0.1.0"
 
 _NAMES = {
+    "Counts": "innerloop.data.counts",
     "BaseLearner": "innerloop.core",
     "Examples": "innerloop.core",
     "Meta": "innerloop.core",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from innerloop.core import TaskDistribution as TaskDistribution
     from innerloop.core import TaskFamily as TaskFamily
     from innerloop.core import UpdateRule as UpdateRule
+    from innerloop.data.counts import Counts as Counts
     from innerloop.doctor import check_meta_gradient as check_meta_gradient
     from innerloop.estimators import FewShotClassifier as FewShotClassifier
     from innerloop.estimators import FewShotRegressor as FewShotRegressor

@@ -31,6 +31,9 @@ MODELS: dict[str, Entry] = {
     "adapter": Entry(
         "innerloop.models.bottleneck:adapter", "Small residual net on features, which begins by changing nothing."
     ),
+    "counts_mlp": Entry(
+        "innerloop.models.counts:counts_mlp", "Fully connected net on sparse rows (il.Counts): fingerprints, words."
+    ),
     "lstm": Entry("innerloop.models.recurrent:lstm", "Long short-term memory for sequences."),
 }
 # Networks that others have trained, whose weights come as packages; ``--model`` takes these names too.
