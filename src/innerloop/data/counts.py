@@ -202,10 +202,13 @@ def as_packed(x: Any, preprocessing: Mapping[str, Any] | None, width: int = 1) -
                 f"x expected a dense array, got {name}; use x.{'dense' if isinstance(x, Counts) else 'toarray'}()"
             )
         return x
-    if isinstance(x, Tensor) and x.ndim == 3 and x.shape[1] == 2:
-        return wider(x, width)  # packed already
+    if not is_sparse(x):
+        x = as_tensor(x, "x") if isinstance(x, Tensor) else as_tensor(x, "x").numpy()
+        if x.ndim == 3 and x.shape[1] == 2:  # packed already
+            return x if x.shape[-1] >= width else as_packed(wider(torch.as_tensor(x), width), preprocessing)
     found = as_counts(x, kinds)
-    return found.packed(width=max(width, found.longest))
+    packed = found.packed(width=max(width, found.longest))
+    return packed if isinstance(x, Tensor) else packed.numpy()
 
 
 def wider(packed: Tensor, width: int) -> Tensor:

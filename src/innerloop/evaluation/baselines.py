@@ -5,7 +5,9 @@ They see one task's support set alone and nothing of any other task. Each is com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from innerloop.core import Task
+from innerloop.data.counts import dense, kinds_of
 from innerloop.objectives import losses
 
 # Strengths of the ridge penalty that are tried, in units of the mean eigenvalue of the support set's Gram matrix.
@@ -37,8 +40,19 @@ def names(batch: Task) -> tuple[str, ...]:
     values = y.is_floating_point()
     if not x.is_floating_point() or x.shape[1] == 0 or (losses.is_binary(batch.objective) if values else y.ndim != 2):
         return ()
+    if values and losses.takes_missing(batch.objective, y[0]):
+        return ("mean",)  # of the values that are there
     known = _OF_VALUES if values else _OF_CLASSES
     return tuple(name for name in known if name != "ridge" or x.shape[1] <= MOST_ROWS)
+
+
+def seen(batch: Task, preprocessing: Mapping[str, Any] | None) -> Task:
+    """The batch as baselines see it: sparse rows in full."""
+    kinds = kinds_of(preprocessing)
+    if kinds is None:
+        return batch
+    sides = (dataclasses.replace(side, x=dense(side.x, kinds)) for side in (batch.support, batch.query))
+    return dataclasses.replace(batch, **dict(zip(("support", "query"), sides, strict=True)))
 
 
 def predictions(name: str, batch: Task, ways: int) -> Float[Tensor, "tasks queries outputs"]:
@@ -78,9 +92,10 @@ def nearest(x: Rows, y: Values, z: Queries, mask: Bool[Tensor, " rows"]) -> Answ
 
 
 def mean(x: Rows, y: Values, z: Queries, mask: Bool[Tensor, " rows"]) -> Answers:
-    """The mean of the support set's values, whatever the input."""
+    """The mean of the support set's values that are there, whatever the input."""
     del x
-    return ((y * mask[:, None]).sum(0) / mask.sum().clamp(min=1)).expand(len(z), -1)
+    known = mask[:, None] & ~y.isnan()
+    return (torch.where(known, y, 0.0).sum(0) / known.sum(0).clamp(min=1)).expand(len(z), -1)
 
 
 def ridge(x: Rows, y: Values, z: Queries, mask: Bool[Tensor, " rows"]) -> Answers:

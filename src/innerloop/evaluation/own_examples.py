@@ -232,7 +232,7 @@ def _fold(fitted: Fitted, shown: list[int], left_out: list[int]) -> _Fold:
         Examples(pytree.tree_map(lambda v: v[None], z), torch.zeros(1, len(left_out), dtype=torch.long)),
         fitted.objective,
     )
-    return _Fold(rest, asked, task, truth.cpu())
+    return _Fold(rest, asked, baselines.seen(task, fitted.preprocessing), truth.cpu())
 
 
 # ---- intervals ---------------------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from innerloop.core import Examples, Task
+from innerloop.core import BaseLearner, Examples, Task
 from innerloop.data.arrays import as_tensor as as_tensor
 from innerloop.data.arrays import expect_dense
-from innerloop.errors import DivergedError, InputError, ShapeError, expect_whole
+from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError, expect_whole
 from innerloop.objectives import losses
 
 
@@ -186,6 +186,25 @@ def _check_examples(task: Task, objective: Any) -> None:
         raise ShapeError(
             f"support and query targets expected one width, got {tuple(s.y.shape[2:])} and {tuple(q.y.shape[2:])}"
         )
+
+
+def admitted(learner: BaseLearner, batch: Task) -> Task:
+    """A checked batch as the learner takes it (`BaseLearner.admit`).
+
+    Raises:
+        ConfigError: missing targets for a method that has no use for a loss that leaves them out.
+    """
+    y = batch.support.y
+    if (
+        not learner.adapts_by_gradients
+        and y.is_floating_point()
+        and bool(y.isnan().any() | batch.query.y.isnan().any())
+    ):
+        raise ConfigError(
+            "expected a target in every place, got missing ones (NaN), which only methods that adapt by gradients leave out; use "
+            "one, such as maml, or give one target at a time"
+        )
+    return learner.admit(batch)
 
 
 def check_labels(batch: Task, outputs: int) -> None:

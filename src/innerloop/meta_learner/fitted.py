@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop import keys
 from innerloop.core import BaseLearner, Examples, Meta, Task
+from innerloop.data.counts import as_packed, is_sparse, kinds_of, wider
 from innerloop.data.support_files import is_path, picture_shape, read_inputs
 from innerloop.data.table_preprocessing import table_record
 from innerloop.data.table_support import encoded, named, warn
@@ -30,6 +31,7 @@ from innerloop.meta_learner.query_predictions import predict_alone
 from innerloop.meta_learner.support_set import (
     Shown,
     Taker,
+    both,
     features_of_texts,
     joined,
     more_examples,
@@ -198,8 +200,9 @@ class Fitted:
         expect_adapted(fast, "the new examples gave values that are not finite; scale them as the first ones were")
         support = self.support
         if self.holds_support:
-            both = pytree.tree_map(lambda a, b: torch.cat([a, b]), support.x, x)
-            support = Examples(both, torch.cat([support.y, y.to(support.y)]), support.mask)
+            support = Examples(
+                both(support.x, x, self.preprocessing), torch.cat([support.y, y.to(support.y)]), support.mask
+            )
         number = (self.num_examples or 0) + len(y)
         return dataclasses.replace(self, fast=fast, support=support, num_examples=number, threshold=None, judged=None)
 
@@ -217,10 +220,13 @@ class Fitted:
             x = read_inputs(x, picture_shape(self.support.x.shape[1:], self.preprocessing), self.preprocessing)[0]
             x = embedded(x, self.preprocessing)
         owner = self.owner
-        tx = inputs_like(x, self.support.x, owner.device)
+        support = self.support
+        if kinds_of(self.preprocessing) is not None:
+            support = Examples(wider(support.x, x.shape[-1]), support.y, support.mask)
+        tx = inputs_like(x, support.x, owner.device)
         with torch.no_grad(), explained(tx):
             if owner.mixes_examples and not transductive:
-                out = predict_alone(question, self.meta, self.fast, self.support, tx, not owner.engine.needs_loop)
+                out = predict_alone(question, self.meta, self.fast, support, tx, not owner.engine.needs_loop)
             else:
                 out = question(self.meta, self.fast, tx)
         if not bool(torch.isfinite(out).all()):
@@ -234,6 +240,8 @@ class Fitted:
             return features_of_texts(self.preprocessing, x, labelled=False)[0]
         if not is_path(x):
             x = embedded(x, self.preprocessing)
+        if is_sparse(x) or kinds_of(self.preprocessing) is not None:
+            return as_packed(x, self.preprocessing, self.support.x.shape[-1])
         given = is_path(x) or names_table(x, self.preprocessing)
         return x if given else named(x, table_record(self.preprocessing))
 

@@ -35,6 +35,7 @@ from innerloop.functional.outputs import Output, choosing
 from innerloop.meta_gradients.compiled import CompiledGradients
 from innerloop.meta_learner.boundary import (
     accumulate,
+    admitted,
     check_finite,
     check_labels,
     check_task,
@@ -521,7 +522,7 @@ class MetaLearner(nn.Module):
             return self._fitting_any(batch, many)
         if batch.shared is not None:  # learners that read examples themselves are given them
             batch = looked_up(batch)
-        batch = self.learner.admit(batch)
+        batch = admitted(self.learner, batch)
         side = batch.support
         leaves, tree = pytree.tree_flatten(side.x)
         inputs = str(tree), tuple((v.shape[2:], v.dtype) for v in leaves)
@@ -641,10 +642,8 @@ class MetaLearner(nn.Module):
         model, own = (sum(p.numel() for p in module.parameters()) for module in (self.model, self.rule))
         method = self.name + (f" ({self.made_of})" if self.made_of else "")
         size = f"{model:,}" + (f" + {own:,}" if own else "")
-        steps = str(self.inner_steps) + (
-            "" if self.eval_steps == self.inner_steps else f", {self.eval_steps} on new tasks"
-        )
+        more = "" if self.eval_steps == self.inner_steps else f", {self.eval_steps} on new tasks"
         return (
-            f"MetaLearner({method}, {self.model_class.rpartition('.')[2]} with {size} parameters, inner steps {steps}, "
-            f"strategy {self.strategy})"
+            f"MetaLearner({method}, {self.model_class.rpartition('.')[2]} with {size} parameters, inner steps "
+            f"{self.inner_steps}{more}, strategy {self.strategy})"
         )

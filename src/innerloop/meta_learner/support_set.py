@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Meta, length
+from innerloop.data.counts import as_packed, kinds_of, wider
 from innerloop.data.support_files import (
     inverts,
     is_path,
@@ -168,7 +169,7 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
         x, y, record = _read(wanted, x, y)
     elif isinstance(x := named(x, table_record(record)), Table):
         return _of_table(wanted, x, y, None)
-    x = embedded(x, record)
+    x = as_packed(embedded(x, record), record, (wanted.input_shape or (1,))[-1])
     notes = [_ENCODED] if isinstance(x, Tensor) and (of := table_record(record)) and of.scaling != "none" else []
     side, classes = _examples(wanted, x, y)
     return Shown(side, classes, record, None, notes)
@@ -311,6 +312,9 @@ def more_examples(
     if is_path(x):
         x, y, record = _read(wanted, x, y)
     x = embedded(x, record)
+    if kinds_of(record) is not None:
+        x = as_packed(x, record, kept.x.shape[-1])
+        kept = Examples(wider(kept.x, x.shape[-1]), kept.y)
     if y is None:
         raise InputError("learn expected targets y with x, got none; only a folder of class folders has its own labels")
     inputs = inputs_like(x, kept.x, kept.y.device)
@@ -331,13 +335,20 @@ def more_examples(
 
 def joined(wanted: Wanted, kept: Examples, classes: list[Any] | None, x: Any, y: Any) -> tuple[Examples, Any]:
     """The support set with `more_examples` after it, with a leading axis of one task, and the class names of all."""
-    inputs = pytree.tree_map(lambda a, b: torch.cat([a, b]), kept.x, x)
+    inputs = both(kept.x, x, wanted.preprocessing)
     if classes is None:
         targets = torch.cat([kept.y, y])
     else:
         classes, encoded = labels.extended(classes, kept.y.reshape(len(kept.y)).long(), y)
         targets = _as_logits(wanted, inputs, encoded) if losses.is_binary(wanted.loss) else encoded
     return Examples(pytree.tree_map(lambda v: v[None], inputs), targets[None]), classes
+
+
+def both(kept: Any, x: Any, preprocessing: Mapping[str, Any] | None) -> Any:
+    """Inputs and more of their kind after them."""
+    if kinds_of(preprocessing) is not None:
+        kept, x = wider(kept, x.shape[-1]), wider(x, kept.shape[-1])
+    return pytree.tree_map(lambda a, b: torch.cat([a, b]), kept, x)
 
 
 def _read(wanted: Wanted, x: Any, y: Any) -> tuple[Any, Any, dict[str, Any] | None]:
@@ -358,7 +369,7 @@ def _targets(wanted: Wanted, x: Any, y: Any) -> tuple[Tensor, list[Any] | None]:
     loss = wanted.loss
     named = labels.is_classification(y) or (losses.short_form(loss) == "cross_entropy" and labels.whole(y))
     # A loss for values takes integers as values.
-    if not named or losses.resolve(loss, torch.zeros(1, dtype=torch.int64)) is losses.mse:
+    if not named or losses.resolve(loss, torch.zeros(1, dtype=torch.int64)) in (losses.mse, losses.known_mse):
         values = as_tensor(y, "y")
         if values.ndim == 1:
             check_finite(values, "y")

@@ -48,15 +48,24 @@ def mse(prediction: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(prediction, y)
 
 
+def known_mse(prediction: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error of the targets that are there, (examples, outputs) both; one that is NaN is missing."""
+    known = ~y.isnan()
+    each = F.mse_loss(prediction, torch.where(known, y, 0.0).to(prediction.dtype), reduction="none")
+    return torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)
+
+
 OBJECTIVES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "mse": mse,
+    "known_mse": known_mse,
 }
 # Losses that compare element by element: with these, unequal shapes would broadcast to a wrong number, silently.
 _ELEMENTWISE = {
     binary_cross_entropy,
     mse,
+    known_mse,
     F.mse_loss,
     F.l1_loss,
     F.smooth_l1_loss,
@@ -105,7 +114,7 @@ def is_binary(loss: Any) -> bool:
 
 def takes_missing(loss: Any, y: Tensor) -> bool:
     """Whether NaN among these targets of ONE task are missing labels, which the loss leaves out."""
-    return y.ndim > 1 and y.is_floating_point() and resolve(loss, y) is binary_cross_entropy
+    return y.ndim > 1 and y.is_floating_point() and resolve(loss, y) in (binary_cross_entropy, known_mse)
 
 
 def check_shapes(loss: Loss, prediction: Tensor, y: Tensor) -> None:
@@ -209,7 +218,10 @@ def is_labelled(given: Any) -> bool:
 
 def predicts_values(given: Any) -> bool:
     """Whether an objective is of a regression problem: its targets are values, not labels."""
-    return short_form(given) in ("mse", mse, F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss)
+    return short_form(given) in (
+        *("mse", mse, "known_mse", known_mse),
+        *(F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss),
+    )
 
 
 def kind_of(given: Any) -> str:

@@ -355,3 +355,8 @@ def stratified(counts: Sequence[int], size: int) -> list[int]:
         i = max(able, key=lambda i: step * (exact[i] - found[i]))
         found[i] += step
     return found
+
+
+def quiet(values: Tensor, mask: Tensor) -> Tensor:
+    """Padding as zeros: whatever row stands there must not be seen."""
+    return values.masked_fill(~mask.reshape(mask.shape + (1,) * (values.ndim - 2)), 0)

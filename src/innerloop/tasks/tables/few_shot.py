@@ -16,7 +16,7 @@ from innerloop.core import Examples, Task, TaskDistribution
 from innerloop.data.table_preprocessing import LIMIT, TablePreprocessing
 from innerloop.data.table_support import scaled, support_scales
 from innerloop.errors import InputError
-from innerloop.tasks.row_draws import DrawSizes, RowDraws
+from innerloop.tasks.row_draws import DrawSizes, RowDraws, quiet
 
 _NOISE = 4
 
@@ -229,8 +229,3 @@ class TableTasks(TaskDistribution):
         from innerloop import models
 
         return models.mlp(self.input_shape[0], self.output_size, hidden=(64, 64))
-
-
-def quiet(values: Tensor, mask: Tensor) -> Tensor:
-    """Padding as zeros: whatever row stands there must not be seen."""
-    return values.masked_fill(~mask.reshape(mask.shape + (1,) * (values.ndim - 2)), 0)

@@ -1,0 +1,316 @@
+"""Rows in memory that say which task they belong to: molecules by assay, ratings by user, visits by patient."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from innerloop import keys as random_keys
+from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
+from innerloop.data.arrays import as_tensor, is_classification, label_names
+from innerloop.data.counts import Counts, as_counts, is_sparse, record
+from innerloop.data.labelled import from_pair
+from innerloop.errors import ConfigError, InnerloopWarning, InputError, ShapeError, first_few
+from innerloop.tasks.own_data import IN_MEMORY
+from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.row_draws import DrawSizes, RowDraws, quiet, sizes_of
+from innerloop.tasks.tables.grouping import SPLITS, equal_places, expect_order, split_names
+
+_NOISE = 4
+_LEAST = 2  # rows of a task, or of a class of which a number of rows is drawn
+
+
+class RowTasks(TaskDistribution):
+    """Tasks that are rows of one array.
+
+    Args:
+        x: all rows, (rows, *shape), bytes for pictures; or `Counts`.
+        y: targets (rows, targets), NaN where one is missing; None for classes.
+        rows: the row at each place that ``draws`` gives.
+        draws: which rows are shown and asked for.
+        name, split, task_names: what and which.
+        dtype: of inputs and targets.
+    """
+
+    def __init__(
+        self,
+        x: Tensor | Counts,
+        y: Tensor | None,
+        rows: np.ndarray,
+        draws: RowDraws,
+        *,
+        name: str,
+        split: str,
+        task_names: Sequence[str],
+        dtype: torch.dtype,
+    ) -> None:
+        self.x, self.y, self.rows, self.draws, self.dtype = x, y, torch.as_tensor(rows), draws, dtype
+        self.name, self.split, self.task_names, self.size = name, split, tuple(task_names), len(draws)
+        self._set_outputs()
+        if isinstance(x, Counts):
+            self.longest = x.longest
+            self.input_shape, self.preprocessing = (2, self.longest), record(x.kinds)
+        else:
+            self.input_shape = tuple(x.shape[1:])
+
+    def _set_outputs(self) -> None:
+        if self.y is None:
+            self.objective, self.metrics = "cross_entropy", ("accuracy",)
+            sizes = self.draws.sizes
+            self.output_size = sizes.ways if sizes.support_size is None else self.draws.most_classes
+            self.num_classes = self.draws.num_classes
+        else:
+            whole = not bool(self.y.isnan().any())
+            self.objective, self.metrics, self.output_size = "mse" if whole else "known_mse", ("mse",), self.y.shape[1]
+
+    def which(self, keys: Int64[Tensor, " tasks"]) -> Int64[Tensor, " tasks"]:
+        return self.draws.which(keys)
+
+    def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
+        """x is (tasks, examples, *shape); y (tasks, examples) labels or (tasks, examples, targets)."""
+        return self.each(keys, self.which(keys))
+
+    def each(self, keys: Int64[Tensor, " tasks"], numbers: Int64[Tensor, " tasks"]) -> Task:
+        drawn = self.draws.draw(keys, numbers)
+        whole = bool(drawn.support_mask.all()) and bool(drawn.query_mask.all())
+        sides = []
+        for places, labels, mask in (
+            (drawn.support, drawn.support_labels, drawn.support_mask),
+            (drawn.query, drawn.query_labels, drawn.query_mask),
+        ):
+            rows = self.rows[places]
+            y = labels if self.y is None else self.y[rows].to(self.dtype)
+            sides.append(Examples(quiet(self._inputs(rows), mask), quiet(y, mask), None if whole else mask))
+        noise = random_keys.fold(keys, _NOISE)
+        return Task(*sides, self.objective, drawn.classes, self.num_classes, noise=noise)
+
+    def _inputs(self, rows: Tensor) -> Tensor:
+        if isinstance(self.x, Counts):
+            return self.x.packed(rows, self.longest, self.dtype)
+        found = self.x[rows]
+        return found.to(self.dtype) / 255 if found.dtype == torch.uint8 else found.to(self.dtype)
+
+    def resized(self, ways: int, shots: int, queries: int) -> RowTasks:
+        """See `TaskDistribution.resized`; a task with fewer classes or rows gives what it has."""
+        classes = self.y is None
+        sizes = DrawSizes(ways if classes else 0, shots, queries, ordered=self.draws.sizes.ordered and not classes)
+        sizes.check(f"{self.name} ({self.split})")
+        if classes and ways > self.draws.most_classes:
+            most = self.draws.most_classes
+            raise InputError(
+                f"{self.name} ({self.split}): ways expected at most {most}, the classes of a task, got {ways}"
+            )
+        new = copy.copy(self)
+        new.draws = self.draws.resized(sizes)
+        new._set_outputs()
+        return new
+
+    def default_model(self) -> nn.Module:
+        """Two hidden layers; sparse rows have one that adds up the weights of their entries."""
+        from innerloop import models
+
+        if isinstance(self.x, Counts):
+            return models.counts_mlp(self.x.kinds, self.output_size)
+        if len(self.input_shape) == 3 and self.x.dtype == torch.uint8:
+            return models.conv4(self.input_shape, self.output_size)
+        return models.mlp(self.input_shape, self.output_size, hidden=(64, 64))
+
+
+def rows_family(
+    x: Any,
+    y: Any,
+    task: Any,
+    *,
+    order: Any,
+    groups: Any,
+    splits: Mapping[str, Sequence[Any]] | None,
+    valid_share: float,
+    test_share: float,
+    split_seed: int,
+    dtype: DtypeName | None,
+    name: str,
+    options: Mapping[str, Any],
+) -> TaskFamily:
+    """`from_arrays` of rows whose tasks are known; ``options`` are the sizes (`row_draws.sizes_of`) and ``ways``."""
+    inputs = _inputs(x)
+    number = len(inputs)
+    ids = _of_each_row(task, "task", number)
+    values, labels = _targets(y, number)
+    found_dtype = dtype_named(dtype) or torch.get_default_dtype()
+    if isinstance(inputs, Tensor) and not bool(torch.isfinite(inputs.to(found_dtype)).all()):
+        raise InputError(f"{name} expected finite inputs that fit into {found_dtype}, got others; clean and scale them")
+    by_task: dict[str, list[int]] = {}
+    usable = np.ones(number, dtype=bool) if values is None else ~np.isnan(values).all(1)
+    for i in np.flatnonzero(usable).tolist():
+        by_task.setdefault(ids[i], []).append(i)
+    said = [] if usable.all() else [f"{int((~usable).sum())} rows without a target are left out"]
+    rows = {task_name: np.array(own) for task_name, own in by_task.items()}
+    times = None
+    if order is not None:
+        times = as_tensor(order, "order").to(torch.float64).numpy()
+        if times.shape != (number,):
+            raise ShapeError(
+                f"order expected one number a row, ({number},), got {times.shape}; give the time of each row"
+            )
+        expect_order(times, "order expected a number for each row")
+        rows = {task_name: own[np.argsort(times[own], kind="stable")] for task_name, own in rows.items()}
+        said += equal_places(times, rows, "order")
+    by_class = options.get("support_size") is None
+    kept, few = _kept(rows, labels, by_class)
+    if few:
+        said.append(f"{len(few)} tasks with too few rows are left out: {first_few([repr(one) for one in few])}")
+    if len(kept) < 2:
+        raise InputError(
+            f"{name}: task expected the rows of several tasks, got {len(kept)} with {'two classes of ' if labels else ''}"
+            f"{_LEAST} rows or more; give the id of each row's task, or leave task out for draws of one"
+        )
+    sides = _sides(name, list(kept), splits, _units(groups, rows, number), valid_share, test_share, split_seed)
+    for sentence in said:
+        warnings.warn(f"{name}: {sentence}", InnerloopWarning, stacklevel=3)
+    numbering = None if labels is None else {label: i for i, label in enumerate(_in_their_order(labels))}
+    ways = options.get("ways")
+    if labels is None and (ways is not None or options.get("train_ways") is not None):
+        raise ConfigError(f"{name}: ways expected class labels in y, got numbers; leave ways out")
+    most = 0 if labels is None else max(len(kept[one]) for one in sides["train"])
+    ways = most if ways is None else ways
+
+    def distribution(split: str) -> RowTasks:
+        sizes = sizes_of(split, ways, options, ordered=order is not None)
+        sizes.check(f"{name} ({split})")
+        at, pools, numbers = 0, [], []
+        for one in sides[split]:
+            place = {row: at + i for i, row in enumerate(rows[one].tolist())}
+            at += len(place)
+            pools.append([np.array([place[row] for row in own.tolist()]) for own in kept[one].values()])
+            numbers.append([0 if numbering is None else numbering[label] for label in kept[one]])
+        draws = RowDraws(pools, None if labels is None else numbers, sizes)
+        return RowTasks(
+            inputs,
+            None if values is None else torch.from_numpy(values),
+            np.concatenate([rows[one] for one in sides[split]]),
+            draws,
+            name=name,
+            split=split,
+            task_names=sides[split],
+            dtype=found_dtype,
+        )
+
+    return TaskFamily.by_split(f"{IN_MEMORY}{name}", distribution, {**options, "rows": number, "tasks": len(kept)})
+
+
+def _inputs(x: Any) -> Tensor | Counts:
+    if is_sparse(x):
+        return as_counts(x)
+    return from_pair(x, range(len(x))).x if len(x) else from_pair(x, []).x
+
+
+def _of_each_row(given: Any, what: str, number: int) -> list[str]:
+    """A name for each row: ids of tasks or groups, as texts."""
+    names = label_names(given, what)
+    if len(names) != number:
+        raise ShapeError(f"{what} expected one id for each of the {number} rows of x, got {len(names)}; give one each")
+    return [str(int(n)) if isinstance(n, float) and n.is_integer() else str(n) for n in names]
+
+
+def _targets(y: Any, number: int) -> tuple[np.ndarray | None, list[str] | None]:
+    """(values (rows, targets), None), or (None, the class of each row)."""
+    if is_classification(y):
+        labels = [str(label) for label in label_names(y)]
+        if len(labels) != number:
+            raise ShapeError(
+                f"y expected one label for each of the {number} rows of x, got {len(labels)}; give one each"
+            )
+        return None, labels
+    values = as_tensor(y, "y")
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or len(values) != number:
+        raise ShapeError(
+            f"y expected ({number},) or ({number}, targets), a row for each of x, got {tuple(values.shape)}"
+        )
+    if bool(values.isinf().any()):
+        raise InputError("y expected finite numbers, or NaN where one is missing, got infinite ones; clean them")
+    return values.to(torch.float64).numpy(), None
+
+
+def _in_their_order(labels: Sequence[str]) -> list[str]:
+    names = sorted(set(labels))
+    return sorted(names, key=int) if all(name.lstrip("-").isdigit() for name in names) else names
+
+
+def _kept(
+    rows: Mapping[str, np.ndarray], labels: Sequence[str] | None, by_class: bool
+) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+    """({task: {class: its rows}}, tasks with too few); values have one class, "". ``by_class``: classes of one row go too."""
+    kept: dict[str, dict[str, np.ndarray]] = {}
+    few = []
+    for name, own in rows.items():
+        if labels is None:
+            classes = {"": own}
+        else:
+            said = np.array([labels[i] for i in own])
+            classes = {str(label): own[said == label] for label in np.unique(said)}
+            classes = {label: of for label, of in classes.items() if len(of) >= _LEAST or not by_class}
+        if len(own) < _LEAST or (labels is not None and len(classes) < 2):
+            few.append(name)
+        else:
+            kept[name] = classes
+    return kept, few
+
+
+def _units(groups: Any, rows: Mapping[str, np.ndarray], number: int) -> dict[str, str] | None:
+    """The group of each task."""
+    if groups is None:
+        return None
+    names = _of_each_row(groups, "groups", number)
+    found = {}
+    for name, own in rows.items():
+        values = {names[i] for i in own}
+        if len(values) > 1:
+            raise InputError(
+                f"groups expected one value for all rows of a task, got {len(values)} in task {name!r}; a task lies on one side "
+                "of the split as a whole"
+            )
+        found[name] = values.pop()
+    return found
+
+
+def _sides(
+    name: str,
+    names: list[str],
+    splits: Mapping[str, Sequence[Any]] | None,
+    unit_of: Mapping[str, str] | None,
+    valid_share: float,
+    test_share: float,
+    seed: int,
+) -> dict[str, list[str]]:
+    """The tasks of each split, by name or by a hash of their names."""
+    if splits is None:
+        if len(names) < len(SPLITS):
+            raise InputError(
+                f"{name}: task expected at least three tasks, for training, validation and test, got {len(names)}; give more, or "
+                "splits={'train': [...], 'valid': [...], 'test': [...]}"
+            )
+        return split_names(names, seed=seed, unit_of=unit_of, valid_share=valid_share, test_share=test_share)
+    found = {split: _of_split(splits, split, names, name) for split in SPLITS}
+    owner: dict[str, str] = {}
+    for split, own in found.items():
+        for one in own:
+            if owner.setdefault(one, split) != split:
+                raise InputError(f"{name}: each task expected in one split, got {one!r} in {owner[one]} and {split}")
+    return found
+
+
+def _of_split(splits: Mapping[str, Sequence[Any]], split: str, names: list[str], name: str) -> list[str]:
+    """The tasks that a split names and that are there."""
+    given, known = list(splits.get(split, ())), set(names)
+    own = [one for one in _of_each_row(given, f"splits[{split!r}]", len(given)) if one in known] if given else []
+    if not own:
+        raise InputError(f"{name}: splits expected ids of tasks for {split}, got none that is there; name some")
+    return own
