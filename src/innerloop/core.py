@@ -63,9 +63,8 @@ class Objective(ABC):
     takes (and ``mask=``, (examples,) booleans, for norm layers).
     """
 
-    metrics: Mapping[
-        str, bool
-    ] = {}  # what `measure` gives, and whether higher is better; the first is the one reported
+    # What `measure` gives, and whether higher is better; the first is the one reported.
+    metrics: Mapping[str, bool] = {}
     draws: bool = True  # it uses ``key``
 
     @property
@@ -181,10 +180,9 @@ class TaskDistribution(ABC):
     num_classes: int | None = None
     preprocessing: Mapping[str, Any] | None = None  # how a user's files become inputs; JSON values, kept with the run
     scaled_by_support: bool = False  # a task's inputs are scaled by its own support set
-    target_scale: Sequence[float] | None = (
-        None  # of each output: what its values are multiplied by to be in the user's unit
-    )
+    target_scale: Sequence[float] | None = None  # of each output: by what its values come into the user's unit
     size: int | None = None  # how many distinct tasks there are, where that is a number: see `which` and `each`
+    one_draw: bool = False  # every draw of a distinct task shows the same rows
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @property

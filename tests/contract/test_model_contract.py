@@ -35,9 +35,16 @@ def small(name: str):
 def batch(name: str, num_tasks: int = 2) -> Task:
     shape, _ = SMALL.get(name, (4, {}))
     generator = torch.Generator().manual_seed(1)
+
+    def inputs() -> torch.Tensor:
+        if name == "counts_mlp":  # two entries of four, once or more
+            number = torch.rand(num_tasks, 6, 4, generator=generator).argsort(-1)[..., :2]
+            return torch.stack([number, torch.randint(1, 4, number.shape, generator=generator)], 2).double()
+        return torch.randn(num_tasks, 6, *(shape if isinstance(shape, tuple) else (shape,)), generator=generator)
+
     sides = [
         Examples(
-            torch.randn(num_tasks, 6, *(shape if isinstance(shape, tuple) else (shape,)), generator=generator),
+            inputs(),
             torch.arange(3).repeat(2).expand(num_tasks, -1),
         )
         for _ in range(2)

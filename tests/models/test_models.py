@@ -14,6 +14,7 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from innerloop import models
+from innerloop.data.counts import as_counts
 from innerloop.errors import ConfigError, ShapeError
 from innerloop.models import MODELS, build, describe
 
@@ -33,6 +34,7 @@ SMALL: dict[str, tuple[dict, dict]] = {
     "lstm": ({"inputs": [4, 3], "outputs": 2, "hidden": 4, "layers": 2}, {}),
     "oriented_gradients": ({"inputs": [2, 8, 6], "outputs": 2, "cell": 3}, {}),
     "adapter": ({"inputs": 4, "outputs": 2, "hidden": 3}, {}),
+    "counts_mlp": ({"inputs": 9, "outputs": 2, "hidden": [5, 4], "counts": "log"}, {}),
 }
 NORMED = {
     "mlp": {"batch_norm": True},
@@ -49,12 +51,17 @@ VARIANTS = [
     ("conv4", {"inputs": [1, 16, 16], "outputs": 2, "filters": 3, "downsample": "max_pool"}),
     ("conv4", {"inputs": [1, 20, 16], "outputs": 2, "filters": 3, "spatial": "flatten"}),
     ("vit", {"inputs": [1, 4, 4], "outputs": 2, "patch": 2, "width": 6, "heads": 2, "positions": "learned"}),
+    ("counts_mlp", {"inputs": 6, "outputs": 3, "hidden": [4], "counts": "plain"}),
+    ("counts_mlp", {"inputs": 6, "outputs": 1, "hidden": [4], "counts": "present"}),
     ("oriented_gradients", {"inputs": [1, 8, 8], "outputs": 2, "mirror": True, "length": 2.0}),
 ]
 
 
 def example_input(arguments: dict, examples: int = 6, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     inputs = arguments["inputs"]
+    if "counts" in arguments:
+        full = torch.poisson(torch.full((examples, inputs), 0.6), generator=torch.Generator().manual_seed(0))
+        return as_counts(full).packed(dtype=dtype)
     shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
     return torch.randn(examples, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
 
@@ -152,7 +159,8 @@ def test_meta_gradient_under_vmap(name, extra):
     nets = [build(name, {**arguments, **no_norm, **extra}).double() for _ in range(3)]
     params, _ = stack_module_state(nets)
     params = {key: value.detach() for key, value in params.items()}
-    x = torch.stack([example_input(arguments) + i for i in range(3)])
+    x = example_input(arguments)
+    x = torch.stack([x.roll(i, 0) if "counts" in arguments else x + i for i in range(3)])
 
     def loss(p, inputs):
         return functional_call(nets[0], p, (inputs,)).square().mean()
@@ -169,7 +177,18 @@ def test_meta_gradient_under_vmap(name, extra):
             torch.testing.assert_close(together[key][i], value, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(SMALL))
+def test_sparse_rows_of_another_form_are_refused():
+    model, x = small("counts_mlp"), example_input(SMALL["counts_mlp"][0], dtype=torch.float32)
+    assert model(torch.cat([x, torch.zeros_like(x)], -1)).equal(model(x))  # room that is not used changes nothing
+    for wrong in (x[0], x[:, :1], x[..., 0]):
+        with pytest.raises(ShapeError, match=r"expected packed sparse rows of shape \(examples, 2, entries\), got"):
+            model(wrong)
+    for wrong in (x.long(), x.half()):
+        with pytest.raises(ShapeError, match="expected floats of 32 or 64 bits, which hold entry numbers, got"):
+            model(wrong)
+
+
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"counts_mlp"}))
 def test_wrong_width(name):
     arguments, _ = SMALL[name]
     model = small(name)
@@ -334,12 +353,13 @@ def test_the_places_of_patches_matter(positions, pooling):
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_outputs_are_not_cut_off(name):
     """A ReLU or sigmoid on the logits is a mistake of tutorial code; both signs must come out."""
-    out = small(name)(example_input(SMALL[name][0], examples=200, dtype=torch.float32) * 3)
+    scale = torch.tensor([1.0, 3.0])[:, None] if name == "counts_mlp" else 3
+    x = example_input(SMALL[name][0], examples=200, dtype=torch.float32) * scale
+    out = small(name)(x)
     flipped = small(name)
     with torch.no_grad():
         for p in flipped.head.parameters():  # type: ignore[union-attr]
             p.neg_()
-    x = example_input(SMALL[name][0], examples=200, dtype=torch.float32) * 3
     torch.testing.assert_close(flipped(x), -out)
 
 

@@ -70,7 +70,7 @@ def _compare(
     *,
     steps: int | None = None,
     minutes: float | None = None,
-    num_tasks: int = 600,
+    num_tasks: int | None = None,
     seed: int = 0,
     seeds: str | None = None,
     shift: str | None = None,
@@ -95,7 +95,7 @@ def _compare(
     Args:
         steps: Outer steps of each method that is trained here; left out: 1,000, or with --minutes as many as there is time for.
         minutes: Wall-clock time for all training of this command, shared evenly over the methods that are trained here.
-        num_tasks: Test tasks, the same for all.
+        num_tasks: Test tasks, the same for all; left out: 600, or each distinct task where there are no more than that.
         seed: Of initial weights, training tasks and test tasks; with --seeds of the test tasks alone.
         seeds: Several seeds, 0,1,2: each method is trained from each of them, intervals are over seeds, and differences are
             taken seed by seed. A run directory is then one of several seeds, as train --seeds makes it.
@@ -122,7 +122,8 @@ def _compare(
     training = {"steps": steps, "minutes": minutes, "seed": chosen[0], "device": device, "precision": precision}
     training |= {"strategy": strategy, "threads": threads, "chunk_size": chunk_size, "recompute": recompute}
     training = {name: value for name, value in training.items() if value is not None}
-    at_least_one(num_tasks, "--num-tasks")
+    if num_tasks is not None:
+        at_least_one(num_tasks, "--num-tasks")
     TrainConfig(**training)  # wrong numbers are told before the work
     if model is not None:
         parts.known("model", model)
@@ -184,7 +185,7 @@ def _compare(
         raise ConfigError(f"expected a method that {problem_name} can be learned with, got none; see the lines above")
     test = problem(problem_name, task_options, typed=True).test
     if shift is not None:
-        curves = shifts.measure({label: own[0] for label, own in learners.items()}, test, shift, num_tasks, seed)
+        curves = shifts.measure({label: own[0] for label, own in learners.items()}, test, shift, num_tasks or 600, seed)
         shifts.say(curves, {**shifts.write(curves, out, "compare"), "out": str(out)}, json)
         return 0
     from innerloop.report import style

@@ -53,7 +53,7 @@ def _evaluate(
     records: dict[str, Any],
     /,
     *,
-    num_tasks: int = 600,
+    num_tasks: int | None = None,
     seed: int = 0,
     split: Literal["train", "valid", "test"] = "test",
     steps: int | None = None,
@@ -75,13 +75,13 @@ def _evaluate(
     --help) change what it is tested on.
 
     Args:
-        num_tasks: How many tasks.
+        num_tasks: How many tasks are drawn; left out: 600, or each distinct task where there are no more than that.
         seed: Which tasks: equal seeds give equal tasks.
         split: Which split of the problem.
         steps: Inner steps; left out: the method's.
         metric: A metric, or several with commas between, the first is reported: accuracy, f1, roc_auc, average_precision;
             mse, mae, rmse, r2; log_likelihood; the problem's own. Left out: the problem's first, the others beside it.
-        every_task: Judge each distinct task once, where they are a finite number.
+        every_task: Judge each distinct task, where they are a finite number.
         draws: With --every-task: how often each task is drawn, with other rows shown.
         shift: Move the tasks away from training's: KIND=AMOUNT or KIND=AMOUNT,AMOUNT,... (phase=0,0.5,1).
         curve_steps: Also the metric after 0, 1, ... this many inner steps.
@@ -98,7 +98,8 @@ def _evaluate(
     from innerloop.training.placement import device_of
     from innerloop.training.run_config import read_run_config
 
-    at_least_one(num_tasks, "--num-tasks")
+    if num_tasks is not None:
+        at_least_one(num_tasks, "--num-tasks")
     if draws is not None and not every_task:
         raise ConfigError("--draws expected --every-task, which says how often each task is drawn; give both or none")
     if curve_steps is not None and curve_steps < 0:
@@ -146,7 +147,7 @@ def _evaluate(
         reports = {own: judged(folder) for own, folder in several.folders.items()}
         return _told_together(several, reports, path / name, json)
     if shift is not None:
-        curves = shifts.measure({path.name: opened(path)}, getattr(family, split), shift, num_tasks, seed, steps)
+        curves = shifts.measure({path.name: opened(path)}, getattr(family, split), shift, num_tasks or 600, seed, steps)
         found = {**shifts.write(curves, place_for_findings(path), f"shift-{curves.kind}"), "run": str(path)}
         if len(found["results"]) == 1:  # as without a shift
             found |= {key: found["results"][0][key] for key in ("mean", "ci95", "transductive")}
@@ -158,7 +159,8 @@ def _evaluate(
         keys += () if curve_steps is None else ("curve", "curve_ci95")
         keys += () if report.distinct is None else ("distinct",)
         keys += ("metrics", "baselines", "ece")
-        output.print_json({key: getattr(report, key) for key in keys} | {"run": str(path), "card": str(file)})
+        found = {key: getattr(report, key) for key in keys} | {"run": str(path), "card": str(file)}
+        output.print_json(found | {key: value for key, value in report.config["tasks"].items() if key == "draws"})
         return 0
     _print_mean(report, "tasks")
     print(_tasks_line(report))
@@ -190,7 +192,9 @@ def _print_mean(report: Any, over: str) -> None:
 
 def _tasks_line(report: Any) -> str:
     transductive = "yes" if report.transductive else "no"
-    return f"{report.num_tasks} {report.split} tasks, seed {report.seed}, transductive {transductive}"
+    draws = report.config.get("tasks", {}).get("draws", 1)
+    each = f", {draws} draws of the rows of each" if draws > 1 else ""
+    return f"{report.num_tasks} {report.split} tasks{each}, seed {report.seed}, transductive {transductive}"
 
 
 def _told_together(several: Seeds, reports: Mapping[int, Any], file: Path, as_json: bool) -> int:

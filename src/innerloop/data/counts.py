@@ -18,6 +18,7 @@ from innerloop.data.arrays import as_tensor
 from innerloop.errors import InputError, ShapeError
 
 KIND = "counts"  # of the preprocessing record
+_BLOCK = 1 << 14  # rows that are taken at a time
 _LARGEST = 1 << 24  # entry numbers are exact in float32 below it
 
 
@@ -104,8 +105,13 @@ class Counts:
         rows = as_tensor(rows, "rows").to(torch.int64)
         length = self.start.diff()[rows]
         start = torch.cat([length.new_zeros(1), length.cumsum(0)])
-        at = torch.arange(int(start[-1])) + (self.start[rows] - start[:-1]).repeat_interleave(length)
-        return Counts(self.index[at], self.count[at], start, self.kinds)
+        index, count = self.index.new_empty(int(start[-1])), self.count.new_empty(int(start[-1]))
+        for first in range(0, len(rows), _BLOCK):  # place by place would take ten times the memory
+            own = slice(first, first + _BLOCK)
+            begin, end = int(start[first]), int(start[min(first + _BLOCK, len(rows))])
+            at = torch.arange(begin, end) + (self.start[rows[own]] - start[:-1][own]).repeat_interleave(length[own])
+            index[begin:end], count[begin:end] = self.index[at], self.count[at]
+        return Counts(index, count, start, self.kinds)
 
     def packed(
         self, rows: Tensor | None = None, width: int | None = None, dtype: torch.dtype | None = None

@@ -73,7 +73,7 @@ def compare(
     learners: Mapping[str, MetaLearner | Sequence[MetaLearner]],
     tasks: TaskDistribution,
     *,
-    num_tasks: int = 600,
+    num_tasks: int | None = None,
     seed: int = 0,
     curve_steps: int | None = None,
     metric: str | None = None,

@@ -28,13 +28,21 @@ from innerloop.training.distributed import Group
 
 # Tasks, and examples, of a batch: both bound memory; results do not depend on them.
 _TASKS, _EXAMPLES = 50, 2_000
+_DRAWN = 600  # tasks, where nobody says how many
+
+
+def few_tasks(tasks: TaskDistribution) -> tuple[bool, int | None]:
+    """(whether each distinct task is judged where nobody says how many, in how many draws of its rows)."""
+    if tasks.size is None or tasks.size > _DRAWN:
+        return False, None
+    return True, 1 if tasks.one_draw else _DRAWN // tasks.size
 
 
 def evaluate(
     learner: MetaLearner,
     tasks: TaskDistribution,
     *,
-    num_tasks: int = 600,
+    num_tasks: int | None = None,
     seed: int = 0,
     steps: int | None = None,
     curve_steps: int | None = None,
@@ -46,12 +54,13 @@ def evaluate(
     draws: int | None = None,
     baselines: bool = True,
 ) -> Report:
-    """Mean and 95 % interval of a metric over ``num_tasks`` fixed tasks.
+    """Mean and 95 % interval of a metric over fixed tasks.
 
     Args:
         learner: any MetaLearner; nothing in it changes.
         tasks: one split of a problem.
-        num_tasks: how many tasks (the papers' 600).
+        num_tasks: how many tasks are drawn; None: 600, as in the papers. Where there are 600 distinct tasks or fewer, None is
+            ``every_task``, in so many draws that there are about 600: the interval is over distinct tasks.
         seed: which tasks: task i is a function of (seed, split, i).
         steps: inner steps; None: the learner's ``eval_steps``.
         curve_steps: also give the metric after 0, 1, ... this many steps.
@@ -64,8 +73,8 @@ def evaluate(
             mae, rmse, r2 for values; "log_likelihood" (nats a query) for a learner that predicts a distribution; those of the
             problem's own objective. None: the problem's, and all others that its targets can be judged by. Errors of values
             are in the target's own unit (mse: its square) where the problem knows it.
-        every_task: judge each of the problem's distinct tasks once, in order, instead of drawing ``num_tasks``.
-        draws: with ``every_task``: how often each is drawn, with other rows shown; its value is the mean over them.
+        every_task: judge each of the problem's distinct tasks, in order, instead of drawing ``num_tasks``.
+        draws: with ``every_task``: how often each is drawn, with other rows shown; its value is the mean over them; None: once.
         baselines: judge the simplest predictors (`innerloop.evaluation.baselines`) on the same tasks by the same metric, where
             they suit: tensors of inputs, with classes or values to predict.
 
@@ -77,7 +86,7 @@ def evaluate(
     """
     if not isinstance(tasks, TaskDistribution):
         raise InputError(f"evaluate expected one split such as tasks.test, got {type(tasks).__name__}")
-    if num_tasks < 1:
+    if num_tasks is not None and num_tasks < 1:
         raise ConfigError(f"num_tasks expected at least 1, got {num_tasks}")
     for name, value in (("steps", steps), ("curve_steps", curve_steps)):
         if value is not None and value < 0:
@@ -88,6 +97,8 @@ def evaluate(
     started = time.perf_counter()
     main = learner.eval_steps if steps is None else steps
     group = Group() if group is None else group
+    if num_tasks is None and not every_task and draws is None:
+        every_task, draws = few_tasks(tasks)
     if every_task:
         if tasks.size is None:
             raise ConfigError(
@@ -96,6 +107,7 @@ def evaluate(
         num_tasks = tasks.size
     elif draws is not None:
         raise ConfigError("draws expected every_task=True, which says how often each task is drawn; leave it out")
+    num_tasks = _DRAWN if num_tasks is None else num_tasks
     draws = 1 if draws is None else draws
     expect_whole("draws", draws)
     part = group.part(num_tasks * draws)
@@ -196,7 +208,7 @@ def evaluate(
             "algorithm": learner.method_spec,
             **({"meta_gradient": learner.meta_gradient_spec} if learner.meta_gradient_spec else {}),
             "model": learner.model_record,
-            "tasks": {"name": tasks.name},
+            "tasks": {"name": tasks.name, **({"draws": draws} if every_task else {})},
             "steps": main,
         },
         commit=commit(),

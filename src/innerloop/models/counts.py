@@ -18,7 +18,9 @@ from innerloop.models.description import described, positive
 # as they are.
 
 
-@torch.library.custom_op("innerloop::row_sums", mutates_args=())
+@torch.library.custom_op(
+    "innerloop::row_sums", mutates_args=(), schema="(Tensor weight, Tensor index, Tensor count) -> Tensor"
+)
 def _row_sums(weight: Tensor, index: Tensor, count: Tensor) -> Tensor:
     return F.embedding_bag(index, weight, per_sample_weights=count, mode="sum")
 
@@ -28,7 +30,9 @@ def _(weight: Tensor, index: Tensor, count: Tensor) -> Tensor:
     return weight.new_empty(index.shape[0], weight.shape[1])
 
 
-@torch.library.custom_op("innerloop::entry_sums", mutates_args=())
+@torch.library.custom_op(
+    "innerloop::entry_sums", mutates_args=(), schema="(Tensor values, Tensor index, Tensor count, int kinds) -> Tensor"
+)
 def _entry_sums(values: Tensor, index: Tensor, count: Tensor, kinds: int) -> Tensor:
     # Entry by entry, from a list of the rows that have it; those that only fill rows up come last and are left out.
     flat, weight = index.reshape(-1), count.reshape(-1)
@@ -143,13 +147,15 @@ class CountsNet(nn.Module):
         self.body = nn.Sequential(*(layers[:-1] if outputs is None and len(hidden) > 1 else layers))
         self.head = nn.Identity() if outputs is None else nn.Linear(hidden[-1], outputs)
 
-    def forward(self, x: Shaped[Tensor, "examples 2 entries"]) -> Float[Tensor, "examples outputs"]:
+    def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         if x.ndim != 3 or x.shape[1] != 2:
             raise ShapeError(
                 f"counts_mlp expected packed sparse rows of shape (examples, 2, entries), got {tuple(x.shape)}; see il.Counts"
             )
-        if x.dtype in (torch.float16, torch.bfloat16):
-            raise ShapeError(f"counts_mlp expected inputs of 32 or 64 bits, which hold entry numbers, got {x.dtype}")
+        if x.dtype not in (torch.float32, torch.float64):
+            raise ShapeError(
+                f"counts_mlp expected floats of 32 or 64 bits, which hold entry numbers, got {x.dtype}; use x.float()"
+            )
         index, count = x[:, 0].to(torch.int64), x[:, 1]
         if self.counts == "log":
             count = count.log1p()

@@ -53,6 +53,7 @@ class RowTasks(TaskDistribution):
     ) -> None:
         self.x, self.y, self.rows, self.draws, self.dtype = x, y, torch.as_tensor(rows), draws, dtype
         self.name, self.split, self.task_names, self.size = name, split, tuple(task_names), len(draws)
+        self.one_draw = draws.sizes.ordered
         self._set_outputs()
         if isinstance(x, Counts):
             self.longest = x.longest
@@ -89,7 +90,8 @@ class RowTasks(TaskDistribution):
             y = labels if self.y is None else self.y[rows].to(self.dtype)
             sides.append(Examples(quiet(self._inputs(rows), mask), quiet(y, mask), None if whole else mask))
         noise = random_keys.fold(keys, _NOISE)
-        return Task(*sides, self.objective, drawn.classes, self.num_classes, noise=noise)
+        support, query = sides
+        return Task(support, query, self.objective, drawn.classes, self.num_classes, noise=noise)
 
     def _inputs(self, rows: Tensor) -> Tensor:
         if isinstance(self.x, Counts):
@@ -146,12 +148,8 @@ def rows_family(
     found_dtype = dtype_named(dtype) or torch.get_default_dtype()
     if isinstance(inputs, Tensor) and not bool(torch.isfinite(inputs.to(found_dtype)).all()):
         raise InputError(f"{name} expected finite inputs that fit into {found_dtype}, got others; clean and scale them")
-    by_task: dict[str, list[int]] = {}
-    usable = np.ones(number, dtype=bool) if values is None else ~np.isnan(values).all(1)
-    for i in np.flatnonzero(usable).tolist():
-        by_task.setdefault(ids[i], []).append(i)
+    usable = np.ones(number, dtype=bool) if values is None else np.asarray(~np.isnan(values).all(1))
     said = [] if usable.all() else [f"{int((~usable).sum())} rows without a target are left out"]
-    rows = {task_name: np.array(own) for task_name, own in by_task.items()}
     times = None
     if order is not None:
         times = as_tensor(order, "order").to(torch.float64).numpy()
@@ -160,49 +158,62 @@ def rows_family(
                 f"order expected one number a row, ({number},), got {times.shape}; give the time of each row"
             )
         expect_order(times, "order expected a number for each row")
-        rows = {task_name: own[np.argsort(times[own], kind="stable")] for task_name, own in rows.items()}
+    rows = _by_task(ids, usable, times)
+    if times is not None:
         said += equal_places(times, rows, "order")
-    by_class = options.get("support_size") is None
-    kept, few = _kept(rows, labels, by_class)
+    classes = None if labels is None else np.unique(labels, return_inverse=True)
+    ordered_names = [] if classes is None else _in_their_order(classes[0].tolist())
+    kept, few = _kept(rows, classes, options)
     if few:
         said.append(f"{len(few)} tasks with too few rows are left out: {first_few([repr(one) for one in few])}")
     if len(kept) < 2:
+        least = "two classes of " if labels is not None and options.get("support_size") is None else ""
         raise InputError(
-            f"{name}: task expected the rows of several tasks, got {len(kept)} with {'two classes of ' if labels else ''}"
-            f"{_LEAST} rows or more; give the id of each row's task, or leave task out for draws of one"
+            f"{name}: task expected the rows of several tasks, got {len(kept)} with {least}{_LEAST} rows or more; give the id of "
+            "each row's task, or leave task out for draws of one"
         )
     sides = _sides(name, list(kept), splits, _units(groups, rows, number), valid_share, test_share, split_seed)
-    for sentence in said:
-        warnings.warn(f"{name}: {sentence}", InnerloopWarning, stacklevel=3)
-    numbering = None if labels is None else {label: i for i, label in enumerate(_in_their_order(labels))}
     ways = options.get("ways")
     if labels is None and (ways is not None or options.get("train_ways") is not None):
         raise ConfigError(f"{name}: ways expected class labels in y, got numbers; leave ways out")
-    most = 0 if labels is None else max(len(kept[one]) for one in sides["train"])
-    ways = most if ways is None else ways
+    if ways is None:
+        ways = 0 if labels is None else max(len(kept[one]) for one in sides["train"])
+    numbering = {label: i for i, label in enumerate(ordered_names)}
 
     def distribution(split: str) -> RowTasks:
         sizes = sizes_of(split, ways, options, ordered=order is not None)
         sizes.check(f"{name} ({split})")
-        at, pools, numbers = 0, [], []
-        for one in sides[split]:
-            place = {row: at + i for i, row in enumerate(rows[one].tolist())}
-            at += len(place)
-            pools.append([np.array([place[row] for row in own.tolist()]) for own in kept[one].values()])
-            numbers.append([0 if numbering is None else numbering[label] for label in kept[one]])
-        draws = RowDraws(pools, None if labels is None else numbers, sizes)
+        own = [one for one in sides[split] if labels is None or sizes.shows_all(kept[one].values())]
+        if len(own) < len(sides[split]):
+            said.append(
+                f"{len(sides[split]) - len(own)} tasks for {split} are left out, whose first {sizes.support_size} rows lack a "
+                "class that comes later"
+            )
+        if not own:
+            raise InputError(
+                f"{name} ({split}): expected tasks with enough rows, got none; give another split, or more rows"
+            )
+        begins = np.cumsum([0, *(len(rows[one]) for one in own)])
+        draws = RowDraws(
+            [[begin + places for places in kept[one].values()] for begin, one in zip(begins, own, strict=False)],
+            None if labels is None else [[numbering[label] for label in kept[one]] for one in own],
+            sizes,
+        )
         return RowTasks(
             inputs,
             None if values is None else torch.from_numpy(values),
-            np.concatenate([rows[one] for one in sides[split]]),
+            np.concatenate([rows[one] for one in own]),
             draws,
             name=name,
             split=split,
-            task_names=sides[split],
+            task_names=own,
             dtype=found_dtype,
         )
 
-    return TaskFamily.by_split(f"{IN_MEMORY}{name}", distribution, {**options, "rows": number, "tasks": len(kept)})
+    family = TaskFamily.by_split(f"{IN_MEMORY}{name}", distribution, {**options, "rows": number, "tasks": len(kept)})
+    for sentence in said:
+        warnings.warn(f"{name}: {sentence}", InnerloopWarning, stacklevel=3)
+    return family
 
 
 def _inputs(x: Any) -> Tensor | Counts:
@@ -211,23 +222,33 @@ def _inputs(x: Any) -> Tensor | Counts:
     return from_pair(x, range(len(x))).x if len(x) else from_pair(x, []).x
 
 
-def _of_each_row(given: Any, what: str, number: int) -> list[str]:
+def _of_each_row(given: Any, what: str, number: int) -> np.ndarray:
     """A name for each row: ids of tasks or groups, as texts."""
-    names = label_names(given, what)
-    if len(names) != number:
-        raise ShapeError(f"{what} expected one id for each of the {number} rows of x, got {len(names)}; give one each")
-    return [str(int(n)) if isinstance(n, float) and n.is_integer() else str(n) for n in names]
+    array = np.asarray(given, dtype=object if isinstance(given, list | tuple) else None)
+    plain = array.dtype.kind in "iuU" or (array.dtype == object and set(map(type, array.tolist())) == {str})
+    if array.ndim == 1 and plain:  # nothing can be missing
+        found = array.astype(str)
+    else:
+        names = label_names(given, what)
+        found = np.array([str(int(n)) if isinstance(n, float) and n.is_integer() else str(n) for n in names], dtype=str)
+    if len(found) != number:
+        raise ShapeError(f"{what} expected one for each of the {number} rows of x, got {len(found)}; give one each")
+    return found
 
 
-def _targets(y: Any, number: int) -> tuple[np.ndarray | None, list[str] | None]:
+def _by_task(ids: np.ndarray, usable: np.ndarray, times: np.ndarray | None) -> dict[str, np.ndarray]:
+    """{task: its rows, in their order}."""
+    names, numbers = np.unique(ids, return_inverse=True)
+    order = np.lexsort((np.arange(len(ids)) if times is None else times, numbers))
+    order = order[usable[order]]
+    ends = np.cumsum(np.bincount(numbers[order], minlength=len(names)))[:-1]
+    return {str(name): own for name, own in zip(names, np.split(order, ends), strict=True) if len(own)}
+
+
+def _targets(y: Any, number: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """(values (rows, targets), None), or (None, the class of each row)."""
     if is_classification(y):
-        labels = [str(label) for label in label_names(y)]
-        if len(labels) != number:
-            raise ShapeError(
-                f"y expected one label for each of the {number} rows of x, got {len(labels)}; give one each"
-            )
-        return None, labels
+        return None, _of_each_row(y, "y", number)
     values = as_tensor(y, "y")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) != number:
@@ -245,22 +266,29 @@ def _in_their_order(labels: Sequence[str]) -> list[str]:
 
 
 def _kept(
-    rows: Mapping[str, np.ndarray], labels: Sequence[str] | None, by_class: bool
+    rows: Mapping[str, np.ndarray], classes: tuple[np.ndarray, np.ndarray] | None, options: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
-    """({task: {class: its rows}}, tasks with too few); values have one class, "". ``by_class``: classes of one row go too."""
+    """({task: {class: places of its rows among the task's}}, tasks with too few); values have one class, "".
+
+    Args:
+        rows: of each task.
+        classes: the names, and which of them each row has; None for values.
+        options: where rows of each class are drawn, a class of one row is left out.
+    """
+    least = _LEAST if options.get("support_size") is None else 1
     kept: dict[str, dict[str, np.ndarray]] = {}
     few = []
     for name, own in rows.items():
-        if labels is None:
-            classes = {"": own}
+        if classes is None:
+            found = {"": np.arange(len(own))}
         else:
-            said = np.array([labels[i] for i in own])
-            classes = {str(label): own[said == label] for label in np.unique(said)}
-            classes = {label: of for label, of in classes.items() if len(of) >= _LEAST or not by_class}
-        if len(own) < _LEAST or (labels is not None and len(classes) < 2):
+            names, of = classes[0], classes[1][own]
+            places = {str(names[i]): np.flatnonzero(of == i) for i in np.unique(of)}
+            found = {label: at for label, at in places.items() if len(at) >= least}
+        if len(own) < _LEAST or (classes is not None and len(found) < 2):
             few.append(name)
         else:
-            kept[name] = classes
+            kept[name] = found
     return kept, few
 
 
@@ -271,7 +299,7 @@ def _units(groups: Any, rows: Mapping[str, np.ndarray], number: int) -> dict[str
     names = _of_each_row(groups, "groups", number)
     found = {}
     for name, own in rows.items():
-        values = {names[i] for i in own}
+        values = set(names[own].tolist())
         if len(values) > 1:
             raise InputError(
                 f"groups expected one value for all rows of a task, got {len(values)} in task {name!r}; a task lies on one side "
@@ -310,7 +338,8 @@ def _sides(
 def _of_split(splits: Mapping[str, Sequence[Any]], split: str, names: list[str], name: str) -> list[str]:
     """The tasks that a split names and that are there."""
     given, known = list(splits.get(split, ())), set(names)
-    own = [one for one in _of_each_row(given, f"splits[{split!r}]", len(given)) if one in known] if given else []
+    named = _of_each_row(given, f"splits[{split!r}]", len(given)).tolist() if given else []
+    own = [one for one in named if one in known]
     if not own:
         raise InputError(f"{name}: splits expected ids of tasks for {split}, got none that is there; name some")
     return own

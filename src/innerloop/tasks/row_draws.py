@@ -7,7 +7,7 @@ the classes are as frequent as in the task itself (stratified). With ordered row
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,13 @@ class DrawSizes:
     def each(self) -> int:
         """Support rows of each class, on average; of the task where it has values."""
         return self.shots if self.support_size is None else max(1, self.support_size // max(1, self.ways))
+
+    def shows_all(self, classes: Iterable[np.ndarray]) -> bool:
+        """Whether the first rows of a task, which are shown where rows come in order, have one of each of its classes."""
+        if not self.ordered or self.support_size is None:
+            return True
+        own = list(classes)
+        return all(int(places.min()) < min(self.support_size, sum(map(len, own)) - 1) for places in own)
 
     def check(self, what: str) -> None:
         """Raise InputError for counts that are too small, ConfigError for some that do not go together."""
@@ -208,7 +215,12 @@ class RowDraws:
         if size is None:
             return found
         for i, own in enumerate(self._pools):
-            found[i, : len(own)] = torch.as_tensor(stratified([len(rows) for rows in own], size))
+            shares = stratified([len(rows) for rows in own], size)
+            if 0 in shares and self.classification and not self.sizes.ordered:
+                raise InputError(
+                    f"support_size expected at least {len(own)}, a row of each class of a task, got {size}; raise it"
+                )
+            found[i, : len(own)] = torch.as_tensor(shares)
         return found
 
     def on(self, device: torch.device) -> _Pools:

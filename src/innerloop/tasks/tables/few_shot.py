@@ -100,7 +100,7 @@ class TableTasks(TaskDistribution):
                 own = () if record.support is None else record.support.target_std
                 self.target_scale = [a * b for a, b in zip(record.target_std or ones, own or ones, strict=True)]
         self.input_shape, self.scaled_by_support = (record.width,), record.scaling == "support"
-        self.size = len(groups)
+        self.size, self.one_draw = len(groups), sizes.ordered
 
     @property
     def ways(self) -> int:
