@@ -1,0 +1,96 @@
+"""FS-Mol: each assay a task; whether a molecule is active, from sixteen measured ones (Stanley et al. 2021, NeurIPS data sets).
+
+4,935 assays to train on, 39 to validate, 157 to test (CC BY-SA 3.0, from ChEMBL); inputs are counts of 2,048 hashed Morgan
+fragments of radius 2. The support set has the assay's own share of active molecules, all other molecules are asked. What
+counts is delta-AUPRC: the average precision of the active ones less their share among those asked, which chance would reach.
+"""
+
+from __future__ import annotations
+
+import csv
+import lzma
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innerloop import models
+from innerloop.core import Task, TaskDistribution, TaskFamily
+from innerloop.data.counts import Counts, dense
+from innerloop.data.locations import data_folder
+from innerloop.errors import InputError
+from innerloop.evaluation.evaluate import in_batches, mean_ci95
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.methods.protonet import protonet
+from innerloop.methods.r2d2 import r2d2
+from innerloop.objectives.metrics import average_precision
+from innerloop.recipes.baselines import sklearn_module
+from innerloop.tasks.own_arrays import from_arrays
+from innerloop.training.fit import fit
+
+_FOLDER, _KINDS = "fsmol", 2048
+_SUPPORT, _DRAWS = 16, 3
+
+
+def family(support_size: int = _SUPPORT, **sizes: Any) -> TaskFamily:
+    """The assays of FS-Mol as tasks; ``sizes`` as those of `from_arrays`.
+
+    Raises:
+        InputError: the files are not there.
+    """
+    folder = data_folder() / _FOLDER
+    files = {split: folder / f"fsmol_{split}.csv.xz" for split in ("train", "valid", "test")}
+    prints = folder / "fsmol_fingerprints.npz"
+    for file in (*files.values(), prints):
+        if not file.is_file():
+            raise InputError(f"expected FS-Mol's measurements and fingerprints at {folder}, got no {file.name}; put them there")
+    read = {split: _measured(file) for split, file in files.items()}
+    tasks, smiles, labels = ([v for own in read.values() for v in own[column]] for column in range(3))
+    place = {molecule: i for i, molecule in enumerate(sorted(set(smiles)))}
+    stored = np.load(prints)
+    start = np.concatenate([[0], np.cumsum(stored["nnz"].astype(np.int64))])
+    molecules = Counts(stored["idx"], stored["cnt"], start, kinds=_KINDS)
+    rows = np.fromiter((place[molecule] for molecule in smiles), dtype=np.int64, count=len(smiles))
+    splits = {split: list(dict.fromkeys(own[0])) for split, own in read.items()}
+    return from_arrays(
+        molecules.take(rows),
+        np.array(labels, dtype=np.int64),
+        task=tasks,
+        splits=splits,
+        support_size=support_size,
+        name=_FOLDER,
+        **sizes,
+    )
+
+
+def _measured(file: Path) -> tuple[list[str], list[str], list[int]]:
+    """(assay, molecule, 1 where it is active) of each measurement."""
+    with lzma.open(file, "rt", newline="") as opened:
+        rows = [(row["task"], row["smiles"], int(float(row["label"]))) for row in csv.DictReader(opened)]
+    return tuple(map(list, zip(*rows, strict=True)))  # type: ignore[return-value]
+
+
+def delta_auprc(score: Tensor, task: Task) -> Tensor:
+    """Of each task: the average precision of label 1 by a score (tasks, queries), less the share of label 1."""
+    y, mask = task.query.y, task.query.mask
+    mask = torch.ones_like(y, dtype=torch.bool) if mask is None else mask
+    found = [
+        average_precision(s[m], t[m].to(s.dtype)) - t[m].double().mean()
+        for s, t, m in zip(score.double(), y, mask, strict=True)
+    ]
+    return torch.stack(found)
+
+
+def of_learner(learner: MetaLearner, tasks: TaskDistribution, draws: int = _DRAWS) -> list[float]:
+    """delta-AUPRC of each assay, the mean over draws of its support set."""
+    assert tasks.size is not None
+
+    def scored(batch: Task) -> Tensor:
+        logits = learner.predict_queries(batch)
+        return delta_auprc(logits[..., 1] - logits[..., 0], batch)
+
+    every = torch.cat([scored(batch) for batch in in_batches(tasks, tasks.size * draws, draws=draws)])
+    return every.unflatten(0, (-1, draws)).mean(1).tolist()
