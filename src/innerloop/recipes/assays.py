@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import lzma
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop import models
 from innerloop.core import Task, TaskDistribution, TaskFamily
-from innerloop.data.counts import Counts, dense
+from innerloop.data.counts import Counts
 from innerloop.data.locations import data_folder
 from innerloop.errors import InputError
-from innerloop.evaluation.evaluate import in_batches, mean_ci95
+from innerloop.evaluation.evaluate import in_batches
 from innerloop.meta_learner.meta_learner import MetaLearner
-from innerloop.methods.protonet import protonet
-from innerloop.methods.r2d2 import r2d2
 from innerloop.objectives.metrics import average_precision
-from innerloop.recipes.baselines import sklearn_module
 from innerloop.tasks.own_arrays import from_arrays
-from innerloop.training.fit import fit
 
 _FOLDER, _KINDS = "fsmol", 2048
 _SUPPORT, _DRAWS = 16, 3
@@ -46,7 +40,9 @@ def family(support_size: int = _SUPPORT, **sizes: Any) -> TaskFamily:
     prints = folder / "fsmol_fingerprints.npz"
     for file in (*files.values(), prints):
         if not file.is_file():
-            raise InputError(f"expected FS-Mol's measurements and fingerprints at {folder}, got no {file.name}; put them there")
+            raise InputError(
+                f"expected FS-Mol's measurements and fingerprints at {folder}, got no {file.name}; put them there"
+            )
     read = {split: _measured(file) for split, file in files.items()}
     tasks, smiles, labels = ([v for own in read.values() for v in own[column]] for column in range(3))
     place = {molecule: i for i, molecule in enumerate(sorted(set(smiles)))}

@@ -93,6 +93,9 @@ def run(visits: int, steps: int = _STEPS, test_tasks: int = _TEST_TASKS) -> list
     which = plain.test.which(keys.task_keys(0, "test", 0, 0, test_tasks))
     assert which is not None
     of = which.tolist()
+    # Beside each baseline the difference, visit by visit of the same patients: below 0, ours is better.
+    others = [name for name in found if name != _OURS]
+    found |= {"ours less " + name.partition(", strength")[0]: found[_OURS] - found[name] for name in others}
     rows = []
     for name, errors in found.items():
         values = (errors.double() * points).tolist()
