@@ -64,22 +64,22 @@ $(BIN)/python:
 	@$(PYTHON) -c "$(NEW_ENOUGH)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'could not make $(VENV): on Debian and Ubuntu install python3-venv' >&2; exit 1; }
 
-# The stamps are older than pyproject.toml when the dependencies may have changed: then, and only then, install again.
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(PIP) install -q -e .
+# The stamps are older than these two files when the versions may have changed: then, and only then, install again.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -q -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(PIP) install -q -e ".[dev]"
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -q -c constraints.txt -e ".[dev]"
 	@touch $@ $(VENV)/.installed
 
 # What cannot be installed is left out: its row says so.
-$(PEERS)/.installed: pyproject.toml benchmarks/requirements-peers.txt benchmarks/install_learn2learn.sh
+$(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/requirements-peers.txt benchmarks/install_learn2learn.sh
 	@$(PYTHON) -c "$(NEW_ENOUGH)"
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip --disable-pip-version-check install -q -e .
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e .
 	grep -v '^#' benchmarks/requirements-peers.txt | while read -r peer; do \
-		$(PEERS)/bin/python -m pip --disable-pip-version-check install -q "$$peer" || echo "left out: $$peer" >&2; done
+		$(PEERS)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt "$$peer" || echo "left out: $$peer" >&2; done
 	sh benchmarks/install_learn2learn.sh $(PEERS)/bin/python || echo "left out: learn2learn" >&2
 	@touch $@
 

@@ -29,6 +29,7 @@ def own_warnings_are_errors() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", InnerloopWarning)
+        warnings.filterwarnings("ignore", "innerloop was tried with torch", InnerloopWarning)  # by running these tests
         yield
 
 

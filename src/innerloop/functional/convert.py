@@ -17,6 +17,7 @@ from innerloop.functional.convolutions import speed_up
 from innerloop.functional.differentiable import make_differentiable
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy, InstanceNorm, LayerNorm
+from innerloop.functional.torch_version import warn_of_newer
 
 _CHANNEL_DROPOUT = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
@@ -67,6 +68,7 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
         ConfigError: no nn.Module, lazy layers that have not seen data, or no parameters.
     """
     check_model(module)
+    warn_of_newer()
     module = copied(module)
     notes: list[str] = []
     for layer in module.modules():
