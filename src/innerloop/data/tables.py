@@ -194,7 +194,7 @@ def is_tabular(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.names is not None
     return isinstance(value, Table) or (
-        hasattr(value, "columns") and (hasattr(value, "iloc") or hasattr(value, "to_pandas"))
+        (hasattr(value, "iloc") or hasattr(value, "to_pandas")) and hasattr(value, "columns")
     )
 
 

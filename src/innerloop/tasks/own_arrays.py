@@ -47,9 +47,9 @@ def from_arrays(
     Args:
         x: inputs (examples, *shape), numpy or torch: uint8 is taken for pictures, (examples, height, width) or with 1 or 3
             channels first or last; floats are taken as they are (embeddings, say). Or a whole data set, with ``y`` left out:
-            anything with a length whose items are (input, label), or a Hugging Face data set with the columns image and label.
-            Or a list of texts.
-        y: labels, one an example: integers or texts.
+            anything with a length whose items are (input, label), or a Hugging Face data set with the columns image (or text, or
+            columns of numbers) and label. Or a data frame of pandas, polars or Arrow. Or texts. Streams are refused.
+        y: labels, one an example: integers or texts; or the name of ``x``'s column that holds them; None: "label" or the like.
         ways: classes of a task; None: five, or as many as the smallest split has.
         shots: support examples of each class.
         queries: query examples of each class; None: fifteen, or as many as nine classes in ten have left.
@@ -74,6 +74,7 @@ def from_arrays(
     Raises:
         InputError: labels that do not fit, one class only, too few classes or examples, values that are not finite.
     """
+    x, y = labelled.pair_of(x, y)
     if y is not None and isinstance(x, list | tuple) and x and all(isinstance(text, str) for text in x):
         net = frozen(embedding or SENTENCES)
         data = labelled.from_pair(net.of_texts(read_texts(x).texts), y)
