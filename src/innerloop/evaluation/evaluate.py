@@ -25,11 +25,13 @@ from innerloop.objectives import losses
 from innerloop.objectives.metrics import UNJUDGED, check
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group
+from innerloop.waiting import waiting
 
 # Tasks, and examples, of a batch: both bound memory; results do not depend on them.
 _TASKS, _EXAMPLES = 50, 2_000
 
 
+@waiting("evaluating on new tasks, and the simplest predictors on the same")
 def evaluate(
     learner: MetaLearner,
     tasks: TaskDistribution,

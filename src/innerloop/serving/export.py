@@ -20,6 +20,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.serving import metadata
 from innerloop.serving.graphs import OneLook, Predictor
 from innerloop.storage import write_atomically
+from innerloop.waiting import waiting
 
 Format = Literal["onnx", "torch-export"]
 FORMATS: tuple[Format, ...] = ("onnx", "torch-export")
@@ -97,6 +98,7 @@ def export_learner(learner: MetaLearner, path: str | Path, format: Format = "onn
     return _export(OneLook(learner, ways), Path(path), format, inputs(2, 3), inputs(3, 7), names, axes, about)
 
 
+@waiting("exporting, and comparing with PyTorch")
 def _export(
     module: nn.Module,
     path: Path,
