@@ -44,6 +44,16 @@ def own_plans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     plan._file = before
 
 
+@pytest.fixture(autouse=True, scope="session")
+def a_busy_machine_makes_no_lines() -> Iterator[None]:
+    """What takes long is told in tests of that alone."""
+    from innerloop import waiting
+
+    before, waiting.AFTER = waiting.AFTER, 1e6
+    yield
+    waiting.AFTER = before
+
+
 @pytest.fixture
 def seeded() -> torch.Generator:
     """A generator for test data, and torch's global one for initial weights, at a fixed seed."""

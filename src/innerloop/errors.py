@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -52,8 +53,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def first_line(error: BaseException, kind: bool = False) -> str:
     """What an error says in its first line, as a part of a sentence: after its ``kind`` where wanted, or the kind alone."""
-    name, said = type(error).__name__, str(error).strip().partition("\n")[0].rstrip(" .")
+    name, said = type(error).__name__, uncoloured(str(error)).strip().partition("\n")[0].rstrip(" .")
     return f"{name}: {said}" if kind and said else said or name
+
+
+def uncoloured(text: str) -> str:
+    """A text of another library without the codes by which a terminal colours it."""
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
 
 
 def expect_whole(name: str, value: object, low: int = 1) -> None:

@@ -174,3 +174,19 @@ def test_a_task_of_one_row_is_left_out_and_named():
     task[3] = 99
     with pytest.warns(InnerloopWarning, match="1 tasks with too few rows are left out: '99'"):
         il.tasks.from_arrays(X, VALUE, task=task)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_frame_names_its_columns(library):
+    frames = pytest.importorskip(library)
+    frame = frames.DataFrame(
+        {"who": [f"p{i}" for i in ID], "when": np.arange(N), "a": X[:, 0], "b": X[:, 1], "y": VALUE}
+    )
+    family = il.tasks.from_arrays(frame, "y", task="who", order="when", shots=6, queries=5)
+    assert family.train.input_shape == (2,) and set(family.test.task_names) <= {f"p{i}" for i in range(TASKS)}
+    same = il.tasks.from_arrays(X[:, :2], VALUE, task=[f"p{i}" for i in ID], order=np.arange(N), shots=6, queries=5)
+    assert torch.equal(family.test.at(0, 0, 3).query.x, same.test.at(0, 0, 3).query.x)
+    with pytest.raises(InputError, match="task"):
+        il.tasks.from_arrays(frame, "y", task="whom")
+    with pytest.raises(InputError, match="task expected a value for each row, or the name of a column of a data frame"):
+        il.tasks.from_arrays(X, VALUE, task="who")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from innerloop.cli import given_again, output, program
-from innerloop.errors import ConfigError, InputError
+from innerloop.errors import ConfigError, InputError, first_few
+
+if TYPE_CHECKING:
+    from innerloop.meta_learner.fitted import Fitted
 
 
 def export(argv: Sequence[str]) -> int:
@@ -53,10 +57,7 @@ def _export(
     with output.writing(out):
         if isinstance(found, Fitted):
             off = export_fitted(found, out, format)
-            alone = found.owner.mixes_examples  # beside the support set
-            shape = ", ".join(["1" if alone else "examples", *map(str, found.support.x.shape[1:])])
-            columns = ", ".join(map(str, found.classes_ or ["prediction"]))
-            text = f"x ({shape}); gives {columns}"
+            text = _told(found)
         else:
             off = export_learner(found, out, format, ways or 5)
             text = f"support_x, support_y and query_x, any numbers of them; gives {ways or 5} probabilities a query"
@@ -64,3 +65,16 @@ def _export(
     print(f"takes {text}")
     print(f"agrees with PyTorch on random inputs to {off:.1g} of the largest value")
     return 0
+
+
+def _told(fitted: Fitted) -> str:
+    """What an adapted learner's file takes and gives."""
+    from innerloop.serving.metadata import of_fitted
+
+    about = {name: json.loads(text) for name, text in of_fitted(fitted).items() if text[:1] in "[{"}
+    alone = fitted.owner.mixes_examples  # beside the support set
+    shape = ", ".join(["1" if alone else "examples", *map(str, about["input_shape"])])
+    ends = {"number": "", "level": " = {level}"}
+    parts = [f["column"] + ends.get(f["part"], " {part}").format(**f) for f in about.get("inputs", [])]
+    gives = about.get("classes") or [target["name"] for target in about["targets"]]
+    return f"x ({shape}{': ' * bool(parts)}{first_few(parts)}); gives {first_few([str(name) for name in gives])}"

@@ -8,6 +8,7 @@ they take.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -15,11 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from innerloop.builtin import located_words
-from innerloop.cli.boundary import INTERRUPTED, MENDABLE, Stop, guarded
+from innerloop.cli.boundary import INTERRUPTED, MENDABLE, Stop, guarded, say
 from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
 from innerloop.registry import Entry, load
 from innerloop.training import launch
+from innerloop.waiting import telling, waiting
 
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("innerloop.cli.report:demo", "the main job on built-in data: train, adapt to unseen tasks, report"),
@@ -90,7 +92,13 @@ def dispatch(argv: Sequence[str]) -> int:
         raise ConfigError(
             f"expected one process for {name}, got {launch.size()}; only train is for several: leave torchrun out"
         )
-    return load("command", COMMANDS, name)(located_words(rest))
+    # Without a terminal nobody looks on while torch is loaded; what takes long after that is told there too.
+    begins = (
+        waiting(f"{name}: torch and the data are loaded first") if sys.stderr.isatty() else contextlib.nullcontext()
+    )
+    quiet = {"--json", "--quiet"} & set(rest)
+    with telling(None if quiet or launch.rank() > 0 else lambda what: say(f"{what} ...")), begins:
+        return load("command", COMMANDS, name)(located_words(rest))
 
 
 # torchrun ends the others within a second after one has failed; whoever still lives then has to speak for itself.

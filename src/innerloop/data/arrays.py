@@ -53,6 +53,14 @@ def as_tensor(value: Any, name: str) -> Tensor:
     return _plain(torch.from_numpy(np.require(array, wanted, ["C", "W"])), name)
 
 
+def expect_collected(value: Any, name: str) -> None:
+    """Raise InputError for a query of polars that was not run yet."""
+    if hasattr(value, "collect") and hasattr(value, "collect_schema"):
+        raise InputError(
+            f"{name} expected rows in memory, got a {type(value).__name__}; collect it first: {name}.collect()"
+        )
+
+
 def expect_dense(value: Tensor, name: str) -> None:
     """Raise InputError for a tensor whose values do not lie in memory one by one."""
     if value.device.type == "meta":
@@ -83,6 +91,11 @@ def _plain(value: Tensor, name: str) -> Tensor:
 
 def _array(value: Any, name: str) -> np.ndarray:
     """Any library's array as numpy's; refuses what numpy would change or wrap."""
+    expect_collected(value, name)
+    if hasattr(value, "collect_schema"):  # a frame of polars, which would turn dates into numbers
+        for column, kind in value.collect_schema().items():
+            if not (kind.is_numeric() or kind.is_nested() or str(kind) in ("Boolean", "Object")):
+                raise InputError(f"{name} column {column!r} expected numbers, got {kind}; convert it or leave it out")
     if hasattr(value, "toarray"):
         raise InputError(f"{name} expected a dense array, got {type(value).__name__}; use {name}.toarray()")
     if np.ma.is_masked(value):

@@ -24,6 +24,7 @@ from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from innerloop.errors import InnerloopError, InnerloopWarning, InputError
+from innerloop.waiting import waiting
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -178,7 +179,8 @@ def cached_pictures(folder: Path, name: str, key: str, make: Callable[[], ClassI
     path = folder / f"{name}-{key}.safetensors"
     found = _read(path)
     if found is None:
-        made = make()
+        with waiting("making all pictures ready, once; they are kept in the cache folder"):
+            made = make()
         if _write(path, made):
             _remove_old(path, name, superseded)
         found = _read(path) or made

@@ -14,6 +14,7 @@ from torch import Tensor
 from innerloop.data.locations import cache_folder
 from innerloop.errors import CheckpointError
 from innerloop.storage import load_tensors, save_tensors
+from innerloop.waiting import waiting
 
 _KIND, _VERSION = "features", 1
 _AT_ONCE, _PART = 32, 1_000  # examples of a batch; of a file, so that a stop loses little
@@ -40,14 +41,15 @@ def features(
     missing = sorted(first.items(), key=lambda item: item[1])
     steps = range(0, len(missing), _AT_ONCE)
     part: dict[str, Tensor] = {}
-    for start in _shown(steps, what) if len(steps) > 1 else steps:
-        some = missing[start : start + _AT_ONCE]
-        found = compute([i for _, i in some]).detach().to("cpu", torch.float32)
-        part |= dict(zip((name for name, _ in some), found, strict=True))
-        if len(part) >= _PART or start + _AT_ONCE >= len(missing):
-            _keep(folder, part)
-            known |= part
-            part = {}
+    with waiting(what):
+        for start in _shown(steps, what) if len(steps) > 1 else steps:
+            some = missing[start : start + _AT_ONCE]
+            found = compute([i for _, i in some]).detach().to("cpu", torch.float32)
+            part |= dict(zip((name for name, _ in some), found, strict=True))
+            if len(part) >= _PART or start + _AT_ONCE >= len(missing):
+                _keep(folder, part)
+                known |= part
+                part = {}
     return torch.stack([known[name] for name in names])
 
 

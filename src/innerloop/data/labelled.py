@@ -1,20 +1,22 @@
-"""Examples with labels from what a program has in memory: arrays, tensors, data sets of torch or Hugging Face, by their shape."""
+"""Examples with labels from what a program has in memory: arrays, tensors, data frames, data sets of torch or Hugging Face."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
-from innerloop.data.arrays import as_tensor, label_names
+from innerloop.data.arrays import as_tensor, expect_collected, label_names
 from innerloop.data.class_images import ClassArrays, ClassImages
 from innerloop.errors import InputError
 
+TEXT_COLUMNS = ("text", "sentence")
 IMAGE_COLUMNS = ("image", "img", "picture", "embedding", "features", "x")
 LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "y")
 
@@ -26,21 +28,109 @@ class Labelled(NamedTuple):
     y: list[str]
 
 
+def pair_of(x: Any, y: Any = None) -> tuple[Any, Any]:
+    """(inputs, labels) of a data frame, or of a data set of Hugging Face, by its columns; any other ``x`` and ``y`` as they came.
+
+    Texts of any library come as a list of strings. Where ``y`` stays None, ``x`` is a data set for `from_dataset`.
+
+    Args:
+        x: a frame of pandas, polars or Arrow: its columns of numbers are the inputs, or its one column of texts or of arrays.
+        y: the name of a column, or None for the one called label or the like; else labels.
+
+    Raises:
+        InputError: rows that are not in memory yet, or no such column.
+    """
+    expect_collected(x, "x")
+    if hasattr(x, "column_names") and isinstance(getattr(x, "features", None), dict):
+        return _of_columns(x, y)
+    if hasattr(x, "columns") and (hasattr(x, "iloc") or hasattr(x, "to_pandas")):
+        frame = x if hasattr(x, "iloc") or hasattr(x, "collect_schema") else x.to_pandas()
+        if y is None or isinstance(y, str):
+            columns = list(frame.columns)
+            label = _column(columns, LABEL_COLUMNS if y is None else (y,), y or "label")
+            frame, y = frame[[name for name in columns if name != label]], frame[label]
+        if len(frame.columns) == 1 and len(frame):
+            cells = frame[frame.columns[0]].to_list()
+            return (cells if isinstance(cells[0], str) or hasattr(cells[0], "__len__") else frame), y
+        return frame, y
+    return (x if y is None else _listed(x)), y
+
+
+def taken_out(x: Any, names: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
+    """(a data frame without some columns, {what: the column's values}); ``names`` are {what: the column's name}.
+
+    Raises:
+        InputError: no data frame, or no such column.
+    """
+    expect_collected(x, "x")
+    if not hasattr(x, "columns") or not (hasattr(x, "iloc") or hasattr(x, "to_pandas")):
+        what, name = next(iter(names.items()))
+        raise InputError(
+            f"{what} expected a value for each row, or the name of a column of a data frame, got {name!r} beside "
+            f"{type(x).__name__}; give the values"
+        )
+    frame = x if hasattr(x, "iloc") or hasattr(x, "collect_schema") else x.to_pandas()
+    columns = list(frame.columns)
+    found = {what: frame[_column(columns, (name,), what)].to_numpy() for what, name in names.items()}
+    return frame[[name for name in columns if name not in names.values()]], found
+
+
+def _listed(x: Any) -> Any:
+    """A column of texts of any library as a list; all else as it came."""
+    if isinstance(x, list | tuple | str | Tensor) or getattr(x, "ndim", 1) != 1 or not hasattr(x, "__getitem__"):
+        return x
+    one = next(iter(x), None) if hasattr(x, "__len__") and hasattr(x, "__iter__") else None
+    return list(x) if isinstance(one, str) else x
+
+
+def _of_columns(data: Any, y: Any) -> tuple[Any, Any]:
+    """`pair_of` a data set of Hugging Face."""
+    _expect_finite(data)
+    if not (y is None or isinstance(y, str)):
+        raise InputError(f"y expected the name of a column beside a data set, got {type(y).__name__}; give one or none")
+    columns = list(data.column_names)
+    label = _column(columns, LABEL_COLUMNS if y is None else (y,), y or "label")
+    rest = [name for name in columns if name != label]
+    image = next((name for name in IMAGE_COLUMNS if name in rest), None)
+    if image is not None:
+        return (data if y is None else data.select_columns([image, label]).rename_column(label, LABEL_COLUMNS[0])), None
+    kinds = {name: str(getattr(data.features[name], "dtype", "")) for name in rest}
+    texts = [name for name, kind in kinds.items() if kind in ("string", "large_string")]
+    names = _class_names(data, label)
+    labels = [_named(value, names, row) for row, value in enumerate(data[label], 1)]
+    text = next((name for name in TEXT_COLUMNS if name in texts), texts[0] if len(texts) == 1 else None)
+    if text is not None:
+        return list(data[text]), labels
+    if not rest or not all(re.match(r"u?int|float|bool", kind) for kind in kinds.values()):
+        _column(rest, IMAGE_COLUMNS, "image")
+    rows = data.with_format("numpy", columns=rest)[:]
+    return np.stack([rows[name] for name in rest], 1), labels
+
+
+def inputs_of(x: Any) -> Tensor:
+    """Inputs (examples, *shape) of an array or a tensor: bytes as pictures, other numbers as floats.
+
+    Raises:
+        InputError: no examples, one axis, or values that are no numbers.
+    """
+    values = as_tensor(x, "x").cpu()
+    if values.ndim < 2:
+        raise InputError(f"x expected (examples, *shape), got shape {tuple(values.shape)}; give one row an example")
+    if not values.numel():
+        raise InputError(f"x expected at least one example and one number in each, got shape {tuple(values.shape)}")
+    return _pictures(values) if values.dtype == torch.uint8 else _floats(values)
+
+
 def from_pair(x: Any, y: Any) -> Labelled:
     """Arrays or tensors of inputs and labels.
 
     Raises:
-        InputError: no examples, another number of labels, labels with more than one axis, or values that are no numbers.
+        InputError: as `inputs_of`, another number of labels, or labels with more than one axis.
     """
-    values = as_tensor(x, "x").cpu()
-    labels = _labels(y)
-    if values.ndim < 2:
-        raise InputError(f"x expected (examples, *shape), got shape {tuple(values.shape)}; give one row an example")
+    values, labels = inputs_of(x), _labels(y)
     if len(values) != len(labels):
         raise InputError(f"y expected one label an example, got {len(labels)} for {len(values)}; give one each")
-    if not values.numel():
-        raise InputError(f"x expected at least one example and one number in each, got shape {tuple(values.shape)}")
-    return Labelled(_pictures(values) if values.dtype == torch.uint8 else _floats(values), labels)
+    return Labelled(values, labels)
 
 
 def from_dataset(data: Any, size: int | Sequence[int] | None = None, channels: int | None = None) -> Labelled:
@@ -58,19 +148,14 @@ def from_dataset(data: Any, size: int | Sequence[int] | None = None, channels: i
         raise InputError(
             f"expected one data set, got one for each of {', '.join(map(str, data))}; give one, such as data['train']"
         )
-    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-        raise InputError(
-            f"expected arrays x and y, or a data set with a length and labelled items, got {type(data).__name__}; for a stream "
-            "collect its items first"
-        )
+    _expect_finite(data)
     inputs, labels = [], []
     names = _class_names(data)
-    for item_x, item_y in _items(data):
+    for row, (item_x, item_y) in enumerate(_items(data), 1):
+        if item_x is None:
+            raise InputError(f"row {row} expected an input, got none; leave such rows out")
         inputs.append(item_x)
-        value = item_y.item() if hasattr(item_y, "item") and getattr(item_y, "ndim", 0) == 0 else item_y
-        labels.append(
-            names[value] if names is not None and isinstance(value, int) and 0 <= value < len(names) else value
-        )
+        labels.append(_named(item_y, names, row))
     if not inputs:
         raise InputError("expected a data set with items, got an empty one")
     if hasattr(inputs[0], "convert") and hasattr(inputs[0], "getbands"):
@@ -83,6 +168,23 @@ def from_dataset(data: Any, size: int | Sequence[int] | None = None, channels: i
         )
     stacked = torch.stack([as_tensor(x, "an item's input").cpu() for x in inputs])
     return from_pair(stacked[:, None] if stacked.ndim == 1 else stacked, labels)
+
+
+def _expect_finite(data: Any) -> None:
+    """InputError for a stream: whole classes go into one split, so all examples have to be known, and it may have no end."""
+    kind = type(data).__name__
+    if isinstance(data, DataLoader):
+        raise InputError(f"expected a data set, got a {kind}; give what it loads: loader.dataset")
+    if hasattr(data, "take") and hasattr(data, "features") and not hasattr(data, "__len__"):  # of Hugging Face
+        raise InputError(
+            f"expected a data set with a length, got a stream ({kind}); take as much as fits into memory: "
+            "datasets.Dataset.from_list(list(data.shuffle(seed=0).take(10_000)), features=data.features)"
+        )
+    if isinstance(data, IterableDataset) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise InputError(
+            f"expected arrays x and y, or a data set with a length and labelled items, got {kind}; of a stream take as much as "
+            "fits into memory: list(itertools.islice(data, 10_000))"
+        )
 
 
 def _items(data: Any) -> Iterator[tuple[Any, Any]]:
@@ -115,15 +217,25 @@ def _column(columns: Sequence[str], known: Sequence[str], what: str) -> str:
     raise InputError(f"expected a column {what}, got {', '.join(map(str, columns))}; rename one (rename_column)")
 
 
-def _class_names(data: Any) -> list[str] | None:
+def _class_names(data: Any, label: str | None = None) -> list[str] | None:
     """The names behind numbered labels, where the data set knows them."""
     features = getattr(data, "features", None)
     if isinstance(features, dict):
-        for name in LABEL_COLUMNS:
+        for name in LABEL_COLUMNS if label is None else (label,):
             if name in features and getattr(features[name], "names", None):
                 return [str(n) for n in features[name].names]
     classes = getattr(data, "classes", None)  # as torch's image data sets have
     return [str(n) for n in classes] if isinstance(classes, list | tuple) else None
+
+
+def _named(label: Any, names: Sequence[str] | None, row: int) -> Any:
+    """A label by the name of its class, where that is known."""
+    value = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
+    if names is None or not isinstance(value, int):
+        return value
+    if value == -1:
+        raise InputError(f"row {row} expected a label, got -1, which stands for none; leave such rows out")
+    return names[value] if 0 <= value < len(names) else value
 
 
 def _floats(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -55,6 +55,26 @@ class Column:
 
     def to_dict(self) -> dict[str, Any]:
         return {k: v for k, v in dataclasses.asdict(self).items() if v or k not in ("reading", "parts")}
+
+
+class Feature(NamedTuple):
+    """One of the numbers that a model reads of a row.
+
+    Attributes:
+        column: in the table.
+        part: "number"; "level" or "missing", which are 1 where the cell is that category, or is empty, else 0; or of a date
+            "weekday", "day", "month", "hour".
+        level: the category.
+        reads: how the cells become numbers, where they are not plain ones.
+        mean, std: the model reads (value - mean) / std.
+    """
+
+    column: str
+    part: str = "number"
+    level: str | None = None
+    reads: str | None = None
+    mean: float = 0.0
+    std: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +156,30 @@ class TablePreprocessing:
         assert self.columns is not None
         return raw(table, self.columns, plain=self.scaling == "none")
 
+    def features(self) -> list[Feature]:
+        """What `encode` makes of a row, number by number, before missing ones, limits and padding."""
+        found: list[Feature] = []
+        for c in self.columns or ():
+            if c.levels is not None:
+                found += [Feature(c.name, "level", level) for level in c.levels]
+                continue
+            reads = None if c.reading is None else str(c.reading)
+            found.append(Feature(c.name, "number", None, reads, c.mean, c.std))
+            found += [Feature(c.name, part, None, reads, mean, std) for part, mean, std in c.parts]
+            found += [Feature(c.name, "missing")] * c.indicator
+        if self.scaling == "none":
+            return [f._replace(mean=0.0, std=1.0) for f in found]
+        own = self.support or SupportScales()
+        if own.mean:
+            scales = zip(found, own.mean, own.std, strict=True)
+            found = [f._replace(mean=f.mean + f.std * mean, std=f.std * std) for f, mean, std in scales]
+        return [found[i] for i in own.order or range(len(found))][: self.width]
+
+    @property
+    def limit(self) -> float:
+        """Scaled numbers are cut there."""
+        return _HUGE if self.curve else LIMIT
+
     def notes_on(self, table: Table, new: bool = False, fitted: Sequence[str] | None = None) -> list[str]:
         """Sentences on a task's table: columns that go unused, cells that are not what they seem or new to the record.
 
@@ -177,8 +221,7 @@ class TablePreprocessing:
         own = self.support
         if own is not None and own.mean:
             x = (x - np.array(own.mean)) / np.array(own.std)
-        limit = _HUGE if self.curve else LIMIT
-        x = np.clip(np.nan_to_num(x, nan=0.0), -limit, limit)
+        x = np.clip(np.nan_to_num(x, nan=0.0), -self.limit, self.limit)
         if own is not None and own.order:
             x = x[:, list(own.order)]
         return _padded(x, self.width).astype(np.float32)

@@ -34,6 +34,7 @@ from innerloop.data.table_cells import (
 )
 from innerloop.data.table_text import MAX_BYTES, Written, decoded, looks_headless, named_columns, taken_apart, unpacked
 from innerloop.errors import InputError, first_line, nearest
+from innerloop.waiting import waiting
 
 _LINES = (".jsonl", ".ndjson")
 _TEXT = (".csv", ".tsv", ".tab", *_LINES)
@@ -194,7 +195,7 @@ def is_tabular(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.names is not None
     return isinstance(value, Table) or (
-        hasattr(value, "columns") and (hasattr(value, "iloc") or hasattr(value, "to_pandas"))
+        (hasattr(value, "iloc") or hasattr(value, "to_pandas")) and hasattr(value, "columns")
     )
 
 
@@ -256,7 +257,8 @@ def read_table(path: str | Path, *, separator: str | None = None, encoding: str 
     Raises:
         InputError: no table, with the reason and the place.
     """
-    return table_from_bytes(_content(Path(path)), str(path), separator=separator, encoding=encoding)
+    with waiting(f"reading {path}"):
+        return table_from_bytes(_content(Path(path)), str(path), separator=separator, encoding=encoding)
 
 
 def read_written(path: str | Path, *, separator: str | None = None, encoding: str | None = None) -> Written:

@@ -15,10 +15,12 @@ from innerloop.doctor.examination import Examination, seed_generators
 from innerloop.doctor.report import Diagnosis
 from innerloop.errors import ConfigError, InputError
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.waiting import waiting
 
 _DIFFERENCES = 1e-4  # what kinks and rounding leave of an agreement with finite differences, with room
 
 
+@waiting("computing the meta-gradient in several ways")
 def check_meta_gradient(
     learner: MetaLearner, task: Task, *, directions: int = 4, tolerance: float | None = None, seed: int = 0
 ) -> Diagnosis:

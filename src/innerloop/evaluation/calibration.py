@@ -23,6 +23,7 @@ from innerloop.evaluation.evaluate import evaluate, in_batches, mean_ci95
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.unknown_inputs import SCORES, Threshold, cannot_tell, class_probabilities
+from innerloop.waiting import waiting
 
 _QUERIES = (3, 2, 1)  # of each class, as many of these as the split allows
 _REGRESSION_QUERIES = (10, 5, 1)
@@ -55,6 +56,7 @@ class Expectation:
     lacking: str = ""
 
 
+@waiting("measuring on validation tasks")
 def calibrate(
     fitted: Fitted,
     tasks: TaskDistribution,
@@ -105,6 +107,7 @@ def typical_shots(counts: Sequence[int]) -> int:
     return sorted(counts)[(len(counts) - 1) // 2]
 
 
+@waiting("measuring on validation tasks")
 def expectation(
     learner: MetaLearner,
     tasks: TaskDistribution,

@@ -25,6 +25,7 @@ from innerloop.objectives import losses
 from innerloop.objectives.metrics import UNJUDGED, check
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group
+from innerloop.waiting import waiting
 
 # Tasks, and examples, of a batch: both bound memory; results do not depend on them.
 _TASKS, _EXAMPLES = 50, 2_000
@@ -38,6 +39,7 @@ def few_tasks(tasks: TaskDistribution) -> tuple[bool, int | None]:
     return True, 1 if tasks.one_draw else _DRAWN // tasks.size
 
 
+@waiting("evaluating on new tasks, and the simplest predictors on the same")
 def evaluate(
     learner: MetaLearner,
     tasks: TaskDistribution,

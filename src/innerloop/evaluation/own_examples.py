@@ -29,6 +29,7 @@ from innerloop.meta_learner.fitted_data import FittedData
 from innerloop.meta_learner.own_examples import ONE_EACH, Judged, OnOwn
 from innerloop.meta_learner.support_set import Shown, support_set, targets_in, wanted_by
 from innerloop.objectives import losses
+from innerloop.waiting import waiting
 
 PARTS = 10  # at most: how often the learner is adapted
 MOST = 200  # examples that are left out, where there are more
@@ -37,6 +38,7 @@ _LEARNER = "learner"
 _FEWEST_VALUES = 3  # examples of a regression task
 
 
+@waiting("judging on the task's own examples, parts of which are left out in turn")
 def judge(fitted: Fitted, *, parts: int = PARTS, seconds: float = SECONDS, scikit: bool = True) -> Fitted:
     """The same adapted task with what it reaches on its own examples, beside the simplest predictors: ``fitted.judged``.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Meta, length
+from innerloop.data.arrays import expect_collected
 from innerloop.data.counts import as_packed, kinds_of, wider
 from innerloop.data.support_files import (
     inverts,
@@ -163,6 +164,7 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
     ):
         return _of_table(wanted, x, y, None if target is None else str(target))
     if target is not None:
+        expect_collected(x, "x")
         raise ConfigError(f"target expected a table, got {type(x).__name__}; give the targets as y")
     record = wanted.preprocessing
     if is_path(x):
@@ -202,6 +204,8 @@ def features_of_texts(
 def _of_table(wanted: Wanted, x: Any, y: Any, target: str | None) -> Shown:
     table = as_table(x)
     record = table_record(wanted.preprocessing)
+    if isinstance(y, str) and target is None:  # the name of the column
+        y, target = None, y
     if y is not None and target is not None:
         raise ConfigError("expected the targets once, got both y and target; leave out one")
     if record is None or record.scaling == "none":

@@ -18,12 +18,14 @@ from innerloop.report.html import render
 from innerloop.report.page import Note, Part, Picture, Section
 from innerloop.report.runs import Run, read_runs
 from innerloop.training.seeds import runs_of
+from innerloop.waiting import waiting
 
 _CURVE_TASKS = 100  # enough for a picture; the card's number has its own, larger count
 _UNKNOWN_TASKS = 40
 _DRAWN_FROM = "Drawn from the validation split; test tasks are for `innerloop evaluate` alone."
 
 
+@waiting("evaluating and drawing")
 def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None, **again: Any) -> Path:
     """One self-contained HTML file about one run or several of the same problem.
 

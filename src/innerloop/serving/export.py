@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,11 +17,14 @@ from torch import Tensor, nn
 from innerloop.errors import ConfigError, InnerloopError, first_line
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.serving import metadata
 from innerloop.serving.graphs import OneLook, Predictor
 from innerloop.storage import write_atomically
+from innerloop.waiting import waiting
 
 Format = Literal["onnx", "torch-export"]
 FORMATS: tuple[Format, ...] = ("onnx", "torch-export")
+ABOUT = "innerloop.json"  # what a torch archive says of itself
 # Other kernels than torch's add in another order.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 
@@ -32,8 +36,9 @@ class ExportFailed(InnerloopError):
 def export_fitted(fitted: Fitted, path: str | Path, format: Format = "onnx") -> float:
     """Write an adapted learner: inputs (examples, ...) to class probabilities or values, for any number of examples.
 
-    Where the learner's model mixes examples (batch statistics), the file takes one input at a time, beside the support set
-    that it holds.
+    The file says what it takes and gives (`innerloop.serving.metadata`). Of a table it takes the numbers as they stand there, and
+    gives values in the targets' units. Where the learner's model mixes examples (batch statistics), the file takes one input at a
+    time, beside the support set that it holds.
 
     Args:
         fitted: an adapted learner.
@@ -52,10 +57,12 @@ def export_fitted(fitted: Fitted, path: str | Path, format: Format = "onnx") -> 
         raise ConfigError(
             "export expected a task of labelled examples whose inputs are one tensor, got another kind of task"
         )
-    module = Predictor(fitted)
-    if module.alone:
-        return _export(module, Path(path), format, (_random(like, 1),), (_random(like, 1) / 2,), ["x"], [{}])
-    return _export(module, Path(path), format, (_random(like, 3),), (_random(like, 5),), ["x"], [{0: "examples"}])
+    module, about = Predictor(fitted), metadata.of_fitted(fitted)
+    inputs, others = (module.as_given(_random(like, n)) for n in ((1, 2) if module.alone else (3, 5)))
+    axis = {} if module.alone else {0: "examples"}
+    return _export(
+        module, Path(path), format, (inputs,), (others[:1] if module.alone else others,), ["x"], [axis], about
+    )
 
 
 def export_learner(learner: MetaLearner, path: str | Path, format: Format = "onnx", ways: int = 5) -> float:
@@ -78,7 +85,7 @@ def export_learner(learner: MetaLearner, path: str | Path, format: Format = "onn
         )
     if learner.input_shape is None:
         raise ConfigError(
-            "the shape of this learner's inputs is not known; train it, or adapt it once, before exporting"
+            "the shape of this learner's inputs is not known; train it before exporting, or adapt it and export the task"
         )
     like = torch.zeros(1, *learner.input_shape, dtype=learner.dtype, device=learner.device)
 
@@ -87,9 +94,11 @@ def export_learner(learner: MetaLearner, path: str | Path, format: Format = "onn
         return _random(like, len(y)), y, _random(like, queries)
 
     names, axes = ["support_x", "support_y", "query_x"], [{0: "support"}, {0: "support"}, {0: "queries"}]
-    return _export(OneLook(learner, ways), Path(path), format, inputs(2, 3), inputs(3, 7), names, axes)
+    about = metadata.of_learner(learner, ways)
+    return _export(OneLook(learner, ways), Path(path), format, inputs(2, 3), inputs(3, 7), names, axes, about)
 
 
+@waiting("exporting, and comparing with PyTorch")
 def _export(
     module: nn.Module,
     path: Path,
@@ -98,6 +107,7 @@ def _export(
     others: tuple[Tensor, ...],
     names: list[str],
     axes: list[dict[int, str]],
+    about: dict[str, str],
 ) -> float:
     """Export, write, read back, and compare on inputs of other sizes than it was exported with."""
     if format not in FORMATS:
@@ -112,7 +122,9 @@ def _export(
             program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
     except Exception as error:  # torch raises of many kinds here
         raise ExportFailed(f"this model cannot be exported: {first_line(error)[:200]}") from error
-    content, found = _onnx(program, names, others) if format == "onnx" else _archive(program, others)
+    content, found = (
+        _onnx(program, names, axes, others, about) if format == "onnx" else _archive(program, others, about)
+    )
     with torch.no_grad():
         expected = module(*others)
     off = float((found.to(expected) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
@@ -124,15 +136,18 @@ def _export(
     return off
 
 
-def _archive(program: Any, inputs: tuple[Tensor, ...]) -> tuple[bytes, Tensor]:
+def _archive(program: Any, inputs: tuple[Tensor, ...], about: dict[str, str]) -> tuple[bytes, Tensor]:
     buffer = io.BytesIO()
     with _quiet():
-        torch.export.save(program, buffer)
+        torch.export.save(program, buffer, extra_files={ABOUT: json.dumps(about, ensure_ascii=False)})
         buffer.seek(0)
         return buffer.getvalue(), torch.export.load(buffer).module()(*inputs)
 
 
-def _onnx(program: Any, names: list[str], inputs: tuple[Tensor, ...]) -> tuple[bytes, Tensor]:
+def _onnx(
+    program: Any, names: list[str], axes: list[dict[int, str]], inputs: tuple[Tensor, ...], about: dict[str, str]
+) -> tuple[bytes, Tensor]:
+    import onnx
     import onnxruntime
 
     try:
@@ -141,14 +156,25 @@ def _onnx(program: Any, names: list[str], inputs: tuple[Tensor, ...]) -> tuple[b
                 program, (), dynamo=True, verbose=False, input_names=names, output_names=["output"]
             )
             assert made is not None
-            content = made.model_proto.SerializeToString()
+            model = made.model_proto
+            onnx.helper.set_model_props(model, about)
+            _name_axes(model.graph, axes)
+            content = model.SerializeToString()
             session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ExportFailed(
-            f"this model cannot be written as ONNX: {first_line(error)[:200]}; try --format torch-export"
+            f"this model cannot be written as ONNX: {first_line(error.__cause__ or error)[:200]}; try --format torch-export"
         ) from error
     given = {i.name: x.cpu().numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)}
     return content, torch.from_numpy(session.run(None, given)[0])
+
+
+def _name_axes(graph: Any, axes: list[dict[int, str]]) -> None:
+    """Name the open axes of a graph's inputs, and where they come back in what it gives, as `_export` was told."""
+    shapes = [value.type.tensor_type.shape.dim for value in (*graph.input, *graph.output, *graph.value_info)]
+    made = {dims[i].dim_param: name for dims, axis in zip(shapes, axes, strict=False) for i, name in axis.items()}
+    for dim in (dim for dims in shapes for dim in dims if dim.dim_param in made):
+        dim.dim_param = made[dim.dim_param]
 
 
 def _need_onnx() -> None:

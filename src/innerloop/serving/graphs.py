@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Meta, Task
+from innerloop.data.table_preprocessing import TablePreprocessing, table_record
 from innerloop.meta_learner.fitted import Fitted, predict_alone
 from innerloop.meta_learner.meta_learner import MetaLearner
 
@@ -37,6 +39,9 @@ class Holding(nn.Module):
 class Predictor(Holding):
     """An adapted learner: inputs to class probabilities in the order of ``classes_``, or to values.
 
+    Of a table the inputs are numbers as they stand in it, in float64, in the order of `TablePreprocessing.features`, NaN where
+    one is missing, and values are in the targets' own units: the scales are a part of the graph.
+
     Where the learner's model mixes examples (batch statistics), every input is put beside the support set, alone, as
     `Fitted.predict` does; then it takes one input.
 
@@ -51,15 +56,54 @@ class Predictor(Holding):
         self.alone = fitted.owner.mixes_examples
         if self.alone:
             self.hold("support", fitted.support)
+        self._record = table_record(fitted.preprocessing)
+        if self._record is not None:
+            self.hold("units", _units(self._record, fitted))
         self._fitted = [fitted]  # in a list: its module is not a part of this one
+
+    def as_given(self, x: Shaped[Tensor, "*examples"]) -> Shaped[Tensor, "*examples"]:
+        """Inputs of the model as this graph is given them."""
+        if self._record is None:
+            return x
+        units = self.held("units")
+        return x[:, : len(units["mean"])] * units["std"] + units["mean"]
 
     def forward(self, x: Shaped[Tensor, "*examples"]) -> Float[Tensor, "examples outputs"]:
         fitted, meta, fast = self._fitted[0], Meta(*self.held("meta")), self.held("fast")
+        if self._record is not None:
+            x = self._encoded(x, self._record)
         if self.alone:
             out = predict_alone(fitted.learner.predict, meta, fast, self.held("support"), x, False)
         else:
             out = fitted.learner.predict(meta, fast, x)
-        return out if fitted.classes_ is None else fitted.probabilities(out)
+        if fitted.classes_ is not None:
+            return fitted.probabilities(out)
+        if self._record is None:
+            return out
+        units = self.held("units")
+        return out.flatten(1) * units["target_std"] + units["target_mean"]
+
+    def _encoded(self, x: Float64[Tensor, "rows features"], record: TablePreprocessing) -> Float[Tensor, "rows width"]:
+        """Rows as `TablePreprocessing.encode` makes them."""
+        units, like = self.held("units"), self._fitted[0].support.x
+        if record.scaling == "none":
+            return x.to(like)
+        x = (x - units["mean"]) / units["std"]
+        x = torch.where(torch.isnan(x), 0.0, x).clamp(-record.limit, record.limit)
+        return nn.functional.pad(x, (0, record.width - x.shape[1])).to(like.dtype)
+
+
+def _units(record: TablePreprocessing, fitted: Fitted) -> dict[str, Tensor]:
+    """The scales of a table's numbers and, for regression, of its targets."""
+    x, y = fitted.support.x, fitted.support.y
+    found = {
+        name: torch.tensor([getattr(f, name) for f in record.features()], dtype=torch.float64, device=x.device)
+        for name in ("mean", "std")
+    }
+    if fitted.classes_ is None:
+        zero, one = (record.original(np.full((1, y.shape[1:].numel()), value))[0] for value in (0.0, 1.0))
+        found |= {"target_mean": torch.from_numpy(zero).to(y), "target_std": torch.from_numpy(one - zero).to(y)}
+    return found
 
 
 class OneLook(Holding):

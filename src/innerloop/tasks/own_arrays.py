@@ -60,11 +60,14 @@ def from_arrays(
     Args:
         x: inputs (examples, *shape), numpy or torch: uint8 is taken for pictures, (examples, height, width) or with 1 or 3
             channels first or last; floats are taken as they are (embeddings, say). Or a whole data set, with ``y`` left out:
-            anything with a length whose items are (input, label), or a Hugging Face data set with the columns image and label.
-            Or a list of texts. With ``task`` also sparse rows, `il.Counts` or a matrix of scipy's, which stay sparse.
-        y: labels, one an example: integers or texts. With ``task`` also values (examples,) or (examples, targets), floats that
-            are taken as they are; a NaN among several targets is a missing one.
-        task: (examples,) ids, integers or texts: which task each row belongs to.
+            anything with a length whose items are (input, label), or a Hugging Face data set with the columns image (or text, or
+            columns of numbers) and label. Or a data frame of pandas, polars or Arrow. Or texts. Streams are refused. With
+            ``task`` also sparse rows, `il.Counts` or a matrix of scipy's, which stay sparse.
+        y: labels, one an example: integers or texts; or the name of ``x``'s column that holds them; None: "label" or the like.
+            With ``task`` also values (examples,) or (examples, targets), floats that are taken as they are; a NaN among several
+            targets is a missing one.
+        task: (examples,) ids, integers or texts: which task each row belongs to; it, ``order`` and ``groups`` may be names of
+            columns of a data frame.
         order: (examples,) numbers: the first rows of a task are its support set, later ones are asked for; of classes with
             ``support_size``.
         groups: (examples,) ids, the same in all rows of a task: tasks of one group lie on one side of the split.
@@ -98,7 +101,15 @@ def from_arrays(
             id or a place in the order that is missing.
         ConfigError: options that do not go together.
     """
-    if task is None and y is not None:
+    x, y = labelled.pair_of(x, y)
+    columns = {"task": task, "order": order, "groups": groups}
+    named = {what: given for what, given in columns.items() if isinstance(given, str)}
+    if named:
+        x, found = labelled.taken_out(x, named)
+        task, order, groups = (found.get(what, given) for what, given in columns.items())
+    x, y = labelled.pair_of(x, y)
+    plain = embedding is None and changes == "none" and not isinstance(x, list | tuple)
+    if task is None and y is not None and plain:
         task, splits = _one_task(y, splits, valid_classes, test_classes, valid_share, test_share, split_seed)
     if task is not None:
         if y is None:

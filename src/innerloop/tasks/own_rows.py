@@ -16,7 +16,7 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.arrays import as_tensor, is_classification, label_names
 from innerloop.data.counts import Counts, as_counts, is_sparse, record
-from innerloop.data.labelled import from_pair
+from innerloop.data.labelled import inputs_of
 from innerloop.errors import ConfigError, InnerloopWarning, InputError, ShapeError, first_few
 from innerloop.tasks.own_data import IN_MEMORY
 from innerloop.tasks.precision import DtypeName, dtype_named
@@ -217,9 +217,7 @@ def rows_family(
 
 
 def _inputs(x: Any) -> Tensor | Counts:
-    if is_sparse(x):
-        return as_counts(x)
-    return from_pair(x, range(len(x))).x if len(x) else from_pair(x, []).x
+    return as_counts(x) if is_sparse(x) else inputs_of(x)
 
 
 def _of_each_row(given: Any, what: str, number: int) -> np.ndarray:

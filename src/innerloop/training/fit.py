@@ -30,6 +30,7 @@ from innerloop.training.progress import Display
 from innerloop.training.schedules import floor, rate
 from innerloop.training.shared_step import own_part
 from innerloop.training.stepping import Stepper
+from innerloop.waiting import waiting
 
 # Validation tasks are the same for every run, whatever its seed, so that checkpoints and runs compare.
 _VALIDATION_SEED = 12345
@@ -264,9 +265,10 @@ class _Run:
         if kept is not None:
             self.stepper.again(kept, lambda: next(self._batches()), progress.step, self.display.say)
             return
-        plan = self.stepper.decide(
-            lambda: next(self._batches()), progress.step, config.steps, config.threads, self.display.say
-        )
+        with waiting("measuring how a step is run best"):
+            plan = self.stepper.decide(
+                lambda: next(self._batches()), progress.step, config.steps, config.threads, self.display.say
+            )
         if self.directory is not None:
             self.directory.write_plan(plan)
         self.display.say(f"plan: {plan}")

@@ -16,6 +16,7 @@ from innerloop import methods, models
 from innerloop import tasks as problems
 from innerloop.builtin import located
 from innerloop.core import Objective, Task, TaskFamily, TaskSpec
+from innerloop.data import support_files, table_preprocessing, texts
 from innerloop.errors import CheckpointError, ConfigError, InnerloopError
 from innerloop.functional.outputs import Output
 from innerloop.meta_learner.files import (
@@ -163,6 +164,7 @@ def remake(config: dict[str, Any], path: Path, again: Again) -> MetaLearner:
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from None
     shape, preprocessing, tasks = config.get("input_shape"), config.get("preprocessing"), config.get("tasks")
+    _expect_known(preprocessing, path)
     learner.spec = TaskSpec(
         objective=_objective(config.get("objective"), tasks, again),
         input_shape=tuple(shape) if isinstance(shape, list) else None,
@@ -170,6 +172,20 @@ def remake(config: dict[str, Any], path: Path, again: Again) -> MetaLearner:
         problem=tasks if isinstance(tasks, dict) else None,
     )
     return learner
+
+
+_RECORDS = {part.KIND: part.VERSION for part in (support_files, table_preprocessing, texts)}
+
+
+def _expect_known(preprocessing: Any, path: Path) -> None:
+    """CheckpointError where a newer innerloop wrote how inputs are read: read as of old, they would be others without a word."""
+    record = preprocessing if isinstance(preprocessing, dict) else {}
+    kind, version = record.get("kind"), record.get("version")
+    if kind in _RECORDS and version is not None and not (isinstance(version, int) and version <= _RECORDS[kind]):
+        raise CheckpointError(
+            f"{path} expected a record of {kind} of version {_RECORDS[kind]} or older, got version {version!r}; upgrade "
+            "innerloop to read it"
+        )
 
 
 def _expect_here(recorded: dict[str, Any], path: Path, again: Again) -> None:
@@ -282,9 +298,11 @@ def load_fitted(path: Path, again: Again) -> Fitted:
         given = again.model is not None or isinstance(again.learner, MetaLearner)
         expect_modest(header, tensors, path, own_model=given or not _here("model", header["model"].get("name")))
         return _fitted(path, tensors, header, again)
-    except InnerloopError as error:
-        if isinstance(error, CheckpointError):
+    except CheckpointError as error:
+        if str(path) in str(error):
             raise
+        raise CheckpointError(f"{path}: {error}") from None
+    except InnerloopError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
     except Exception as error:  # a stranger's configuration may be anything, and fail in any way
         reason = " ".join(str(error).split())[:120]

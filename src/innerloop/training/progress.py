@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from types import TracebackType
 from typing import Any
+
+from innerloop.waiting import telling
+
+_FIRST, _MOST = (
+    10.0,
+    600.0,
+)  # seconds between lines where there is no bar: at first, and at most; each is twice the one before
 
 
 class Display:
@@ -14,6 +23,8 @@ class Display:
         self.quiet = quiet
         self.bar: Any = None
         self.task: Any = None
+        self.silence = contextlib.ExitStack()
+        self.after, self.spoke = _FIRST, time.monotonic()
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import (
@@ -39,6 +50,8 @@ class Display:
             self.task = self.bar.add_task(title, total=steps, completed=start, rate="", note="")
 
     def __enter__(self) -> Display:
+        if self.bar is not None or self.quiet:
+            self.silence.enter_context(telling(None))
         if self.bar is not None:
             self.bar.start()
         return self
@@ -46,6 +59,7 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.silence.close()
         if self.bar is not None:
             self.bar.stop()
 
@@ -53,9 +67,13 @@ class Display:
         """``steps``: how many there will be, as far as is known."""
         if self.bar is not None:
             self.bar.update(self.task, completed=step, total=steps, rate=f"{rate:.1f} steps/s", note=note)
+        elif time.monotonic() - self.spoke > self.after:
+            self.after = min(2 * self.after, _MOST)
+            self.say(f"step {step}{'' if steps is None else f' of {steps}'}: {rate:.2g} steps/s, {note.strip()}")
 
     def say(self, text: str) -> None:
         if self.bar is not None:
             self.bar.console.print(text, highlight=False, markup=False)
         elif not self.quiet:
+            self.spoke = time.monotonic()
             print(text, file=sys.stderr, flush=True)
