@@ -47,7 +47,7 @@ def test_assays_are_tasks_of_their_own_molecules(folder):
         assert bool(((molecule[i] - 14 - i) % 4 == 0).eq(task.query.y[i] == 1).all())  # and its own label
     assert family.train.at(0, 0, 2).query.y.shape == (2, 4)
     (folder / "fsmol_test.csv.xz").unlink()
-    with pytest.raises(InputError, match="got no fsmol_test.csv.xz"):
+    with pytest.raises(InputError, match=r"got no fsmol_test\.csv\.xz"):
         assays.family()
 
 
