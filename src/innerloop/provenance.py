@@ -66,6 +66,7 @@ def environment() -> dict[str, Any]:
     return {
         "innerloop": version("innerloop"),
         "torch": torch.__version__,
+        "pillow": version("pillow"),  # draws the characters of `glyphs`, and makes pictures smaller
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),

@@ -1,8 +1,9 @@
-"""Help, listings and wrong names answer without torch: it takes a second to load."""
+"""Help, listings and wrong names answer without torch: it takes a second to load. Others load nothing slow besides."""
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,36 @@ def test_python_m_innerloop_is_the_same():
 def test_a_reader_that_leaves_early_is_no_error():
     done = subprocess.run(f"{sys.executable} -m innerloop list | true", shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+_LOADED = """
+import sys
+from innerloop.cli.main import main
+code = main(sys.argv[1:])
+slow = "torch._dynamo torch._inductor matplotlib pandas scipy sklearn tensorboard gradio onnx transformers".split()
+print(*(name for name in slow if name in sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def loaded(*argv: str, folder: Path) -> set[str]:
+    """The slow libraries that a command has loaded."""
+    done = subprocess.run([sys.executable, "-c", _LOADED, *argv], capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.slow
+def test_commands_that_need_torch_load_nothing_else_that_is_slow(tmp_path):
+    """Each takes half a second to two. With its first optimizer, which training has, torch loads its compiler's front end."""
+    (tmp_path / "points.csv").write_text("x,y\n-1,-0.8\n0,0\n1,0.8\n2,0.9\n", encoding="utf-8")
+    (tmp_path / "new.csv").write_text("x\n0.5\n", encoding="utf-8")
+    train = "train maml sinusoid --steps 1 --quiet --out run"
+    assert loaded(*train.split(), folder=tmp_path) <= {"torch._dynamo", "torch._inductor", "tensorboard"}
+    for command in (
+        "evaluate run --num-tasks 4",
+        "adapt run points.csv --target y --out task.il --no-judge",
+        "predict task.il new.csv --out found.csv",
+        "data check points.csv",
+    ):
+        assert loaded(*command.split(), folder=tmp_path) == set(), command

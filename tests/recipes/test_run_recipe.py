@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import PIL
 import pytest
 
 from innerloop.errors import ConfigError, InputError
@@ -27,6 +28,7 @@ def test_rows_carry_what_judges_and_repeats_them(tiny, tmp_path):
     path = tmp_path / "rows.csv"
     run(NAME, seed=3, out=tmp_path / "run", quiet=True, results=path)
     (row,) = read_rows(path)
+    assert row["pillow"] == PIL.__version__  # which draws glyphs, each version a little differently
     assert row["recipe_hash"] == recipe_hash(tiny) and row["command"] == f"innerloop run {NAME} --seed 3"
     assert (row["published"], row["num_tasks"], row["steps"], row["seed"]) == ("1.0", "3", "4", "3")
     assert row["split"] == row["rotated_test"] == "", "a sine has neither"

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
 
+from innerloop.functional.postponed_dynamo import postpone_dynamo
+
+postpone_dynamo()
+
 
 def transformed() -> bool:
     """Whether the code is running inside a transform of torch.func (vmap, grad, jvp, ...)."""

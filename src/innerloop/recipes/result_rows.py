@@ -16,7 +16,7 @@ from innerloop.storage import write_atomically
 # One header for all results files; a file with fewer columns is older, and its rows lack what they do not say.
 HEADER: tuple[str, ...] = (
     "recipe", "metric", "value", "ci95", "published", "num_tasks", "transductive", "split", "rotated_test",
-    "seed", "steps", "wall_seconds", "device", "threads", "commit", "recipe_hash", "command",
+    "seed", "steps", "wall_seconds", "device", "threads", "pillow", "commit", "recipe_hash", "command",
 )  # fmt: skip
 _LEAST = {"recipe", "metric", "value", "seed", "commit", "command"}
 

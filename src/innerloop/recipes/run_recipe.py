@@ -96,6 +96,7 @@ def run_recipe(
             found += [{**protocol(recipe, evaluation), **row} for row in numbers(learner, recipe, evaluation, folder)]
         if recipe.beside is not None:
             found += load("recipe", {name: Entry(recipe.beside, recipe.summary)}, name)(learner, trained.family.test)
+    machine = environment()
     shared = {
         **protocol(recipe),
         "recipe": name,
@@ -104,7 +105,8 @@ def run_recipe(
         "steps": steps,
         "wall_seconds": round(time.perf_counter() - started + earlier, 1),
         "device": place,
-        "threads": environment()["threads"],
+        "threads": machine["threads"],
+        "pillow": machine["pillow"],
         "commit": commit(),
         "recipe_hash": recipe_hash(recipe),
         "command": command,
