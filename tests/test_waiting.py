@@ -23,7 +23,7 @@ def said(monkeypatch):
         yield found
 
 
-def test_only_what_takes_long_is_told_and_once(said):
+def test_only_what_takes_long_is_told_and_not_again_soon(said, monkeypatch):
     for _ in range(2):
         with waiting("slow"):
             time.sleep(0.25)
@@ -31,6 +31,10 @@ def test_only_what_takes_long_is_told_and_once(said):
         pass
     time.sleep(0.2)
     assert said == ["slow"]
+    monkeypatch.setattr(module, "AGAIN", 0.1)
+    with waiting("slow"):
+        time.sleep(0.25)
+    assert said == ["slow", "slow"]
 
 
 def test_the_innermost_is_told_and_the_outer_goes_on_after_it(said):

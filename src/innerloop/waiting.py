@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 AFTER = 2.0  # seconds
+AGAIN = 60.0  # seconds before the same is told again
 
 _tell: Callable[[str], None] | None = None  # None: nothing is told
-_told: set[str] = set()
+_told: dict[str, float] = {}  # what, and when
 _waits: list[_Wait] = []  # the innermost last
 
 
@@ -21,24 +24,24 @@ class _Wait:
         self.timer: threading.Timer | None = None
 
     def go(self) -> None:
-        if self.what not in _told:
-            self.timer = threading.Timer(AFTER, self._say)
-            self.timer.daemon = True
-            self.timer.start()
+        self.timer = threading.Timer(AFTER, self._say)
+        self.timer.daemon = True
+        self.timer.start()
 
     def stop(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
 
     def _say(self) -> None:
-        if _tell is not None and self.what not in _told:
-            _told.add(self.what)
+        now = time.monotonic()
+        if _tell is not None and now - _told.get(self.what, -math.inf) >= AGAIN:
+            _told[self.what] = now
             _tell(self.what)
 
 
 @contextlib.contextmanager
 def telling(tell: Callable[[str], None] | None) -> Iterator[None]:
-    """Within it, what takes long is told by ``tell``, each thing once; None: nothing is, as where a bar moves anyway."""
+    """Within it, what takes long is told by ``tell``, the same once a minute; None: nothing is, as where a bar moves anyway."""
     global _tell
     before, _tell = _tell, tell
     if before is None:

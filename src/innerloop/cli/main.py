@@ -94,7 +94,9 @@ def dispatch(argv: Sequence[str]) -> int:
         )
     # Without a terminal nobody looks on while torch is loaded; what takes long after that is told there too.
     begins = (
-        waiting(f"{name}: torch and the data are loaded first") if sys.stderr.isatty() else contextlib.nullcontext()
+        waiting(f"{name} is at work; loading torch takes some seconds")
+        if sys.stderr.isatty()
+        else contextlib.nullcontext()
     )
     quiet = {"--json", "--quiet"} & set(rest)
     with telling(None if quiet or launch.rank() > 0 else lambda what: say(f"{what} ...")), begins:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def features(
 
 def _shown(steps: range, what: str) -> Iterable[int]:
     """The steps with a bar on a terminal."""
+    if not sys.stderr.isatty():
+        return steps
     from rich.console import Console
     from rich.progress import track
 
