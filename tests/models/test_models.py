@@ -33,6 +33,7 @@ SMALL: dict[str, tuple[dict, dict]] = {
     "lstm": ({"inputs": [4, 3], "outputs": 2, "hidden": 4, "layers": 2}, {}),
     "oriented_gradients": ({"inputs": [2, 8, 6], "outputs": 2, "cell": 3}, {}),
     "adapter": ({"inputs": 4, "outputs": 2, "hidden": 3}, {}),
+    "items_mlp": ({"inputs": 4, "outputs": 2, "items": [3, 2], "width": 2, "hidden": [3]}, {}),
 }
 NORMED = {
     "mlp": {"batch_norm": True},
@@ -50,6 +51,7 @@ VARIANTS = [
     ("conv4", {"inputs": [1, 20, 16], "outputs": 2, "filters": 3, "spatial": "flatten"}),
     ("vit", {"inputs": [1, 4, 4], "outputs": 2, "patch": 2, "width": 6, "heads": 2, "positions": "learned"}),
     ("oriented_gradients", {"inputs": [1, 8, 8], "outputs": 2, "mirror": True, "length": 2.0}),
+    ("items_mlp", {"inputs": 4, "outputs": 2, "items": [9], "hidden": []}),
 ]
 
 

@@ -16,11 +16,13 @@ import numpy as np
 from jaxtyping import Float
 
 from innerloop.data.table_cells import PLAIN, TYPED, Lost, Loud, Reading, are_codes, identifier, odd_numbers, reading_of
+from innerloop.data.table_items import item_numbers
 from innerloop.data.table_text import looks_headless
 from innerloop.data.tables import Table, near_column
 from innerloop.errors import CheckpointError, InputError, first_few
 
-KIND, VERSION = "table", 3  # 2: columns with readings, 3: curves; a record without either is one of version 1, as ever
+# 2: columns with readings, 3: curves, 4: columns of items; a record without any of them is one of version 1, as ever.
+KIND, VERSION = "table", 4
 LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
 _HUGE = 1e15
 Scaling = Literal["train", "support", "none"]
@@ -39,6 +41,8 @@ class Column:
         reading: how the cells of the training tables became numbers; None: they were plain numbers.
         parts: of a date, beside its days since 1970: the name of each ("weekday", "day", "month", "hour"), its mean and
             deviation.
+        items: of a column that names items, those that training has taught, whose numbers begin at 1; 0 is any other. None:
+            another kind of column.
     """
 
     name: str
@@ -48,13 +52,14 @@ class Column:
     indicator: bool = False
     reading: Reading | None = None
     parts: tuple[tuple[str, float, float], ...] = ()
+    items: tuple[str, ...] | None = None
 
     @property
     def width(self) -> int:
         return len(self.levels) if self.levels is not None else 1 + len(self.parts) + self.indicator
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in dataclasses.asdict(self).items() if v or k not in ("reading", "parts")}
+        return {k: v for k, v in dataclasses.asdict(self).items() if v or k not in ("reading", "parts", "items")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +84,8 @@ class TablePreprocessing:
     """The record.
 
     Attributes:
-        columns: how each column becomes numbers; None: fitted to each task's own table (tables of different columns).
+        columns: how each column becomes numbers, those of items first; None: fitted to each task's own table (tables of
+            different columns).
         targets: names of the target columns; empty where every table has another and the user names it.
         classification: targets are class names; else numbers.
         target_mean, target_std: of the targets on the training tasks' rows; what the model predicts is scaled by them.
@@ -106,6 +112,11 @@ class TablePreprocessing:
     support: SupportScales | None = None
     target_readings: tuple[Reading | None, ...] = ()
     curve: bool = False
+
+    @property
+    def items(self) -> tuple[int, ...]:
+        """Of each column of items, which come first among the inputs, how many there are with the unknown one."""
+        return tuple(len(column.items) + 1 for column in self.columns or () if column.items is not None)
 
     @property
     def own_targets(self) -> bool:
@@ -154,6 +165,8 @@ class TablePreprocessing:
                 table.without([name for name in table.columns if f"column {name!r} " in "".join(found)])
             )
         for column in self.columns or () if fitted is None else ():
+            if column.items is not None and column.name in table.texts:
+                found += _unknown_items(table, column.name, column.items)
             if column.levels is None or column.name not in table.texts:
                 continue
             levels = {*column.levels, *(level.lower() for level in column.levels)}
@@ -173,7 +186,8 @@ class TablePreprocessing:
 
     def finish(self, encoded: np.ndarray) -> Rows:
         """Raw rows with the task's scales, missing numbers at the mean, padded or cut to the width."""
-        x = encoded.astype(np.float64)
+        items = len(self.items)
+        named, x = np.split(encoded.astype(np.float64), [items], 1)
         own = self.support
         if own is not None and own.mean:
             x = (x - np.array(own.mean)) / np.array(own.std)
@@ -181,7 +195,7 @@ class TablePreprocessing:
         x = np.clip(np.nan_to_num(x, nan=0.0), -limit, limit)
         if own is not None and own.order:
             x = x[:, list(own.order)]
-        return _padded(x, self.width).astype(np.float32)
+        return _padded(np.concatenate([named, x], 1), self.width).astype(np.float32)
 
     def values(self, table: Table) -> Rows:
         """Regression targets as the model learns them, (rows, targets)."""
@@ -211,7 +225,7 @@ class TablePreprocessing:
     # ---- files -----------------------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` makes the record again."""
-        found = {"kind": KIND, "version": VERSION, **dataclasses.asdict(self)}
+        found = {"kind": KIND, "version": 3, **dataclasses.asdict(self)}
         found["columns"] = None if self.columns is None else [column.to_dict() for column in self.columns]
         if not self.curve:
             del found["curve"]
@@ -220,6 +234,8 @@ class TablePreprocessing:
             del found["target_readings"]
             if not self.curve and not any(column.reading for column in self.columns or ()):
                 found["version"] = 1
+        if self.items:
+            found["version"] = VERSION
         return found
 
     @classmethod
@@ -255,7 +271,9 @@ class TablePreprocessing:
                 raise ValueError("readings of other targets")
             if made.scaling not in get_args(Scaling):
                 raise ValueError(f"scaling {made.scaling!r}")
-            encoded = None if made.columns is None else sum(c.width for c in made.columns)
+            encoded = None if made.columns is None else sum(c.width for c in made.columns) - len(made.items)
+            if any(c.items is not None for c in (made.columns or ())[len(made.items) :]):
+                raise ValueError("columns of items that are not the first")
             if own is not None and made.support is not None:
                 s = made.support
                 wrong = len(s.mean) != len(s.std) or (s.mean and len(s.mean) != encoded)
@@ -299,6 +317,9 @@ def raw(table: Table, columns: Sequence[Column], plain: bool = False) -> Rows:
         return table.numbers([column.name for column in columns])
     parts = []
     for column in columns:
+        if column.items is not None:
+            parts.append(item_numbers(table.texts[column.name], column.items))
+            continue
         if column.levels is not None:
             cells = table.texts[column.name]
             levels = column.levels
@@ -349,6 +370,21 @@ def numbers(table: Table, name: str, reading: Reading | None) -> np.ndarray:
     raise InputError(
         f"{table.name}: column {name!r} expected {wanted} as in training, got {odd[:40]!r}; mend the column"
     )
+
+
+def _unknown_items(table: Table, name: str, items: tuple[str, ...]) -> list[str]:
+    """A sentence on the rows whose item the record does not know, where there are any."""
+    cells = table.texts[name]
+    unknown = item_numbers(cells, items) == 0
+    missing = sum(cell is None for cell in cells[unknown])
+    if not unknown.any():
+        return []
+    shown = next((f", such as {cell[:40]!r}" for cell in cells[unknown] if cell is not None), "")
+    gone = f" ({missing} are missing)" if missing else ""
+    return [
+        f"column {name!r}: {int(unknown.sum())} of {table.rows} rows hold an item that the learner does not know{shown}{gone}; "
+        "they count as the unknown item"
+    ]
 
 
 def date_parts(days: np.ndarray) -> dict[str, np.ndarray]:
@@ -484,6 +520,7 @@ def _column(given: Mapping[str, Any]) -> Column:
         bool(given["indicator"]),
         reading_of(given.get("reading")),
         tuple(_part(*part) for part in given.get("parts", ())),
+        None if given.get("items") is None else tuple(_text(item) for item in given["items"]),
     )
 
 

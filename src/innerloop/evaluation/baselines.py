@@ -5,6 +5,7 @@ They see one task's support set alone and nothing of any other task. Each is com
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -25,6 +26,14 @@ Queries = Float[Tensor, "queries features"]
 Answers = Float[Tensor, "queries outputs"]
 
 
+def without_items(batch: Task, items: int) -> Task:
+    """The same tasks without the first ``items`` numbers of an input, which name items and measure nothing."""
+    if not items:
+        return batch
+    support, query = (dataclasses.replace(side, x=side.x[..., items:]) for side in (batch.support, batch.query))
+    return dataclasses.replace(batch, support=support, query=query)
+
+
 def names(batch: Task) -> tuple[str, ...]:
     """The baselines that suit such tasks, the simplest first; none but for tensors of inputs with classes or values to predict.
 
@@ -37,6 +46,8 @@ def names(batch: Task) -> tuple[str, ...]:
     values = y.is_floating_point()
     if not x.is_floating_point() or x.shape[1] == 0 or (losses.is_binary(batch.objective) if values else y.ndim != 2):
         return ()
+    if not x[0, 0].numel():
+        return ("mean",) if values else ()
     known = _OF_VALUES if values else _OF_CLASSES
     return tuple(name for name in known if name != "ridge" or x.shape[1] <= MOST_ROWS)
 

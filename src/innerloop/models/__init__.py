@@ -32,6 +32,9 @@ MODELS: dict[str, Entry] = {
         "innerloop.models.bottleneck:adapter", "Small residual net on features, which begins by changing nothing."
     ),
     "lstm": Entry("innerloop.models.recurrent:lstm", "Long short-term memory for sequences."),
+    "items_mlp": Entry(
+        "innerloop.models.items:items_mlp", "Net for tables that name items: a learned vector for each."
+    ),
 }
 # Networks that others have trained, whose weights come as packages; ``--model`` takes these names too.
 EMBEDDINGS: dict[str, Entry] = {

@@ -34,6 +34,7 @@ def table_family(
     together: Sequence[str] = (),
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    item_column: str | Sequence[str] | None = None,
     categories: Sequence[str] = (),
     quantities: Sequence[str] = (),
     kind: Kind = "auto",
@@ -72,6 +73,8 @@ def table_family(
             of the split.
         only: patterns of the tables' names; the others of the folder or zip are not read.
         ignore: columns that are no inputs.
+        item_column: the column that names items, such as films, products or machines ("a,b" for several): each item that two
+            training tasks share has a learned vector, all others are one unknown item. Never a quantity.
         categories: columns of numbers that are categories.
         quantities: columns of whole numbers that are measures although they look like identifiers or codes.
         kind: of the target; "auto": texts and whole numbers of at most 20 values are classes.
