@@ -155,7 +155,7 @@ class TablePreprocessing:
             new: its rows are asked about, and the support set's table was told of before.
             fitted: the notes of `fit_columns` on it, where the columns were fitted to it.
         """
-        used = [*(column.name for column in self.columns or ()), *self.targets]
+        used = [*(column.name for column in self.columns or () if column.items is None), *self.targets]
         told = tuple(f"column {name!r} " for name in used)
         known = new or (fitted is None and self.scaling != "none")  # the columns' readings, since training
         found: list[str] = [note for note in fitted or () if isinstance(note, Loud)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -109,12 +110,14 @@ def understand(path: str | Path, options: TableOptions) -> Understanding:
         ConfigError: options that do not go together, or none that says what a task is.
     """
     tables, left_out = read_tables(path, options.only, separator=options.separator, encoding=options.encoding)
-    known = {name for table in tables for name in table.columns}
+    known = list(dict.fromkeys(name for table in tables for name in table.columns))
     options = dataclasses.replace(
         options, target=_apart(options.targets, known), item_column=_apart(options.items, known)
     )
     _check(options)
-    notes = [_named(table, note) if len(tables) > 1 else note for table in tables for note in table.notes]
+    by_name = tuple(f"column {name!r} " for name in options.items)  # whatever their cells are, they are names
+    read = [(table, note) for table in tables for note in table.notes if not note.startswith(by_name)]
+    notes = [_named(table, note) if len(tables) > 1 else note for table, note in read]
     if len(tables) == 1:
         return _one_table(tables[0], options, notes, left_out)
     if options.columns == "own" or (options.columns == "auto" and len({tuple(t.columns) for t in tables}) > 1):
@@ -129,9 +132,14 @@ def understand(path: str | Path, options: TableOptions) -> Understanding:
 
 
 def _apart(names: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
-    """Names of columns: "a,b,c" are several, where no column is called so."""
+    """Names of columns: "a,b,c" are several, where no column is called so, and "a*" are all that begin with a."""
     apart = [[name] if name in known else name.split(",") for name in names]
-    return tuple(names[0] if len(names) == 1 else name.strip() for names in apart for name in names)
+    found = [names[0] if len(names) == 1 else name.strip() for names in apart for name in names]
+    each = [
+        [n for n in known if fnmatch.fnmatchcase(n, name)] if name not in known and "*" in name else []
+        for name in found
+    ]
+    return tuple(dict.fromkeys(n for name, more in zip(found, each, strict=True) for n in more or [name]))
 
 
 def _named(table: Table, note: str) -> str:
