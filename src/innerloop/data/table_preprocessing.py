@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from innerloop.data.table_cells import PLAIN, TYPED, Lost, Loud, Reading, are_codes, identifier, odd_numbers, reading_of
-from innerloop.data.table_items import item_numbers
+from innerloop.data.table_items import ItemFacts, item_numbers
 from innerloop.data.table_text import looks_headless
 from innerloop.data.tables import Table, near_column
 from innerloop.errors import CheckpointError, InputError, first_few
@@ -43,6 +43,7 @@ class Column:
             deviation.
         items: of a column that names items, those that training has taught, whose numbers begin at 1; 0 is any other. None:
             another kind of column.
+        facts: what is known of the items, whose numbers stand right after the item's own.
     """
 
     name: str
@@ -53,13 +54,17 @@ class Column:
     reading: Reading | None = None
     parts: tuple[tuple[str, float, float], ...] = ()
     items: tuple[str, ...] | None = None
+    facts: ItemFacts | None = None
 
     @property
     def width(self) -> int:
-        return len(self.levels) if self.levels is not None else 1 + len(self.parts) + self.indicator
+        known = 0 if self.facts is None else len(self.facts.names)
+        return len(self.levels) if self.levels is not None else 1 + len(self.parts) + self.indicator + known
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in dataclasses.asdict(self).items() if v or k not in ("reading", "parts", "items")}
+        plain = dataclasses.asdict(dataclasses.replace(self, facts=None))
+        found = {k: v for k, v in plain.items() if v or k not in ("reading", "parts", "items", "facts")}
+        return found if self.facts is None else {**found, "facts": self.facts.to_dict()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +171,7 @@ class TablePreprocessing:
             )
         for column in self.columns or () if fitted is None else ():
             if column.items is not None and column.name in table.texts:
-                found += _unknown_items(table, column.name, column.items)
+                found += _unknown_items(table, column)
             if column.levels is None or column.name not in table.texts:
                 continue
             levels = {*column.levels, *(level.lower() for level in column.levels)}
@@ -225,7 +230,7 @@ class TablePreprocessing:
     # ---- files -----------------------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` makes the record again."""
-        found = {"kind": KIND, "version": 3, **dataclasses.asdict(self)}
+        found = {"kind": KIND, "version": 3, **dataclasses.asdict(dataclasses.replace(self, columns=None))}
         found["columns"] = None if self.columns is None else [column.to_dict() for column in self.columns]
         if not self.curve:
             del found["curve"]
@@ -319,6 +324,7 @@ def raw(table: Table, columns: Sequence[Column], plain: bool = False) -> Rows:
     for column in columns:
         if column.items is not None:
             parts.append(item_numbers(table.texts[column.name], column.items))
+            parts += [] if column.facts is None else list(column.facts.of(table.texts[column.name]).T)
             continue
         if column.levels is not None:
             cells = table.texts[column.name]
@@ -372,18 +378,20 @@ def numbers(table: Table, name: str, reading: Reading | None) -> np.ndarray:
     )
 
 
-def _unknown_items(table: Table, name: str, items: tuple[str, ...]) -> list[str]:
+def _unknown_items(table: Table, column: Column) -> list[str]:
     """A sentence on the rows whose item the record does not know, where there are any."""
-    cells = table.texts[name]
-    unknown = item_numbers(cells, items) == 0
+    cells, name = table.texts[column.name], column.name
+    unknown = item_numbers(cells, column.items or ()) == 0
     missing = sum(cell is None for cell in cells[unknown])
     if not unknown.any():
         return []
     shown = next((f", such as {cell[:40]!r}" for cell in cells[unknown] if cell is not None), "")
     gone = f" ({missing} are missing)" if missing else ""
+    known = 0 if column.facts is None else int((item_numbers(cells[unknown], column.facts.items) > 0).sum())
+    told = f", with what the item table says of {known} of them" if known else ""
     return [
         f"column {name!r}: {int(unknown.sum())} of {table.rows} rows hold an item that the learner does not know{shown}{gone}; "
-        "they count as the unknown item"
+        f"they count as the unknown item{told}"
     ]
 
 
@@ -521,6 +529,7 @@ def _column(given: Mapping[str, Any]) -> Column:
         reading_of(given.get("reading")),
         tuple(_part(*part) for part in given.get("parts", ())),
         None if given.get("items") is None else tuple(_text(item) for item in given["items"]),
+        None if given.get("facts") is None else ItemFacts.from_dict(given["facts"]),
     )
 
 

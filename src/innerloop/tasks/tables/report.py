@@ -48,13 +48,16 @@ def described(path: str | Path, found: Understanding, family: TaskFamily, option
         "inputs": record.width,
     }
     if record.columns is not None:
-        numbers = [c.name for c in record.columns if c.levels is None]
+        numbers = [c.name for c in record.columns if c.levels is None and c.items is None]
+        items = {c.name: len(c.items) for c in record.columns if c.items is not None}
         named = {c.name: len(c.levels) for c in record.columns if c.levels is not None}
         lacking = [c.name for c in record.columns if c.indicator]
         lines.append(
-            f"columns: {len(numbers)} of numbers, {len(named)} of categories; {record.width} inputs of the model"
+            f"columns: {len(numbers)} of numbers, {len(named)} of categories{f', {len(items)} of items' if items else ''}; "
+            f"{record.width} inputs of the model"
         )
         facts |= {"numbers": numbers, "categories": named, "with_missing": lacking}
+        facts |= {"items": items} if items else {}
     else:
         lines.append(
             f"columns: each table its own, padded to {record.width} inputs of the model and scaled by the support set"

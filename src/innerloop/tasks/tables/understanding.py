@@ -10,11 +10,12 @@ from typing import Literal
 
 import numpy as np
 
+from innerloop.data.item_tables import item_facts
 from innerloop.data.table_cells import PLAIN, TYPED, Reading
 from innerloop.data.table_files import FILE_COLUMN, below_each_other, read_tables
-from innerloop.data.table_items import LEAST_TASKS, vocabulary
+from innerloop.data.table_items import LEAST_TASKS, item_name, vocabulary
 from innerloop.data.table_preprocessing import Column, Scaling, TablePreprocessing, fit_columns, raw
-from innerloop.data.tables import Table
+from innerloop.data.tables import Table, read_table
 from innerloop.errors import ConfigError, InputError, first_few
 from innerloop.tasks.tables.few_shot import TableGroup
 from innerloop.tasks.tables.grouping import (
@@ -46,6 +47,7 @@ class TableOptions:
     only: Sequence[str] = ()
     ignore: Sequence[str] = ()
     item_column: str | Sequence[str] | None = None
+    item_table: str | None = None
     categories: Sequence[str] = ()
     quantities: Sequence[str] = ()
     kind: Kind = "auto"
@@ -163,6 +165,10 @@ def _check(options: TableOptions) -> None:
         raise ConfigError("target expected the name of a column, got none; name what is to be predicted")
     other = {"target": options.targets, "task_column": (options.task_column,), "ignore": options.ignore,
              "split_by": (options.split_by,), "categories": options.categories, "quantities": options.quantities}  # fmt: skip
+    if options.item_table is not None and len(options.items) != 1:
+        raise ConfigError(
+            f"item_table expected one item_column, which both tables have, got {len(options.items)}; name it with --item-column"
+        )
     for name, columns in other.items():
         twice = [column for column in options.items if column in columns]
         if twice:
@@ -202,7 +208,7 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
     targets = options.targets
     used = [
         *targets,
-        *options.ignore,
+        *(name for name in options.ignore if options.item_table is None or name in table.columns),
         *options.items,
         *options.categories,
         *options.quantities,
@@ -316,10 +322,10 @@ def _say_few(few: Sequence[str], classification: bool, least: int, left_out: lis
         left_out.append(f"{len(few)} task{'s' * (len(few) != 1)} with {why}: {shown}")
 
 
-def _items(table: Table, tasks: Sequence[np.ndarray], names: Sequence[str], notes: list[str]) -> tuple[Column, ...]:
-    """The columns that name items, with those that the rows of the training tasks have taught."""
+def _items(table: Table, tasks: Sequence[np.ndarray], options: TableOptions, notes: list[str]) -> tuple[Column, ...]:
+    """The columns that name items, with those that the rows of the training tasks have taught, and what is known of them."""
     columns = []
-    for name in names:
+    for name in options.items:
         known, others = vocabulary(table.texts[name][rows] for rows in tasks)
         if not known:
             raise InputError(
@@ -330,7 +336,19 @@ def _items(table: Table, tasks: Sequence[np.ndarray], names: Sequence[str], note
             f"; {others} others are in fewer than {LEAST_TASKS} training tasks and count as unknown" if others else ""
         )
         notes.append(f"column {name!r} names items: {len(known)} have an embedding{rare}")
-        columns.append(Column(name, items=known))
+        facts = None
+        if options.item_table is not None:
+            trained = {item_name(cell) for rows in tasks for cell in table.texts[name][rows]} - {None}
+            given = {"separator": options.separator, "encoding": options.encoding}
+            facts_table = read_table(options.item_table, **given)
+            table.expect(*(ignored for ignored in options.ignore if ignored not in facts_table.columns))
+            kept = facts_table.without([ignored for ignored in options.ignore if ignored != name])
+            facts, more = item_facts(kept, name, {item for item in trained if item is not None}, table.texts[name])
+            notes += [
+                *more,
+                f"{len(facts.names)} numbers are known of {len(facts.items)} items: {first_few(facts.names)}",
+            ]
+        columns.append(Column(name, items=known, facts=facts))
     return tuple(columns)
 
 
@@ -345,7 +363,7 @@ def _record(
     leave = [*leave, *options.items]
     columns, more = fit_columns(rows, leave, categories=options.categories, quantities=options.quantities)
     notes += more
-    columns = (*_items(table, tasks, options.items, notes), *columns)
+    columns = (*_items(table, tasks, options, notes), *columns)
     width = sum(column.width for column in columns)
     if not width:
         raise InputError(f"{table.name}: expected columns to predict from, got none beside the target; add some")
