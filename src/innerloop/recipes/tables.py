@@ -1,4 +1,4 @@
-"""Tables of few rows: patients with few visits, and data sets with few rows a class."""
+"""Tables of few rows: patients with few visits, users with few ratings, and data sets with few rows a class."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def recipes() -> list[Recipe]:
         )
         for visits in (5, 10)
     ]
+    found.append(
+        Recipe(
+            name="movielens-10-ratings",
+            summary="stars of an unseen user from 10 ratings, beside item bias + shrunk user mean.",
+            source=_SOURCE.partition(".")[0],
+            runner="innerloop.recipes.ratings:run_10_ratings",
+        )
+    )
     return found + [
         Recipe(
             name=f"pmlb-{rows}-rows",
