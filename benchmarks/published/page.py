@@ -36,7 +36,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Curves from Gaussian processes", r"gp-"),
     ("Faces", r"faces-"),
     ("Pictures from plain folders", r"own-"),
-    ("Tables of few rows", r"parkinson-|pmlb-|fsmol-"),
+    ("Tables of few rows", r"parkinson-|pmlb-|fsmol-|movielens-"),
     (BUILT_IN, r"builtin-"),
     ("Trained networks in front of a method", r"(photos|intents)-embedded"),
     ("Others", r"(?!.*-check$|shots-)"),  # the last are in a table of their own

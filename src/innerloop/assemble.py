@@ -83,6 +83,14 @@ def assemble(
     _check_names(f"algorithm {algorithm}", make_learner, options)
     if "outputs" in inspect.signature(make_learner).parameters:  # of networks that it puts behind the model
         options.setdefault("outputs", family.train.output_size)
+    of_values = losses.kind_of(family.train.objective) == "regression"
+    if (
+        recommended
+        and family.train.item_columns
+        and of_values
+        and "prior" in inspect.signature(make_learner).parameters
+    ):
+        options.setdefault("prior", family.train.output_size)  # what an item is for all tasks
     _set_from_targets(make_learner, options, family)
     learner = methods.make(algorithm, net, options, typed=typed)
     if meta_gradient is not None:
@@ -225,7 +233,12 @@ def build_model(
     split = family.train
     advice = dict(advice or {})
     recommended = advice.pop("name", None)
-    if name is None and recommended is not None and "embedding" not in (split.preprocessing or {}):
+    if (
+        name is None
+        and recommended is not None
+        and "embedding" not in (split.preprocessing or {})
+        and not split.item_columns
+    ):
         name = recommended
     if name is None:
         if options:
@@ -241,7 +254,8 @@ def build_model(
 
         return pretrained(name, **(options or {}))
     make_model = load("model", models.MODELS, name, typed=typed)
-    given = {**_known(name, advice or {}, typed), **(options or {})}
+    of_problem = _known(name, getattr(split, "model_options", {}), typed)
+    given = {**_known(name, advice or {}, typed), **of_problem, **(options or {})}
     outputs = given.pop("outputs", split.output_size)
     _check_names(f"model {name}", make_model, given)
     return _prepared(models.fitting(name, tuple(split.input_shape), outputs, given, typed=typed), split)

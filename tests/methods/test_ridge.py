@@ -13,6 +13,7 @@ from torch import nn
 
 import innerloop as il
 from innerloop.core import Examples, Task
+from innerloop.errors import ConfigError, ShapeError
 from innerloop.methods.r2d2 import ridge_weights
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -197,3 +198,43 @@ def test_bad_tasks():
     deep = torch.zeros(3, 6, 2, 2)
     with pytest.raises(il.ShapeError, match=r"one row of values an example, .* got \(3, 6, 2, 2\)"):
         il.r2d2(net()).backward(Task(Examples(task.support.x, deep), Examples(task.query.x, deep)))
+
+
+@pytest.mark.parametrize("shots", [2, 9])
+def test_a_prior_is_what_the_ridge_draws_towards(shots):
+    """(Z'Z / n + ridge I) (W - W0) = Z'(y - Z W0) / n; no example yet: W0 itself. Differences from zero are the paper's."""
+    numbers = np.random.default_rng(shots)
+    z, y, asked = numbers.normal(size=(shots, 4)), numbers.normal(size=(shots, 2)), numbers.normal(size=(3, 4))
+    same = nn.Linear(4, 4, bias=False)
+    same.weight.data.copy_(torch.eye(4))
+    learner = il.r2d2(same, ridge=0.7, prior=2)
+    before = numbers.normal(size=(5, 2))
+    learner.rule_by_name()["prior"].data.copy_(torch.tensor(before))
+    ones = np.hstack([asked, np.ones((3, 1))])
+    start = before + normal_equations(z, y - np.hstack([z, np.ones((shots, 1))]) @ before, 0.7)
+    fitted = learner.adapt(torch.tensor(z), torch.tensor(y))
+    np.testing.assert_allclose(fitted.outputs(torch.tensor(asked)).numpy(), ones @ start, rtol=1e-8)
+    none = learner.adapt(torch.tensor(z), torch.tensor(y), steps=0)
+    np.testing.assert_allclose(none.outputs(torch.tensor(asked)).numpy(), ones @ before, rtol=1e-8)
+
+
+def test_a_prior_is_learned_and_comes_back_from_a_file(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 5, 4, generator=generator), torch.randn(2, 5, 1, generator=generator)
+    learner = il.r2d2(net(), prior=1)
+    learner.backward(Task(Examples(x, y), Examples(x + 1, y)))
+    assert learner.rule_by_name()["prior"].grad.abs().sum() > 0
+    fitted = learner.adapt(x[0], y[0])
+    again = il.load(fitted.save(tmp_path / "task"), model=net())
+    assert torch.equal(again.outputs(x[1]), fitted.outputs(x[1]))
+
+
+def test_a_prior_needs_values_and_a_model_of_known_inputs():
+    with pytest.raises(ShapeError, match="got labels"):
+        il.r2d2(net(), prior=1).backward(drawn(3, 2))
+    x, y = torch.randn(1, 5, 4), torch.randn(1, 5, 2)
+    with pytest.raises(ShapeError, match="got 2 numbers"):
+        il.r2d2(net(), prior=1).backward(Task(Examples(x, y), Examples(x, y)))
+    with pytest.raises(ConfigError, match="prior expected"):
+        il.r2d2(net(), prior=-1)
+    assert "prior" not in il.r2d2(net()).options  # as in files of before

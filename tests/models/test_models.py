@@ -35,6 +35,7 @@ SMALL: dict[str, tuple[dict, dict]] = {
     "oriented_gradients": ({"inputs": [2, 8, 6], "outputs": 2, "cell": 3}, {}),
     "adapter": ({"inputs": 4, "outputs": 2, "hidden": 3}, {}),
     "counts_mlp": ({"inputs": 9, "outputs": 2, "hidden": [5, 4], "counts": "log"}, {}),
+    "items_mlp": ({"inputs": 4, "outputs": 2, "items": [3, 2], "width": 2, "hidden": [3]}, {}),
 }
 NORMED = {
     "mlp": {"batch_norm": True},
@@ -54,6 +55,7 @@ VARIANTS = [
     ("counts_mlp", {"inputs": 6, "outputs": 3, "hidden": [4], "counts": "plain"}),
     ("counts_mlp", {"inputs": 6, "outputs": 1, "hidden": [4], "counts": "present"}),
     ("oriented_gradients", {"inputs": [1, 8, 8], "outputs": 2, "mirror": True, "length": 2.0}),
+    ("items_mlp", {"inputs": 4, "outputs": 2, "items": [9], "hidden": []}),
 ]
 
 

@@ -16,11 +16,13 @@ import numpy as np
 from jaxtyping import Float
 
 from innerloop.data.table_cells import PLAIN, TYPED, Lost, Loud, Reading, are_codes, identifier, odd_numbers, reading_of
+from innerloop.data.table_items import ItemFacts, item_numbers
 from innerloop.data.table_text import looks_headless
 from innerloop.data.tables import Table, near_column
 from innerloop.errors import CheckpointError, InputError, first_few
 
-KIND, VERSION = "table", 3  # 2: columns with readings, 3: curves; a record without either is one of version 1, as ever
+# 2: columns with readings, 3: curves, 4: columns of items; a record without any of them is one of version 1, as ever.
+KIND, VERSION = "table", 4
 LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
 _HUGE = 1e15
 Scaling = Literal["train", "support", "none"]
@@ -39,6 +41,9 @@ class Column:
         reading: how the cells of the training tables became numbers; None: they were plain numbers.
         parts: of a date, beside its days since 1970: the name of each ("weekday", "day", "month", "hour"), its mean and
             deviation.
+        items: of a column that names items, those that training has taught, whose numbers begin at 1; 0 is any other. None:
+            another kind of column.
+        facts: what is known of the items, whose numbers stand right after the item's own.
     """
 
     name: str
@@ -48,13 +53,18 @@ class Column:
     indicator: bool = False
     reading: Reading | None = None
     parts: tuple[tuple[str, float, float], ...] = ()
+    items: tuple[str, ...] | None = None
+    facts: ItemFacts | None = None
 
     @property
     def width(self) -> int:
-        return len(self.levels) if self.levels is not None else 1 + len(self.parts) + self.indicator
+        known = 0 if self.facts is None else len(self.facts.names)
+        return len(self.levels) if self.levels is not None else 1 + len(self.parts) + self.indicator + known
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in dataclasses.asdict(self).items() if v or k not in ("reading", "parts")}
+        plain = dataclasses.asdict(dataclasses.replace(self, facts=None))
+        found = {k: v for k, v in plain.items() if v or k not in ("reading", "parts", "items", "facts")}
+        return found if self.facts is None else {**found, "facts": self.facts.to_dict()}
 
 
 class Feature(NamedTuple):
@@ -99,7 +109,8 @@ class TablePreprocessing:
     """The record.
 
     Attributes:
-        columns: how each column becomes numbers; None: fitted to each task's own table (tables of different columns).
+        columns: how each column becomes numbers, those of items first; None: fitted to each task's own table (tables of
+            different columns).
         targets: names of the target columns; empty where every table has another and the user names it.
         classification: targets are class names; else numbers.
         target_mean, target_std: of the targets on the training tasks' rows; what the model predicts is scaled by them.
@@ -126,6 +137,11 @@ class TablePreprocessing:
     support: SupportScales | None = None
     target_readings: tuple[Reading | None, ...] = ()
     curve: bool = False
+
+    @property
+    def items(self) -> tuple[int, ...]:
+        """Of each column of items, which come first among the inputs, how many there are with the unknown one."""
+        return tuple(len(column.items) + 1 for column in self.columns or () if column.items is not None)
 
     @property
     def own_targets(self) -> bool:
@@ -188,7 +204,7 @@ class TablePreprocessing:
             new: its rows are asked about, and the support set's table was told of before.
             fitted: the notes of `fit_columns` on it, where the columns were fitted to it.
         """
-        used = [*(column.name for column in self.columns or ()), *self.targets]
+        used = [*(column.name for column in self.columns or () if column.items is None), *self.targets]
         told = tuple(f"column {name!r} " for name in used)
         known = new or (fitted is None and self.scaling != "none")  # the columns' readings, since training
         found: list[str] = [note for note in fitted or () if isinstance(note, Loud)]
@@ -198,6 +214,8 @@ class TablePreprocessing:
                 table.without([name for name in table.columns if f"column {name!r} " in "".join(found)])
             )
         for column in self.columns or () if fitted is None else ():
+            if column.items is not None and column.name in table.texts:
+                found += _unknown_items(table, column)
             if column.levels is None or column.name not in table.texts:
                 continue
             levels = {*column.levels, *(level.lower() for level in column.levels)}
@@ -217,14 +235,15 @@ class TablePreprocessing:
 
     def finish(self, encoded: np.ndarray) -> Rows:
         """Raw rows with the task's scales, missing numbers at the mean, padded or cut to the width."""
-        x = encoded.astype(np.float64)
+        items = len(self.items)
+        named, x = np.split(encoded.astype(np.float64), [items], 1)
         own = self.support
         if own is not None and own.mean:
             x = (x - np.array(own.mean)) / np.array(own.std)
         x = np.clip(np.nan_to_num(x, nan=0.0), -self.limit, self.limit)
         if own is not None and own.order:
             x = x[:, list(own.order)]
-        return _padded(x, self.width).astype(np.float32)
+        return _padded(np.concatenate([named, x], 1), self.width).astype(np.float32)
 
     def values(self, table: Table) -> Rows:
         """Regression targets as the model learns them, (rows, targets)."""
@@ -254,7 +273,7 @@ class TablePreprocessing:
     # ---- files -----------------------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` makes the record again."""
-        found = {"kind": KIND, "version": VERSION, **dataclasses.asdict(self)}
+        found = {"kind": KIND, "version": 3, **dataclasses.asdict(dataclasses.replace(self, columns=None))}
         found["columns"] = None if self.columns is None else [column.to_dict() for column in self.columns]
         if not self.curve:
             del found["curve"]
@@ -263,6 +282,8 @@ class TablePreprocessing:
             del found["target_readings"]
             if not self.curve and not any(column.reading for column in self.columns or ()):
                 found["version"] = 1
+        if self.items:
+            found["version"] = VERSION
         return found
 
     @classmethod
@@ -298,7 +319,9 @@ class TablePreprocessing:
                 raise ValueError("readings of other targets")
             if made.scaling not in get_args(Scaling):
                 raise ValueError(f"scaling {made.scaling!r}")
-            encoded = None if made.columns is None else sum(c.width for c in made.columns)
+            encoded = None if made.columns is None else sum(c.width for c in made.columns) - len(made.items)
+            if any(c.items is not None for c in (made.columns or ())[len(made.items) :]):
+                raise ValueError("columns of items that are not the first")
             if own is not None and made.support is not None:
                 s = made.support
                 wrong = len(s.mean) != len(s.std) or (s.mean and len(s.mean) != encoded)
@@ -342,6 +365,10 @@ def raw(table: Table, columns: Sequence[Column], plain: bool = False) -> Rows:
         return table.numbers([column.name for column in columns])
     parts = []
     for column in columns:
+        if column.items is not None:
+            parts.append(item_numbers(table.texts[column.name], column.items))
+            parts += [] if column.facts is None else list(column.facts.of(table.texts[column.name]).T)
+            continue
         if column.levels is not None:
             cells = table.texts[column.name]
             levels = column.levels
@@ -392,6 +419,23 @@ def numbers(table: Table, name: str, reading: Reading | None) -> np.ndarray:
     raise InputError(
         f"{table.name}: column {name!r} expected {wanted} as in training, got {odd[:40]!r}; mend the column"
     )
+
+
+def _unknown_items(table: Table, column: Column) -> list[str]:
+    """A sentence on the rows whose item the record does not know, where there are any."""
+    cells, name = table.texts[column.name], column.name
+    unknown = item_numbers(cells, column.items or ()) == 0
+    missing = sum(cell is None for cell in cells[unknown])
+    if not unknown.any():
+        return []
+    shown = next((f", such as {cell[:40]!r}" for cell in cells[unknown] if cell is not None), "")
+    gone = f" ({missing} are missing)" if missing else ""
+    known = 0 if column.facts is None else int((item_numbers(cells[unknown], column.facts.items) > 0).sum())
+    told = f", with what the item table says of {known} of them" if known else ""
+    return [
+        f"column {name!r}: {int(unknown.sum())} of {table.rows} rows hold an item that the learner does not know{shown}{gone}; "
+        f"they count as the unknown item{told}"
+    ]
 
 
 def date_parts(days: np.ndarray) -> dict[str, np.ndarray]:
@@ -527,6 +571,8 @@ def _column(given: Mapping[str, Any]) -> Column:
         bool(given["indicator"]),
         reading_of(given.get("reading")),
         tuple(_part(*part) for part in given.get("parts", ())),
+        None if given.get("items") is None else tuple(_text(item) for item in given["items"]),
+        None if given.get("facts") is None else ItemFacts.from_dict(given["facts"]),
     )
 
 

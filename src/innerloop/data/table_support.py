@@ -293,12 +293,13 @@ def _scales(
     found = SupportScales()
     if own.scaling == "support":
         assert own.columns is not None
-        x = torch.as_tensor(raw(table, own.columns))[None]
+        items = len(own.items)
+        x = torch.as_tensor(raw(table, own.columns))[None, :, items:]
         y: Tensor | None = None
         if own.ranked:
             values = np.unique(labels, return_inverse=True)[1] if labels is not None else own.values(table)
             y = torch.as_tensor(values)[None]
-        s = support_scales(x, torch.ones(x.shape[:2], dtype=torch.bool), y, own.width)
+        s = support_scales(x, torch.ones(x.shape[:2], dtype=torch.bool), y, own.width - items)
         order = () if s.order is None else tuple(s.order[0].tolist())
         found = SupportScales(tuple(s.mean[0].tolist()), tuple(s.std[0].tolist()), order)
     if own.center_target:

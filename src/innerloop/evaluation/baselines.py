@@ -28,6 +28,14 @@ Queries = Float[Tensor, "queries features"]
 Answers = Float[Tensor, "queries outputs"]
 
 
+def without_items(batch: Task, items: int) -> Task:
+    """The same tasks without the first ``items`` numbers of an input, which name items and measure nothing."""
+    if not items:
+        return batch
+    support, query = (dataclasses.replace(side, x=side.x[..., items:]) for side in (batch.support, batch.query))
+    return dataclasses.replace(batch, support=support, query=query)
+
+
 def names(batch: Task) -> tuple[str, ...]:
     """The baselines that suit such tasks, the simplest first; none but for tensors of inputs with classes or values to predict.
 
@@ -42,15 +50,17 @@ def names(batch: Task) -> tuple[str, ...]:
         return ()
     if values and losses.takes_missing(batch.objective, y[0]):
         return ("mean",)  # of the values that are there
+    if not x[0, 0].numel():
+        return ("mean",) if values else ()
     known = _OF_VALUES if values else _OF_CLASSES
     return tuple(name for name in known if name != "ridge" or x.shape[1] <= MOST_ROWS)
 
 
-def seen(batch: Task, preprocessing: Mapping[str, Any] | None) -> Task:
-    """The batch as baselines see it: sparse rows in full."""
+def seen(batch: Task, preprocessing: Mapping[str, Any] | None, items: int = 0) -> Task:
+    """The batch as baselines see it: sparse rows in full, and without the numbers of items (`without_items`)."""
     kinds = kinds_of(preprocessing)
     if kinds is None:
-        return batch
+        return without_items(batch, items)
     sides = (dataclasses.replace(side, x=dense(side.x, kinds)) for side in (batch.support, batch.query))
     return dataclasses.replace(batch, **dict(zip(("support", "query"), sides, strict=True)))
 

@@ -120,7 +120,7 @@ def evaluate(
     if metric in losses.METRICS and losses.is_labelled(tasks.objective):
         one = tasks.at(seed, 0, 1)
         one = one if one.shared is None else looked_up(one)
-        beside = simplest.names(simplest.seen(one, tasks.preprocessing)) if baselines else ()
+        beside = simplest.names(simplest.seen(one, tasks.preprocessing, tasks.item_columns)) if baselines else ()
         of_classes = not one.query.y.is_floating_point() and one.query.y.ndim == 2
         sure = confidence.ROWS if of_classes and set(names) - set(losses.DISTRIBUTION_METRICS) else 0
     scale = None if tasks.target_scale is None else torch.as_tensor(tasks.target_scale, dtype=torch.float64)
@@ -151,7 +151,7 @@ def evaluate(
             if len(outputs) < len(names):
                 found["log_likelihood"] = log_likelihoods(learner, batch, steps, path=path)
         rows = torch.stack([found[name] for name in names], 1).flatten(0, 1)
-        full = simplest.seen(batch, tasks.preprocessing) if beside else batch
+        full = simplest.seen(batch, tasks.preprocessing, tasks.item_columns) if beside else batch
         said = [simplest.predictions(name, full, ways) for name in beside]
         counted = [one.to(rows) for one in counted]
         return torch.cat(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from innerloop.core import Examples, Task
 from innerloop.data.table_preprocessing import table_record
 from innerloop.data.table_support import encoded
 from innerloop.data.tables import Table
-from innerloop.errors import ConfigError, InnerloopError
+from innerloop.errors import ConfigError, InnerloopError, InnerloopWarning
 from innerloop.evaluation import baselines, scikit_baselines
 from innerloop.meta_learner.fitted import Fitted, adapted
 from innerloop.meta_learner.fitted_data import FittedData
@@ -180,7 +181,8 @@ class _Fold(NamedTuple):
 
     def said(self) -> Tensor:
         """The learner's labels, or its values in the targets' unit."""
-        out = self.fitted.outputs(self.asked).cpu()
+        with warnings.catch_warnings(action="ignore", category=InnerloopWarning):  # the whole table was told of before
+            out = self.fitted.outputs(self.asked).cpu()
         if self.fitted.classes_ is None:
             return self._in_units(out)
         return self.fitted.probabilities(out).argmax(-1)
@@ -234,7 +236,8 @@ def _fold(fitted: Fitted, shown: list[int], left_out: list[int]) -> _Fold:
         Examples(pytree.tree_map(lambda v: v[None], z), torch.zeros(1, len(left_out), dtype=torch.long)),
         fitted.objective,
     )
-    return _Fold(rest, asked, baselines.seen(task, fitted.preprocessing), truth.cpu())
+    items = len(record.items) if (record := table_record(fitted.preprocessing)) is not None else 0
+    return _Fold(rest, asked, baselines.seen(task, fitted.preprocessing, items), truth.cpu())
 
 
 # ---- intervals ---------------------------------------------------------------------------------------------------

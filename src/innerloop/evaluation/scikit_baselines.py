@@ -24,7 +24,7 @@ _TREES = 100
 
 def names(batch: Task) -> tuple[str, ...]:
     """Those that suit such tasks, whose inputs are rows of numbers; none where scikit-learn is not installed."""
-    if importlib.util.find_spec("sklearn") is None or batch.support.x.ndim != 3:
+    if importlib.util.find_spec("sklearn") is None or batch.support.x.ndim != 3 or not batch.support.x.shape[2]:
         return ()
     return NAMES[1:] if batch.support.y.is_floating_point() else NAMES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, ParamSpec
 
 import numpy as np
@@ -110,6 +110,7 @@ def method(
     regression_tasks: Mapping[str, Any] | None = None,
     brings_networks: bool = False,
     from_targets: Mapping[str, Callable[[Tensor, Mapping[str, Any]], Any]] | None = None,
+    newer: Collection[str] = (),
     declares: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
     """Make a function a method: its arguments are checked and recorded, and it carries recommended settings.
@@ -121,6 +122,7 @@ def method(
         brings_networks: the method has networks of its own, so that a model without parameters will do.
         from_targets: arguments that are made from floating targets of the problem's training tasks where nobody gave them:
             ``{name: f(targets, arguments)}``, the targets in one row.
+        newer: arguments that older files do not have, and none has where they are at their defaults.
         declares: where it differs from the defaults of `Traits`.
     """
     traits = Traits(**(declares or {}), needs_parameters=not brings_networks)
@@ -138,6 +140,8 @@ def method(
     }
 
     def decorate(factory: Callable[P, MetaLearner]) -> Callable[P, MetaLearner]:
+        usual = {name: p.default for name, p in inspect.signature(factory).parameters.items()}
+
         @functools.wraps(factory)
         def make(*args: P.args, **kwargs: P.kwargs) -> MetaLearner:
             kwargs = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}  # type: ignore[assignment]
@@ -152,7 +156,7 @@ def method(
             with choosing(named_output(output)):
                 learner = factory(*args, **kwargs)
             learner.name = factory.__name__
-            learner.options = {k: written(k, v) for k, v in options.items()}
+            learner.options = {k: written(k, v) for k, v in options.items() if k not in newer or v != usual[k]}
             if output is not None:  # files from before it have none
                 learner.options["output"] = written("output", output)
             return learner

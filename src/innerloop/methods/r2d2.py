@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core import Examples, Meta, Task
-from innerloop.errors import ConfigError, ShapeError
+from innerloop.errors import ConfigError, ShapeError, expect_whole
 from innerloop.functional import PureModel
 from innerloop.functional.norms import BatchNormPolicy
+from innerloop.functional.parts import features_of
 from innerloop.learners.embedding import EmbeddingLearner, first_input
 from innerloop.learners.gradient import query_metrics
 from innerloop.learners.metric import MetricLearner, members_of, shown_labels, ways_of
@@ -52,6 +53,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
         ridge: the penalty at the beginning of meta-training; its logarithm is learned.
         scale: what classes' regression values are multiplied by to become logits, at the beginning; learned.
         loss: a loss function or name; None: the task's, else by the targets' dtype.
+        prior: (features, outputs) of the weights that the ridge draws towards, beside their bias; None: it draws towards zero.
         training: meta-training (statistics recorded, dropout on) or evaluation.
     """
 
@@ -59,6 +61,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
     ridge: float
     scale: float
     loss: str | losses.Loss | None = None
+    prior: tuple[int, int] | None = None
     training: bool = True
 
     pass_salt = 37
@@ -66,11 +69,15 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
     def init_rule(self, params: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
         del generator
         like = next(p for p in params.values() if p.is_floating_point())
-        return {
+        found = {
             "log_ridge": like.new_tensor(math.log(self.ridge)),
             "logit_scale": like.new_tensor(self.scale),
             "logit_bias": like.new_zeros(()),
         }
+        if self.prior is not None:
+            features, outputs = self.prior
+            found["prior"] = like.new_zeros(features + 1, outputs)
+        return found
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         y = tasks.support.y
@@ -80,6 +87,11 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
     def admit(self, tasks: Task) -> Task:
         """Labels as for every method that compares classes; or values, (tasks, examples, outputs)."""
         y = tasks.support.y
+        if self.prior is not None and (not y.is_floating_point() or y[0, 0].numel() != self.prior[1]):
+            got = f"{y[0, 0].numel()} numbers an example" if y.is_floating_point() else "labels"
+            raise ShapeError(
+                f"prior={self.prior[1]} expected targets of so many numbers an example, got {got}; give it their number"
+            )
         if not y.is_floating_point():
             return super().admit(tasks)
         if y.ndim > 3:
@@ -95,7 +107,8 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
         classes = not y.is_floating_point()
         outputs = ways_of(task) if classes else y.shape[-1]
         counts = one.new_zeros(outputs) if classes else one.new_ones(outputs)
-        return RidgeFast(one.new_zeros(one.shape[-1] + 1, outputs), counts, 0, classes)
+        start = one.new_zeros(one.shape[-1] + 1, outputs) if self.prior is None else meta.rule["prior"].to(one)
+        return RidgeFast(start, counts, 0, classes)
 
     def step(self, meta: Meta, fast: RidgeFast, batch: Examples, i: int) -> RidgeFast:
         if fast.step:
@@ -111,7 +124,12 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
             counts = targets.sum(0)
         else:
             targets = side.y.to(z.dtype)
-        weights = ridge_weights(z, targets, meta.rule["log_ridge"].exp(), side.mask)
+        ridge = meta.rule["log_ridge"].exp()
+        if self.prior is None:
+            weights = ridge_weights(z, targets, ridge, side.mask)
+        else:  # what the prior does not say, by weights near zero
+            known = meta.rule["prior"].to(z)
+            weights = known + ridge_weights(z, targets - z @ known[:-1] - known[-1], ridge, side.mask)
         return RidgeFast(weights, counts, 1, fast.classes)
 
     def predict(self, meta: Meta, fast: RidgeFast, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -185,6 +203,7 @@ def _solve(system: Float[Tensor, "n n"], right: Float[Tensor, "n outputs"]) -> F
 @method(
     model={"outputs": None, "downsample": "max_pool"},
     regression={"ridge": 0.01},
+    newer=("prior",),
     declares={
         "adds_parameters": True,
         "inner_loop": False,
@@ -199,6 +218,7 @@ def r2d2(
     *,
     ridge: float = 1.0,
     scale: float = 10.0,
+    prior: int = 0,
     loss: LossArgument = None,
     batch_norm: BatchNormPolicy = "running",
     inductive: bool = False,
@@ -210,12 +230,17 @@ def r2d2(
     the support set is one step. A task may have any number of classes, in training, in evaluation and in ``adapt``; where
     targets are values the prediction is ``[f(x) 1] W`` itself.
 
+    ``prior`` is ours, not the paper's: the ridge draws W towards learned weights W0 in place of zero, ``W = argmin mean
+    |[f(x) 1] W - y|^2 + lambda |W - W0|^2``, so that a task of few examples begins with what all tasks share (the usual
+    rating of a film, say), as in Bayesian regression with a learned prior (Harrison, Sharma and Pavone 2018, arXiv:1807.08912).
+
     Args:
         model: any nn.Module whose output is the embedding, so without a last layer (``outputs=None`` in `il.models`);
             outputs with more axes are flattened. Its parameters may all be frozen. Copied, not changed.
         ridge: lambda at the beginning, above 0, in units of the mean square of the embedding (the authors divide by the
             number of examples too).
         scale: alpha at the beginning (the authors' Omniglot command: 10); beta begins at 0.
+        prior: the number of values in a target, each of which gets learned weights to draw towards; 0: none, as in the paper.
         loss: ``loss(prediction, y) -> scalar`` or a name; None: cross-entropy for labels, mean squared error for values.
         batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
             examples together, in evaluation their running mean, so it is not transductive.
@@ -225,7 +250,9 @@ def r2d2(
         A MetaLearner for classification and regression tasks.
 
     Raises:
-        ConfigError: a ridge that is not above 0, a scale that is not finite, a binary loss, or an unknown policy.
+        ConfigError: a ridge that is not above 0, a scale that is not finite, a binary loss, an unknown policy, or a prior for a
+            model whose inputs are not known.
+        ShapeError: from the learner, where targets are not the values that ``prior`` says.
 
     Example:
         >>> import innerloop as il
@@ -239,6 +266,8 @@ def r2d2(
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= least:
             above = "" if least else " above 0"
             raise ConfigError(f"{name} expected a finite number{above}, got {value!r}; leave it out for the default")
+    expect_whole("prior", prior, 0)
+    before = (math.prod(features_of(model)), prior) if prior else None
     if losses.is_binary(loss):
         raise ConfigError(
             f"loss expected one for logits (queries, ways) and integer labels, or for values, got {loss_name(loss)!r}; "
@@ -248,7 +277,7 @@ def r2d2(
     return backprop_method(
         "r2d2",
         model,
-        lambda pure: RidgeLearner(pure, float(ridge), float(scale), loss),
+        lambda pure: RidgeLearner(pure, float(ridge), float(scale), loss, before),
         outer=Outer(num_tasks=1, schedule="halving"),
         loss=loss,
         batch_norm=batch_norm,

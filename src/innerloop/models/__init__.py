@@ -35,6 +35,9 @@ MODELS: dict[str, Entry] = {
         "innerloop.models.counts:counts_mlp", "Fully connected net on sparse rows (il.Counts): fingerprints, words."
     ),
     "lstm": Entry("innerloop.models.recurrent:lstm", "Long short-term memory for sequences."),
+    "items_mlp": Entry(
+        "innerloop.models.items:items_mlp", "Net for tables that name items: a learned vector for each."
+    ),
 }
 # Networks that others have trained, whose weights come as packages; ``--model`` takes these names too.
 EMBEDDINGS: dict[str, Entry] = {

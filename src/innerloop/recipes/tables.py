@@ -1,4 +1,4 @@
-"""Tables of few rows: patients with few visits, assays with few measurements, and data sets with few rows a class."""
+"""Tables of few rows: patients with few visits, assays, users with few ratings, and data sets with few rows a class."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ def recipes() -> list[Recipe]:
             summary="FS-Mol: is a molecule active, from 16 measurements of an assay? Beside a forest and logistic regression.",
             source="Stanley et al. 2021, FS-Mol; published delta-AUPRC at 16: random forest .098, ProtoNet with a graph net .211",
             runner="innerloop.recipes.assays:run",
+        )
+    )
+    found.append(
+        Recipe(
+            name="movielens-10-ratings",
+            summary="stars of an unseen user from 10 ratings, beside item bias + shrunk user mean.",
+            source=_SOURCE.partition(".")[0],
+            runner="innerloop.recipes.ratings:run_10_ratings",
         )
     )
     return found + [

@@ -15,6 +15,7 @@ from innerloop.core import Report, Task, TaskFamily, batch_size
 from innerloop.errors import ConfigError, DivergedError, InputError
 from innerloop.evaluation.evaluate import evaluate, in_batches
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.models import MODELS
 from innerloop.objectives import losses
 from innerloop.tracebacks import shortened
 from innerloop.training.budget import Budget
@@ -102,6 +103,16 @@ def fit(
         return run.train()
 
 
+def _expect_items(learner: MetaLearner, tasks: TaskFamily) -> None:
+    """Raise ConfigError where a net of ours would take the numbers of items for quantities."""
+    spec = learner.model_spec
+    if tasks.train.item_columns and spec is not None and spec["name"] in MODELS and "items" not in spec["arguments"]:
+        raise ConfigError(
+            f"{tasks.name}: expected a model that knows items, as item_column names such, got {spec['name']}, which would take "
+            "their numbers for quantities; use tasks.train.default_model()"
+        )
+
+
 class _Run:
     """One training run under way, as one of its processes sees it."""
 
@@ -110,6 +121,7 @@ class _Run:
             raise InputError(f"fit expected a family of tasks such as il.tasks.sinusoid(), got {type(tasks).__name__}")
         config = dataclasses.replace(config, device=resolved(config.device))
         self.learner, self.tasks, self.config, self.group, self.quiet = learner, tasks, config, group, quiet
+        _expect_items(learner, tasks)
         settle(learner, config)
         problem = {"name": tasks.name, "options": dict(tasks.options)}
         learner.spec = dataclasses.replace(tasks.train.spec, problem=problem)

@@ -15,7 +15,7 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution
 from innerloop.data.table_preprocessing import LIMIT, TablePreprocessing
 from innerloop.data.table_support import scaled, support_scales
-from innerloop.errors import InputError
+from innerloop.errors import ConfigError, InputError
 from innerloop.tasks.row_draws import DrawSizes, RowDraws, quiet
 
 _NOISE = 4
@@ -100,6 +100,7 @@ class TableTasks(TaskDistribution):
                 own = () if record.support is None else record.support.target_std
                 self.target_scale = [a * b for a, b in zip(record.target_std or ones, own or ones, strict=True)]
         self.input_shape, self.scaled_by_support = (record.width,), record.scaling == "support"
+        self.item_columns = len(record.items)
         self.size, self.one_draw = len(groups), sizes.ordered
 
     @property
@@ -206,9 +207,12 @@ class TableTasks(TaskDistribution):
         self, sx: Tensor, mask: Tensor, qx: Tensor, sy: Tensor, qy: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the support set's own statistics change, as the record says."""
-        record = self.record
+        record, items = self.record, self.item_columns
+        named = [x[..., :items] for x in (sx, qx)]
+        sx, qx = sx[..., items:], qx[..., items:]
+        width = record.width - items
         if record.scaling == "support":
-            scales = support_scales(sx, mask, sy if record.ranked else None, record.width)
+            scales = support_scales(sx, mask, sy if record.ranked else None, width)
             sx, qx = scaled(sx, scales), scaled(qx, scales)
         if record.center_target:
             weight = mask.to(sy.dtype)[..., None]
@@ -218,14 +222,39 @@ class TableTasks(TaskDistribution):
                 spread = ((sy.square() * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)).sqrt()
                 spread = torch.where(spread > 1e-6, spread, 1.0)
                 sy, qy = sy / spread, (qy / spread).clamp(-LIMIT, LIMIT)
-        more = record.width - sx.shape[2]
-        sx, qx = (x.nan_to_num(0.0).clamp(-LIMIT, LIMIT)[..., : record.width] for x in (sx, qx))
+        more = width - sx.shape[2]
+        sx, qx = (x.nan_to_num(0.0).clamp(-LIMIT, LIMIT)[..., :width] for x in (sx, qx))
         if more > 0:
             sx, qx = nn.functional.pad(sx, (0, more)), nn.functional.pad(qx, (0, more))
+        if items:
+            sx, qx = (torch.cat(parts, -1) for parts in zip(named, (sx, qx), strict=True))
         return sx, qx, sy, qy
 
     def default_model(self) -> nn.Module:
-        """Two hidden layers of 64, which suit a few dozen columns."""
+        """Two hidden layers of 64, which suit a few dozen columns; behind vectors of the items, where columns name such."""
         from innerloop import models
 
+        if self.item_columns:
+            return models.items_mlp(self.input_shape[0], self.output_size, **self.model_options, hidden=(64, 64))
         return models.mlp(self.input_shape[0], self.output_size, hidden=(64, 64))
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What a model has to know of the inputs: of each column of items how many there are."""
+        return {"items": self.record.items} if self.item_columns else {}
+
+    def prepared(self, net: nn.Module) -> nn.Module:
+        """The model, where it takes numbers of items for what they are.
+
+        Raises:
+            ConfigError: it would take them for quantities.
+        """
+        from innerloop import models
+
+        if self.item_columns and getattr(net, "items", None) != self.record.items:
+            known = (models.describe(net) or {"name": type(net).__name__})["name"]
+            raise ConfigError(
+                f"{self.name}: expected a model that knows items, as item_column names such, got {known}, which would take their "
+                "numbers for quantities; leave --model out, or say --model items_mlp"
+            )
+        return net

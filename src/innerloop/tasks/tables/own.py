@@ -34,6 +34,8 @@ def table_family(
     together: Sequence[str] = (),
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    item_column: str | Sequence[str] | None = None,
+    item_table: str | None = None,
     categories: Sequence[str] = (),
     quantities: Sequence[str] = (),
     kind: Kind = "auto",
@@ -72,6 +74,10 @@ def table_family(
             of the split.
         only: patterns of the tables' names; the others of the folder or zip are not read.
         ignore: columns that are no inputs.
+        item_column: the column that names items, such as films, products or machines ("a,b" for several): each item that two
+            training tasks share has a learned vector, all others are one unknown item. Never a quantity.
+        item_table: a table with one row an item and the same ``item_column``, whose other columns are inputs too; in a column of
+            lists such as "Action|Comedy" each word is one. The run and the task file keep what it says of each item.
         categories: columns of numbers that are categories.
         quantities: columns of whole numbers that are measures although they look like identifiers or codes.
         kind: of the target; "auto": texts and whole numbers of at most 20 values are classes.
@@ -108,6 +114,8 @@ def table_family(
     given: dict[str, Any] = {key: value for key, value in locals().items() if key != "path"}
     if target is None or not target:
         raise ConfigError(f"{path} expected --target, the column to predict, got none; see innerloop data check {path}")
+    if item_table is not None:
+        given["item_table"] = str(Path(item_table).expanduser().resolve())  # wherever the run is opened again
     if text is not None or embedding is not None:
         return text_family(path, **_of_texts(path, given))._replace(options=given)
     names = {field.name for field in dataclasses.fields(TableOptions)}

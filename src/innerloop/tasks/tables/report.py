@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from innerloop.core import TaskFamily
 from innerloop.data.check_result import CheckResult
 from innerloop.data.table_files import read_tables
 from innerloop.data.tables import Table
+from innerloop.errors import first_few
 from innerloop.tasks.tables.few_shot import TableGroup
+from innerloop.tasks.tables.roles import Roles, pattern_of, roles
 from innerloop.tasks.tables.understanding import Understanding, is_classification, some
 
-_TARGET_NAMES = ("target", "label", "class", "y", "outcome", "score", "category", "intent", "topic")
+_MOST_LISTED, _MOST_NAMED = 40, 12  # columns with a line each, and targets with their names
 
 
 def described(path: str | Path, found: Understanding, family: TaskFamily, options: Mapping[str, Any]) -> CheckResult:
@@ -26,7 +29,8 @@ def described(path: str | Path, found: Understanding, family: TaskFamily, option
     every = [group for side in found.groups.values() for group in side]
     sizes = [_size(group) for group in every]
     kind = "classification" if record.classification else "regression"
-    target = ", ".join(record.targets) or str(options["target"])
+    given = list(record.targets) or [group.name for group in every]  # a task a target
+    target = ", ".join(given) if len(given) <= _MOST_NAMED else f"{len(given)} targets ({first_few(given, 3)})"
     lines = [
         f"{found.rows} rows; {kind} of {target}; {found.rule}",
         "tasks: " + ", ".join(f"{len(found.groups[s])} {s}" for s in ("train", "valid", "test"))
@@ -44,13 +48,16 @@ def described(path: str | Path, found: Understanding, family: TaskFamily, option
         "inputs": record.width,
     }
     if record.columns is not None:
-        numbers = [c.name for c in record.columns if c.levels is None]
+        numbers = [c.name for c in record.columns if c.levels is None and c.items is None]
+        items = {c.name: len(c.items) for c in record.columns if c.items is not None}
         named = {c.name: len(c.levels) for c in record.columns if c.levels is not None}
         lacking = [c.name for c in record.columns if c.indicator]
         lines.append(
-            f"columns: {len(numbers)} of numbers, {len(named)} of categories; {record.width} inputs of the model"
+            f"columns: {len(numbers)} of numbers, {len(named)} of categories{f', {len(items)} of items' if items else ''}; "
+            f"{record.width} inputs of the model"
         )
         facts |= {"numbers": numbers, "categories": named, "with_missing": lacking}
+        facts |= {"items": items} if items else {}
     else:
         lines.append(
             f"columns: each table its own, padded to {record.width} inputs of the model and scaled by the support set"
@@ -105,7 +112,8 @@ def _too_small(sizes: list[int], every: list[TableGroup], family: Any) -> str:
 
 
 def _command(path: str | Path, classification: bool, options: Mapping[str, Any]) -> str:
-    words = [*("innerloop train protonet" if classification else "innerloop train maml").split(), str(path)]
+    of_values = "innerloop train r2d2" if options.get("item_column") else "innerloop train maml"
+    words = [*("innerloop train protonet" if classification else of_values).split(), str(path)]
     for key, value in options.items():
         if value is None or value is False or value == () or value == []:
             continue
@@ -126,14 +134,13 @@ def suggested(path: str | Path, options: Mapping[str, Any]) -> CheckResult:
         else f"{table.rows} rows, {len(table.columns)} columns"
     ]
     described_columns = {name: _column(table, name) for name in table.columns}
-    shown = list(described_columns.items())
-    lines += [f"{name}: {text}" for name, text in shown[:40]]
-    if len(shown) > 40:
-        lines.append(f"and {len(shown) - 40} more columns")
+    lines += _listed(table, described_columns)
     lines += some([note for t in tables for note in t.notes], "note: ") + some(left_out, "left out: ")
-    target = _likely_target(table)
-    tasks = None if several else _likely_task_column(table, target)
-    classification = is_classification(table, [target], "auto")
+    may = roles(table)
+    if several:
+        may = may._replace(targets=(_target_of_each(may, tables),), task=None, item=None, time=None)
+    target, task = may.targets[0], may.task
+    classification = is_classification(table, may.targets, "auto")
     said = None if several or not classification else _likely_texts(table, target)
     if said is not None:
         lines.append(
@@ -143,14 +150,26 @@ def suggested(path: str | Path, options: Mapping[str, Any]) -> CheckResult:
         facts = {"path": str(path), "kind": "tables", "tables": 1, "rows": table.rows, "columns": described_columns}
         command = f"innerloop train protonet {shlex.quote(str(path))} --text {shlex.quote(said)} --target {shlex.quote(target)}"
         return CheckResult(lines, {**facts, "guess": guess, "left_out": left_out, "notes": list(table.notes)}, command)
-    guess: dict[str, Any] = {"target": target}
-    if tasks is not None:
-        guess["task_column"] = tasks
-    elif not several:
+    lines += _said_of(may, table)
+    together = pattern_of(may.targets, tuple(table.columns)) if len(may.targets) > 1 else None
+    guess: dict[str, Any] = {"target": target if len(may.targets) == 1 else together or list(may.targets)}
+    if task is not None:
+        guess["task_column"] = task
+    elif not several and len(may.targets) == 1:
         guess["tasks_by"] = "class_pairs"
-    if several or tasks is not None or classification:
-        lines.append(f"name the column to predict (--target); {target!r} is a guess")
-        command = _command(path, classification, {**options, **guess})
+    if may.item is not None:
+        guess["item_column"] = may.item
+    inputs = set(table.columns) - {*may.targets, *may.rows, task}
+    if not several and not inputs:
+        names = f", as {may.rows[0]!r} names rows" if may.rows else ""
+        lines.append(
+            f"beside them no column is left to predict from{names}; add some, such as measurements or fingerprints"
+        )
+        command = ""
+    elif several or task is not None or len(may.targets) > 1 or classification:
+        # Classes in order need a size for the whole support set, which nobody has said.
+        order = {"order_by": may.time} if may.time and not classification else {}
+        command = _command(path, classification, {**options, **guess, **order})
     else:
         lines.append("no column looks as if it told tasks apart; name one (--task-column), or ranges (--tasks-by "
                      "ranges:COLUMN:N), or use the table as the support of one new task (innerloop adapt)")  # fmt: skip
@@ -162,6 +181,13 @@ def suggested(path: str | Path, options: Mapping[str, Any]) -> CheckResult:
         "rows": sum(t.rows for t in tables),
         "columns": described_columns,
         "guess": guess,
+        "looks_like": {
+            "targets": list(may.targets),
+            "task": task,
+            "item": may.item,
+            "time": may.time,
+            "names_rows": list(may.rows),
+        },
         "left_out": left_out,
         "notes": [note for t in tables for note in t.notes],
     }
@@ -183,9 +209,65 @@ def _column(table: Table, name: str) -> str:
     return f"texts, {len({c for c in cells if c is not None})} different{gone}"
 
 
-def _likely_target(table: Table) -> str:
-    lowered = {name.lower(): name for name in table.columns}
-    return next((lowered[name] for name in _TARGET_NAMES if name in lowered), list(table.columns)[-1])
+def _listed(table: Table, described: Mapping[str, str]) -> list[str]:
+    """A line a column; of wide tables one for columns of one name and a number, or of one kind, that stand side by side."""
+    names = list(described)
+    if len(names) <= _MOST_LISTED:
+        return [f"{name}: {described[name]}" for name in names]
+    lines = []
+    for _, run in itertools.groupby(names, key=lambda name: _kind(table, name)):
+        same = list(run)
+        if len(same) < 3:
+            lines += [f"{name}: {described[name]}" for name in same]
+        else:
+            lines.append(f"{same[0]} to {same[-1]}: {len(same)} columns of {_kind(table, same[0])}")
+    more = len(lines) - _MOST_LISTED
+    return [*lines[:_MOST_LISTED], *([f"and {more} more lines of columns"] if more > 0 else [])]
+
+
+def _kind(table: Table, name: str) -> str:
+    if not table.is_number(name):
+        return "texts"
+    values = table.columns[name]
+    gaps = " with missing cells" if np.isnan(values).any() else ""
+    return ("zeros and ones" if set(np.unique(values[~np.isnan(values)])) <= {0.0, 1.0} else "numbers") + gaps
+
+
+def _said_of(may: Roles, table: Table) -> list[str]:
+    """What the columns look like, and the flag for each."""
+    lines = []
+    if may.task is not None:
+        values = len({cell for cell in table.texts[may.task] if cell is not None})
+        lines.append(
+            f"{may.task!r} looks as if it told tasks apart: {values} values with several rows each (--task-column)"
+        )
+    if may.item is not None:
+        lines.append(
+            f"{may.item!r} looks like an identifier that comes back from task to task, no quantity (--item-column)"
+        )
+    if may.time is not None:
+        lines.append(
+            f"{may.time!r} looks like a time: the first rows of a task may be shown and later ones asked for (--order-by)"
+        )
+    if may.rows:
+        lines.append(
+            f"{first_few([repr(name) for name in may.rows])}: another value in each row, which tells a model nothing"
+        )
+    if len(may.targets) > 1:
+        lines.append(
+            f"{len(may.targets)} columns look like targets, each a task of the rows that have it: "
+            f"{first_few([repr(name) for name in may.targets], 3)} (--target)"
+        )
+    else:
+        why = "is a guess by its name" if may.named else "is a guess, as nothing says so"
+        lines.append(f"name the column to predict (--target); {may.targets[0]!r} {why}")
+    return lines
+
+
+def _target_of_each(may: Roles, tables: Sequence[Table]) -> str:
+    """The target of tables of their own columns: one that all have."""
+    shared = [name for name in may.targets if all(name in table.columns for table in tables)]
+    return shared[0] if shared else may.targets[0]
 
 
 def _likely_texts(table: Table, target: str) -> str | None:
@@ -196,20 +278,5 @@ def _likely_texts(table: Table, target: str) -> str | None:
             continue
         words = sorted(len(cell.split()) for cell in cells)
         if words[len(words) // 2] >= 3 and len(set(cells)) > 0.8 * len(cells):
-            return name
-    return None
-
-
-def _likely_task_column(table: Table, target: str) -> str | None:
-    """The first column of texts or whole numbers with a few values of at least four rows each."""
-    for name in table.columns:
-        if name == target:
-            continue
-        values = table.columns[name]
-        if table.is_number(name) and (np.isnan(values).any() or (values != np.round(values)).any()):
-            continue
-        cells = [c for c in table.texts[name] if c is not None]
-        _, counts = np.unique(np.array(cells, dtype=str), return_counts=True)
-        if 3 <= len(counts) <= table.rows / 4 and np.median(counts) >= 4 and len(cells) == table.rows:
             return name
     return None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import fnmatch
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from innerloop.data.item_tables import item_facts
 from innerloop.data.table_cells import PLAIN, TYPED, Reading
 from innerloop.data.table_files import FILE_COLUMN, below_each_other, read_tables
-from innerloop.data.table_preprocessing import Scaling, TablePreprocessing, fit_columns, raw
-from innerloop.data.tables import Table
+from innerloop.data.table_items import LEAST_TASKS, item_name, vocabulary
+from innerloop.data.table_preprocessing import Column, Scaling, TablePreprocessing, fit_columns, raw
+from innerloop.data.tables import Table, read_table
 from innerloop.errors import ConfigError, InputError, first_few
 from innerloop.tasks.tables.few_shot import TableGroup
 from innerloop.tasks.tables.grouping import (
@@ -43,6 +46,8 @@ class TableOptions:
     together: Sequence[str] = ()
     only: Sequence[str] = ()
     ignore: Sequence[str] = ()
+    item_column: str | Sequence[str] | None = None
+    item_table: str | None = None
     categories: Sequence[str] = ()
     quantities: Sequence[str] = ()
     kind: Kind = "auto"
@@ -61,6 +66,11 @@ class TableOptions:
     @property
     def targets(self) -> tuple[str, ...]:
         return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """The columns that name items."""
+        return (self.item_column,) if isinstance(self.item_column, str) else tuple(self.item_column or ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +112,14 @@ def understand(path: str | Path, options: TableOptions) -> Understanding:
         ConfigError: options that do not go together, or none that says what a task is.
     """
     tables, left_out = read_tables(path, options.only, separator=options.separator, encoding=options.encoding)
-    known = {name for table in tables for name in table.columns}
-    # "a,b,c" are several, where no column is called so.
-    apart = [[target] if target in known else target.split(",") for target in options.targets]
-    if any(len(names) > 1 for names in apart):
-        options = dataclasses.replace(options, target=tuple(name.strip() for names in apart for name in names))
+    known = list(dict.fromkeys(name for table in tables for name in table.columns))
+    options = dataclasses.replace(
+        options, target=_apart(options.targets, known), item_column=_apart(options.items, known)
+    )
     _check(options)
-    notes = [_named(table, note) if len(tables) > 1 else note for table in tables for note in table.notes]
+    by_name = tuple(f"column {name!r} " for name in options.items)  # whatever their cells are, they are names
+    read = [(table, note) for table in tables for note in table.notes if not note.startswith(by_name)]
+    notes = [_named(table, note) if len(tables) > 1 else note for table, note in read]
     if len(tables) == 1:
         return _one_table(tables[0], options, notes, left_out)
     if options.columns == "own" or (options.columns == "auto" and len({tuple(t.columns) for t in tables}) > 1):
@@ -120,6 +131,17 @@ def understand(path: str | Path, options: TableOptions) -> Understanding:
     else:
         options = dataclasses.replace(options, ignore=[*options.ignore, FILE_COLUMN])
     return _one_table(table, options, notes + more, left_out)
+
+
+def _apart(names: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
+    """Names of columns: "a,b,c" are several, where no column is called so, and "a*" are all that begin with a."""
+    apart = [[name] if name in known else name.split(",") for name in names]
+    found = [names[0] if len(names) == 1 else name.strip() for names in apart for name in names]
+    each = [
+        [n for n in known if fnmatch.fnmatchcase(n, name)] if name not in known and "*" in name else []
+        for name in found
+    ]
+    return tuple(dict.fromkeys(n for name, more in zip(found, each, strict=True) for n in more or [name]))
 
 
 def _named(table: Table, note: str) -> str:
@@ -141,6 +163,18 @@ def _check(options: TableOptions) -> None:
             raise ConfigError(f"{name} expected one of {', '.join(known)}, got {value!r}; choose one of these")
     if not options.targets:
         raise ConfigError("target expected the name of a column, got none; name what is to be predicted")
+    other = {"target": options.targets, "task_column": (options.task_column,), "ignore": options.ignore,
+             "split_by": (options.split_by,), "categories": options.categories, "quantities": options.quantities}  # fmt: skip
+    if options.item_table is not None and len(options.items) != 1:
+        raise ConfigError(
+            f"item_table expected one item_column, which both tables have, got {len(options.items)}; name it with --item-column"
+        )
+    for name, columns in other.items():
+        twice = [column for column in options.items if column in columns]
+        if twice:
+            raise ConfigError(
+                f"item_column expected a column of its own, got {twice[0]!r}, which {name} names too; leave one out"
+            )
     if options.max_columns < 1:
         raise ConfigError(f"max_columns expected at least 1, got {options.max_columns}; raise it")
     rule = options.tasks_by
@@ -174,7 +208,8 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
     targets = options.targets
     used = [
         *targets,
-        *options.ignore,
+        *(name for name in options.ignore if options.item_table is None or name in table.columns),
+        *options.items,
         *options.categories,
         *options.quantities,
         *(c for c in (options.task_column, options.split_by) if c),
@@ -224,7 +259,8 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
         )
     leave = [*targets, *options.ignore, *(c for c in (options.task_column, options.split_by) if c), FILE_COLUMN]
     training = np.concatenate([piece[2] for piece in pieces if piece[0] in sides["train"]] or [np.empty(0, int)])
-    record = _record(table, np.unique(training), leave, options, classification, notes, each)
+    of_tasks = [piece[2] for piece in pieces if piece[0] in sides["train"]]
+    record = _record(table, np.unique(training), of_tasks, leave, options, classification, notes, each)
     encoded = raw(table, record.columns or ()) if each else None
     groups = {
         split: [_group(table, piece, record, encoded) for piece in pieces if piece[0] in names]
@@ -286,16 +322,48 @@ def _say_few(few: Sequence[str], classification: bool, least: int, left_out: lis
         left_out.append(f"{len(few)} task{'s' * (len(few) != 1)} with {why}: {shown}")
 
 
+def _items(table: Table, tasks: Sequence[np.ndarray], options: TableOptions, notes: list[str]) -> tuple[Column, ...]:
+    """The columns that name items, with those that the rows of the training tasks have taught, and what is known of them."""
+    columns = []
+    for name in options.items:
+        known, others = vocabulary(table.texts[name][rows] for rows in tasks)
+        if not known:
+            raise InputError(
+                f"{table.name}: item_column {name!r} expected items of at least {LEAST_TASKS} training tasks, got none, "
+                f"and {others} of one; they tell nothing about a new task: --ignore {name}"
+            )
+        rare = (
+            f"; {others} others are in fewer than {LEAST_TASKS} training tasks and count as unknown" if others else ""
+        )
+        notes.append(f"column {name!r} names items: {len(known)} have an embedding{rare}")
+        facts = None
+        if options.item_table is not None:
+            trained = {item_name(cell) for rows in tasks for cell in table.texts[name][rows]} - {None}
+            given = {"separator": options.separator, "encoding": options.encoding}
+            facts_table = read_table(options.item_table, **given)
+            table.expect(*(ignored for ignored in options.ignore if ignored not in facts_table.columns))
+            kept = facts_table.without([ignored for ignored in options.ignore if ignored != name])
+            facts, more = item_facts(kept, name, {item for item in trained if item is not None}, table.texts[name])
+            notes += [
+                *more,
+                f"{len(facts.names)} numbers are known of {len(facts.items)} items: {first_few(facts.names)}",
+            ]
+        columns.append(Column(name, items=known, facts=facts))
+    return tuple(columns)
+
+
 def _record(
-    table: Table, training: np.ndarray, leave: Sequence[str], options: TableOptions, classification: bool, notes: list[str],
-    each: bool = False,
+    table: Table, training: np.ndarray, tasks: Sequence[np.ndarray], leave: Sequence[str], options: TableOptions,
+    classification: bool, notes: list[str], each: bool = False,
 ) -> TablePreprocessing:  # fmt: skip
-    """Encodings and target scales, from the training tasks' rows alone."""
+    """Encodings and target scales, from the training tasks' rows alone: all of them, and those of each task."""
     if not len(training):
         raise InputError(f"{table.name}: expected rows for training, got none; give another split")
     rows = table.take(training)
+    leave = [*leave, *options.items]
     columns, more = fit_columns(rows, leave, categories=options.categories, quantities=options.quantities)
     notes += more
+    columns = (*_items(table, tasks, options, notes), *columns)
     width = sum(column.width for column in columns)
     if not width:
         raise InputError(f"{table.name}: expected columns to predict from, got none beside the target; add some")
@@ -313,7 +381,7 @@ def _record(
         columns=columns,
         targets=() if own else options.targets,
         classification=classification,
-        width=min(width, options.max_columns) if options.ranked else width,
+        width=min(width, options.max_columns + len(options.items)) if options.ranked else width,
         target_mean=mean,
         target_std=std,
         scaling="support" if options.ranked else options.scaling,
@@ -377,8 +445,9 @@ def _class_pairs(
         what="classes",
         left_out=left_out,
     )
-    training = np.sort(np.concatenate([rows[name] for name in sides["train"]]))
-    record = _record(table, training, [*options.targets, *options.ignore], options, True, notes)
+    of_classes = [rows[name] for name in sides["train"]]
+    training = np.sort(np.concatenate(of_classes))
+    record = _record(table, training, of_classes, [*options.targets, *options.ignore], options, True, notes)
     groups = {
         split: [_group(table, (split, next(iter(options.targets)), np.concatenate([rows[n] for n in names])), record)]
         for split, names in sides.items()
@@ -395,6 +464,11 @@ def _own_columns(
         raise ConfigError(
             "tables of different columns are one task each, expected no task_column, tasks_by, split_by, order_by, center_target "
             "or second target, got one; give columns='common' to put the tables below each other"
+        )
+    if options.items:
+        raise ConfigError(
+            f"item_column expected tables of the same columns, got several with columns of their own; leave {options.items[0]!r} "
+            "out, or give columns='common'"
         )
     target = next(iter(options.targets))
     usable = [table for table in tables if target in table.columns]
