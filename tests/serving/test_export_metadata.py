@@ -16,6 +16,7 @@ from PIL import Image
 
 import innerloop as il
 from innerloop.core import TaskSpec
+from innerloop.errors import first_line
 from innerloop.serving.export import ABOUT, ExportFailed, export_fitted, export_learner
 from innerloop.serving.metadata import of_fitted
 
@@ -181,6 +182,10 @@ class Eigen(torch.nn.Module):
     def forward(self, x):
         z = self.layer(x)
         return z @ torch.linalg.eigh(torch.eye(2) + z.T @ z)[1]
+
+
+def test_an_error_of_another_library_is_told_without_its_colours():
+    assert first_line(ValueError("\x1b[96mThis is step 3/3\x1b[0m of it.\nmore")) == "This is step 3/3 of it"
 
 
 @pytest.mark.slow
