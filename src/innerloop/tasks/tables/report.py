@@ -112,8 +112,7 @@ def _too_small(sizes: list[int], every: list[TableGroup], family: Any) -> str:
 
 
 def _command(path: str | Path, classification: bool, options: Mapping[str, Any]) -> str:
-    of_values = "innerloop train r2d2" if options.get("item_column") else "innerloop train maml"
-    words = [*("innerloop train protonet" if classification else of_values).split(), str(path)]
+    words = [*("innerloop train protonet" if classification else "innerloop train maml").split(), str(path)]
     for key, value in options.items():
         if value is None or value is False or value == () or value == []:
             continue
