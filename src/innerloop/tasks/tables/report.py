@@ -252,14 +252,15 @@ def _said_of(may: Roles, table: Table) -> list[str]:
         lines.append(
             f"{first_few([repr(name) for name in may.rows])}: another value in each row, which tells a model nothing"
         )
-    if len(may.targets) > 1:
+    first, *others = may.targets
+    if others:
         lines.append(
             f"{len(may.targets)} columns look like targets, each a task of the rows that have it: "
             f"{first_few([repr(name) for name in may.targets], 3)} (--target)"
         )
     else:
         why = "is a guess by its name" if may.named else "is a guess, as nothing says so"
-        lines.append(f"name the column to predict (--target); {may.targets[0]!r} {why}")
+        lines.append(f"name the column to predict (--target); {first!r} {why}")
     return lines
 
 
