@@ -10,6 +10,7 @@ import csv
 import gzip
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,10 @@ CASES = {
     ("r2d2", "visits.csv"): (
         "--target motor_UPDRS --task-column patient --ignore total_UPDRS --steps 300",
         "--every-task --draws 20",
+    ),
+    ("maml", "ratings.csv"): (
+        "--target rating --task-column userId --item-column movieId --ignore timestamp --steps 300",
+        "--every-task --draws 5",
     ),
     ("column_evidence", "synthetic_tables"): ("--columns 24 --steps 50 --validate-every 0", "--num-tasks 100"),
 }
@@ -95,11 +100,30 @@ def visits(folder: Path) -> Path:
     return path
 
 
+def ratings(folder: Path) -> Path:
+    """MovieLens where it is at hand; else users who rate films, each film and user with a level of its own."""
+    real = data_folder() / "movielens" / "ml-latest-small.zip"
+    path = folder / "ratings.csv"
+    if real.is_file():
+        with zipfile.ZipFile(real) as archive:
+            path.write_bytes(archive.read("ml-latest-small/ratings.csv"))
+        return path
+    random = np.random.default_rng(0)
+    levels, lines = random.normal(size=40), ["userId,movieId,rating,timestamp"]
+    for user in range(100):
+        own = random.normal() / 2
+        lines += [
+            f"{user},{f},{3 + levels[f] + own + random.normal() / 4:.2f},{f}" for f in random.permutation(40)[:25]
+        ]
+    path.write_text("\n".join(lines))
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_it_does_not_lose(case, tmp_path, capsys):
     method, data = case
-    made = {"my-pictures": pictures, "visits.csv": visits}
+    made = {"my-pictures": pictures, "visits.csv": visits, "ratings.csv": ratings}
     path = str(made[data](tmp_path)) if data in made else data
     training, judging = (flags.split() for flags in CASES[case])
     assert main(["train", method, path, *training, "--quiet", "--seed", "0", "--out", str(tmp_path / "run")]) == 0

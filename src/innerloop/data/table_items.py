@@ -18,7 +18,9 @@ LEAST_TASKS = 2
 
 def item_name(cell: str | None) -> str | None:
     """An item as it is looked up: 12 and 12.0 are one."""
-    return None if cell is None else re.sub(r"^([+-]?\d+)\.0+$", r"\1", cell)
+    if cell is None or "." not in cell:
+        return cell
+    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", cell)
 
 
 def vocabulary(tasks: Iterable[Iterable[str | None]]) -> tuple[tuple[str, ...], int]:

@@ -3,7 +3,7 @@
 ml-latest-small: 100,836 ratings from half a star to five by 610 users of 9,724 films (Harper and Konstan 2015, ACM Transactions
 on Interactive Intelligent Systems 5(4); for research, see its README). 368 users to train on, 92 to validate, 150 to test. Ten
 ratings of a user are shown, all others are asked. Whatever is known of a film comes from the training users alone: a user's own
-ratings among a film's would give the answer away.
+ratings among a film's would give the answer away. Ours begins near the baseline, with a film's shrunk mean in its vector.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _USERS, _TEST_USERS = 610, 150
 _SHOWN, _ALL = 10, 3000  # nobody has rated so many
 _DRAWS = 10  # of the shown ratings of each user, whose mean error is one number
 _STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-_STEPS = 400
+_STEPS, _FIRST = 400, 4.0  # and the strength of film means that training begins with
 _OURS = "r2d2 on items with a learned prior"
 _ITEM_BIAS = "item bias + shrunk user mean"
 
@@ -54,9 +54,15 @@ def run(steps: int = _STEPS, seed: int = 0) -> list[dict[str, Any]]:
     )
     train, valid, test = family.train, family.valid, family.test
     assert isinstance(train, TableTasks) and isinstance(valid, TableTasks) and isinstance(test, TableTasks)
+    known = ratings_of(train)
     torch.manual_seed(seed)
     net = models.items_mlp(1, None, items=train.record.items, hidden=())
+    with torch.no_grad():
+        net.vectors *= 0.1
+        net.vectors[:, 0] = torch.as_tensor(film_means(known, _FIRST) / train.record.target_std[0])
     learner = r2d2(net, ridge=0.3, prior=1, loss="torch.l1_loss")
+    with torch.no_grad():
+        learner.rule_by_name()["prior"][0] = 1.0
     done = fit(
         learner,
         family,
@@ -64,8 +70,8 @@ def run(steps: int = _STEPS, seed: int = 0) -> list[dict[str, Any]]:
         seed=seed,
         num_tasks=32,
         outer_optimizer="adam",
-        outer_optimizer_options={"weight_decay": 1e-3},
-        outer_lr=1e-2,
+        outer_optimizer_options={"weight_decay": 1e-4},
+        outer_lr=1e-3,
         schedule="cosine",
         validate_every=max(1, steps // 8),
         valid_tasks=200,
@@ -73,7 +79,6 @@ def run(steps: int = _STEPS, seed: int = 0) -> list[dict[str, Any]]:
         strategy="vmapped",
         quiet=True,
     )
-    known = ratings_of(train)
     strengths = min(
         ((of_item, of_user) for of_item in _STRENGTHS for of_user in _STRENGTHS),
         key=lambda pair: float(np.mean(bias_errors(known, valid, *pair))),
@@ -155,14 +160,18 @@ def errors(learner: MetaLearner, tasks: TableTasks) -> np.ndarray:
     return np.mean([_error(_stars(learner.predict_queries(batch), tasks), batch, tasks) for batch in drawn(tasks)], 0)
 
 
+def film_means(known: Ratings, strength: float) -> np.ndarray:
+    """Each film's sum of differences from the mean rating over their number and a strength."""
+    sums = np.bincount(known.films, known.stars - known.stars.mean(), known.size)
+    return sums / (np.bincount(known.films, minlength=known.size) + strength)
+
+
 def bias_errors(known: Ratings, tasks: TableTasks, of_item: float, of_user: float) -> np.ndarray:
     """Errors of the mean rating + the film's shrunk difference from it + the user's shrunk difference from both.
 
     Each is a sum of differences over their number and a strength.
     """
-    level = known.stars.mean()
-    sums = np.bincount(known.films, known.stars - level, known.size)
-    film = sums / (np.bincount(known.films, minlength=known.size) + of_item)
+    level, film = known.stars.mean(), film_means(known, of_item)
     found = []
     for batch in drawn(tasks):
         shown, asked = (level + film[side.x[..., 0].long().numpy()] for side in (batch.support, batch.query))

@@ -96,3 +96,10 @@ def test_targets_without_inputs_get_no_command(tmp_path):
     del columns["size"]
     said = check(written(tmp_path, columns))
     assert said.command == "" and "no column is left to predict from, as 'smiles' names rows" in said.lines[-1]
+
+
+def test_a_few_columns_of_zeros_and_ones_with_gaps_are_targets_among_measures():
+    table = {**assays(3), **{f"m{c}": RNG.normal(size=60) for c in "abcdef"}}
+    assert roles(as_table(table)).targets == ("assay0", "assay1", "assay2")
+    full = {**table, **{f"assay{i}": RNG.integers(0, 2, 60) for i in range(3)}}
+    assert len(roles(as_table(full)).targets) == 1  # without gaps they are measures like others

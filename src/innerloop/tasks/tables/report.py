@@ -112,8 +112,7 @@ def _too_small(sizes: list[int], every: list[TableGroup], family: Any) -> str:
 
 
 def _command(path: str | Path, classification: bool, options: Mapping[str, Any]) -> str:
-    of_values = "innerloop train r2d2" if options.get("item_column") else "innerloop train maml"
-    words = [*("innerloop train protonet" if classification else of_values).split(), str(path)]
+    words = [*("innerloop train protonet" if classification else "innerloop train maml").split(), str(path)]
     for key, value in options.items():
         if value is None or value is False or value == () or value == []:
             continue
@@ -253,14 +252,15 @@ def _said_of(may: Roles, table: Table) -> list[str]:
         lines.append(
             f"{first_few([repr(name) for name in may.rows])}: another value in each row, which tells a model nothing"
         )
-    if len(may.targets) > 1:
+    first, *others = may.targets
+    if others:
         lines.append(
             f"{len(may.targets)} columns look like targets, each a task of the rows that have it: "
             f"{first_few([repr(name) for name in may.targets], 3)} (--target)"
         )
     else:
         why = "is a guess by its name" if may.named else "is a guess, as nothing says so"
-        lines.append(f"name the column to predict (--target); {may.targets[0]!r} {why}")
+        lines.append(f"name the column to predict (--target); {first!r} {why}")
     return lines
 
 
