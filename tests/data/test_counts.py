@@ -116,6 +116,8 @@ def test_a_task_of_sparse_rows_from_training_to_its_file(tmp_path):
     assert more.num_examples == 12 and len(more.predict(wider)) == 2
     with pytest.raises(ShapeError, match="expected 40 columns as the training rows had, got 12"):
         fitted.predict(sparse.csr_matrix(FULL[:2, :12]))
+    with pytest.raises(InputError, match=r"x expected sparse rows .*, which files do not hold, got PosixPath"):
+        fitted.predict(tmp_path / "rows.csv")
     with pytest.raises(InputError, match=r"expected a dense array, got csr_matrix; use x.toarray\(\)"):
         il.protonet(il.models.mlp(40, None)).adapt(shown, LABEL[:10])
     assert set(il.judge(fitted, scikit=False).judged.baselines) == {"class_mean", "nearest", "ridge"}

@@ -7,6 +7,7 @@ behind them. So a row of 50 among a million takes 100 numbers, and tasks are ten
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -208,6 +209,11 @@ def as_packed(x: Any, preprocessing: Mapping[str, Any] | None, width: int = 1) -
                 f"x expected a dense array, got {name}; use x.{'dense' if isinstance(x, Counts) else 'toarray'}()"
             )
         return x
+    if isinstance(x, str | Path | Mapping) or hasattr(x, "columns"):
+        raise InputError(
+            f"x expected sparse rows (il.Counts, or a matrix of scipy's) or an array (rows, {kinds}), which files do not hold, "
+            f"got {type(x).__name__}; read it in Python and give the array"
+        )
     if not is_sparse(x):
         x = as_tensor(x, "x") if isinstance(x, Tensor) else as_tensor(x, "x").numpy()
         if x.ndim == 3 and x.shape[1] == 2:  # packed already
