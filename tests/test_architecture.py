@@ -22,7 +22,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 
 # A module may import from its own level and from those above it in this list.
 LEVELS = (
-    {"errors", "registry", "waiting"},
+    {"errors", "registry", "waiting", "allocation"},
     {"builtin"},
     {"keys", "provenance", "records", "storage", "tracebacks"},
     {"core"},

@@ -43,6 +43,7 @@ _NAMES = {
     "evaluate": "innerloop.evaluation.evaluate",
     "fit": "innerloop.training.fit",
     "judge": "innerloop.evaluation.own_examples",
+    "keep_freed_memory": "innerloop.allocation",
     "load": "innerloop.training.load",
     "pull": "innerloop.sharing",
     "push": "innerloop.sharing",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from innerloop import report as report
     from innerloop import rules as rules
     from innerloop import tasks as tasks
+    from innerloop.allocation import keep_freed_memory as keep_freed_memory
     from innerloop.core import BaseLearner as BaseLearner
     from innerloop.core import Examples as Examples
     from innerloop.core import Meta as Meta

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from innerloop.allocation import GIVES_BACK, keep_freed_memory
 from innerloop.builtin import located_words
 from innerloop.cli.boundary import INTERRUPTED, MENDABLE, Stop, guarded, say
 from innerloop.cli.program import closest
@@ -46,6 +47,8 @@ COMMANDS: dict[str, Entry] = {
     "data": Entry("innerloop.cli.data:data", "data fetch NAME downloads a data set; data check PATH looks at one"),
 }
 
+_COMPUTING = ("demo", "try", "train", "run", "evaluate", "compare")  # what takes large tensors, again and again
+
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
@@ -58,6 +61,9 @@ def _help() -> str:
             "",
             "Commands:",
             *lines,
+            "",
+            f"Commands that train or evaluate keep the memory that they free, for the next step (Linux); with {GIVES_BACK}",
+            "they give it back at once.",
             "",
             "To begin with: innerloop demo",
         ]
@@ -99,6 +105,10 @@ def dispatch(argv: Sequence[str]) -> int:
         else contextlib.nullcontext()
     )
     quiet = {"--json", "--quiet"} & set(rest)
+    if name in _COMPUTING:
+        if GIVES_BACK not in rest:
+            keep_freed_memory()
+        rest = [word for word in rest if word != GIVES_BACK]
     with telling(None if quiet or launch.rank() > 0 else lambda what: say(f"{what} ...")), begins:
         return load("command", COMMANDS, name)(located_words(rest))
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from innerloop.allocation import GIVES_BACK, keeps
 from innerloop.cli import config_file, given_again, output, parts, seeds
 from innerloop.cli.boundary import INTERRUPTED, Stop, say
 from innerloop.cli.listing import offered
@@ -262,7 +263,8 @@ def told(result: Any, out: Path, as_json: bool) -> int:
         output.print_json({"run": str(out), **{key: getattr(result, key) for key in keys}})
     else:
         end = {"early": ", stopped early", "interrupted": ", interrupted"}.get(result.stopped, "")
-        print(f"{result.steps} outer steps in {result.wall_seconds:.1f} s{end}")
+        kept = f" (freed memory was kept for the next step; {GIVES_BACK} gives it back)" if keeps() else ""
+        print(f"{result.steps} outer steps in {result.wall_seconds:.1f} s{end}{kept}")
         if has_best:
             print(f"best validated {result.metric} {result.best_value:.4f} at step {result.best_step}")
             worse = _better_baseline(result)
