@@ -7,8 +7,10 @@ import sys
 
 import pytest
 import torch
+from torch import fx
 
-from innerloop.engine.tracing import aten, trace
+from innerloop.core import inner_loops
+from innerloop.engine.tracing import TooLarge, aten, trace
 
 
 def count(graph, *targets) -> int:
@@ -62,7 +64,8 @@ def test_code_that_looks_at_values_cannot_be_traced():
 
 POOLED = """
 import torch
-from innerloop.engine.tracing import trace
+from innerloop.core import inner_loops
+from innerloop.engine.tracing import TooLarge, trace
 
 def slope(x):
     return torch.func.grad(lambda z: torch.nn.functional.max_pool2d(z, 2).square().sum())(x)
@@ -76,3 +79,42 @@ torch.testing.assert_close(trace(slope, (x,))[0](x)[0], slope(x))
 def test_max_pooling_is_traced_in_a_process_that_has_not_compiled_yet():
     done = subprocess.run([sys.executable, "-c", POOLED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-300:]
+
+
+def _descended(steps: int):
+    """A function of a matrix whose value after so many inner steps depends on every one of them."""
+
+    def step(state, given, i):
+        return state - 0.1 * (state @ given).T.contiguous() @ given
+
+    return lambda x, a: inner_loops[-1](step, x, a, steps, None)
+
+
+def test_nothing_dead_is_left_and_the_time_grows_with_the_length(monkeypatch):
+    looks = []
+    whole = fx.Graph.eliminate_dead_code
+    monkeypatch.setattr(fx.Graph, "eliminate_dead_code", lambda graph, *a: looks.append(1) or whole(graph, *a))
+    counts = {}
+    for steps in (4, 24):
+        looks.clear()
+        graph, *_ = trace(_descended(steps), (torch.randn(5, 5), torch.randn(5, 5)))
+        counts[steps] = len(looks)
+        assert not whole(graph.graph)
+    assert counts[24] <= counts[4] + 2  # looks at the whole graph, each of its length
+
+
+def test_a_graph_that_is_too_large_is_left_within_its_inner_loop():
+    args = (torch.randn(5, 5), torch.randn(5, 5))
+    assert trace(_descended(3), args, nodes=40)
+    seen = []
+
+    def counted(x, a):
+        return inner_loops[-1](lambda s, g, i: (seen.append(i), s - s @ g)[1], x, a, 1000, None)
+
+    with pytest.raises(TooLarge, match=r"more than 40 operations: \d+ after \d+ of 1000 inner steps"):
+        trace(counted, args, nodes=40)
+    assert len(seen) < 60
+    seen.clear()
+    with pytest.raises(TooLarge, match="tracing took more than 0 s, for 0 of 1000 inner steps"):
+        trace(counted, args, seconds=0)
+    assert not seen and len(inner_loops) == 1

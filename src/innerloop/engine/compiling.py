@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from innerloop.engine.tracing import trace
+from innerloop.engine.tracing import TooLarge, trace
 from innerloop.errors import InnerloopError, first_line
 
 # Compiled results and the graph's own may differ by rounding alone.
@@ -75,11 +75,11 @@ def compile_function(function: Callable[..., Any], args: tuple[Any, ...], limits
             numbers.
     """
     try:
-        graph, leaves, spec = trace(function, args)
+        graph, leaves, spec = trace(function, args, limits.nodes, limits.seconds)
+    except TooLarge as error:
+        raise CompileFailed(str(error)) from error
     except Exception as error:
         raise CompileFailed(f"the step cannot be traced ({first_line(error, kind=True)[:200]})") from error
-    if len(graph.graph.nodes) > limits.nodes:
-        raise CompileFailed(f"the step has {len(graph.graph.nodes)} operations, more than {limits.nodes}")
     try:
         packed = pickle.dumps(graph)
     except Exception as error:

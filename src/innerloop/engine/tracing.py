@@ -7,29 +7,42 @@ no transposes that a matrix product can take in itself: CPU products are fastest
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from innerloop.core import inner_loops
 from innerloop.functional.derivatives import tracing
 
 aten = torch.ops.aten
 _VIEWS = (aten.view.default, aten.expand.default, aten._unsafe_view.default, aten.reshape.default)
 _PRODUCTS = (aten.bmm.default, aten.mm.default)
+_SIMPLIFIED = 2  # a graph has at most so many times the operations that are left once it is simplified
 _LINEAR = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.neg.default)
 
 
-def trace(function: Callable[..., Any], args: Any) -> tuple[fx.GraphModule, list[Tensor], Any]:
+class TooLarge(Exception):
+    """A graph has become larger, or has taken longer, than it may."""
+
+
+def trace(
+    function: Callable[..., Any], args: Any, nodes: int | None = None, seconds: float | None = None
+) -> tuple[fx.GraphModule, list[Tensor], Any]:
     """(graph, its example inputs, structure of the results) of ``function(*args)``.
 
     Args:
         function: of pytrees of tensors, to a pytree of tensors.
         args: example arguments, a tuple; their shapes, dtypes and devices become those of the graph.
+        nodes: the most operations that the graph may have; None: any number.
+        seconds: the most that its inner loop may take to be traced; None: any time.
 
     Raises:
+        TooLarge: more than that; an inner loop is left as soon as it is certain.
         Exception: whatever the function raises where it looks at values.
     """
     # The decomposition of max pooling needs this module and does not load it itself.
@@ -45,10 +58,38 @@ def trace(function: Callable[..., Any], args: Any) -> tuple[fx.GraphModule, list
         found, out_spec = pytree.tree_flatten(function(*pytree.tree_unflatten(list(leaves), spec)))
         return tuple(found)
 
-    with tracing():
+    with tracing(), _watched(nodes, seconds):
         graph = make_fx(flat, tracing_mode="fake", decomposition_table=select_decomp_table())(*leaves)
     simplify(graph)
+    if nodes is not None and len(graph.graph.nodes) > nodes:
+        raise TooLarge(f"the step has {len(graph.graph.nodes)} operations, more than {nodes}")
     return graph, leaves, out_spec
+
+
+@contextlib.contextmanager
+def _watched(nodes: int | None, seconds: float | None) -> Iterator[None]:
+    """Within it, the inner loop is left before a step that would make a graph larger than can be simplified to ``nodes``."""
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+    before, started = inner_loops[-1], time.monotonic()
+
+    def loop(step: Any, state: Any, given: Any, steps: int, observe: Any = None) -> Any:
+        def watched(state: Any, given: Any, i: int) -> Any:
+            mode = get_proxy_mode()
+            size = 0 if mode is None else len(mode.tracer.graph.nodes)
+            if nodes is not None and size > _SIMPLIFIED * nodes:
+                raise TooLarge(f"the step has more than {nodes} operations: {size} after {i} of {steps} inner steps")
+            if seconds is not None and time.monotonic() - started > seconds:
+                raise TooLarge(f"tracing took more than {seconds:.0f} s, for {i} of {steps} inner steps")
+            return step(state, given, i)
+
+        return before(watched, state, given, steps, observe)
+
+    inner_loops.append(loop)
+    try:
+        yield
+    finally:
+        inner_loops.remove(loop)
 
 
 def simplify(module: fx.GraphModule) -> None:
@@ -63,11 +104,22 @@ def simplify(module: fx.GraphModule) -> None:
     for node in list(graph.nodes):
         if _is_transpose(node) and _can_be_transposed(node.args[0], _shape(node.args[0])):
             node.replace_all_uses_with(_transposed(graph, node.args[0]))
-            graph.eliminate_dead_code()
+            _erase(graph, node)  # a look at the whole graph each time would take the square of its length
     while _cancel(graph):
         graph.eliminate_dead_code()
     graph.lint()
     module.recompile()
+
+
+def _erase(graph: fx.Graph, node: fx.Node) -> None:
+    """Take out an operation that nothing uses, and those that it alone used."""
+    waiting = [node]
+    while waiting:
+        last = waiting.pop()
+        if last.op == "call_function" and not last.users and not last._erased:
+            before = last.all_input_nodes
+            graph.erase_node(last)
+            waiting += before
 
 
 def _shape(node: Any) -> tuple[int, ...]:
