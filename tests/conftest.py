@@ -54,6 +54,16 @@ def a_busy_machine_makes_no_lines() -> Iterator[None]:
     waiting.AFTER = before
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_process_for_all_tests_gives_memory_back() -> Iterator[None]:
+    """A command keeps what it frees until its process ends; here that would be the end of all tests."""
+    from innerloop.cli import main
+
+    before, main.keep_freed_memory = main.keep_freed_memory, lambda: False
+    yield
+    main.keep_freed_memory = before
+
+
 @pytest.fixture
 def seeded() -> torch.Generator:
     """A generator for test data, and torch's global one for initial weights, at a fixed seed."""
