@@ -1,5 +1,6 @@
 """FS-Mol's files as tasks, and what is measured on them."""
 
+import dataclasses
 import lzma
 
 import numpy as np
@@ -39,12 +40,13 @@ def test_assays_are_tasks_of_their_own_molecules(folder):
     family = assays.family(8, train_queries=4)
     assert family.train.task_names == ("train0", "train1", "train2") and family.test.size == 3
     task = family.test.each(torch.arange(3), torch.arange(3))
-    assert task.support.y.sum(1).tolist() == [2, 2, 2] and task.query.y.shape == (3, 12)
+    active = assays.active(task)
+    assert (task.support.y == active[:, None]).sum(1).tolist() == [2, 2, 2] and task.query.y.shape == (3, 12)
     full = dense(task.query.x, 2048)
     molecule = full.argmax(-1) // 2
     assert bool((full.amax(-1) == molecule + 1).all())  # each molecule has its own fingerprint
     for i in range(3):
-        assert bool(((molecule[i] - 14 - i) % 4 == 0).eq(task.query.y[i] == 1).all())  # and its own label
+        assert bool(((molecule[i] - 14 - i) % 4 == 0).eq(task.query.y[i] == active[i]).all())  # and its own label
     assert family.train.at(0, 0, 2).query.y.shape == (2, 4)
     (folder / "fsmol_test.csv.xz").unlink()
     with pytest.raises(InputError, match=r"got no fsmol_test\.csv\.xz"):
@@ -55,5 +57,8 @@ def test_delta_auprc_is_the_average_precision_above_chance():
     y = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0]])
     mask = torch.tensor([[True] * 4, [True, True, True, False]])
     score = torch.tensor([[0.9, 0.1, 0.2, 0.3], [0.5, 0.1, 0.3, 9.0]])
-    found = assays.delta_auprc(score, Task(Examples(y, y), Examples(y, y, mask)))
+    task = Task(Examples(y, y), Examples(y, y, mask), class_ids=torch.tensor([[0, 1], [0, 1]]))
+    found = assays.delta_auprc(score, task)
+    turned = dataclasses.replace(task, query=Examples(y, 1 - y, mask), class_ids=torch.tensor([[1, 0], [1, 0]]))
+    assert torch.equal(assays.delta_auprc(score, turned), found)
     assert torch.allclose(found, torch.tensor([1 - 0.25, (1 + 2 / 3) / 2 - 2 / 3], dtype=torch.float64))

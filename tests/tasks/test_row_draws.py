@@ -54,8 +54,11 @@ def test_a_support_set_has_its_tasks_own_base_rate_and_all_the_rest_is_asked_for
         (found.support, found.support_labels, found.support_mask),
         (found.query, found.query_labels, found.query_mask),
     ):
-        assert bool((labels == CLASS[rows])[mask].all())  # the same classes in all tasks: labels keep their meaning
-    assert found.classes.tolist() == [[0, 1]] * 3
+        assert bool((found.classes.gather(1, labels) == CLASS[rows])[mask].all())
+    assert found.classes.sort(-1).values.tolist() == [[0, 1]] * 3
+    assert (
+        len({tuple(c) for seed in range(8) for c in drawn(draws, seed=seed).classes.tolist()}) == 2
+    )  # in random order
     other = drawn(draws, seed=1)
     assert not torch.equal(other.support, found.support)
     alone = draws.draw(keys.task_keys(0, "test", 0, 1, 1), torch.tensor([1]))
@@ -90,7 +93,8 @@ def test_rows_in_order_show_the_first_and_ask_for_later_ones():
         [[np.array([0, 3, 4, 6]), np.array([1, 2, 5])]], [[0, 1]], DrawSizes(2, 1, None, support_size=4, ordered=True)
     )
     found = drawn(mixed, 1)
-    assert found.support.tolist() == [[0, 1, 2, 3]] and found.support_labels.tolist() == [[0, 1, 1, 0]]
+    assert found.support.tolist() == [[0, 1, 2, 3]]
+    assert found.classes.gather(1, found.support_labels).tolist() == [[0, 1, 1, 0]]
     assert found.query.tolist() == [[4, 5, 6]]
 
 
@@ -99,6 +103,10 @@ def test_counts_that_cannot_be_are_refused():
         DrawSizes(2, 1, None, support_size=0).check("t")
     with pytest.raises(ConfigError, match="expected support_size"):
         DrawSizes(2, 1, 5, ordered=True).check("t")
+    with pytest.raises(ConfigError, match=r"support_size expected a whole number, got 6\.5"):
+        DrawSizes(2, 1, None, support_size=6.5).check("t")
+    with pytest.raises(ConfigError, match="ways expected shots beside it, got support_size=8"):
+        sizes_of("test", 2, {"ways": 2, "support_size": 8})
     with pytest.raises(ConfigError, match="got both"):
         sizes_of("test", 2, {"shots": 3, "support_size": 8})
 
@@ -108,3 +116,11 @@ def test_training_tasks_ask_for_some_of_the_rest_where_others_ask_for_all():
     assert sizes_of("train", 2, options).queries == MOST_TRAINED and sizes_of("test", 2, options).queries is None
     assert sizes_of("train", 2, {**options, "train_shots": 10}).support_size == 20
     assert sizes_of("valid", 0, {}) == DrawSizes(0, 5, 15)
+
+
+def test_a_class_of_one_row_is_shown_and_not_asked_for():
+    draws = RowDraws(POOLS, [[0, 1]] * 3, DrawSizes(2, 1, None, support_size=6)).resized(DrawSizes(2, 2, 3))
+    found = drawn(draws)
+    own = found.classes.gather(1, found.support_labels)[2][found.support_mask[2]]
+    asked = found.classes.gather(1, found.query_labels)[2][found.query_mask[2]]
+    assert sorted(own.tolist()) == [0, 1, 1] and asked.tolist() == [1]

@@ -125,8 +125,8 @@ def _measured(file: Path) -> tuple[list[str], list[str], list[int]]:
 
 
 def delta_auprc(score: Tensor, task: Task) -> Tensor:
-    """Of each task: the average precision of label 1 by a score (tasks, queries), less the share of label 1."""
-    y, mask = task.query.y, task.query.mask
+    """Of each task: the average precision of the active ones by a score (tasks, queries), less their share."""
+    y, mask = (task.query.y == active(task)[:, None]).long(), task.query.mask
     mask = torch.ones_like(y, dtype=torch.bool) if mask is None else mask
     found = [
         average_precision(s[m], t[m].to(s.dtype)) - t[m].double().mean()
@@ -135,13 +135,20 @@ def delta_auprc(score: Tensor, task: Task) -> Tensor:
     return torch.stack(found)
 
 
+def active(task: Task) -> Tensor:
+    """The label that stands for active molecules in each task."""
+    assert task.class_ids is not None
+    return (task.class_ids == 1).long().argmax(1)
+
+
 def of_learner(learner: MetaLearner, tasks: TaskDistribution, draws: int = _DRAWS) -> list[float]:
     """delta-AUPRC of each assay, the mean over draws of its support set."""
     assert tasks.size is not None
 
     def scored(batch: Task) -> Tensor:
         logits = learner.predict_queries(batch)
-        return delta_auprc(logits[..., 1] - logits[..., 0], batch)
+        score = logits[..., 1] - logits[..., 0]
+        return delta_auprc(score * (2 * active(batch) - 1)[:, None], batch)
 
     every = torch.cat([scored(batch) for batch in in_batches(tasks, tasks.size * draws, draws=draws)])
     return every.unflatten(0, (-1, draws)).mean(1).tolist()
@@ -157,8 +164,9 @@ def of_usual(tasks: TaskDistribution, draws: int = _DRAWS) -> dict[str, list[flo
             x, z = (dense(rows, _KINDS).log1p().numpy() for rows in one)
             y = batch.support.y[i] if batch.support.mask is None else batch.support.y[i][batch.support.mask[i]]
             truth = batch.query.y[i] if batch.query.mask is None else batch.query.y[i][batch.query.mask[i]]
+            label = int(active(batch)[i])
             for name, (module, kind, options) in _USUAL.items():
                 fitted = getattr(sklearn_module(module), kind)(**options).fit(x, y.numpy())
-                score = torch.as_tensor(fitted.predict_proba(z)[:, 1])
-                found[name].append(average_precision(score, truth.to(score.dtype)) - truth.double().mean())
+                score, right = torch.as_tensor(fitted.predict_proba(z)[:, label]), (truth == label).double()
+                found[name].append(average_precision(score, right) - right.mean())
     return {name: torch.stack(own).unflatten(0, (-1, draws)).mean(1).tolist() for name, own in found.items()}

@@ -76,7 +76,7 @@ def from_arrays(
         queries: query examples likewise; None: fifteen, or as many as nine classes in ten have left. Beside ``support_size``
             of the whole task, None: all the rest, in training 256 at most.
         support_size: with ``task``: support examples of the whole task, its classes as frequent as in the task itself, in place
-            of ``shots``. Where all tasks have the same classes, labels then keep their meaning from task to task.
+            of ``shots``.
         train_ways, train_shots, train_queries: those of training tasks, where they differ.
         splits: the labels, or ids of tasks, of "train", "valid" and "test"; None: by a hash of their names.
         valid_classes, test_classes: how many classes, or which (names or patterns); None: a fifth; 0: none of their own.
@@ -109,7 +109,7 @@ def from_arrays(
         task, order, groups = (found.get(what, given) for what, given in columns.items())
     x, y = labelled.pair_of(x, y)
     plain = embedding is None and changes == "none" and not isinstance(x, list | tuple)
-    if task is None and y is not None and plain:
+    if task is None and y is not None and plain and order is None and groups is None:
         task, splits = _one_task(y, splits, valid_classes, test_classes, valid_share, test_share, split_seed)
     if task is not None:
         if y is None:

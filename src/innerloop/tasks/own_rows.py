@@ -110,7 +110,7 @@ class RowTasks(TaskDistribution):
                 f"{self.name} ({self.split}): ways expected at most {most}, the classes of a task, got {ways}"
             )
         new = copy.copy(self)
-        new.draws = self.draws.resized(sizes)
+        new.draws, new.one_draw = self.draws.resized(sizes), sizes.ordered
         new._set_outputs()
         return new
 

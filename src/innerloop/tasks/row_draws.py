@@ -58,6 +58,8 @@ class DrawSizes:
         least = {"shots": 1, "queries": 1, "ways": 2, "support_size": 1}
         values = {name: getattr(self, name) for name in least if name != "ways" or self.ways}
         for name, value in values.items():
+            if value is not None and not isinstance(value, int):
+                raise ConfigError(f"{what}: {name} expected a whole number, got {value!r}; round it")
             if value is not None and value < least[name]:
                 raise InputError(f"{what}: {name} expected at least {least[name]}, got {value}; raise {name}")
         if self.ordered and self.ways and self.support_size is None:
@@ -80,6 +82,10 @@ def sizes_of(split: str, ways: int, options: Mapping[str, Any], *, ordered: bool
         raise ConfigError(
             f"expected shots (of each class) or support_size (of the whole task), got both ({options['shots']} and {size}); "
             "leave one out"
+        )
+    if size is not None and options.get("ways") is not None:
+        raise ConfigError(
+            f"ways expected shots beside it, got support_size={size}, which shows all classes; leave ways out"
         )
     own = {name: options.get(f"train_{name}") if split == "train" else None for name in ("ways", "shots", "queries")}
     ways = own["ways"] or ways
@@ -167,8 +173,6 @@ class RowDraws:
         known = [n for own in numbers for n in own] if numbers is not None else [0] * len(flat)
         self.classification = numbers is not None
         self.num_classes = max(known) + 1 if self.classification else None
-        # Labels keep their meaning where every task has the same classes.
-        self._same = self.classification and all(sorted(own) == list(range(self.most_classes)) for own in numbers or ())
         orders = [np.argsort(np.concatenate(own), kind="stable") for own in pools]
         self.cpu = torch.device("cpu")
         self._by_device = {
@@ -256,7 +260,8 @@ class RowDraws:
         assert queries is not None  # `DrawSizes.check`
         chosen = self._chosen(keys, tasks, pools)
         size = pools.pool_sizes[chosen.clamp(min=0)] * (chosen >= 0)
-        shown = torch.minimum(size - 1, torch.tensor(shots)).clamp(min=0)
+        # Of two rows or more one is asked for at least; a single one is shown.
+        shown = torch.minimum((size - 1).clamp(min=1), torch.tensor(shots)) * (size > 0)
         asked = torch.minimum(size - shown, torch.tensor(queries))
         largest = int(pools.pool_sizes.max())
         if self.sizes.ordered:
@@ -323,10 +328,8 @@ class RowDraws:
         return pools.numbers[self._order(keys, tasks, pools).clamp(min=0)]
 
     def _order(self, keys: Tensor, tasks: Tensor, pools: _Pools) -> Int64[Tensor, "tasks classes"]:
-        """The pools of a task in the order of its labels: random, but by their global numbers where all tasks have the same."""
+        """The pools of a task in the order of its labels, which is random."""
         listed = pools.pools_of[tasks]
-        if self._same:
-            return listed.gather(1, pools.numbers[listed].argsort(-1))
         order = random_keys.bits(keys, (listed.shape[1],), _CLASSES).masked_fill(listed < 0, _LAST)
         return listed.gather(1, order.argsort(dim=-1, stable=True))
 

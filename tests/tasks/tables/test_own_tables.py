@@ -399,8 +399,9 @@ def test_tables_draw_at_the_base_rate_and_in_order(tmp_path):
     path.write_text("\n".join(lines))
     family = table_family(path, target="ill", task_column="patient", support_size=8)
     task = family.test.at(0, 0, 4)
-    assert task.support.y.shape == (4, 8) and task.support.y.sum(1).tolist() == [2] * 4  # of 12 rows 3 are ill
-    assert task.query.y.shape == (4, 4) and task.query.y.sum(1).tolist() == [1] * 4
+    ill = (task.class_ids == 1).long().argmax(1)[:, None]
+    assert task.support.y.shape == (4, 8) and (task.support.y == ill).sum(1).tolist() == [2] * 4  # of 12 rows 3 are ill
+    assert task.query.y.shape == (4, 4) and (task.query.y == ill).sum(1).tolist() == [1] * 4
     later = table_family(path, target="ill", task_column="patient", support_size=8, order_by="day", scaling="support")
     task = later.test.at(0, 0, 3)
     day = later.test.record.columns[0]

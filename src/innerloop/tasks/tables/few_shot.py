@@ -129,7 +129,7 @@ class TableTasks(TaskDistribution):
                 f"{self.name} ({self.split}): ways expected at most {most}, the classes of a table, got {ways}"
             )
         new = copy.copy(self)
-        new.draws = self.draws.resized(sizes)
+        new.draws, new.one_draw = self.draws.resized(sizes), sizes.ordered
         if classes:
             new.output_size = ways
         return new

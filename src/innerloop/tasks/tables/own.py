@@ -93,7 +93,6 @@ def table_family(
         queries: query rows likewise; None: 15. Beside ``support_size``: of the whole task, None: all the rest, in training 256
             at most.
         support_size: support rows of the whole task, its classes as frequent as in the task itself, in place of ``shots``.
-            Where all tasks have the same classes, labels then keep their meaning from task to task.
         order_by: a column of times or other numbers: a task's first rows are its support set, later ones are asked for. It
             stays an input; ``ignore`` leaves it out.
         train_ways, train_shots, train_queries: of training tasks, where they differ.
