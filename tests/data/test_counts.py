@@ -6,7 +6,7 @@ import torch
 
 import innerloop as il
 from innerloop.data.counts import as_counts, dense
-from innerloop.errors import InputError, ShapeError
+from innerloop.errors import ConfigError, InputError, ShapeError
 
 sparse = pytest.importorskip("scipy.sparse")
 RNG = np.random.default_rng(0)
@@ -29,6 +29,10 @@ def test_rows_come_back_in_full_whatever_they_came_as():
     packed = counts().packed(torch.tensor([[1, 4], [0, 2]]), width=30)
     assert packed.shape == (2, 2, 2, 30)
     assert torch.equal(dense(packed, 40), torch.as_tensor(FULL[[[1, 4], [0, 2]]]))
+    unsorted = il.Counts([3, 0, 2, 1], [1, 2, 3, 4], [0, 2, 4])
+    assert unsorted.dense().tolist() == [[2, 0, 0, 1], [0, 4, 3, 0]]
+    with pytest.raises(InputError, match="rows expected numbers from 0 to 89, got 90 to 90"):
+        counts().take([90])
     twice = sparse.csr_matrix(([1.0, 2.0], ([0, 0], [3, 3])), shape=(1, 5))
     assert as_counts(twice).dense().tolist() == [[0, 0, 0, 3.0, 0]]
     assert il.Counts([1, 0], [2, 3], [0, 1]).dense().tolist() == [[0, 2.0], [3.0, 0]]  # without the end of the last row
@@ -44,6 +48,8 @@ def test_rows_come_back_in_full_whatever_they_came_as():
         (([0, 9], [1, 1], [0, 2], 5), InputError, "index expected numbers below 5, the kinds of entries, got 9"),
         (([0.5], [1], [0, 1]), InputError, "index expected whole numbers"),
         (([0], [float("nan")], [0, 1]), InputError, "count expected finite numbers"),
+        (([2, 3, 3], [1, 1, 1], [0, 1, 3]), InputError, "each entry once in a row, got 3 twice in row 2"),
+        (([0], [1], [0, 1], 4.5), ConfigError, "kinds expected an integer"),
         (([[0]], [1], [0, 1]), ShapeError, "index expected one axis"),
     ],
 )

@@ -133,8 +133,16 @@ def test_splits_name_tasks():
     assert family.test.task_names == ("10", "11") and family.train.size == 8
     with pytest.raises(InputError, match="each task expected in one split, got '3'"):
         il.tasks.from_arrays(X, VALUE, task=ID, splits={"train": range(8), "valid": [3], "test": [10]})
-    with pytest.raises(InputError, match="splits expected ids of tasks for test, got none"):
-        il.tasks.from_arrays(X, VALUE, task=ID, splits={"train": range(8), "valid": [9]})
+    for splits, said in (
+        ({"train": range(8), "valid": [9]}, "for each of train, valid, test, got train, valid"),
+        ({"train": range(8), "valid": [9], "test": [77]}, "ids that are in task, got '77' for test"),
+        ({"train": range(8), "valid": [9], "test": "10"}, "a list of ids for test, got '10'"),
+        ({"train": range(8), "valid": [9], "test": []}, "tasks for test, got none"),
+    ):
+        with pytest.raises(InputError, match=said):
+            il.tasks.from_arrays(X, VALUE, task=ID, splits=splits)
+    twice = il.tasks.from_arrays(X, VALUE, task=ID, splits={"train": [0, 1, 1], "valid": [8], "test": [10]})
+    assert twice.train.size == 2
 
 
 def test_two_classes_alone_are_one_task_whose_rows_are_split():
@@ -143,13 +151,13 @@ def test_two_classes_alone_are_one_task_whose_rows_are_split():
     seen = [set(itertools.chain(*rows_of(family, X, split)[0])) for split in ("train", "valid", "test")]
     assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
     report = il.evaluate(il.protonet(il.models.mlp(3, None)), family.test)
-    assert report.num_tasks == 1 and 0 <= report.mean <= 1
+    assert report.num_tasks == 1 and 0 <= report.mean <= 1 and np.isnan(report.ci95)  # one task says nothing of others
 
 
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        ({"task": [None, *ID[1:]]}, InputError, "task row 1 expected a class label, got none"),
+        ({"task": [None, *ID[1:]]}, InputError, "task row 1 expected an id, got none"),
         ({"task": np.zeros(N, int)}, InputError, "expected the rows of several tasks, got 1"),
         ({"task": np.arange(N)}, InputError, "expected the rows of several tasks, got 0"),
         ({"task": ID % 2}, InputError, "expected at least three tasks"),
@@ -159,6 +167,13 @@ def test_two_classes_alone_are_one_task_whose_rows_are_split():
         ({"task": ID, "shots": 3, "support_size": 8}, ConfigError, "expected shots .* or support_size"),
         ({"task": ID, "ways": 2}, ConfigError, "ways expected class labels in y"),
         ({"task": ID, "y": CLASS, "support_size": 1}, InputError, "support_size expected at least 2"),
+        (
+            {"task": ID, "groups": ID, "splits": {"train": [0], "valid": [1], "test": [2]}},
+            ConfigError,
+            "splits or groups",
+        ),
+        ({"task": ID, "support_size": 6.5}, ConfigError, "support_size expected a whole number"),
+        ({"y": CLASS, "order": np.arange(N)}, ConfigError, "expected task, the id of each row's task"),
         ({"task": ID, "valid_classes": 2}, ConfigError, "task expected no valid_classes"),
         ({"y": ID, "support_size": 8}, ConfigError, "expected task, the id of each row's task"),
     ],
@@ -174,6 +189,26 @@ def test_a_task_of_one_row_is_left_out_and_named():
     task[3] = 99
     with pytest.warns(InnerloopWarning, match="1 tasks with too few rows are left out: '99'"):
         il.tasks.from_arrays(X, VALUE, task=task)
+    task[4] = 99  # two rows of two classes: one of each would be shown, and none is left to ask for
+    label = CLASS.copy()
+    label[3:5] = "active", "inactive"
+    with pytest.warns(InnerloopWarning, match="1 tasks with too few rows are left out: '99'"):
+        il.tasks.from_arrays(X, label, task=task, support_size=6)
+    label = CLASS.copy()
+    label[0] = "odd"
+    with pytest.warns(InnerloopWarning) as said:
+        assert il.tasks.from_arrays(X, label, task=ID, shots=2).train.output_size == 2
+    assert any("1 classes of one row in their task are left out" in str(one.message) for one in said)
+
+
+def test_order_may_be_dates():
+    day = np.datetime64("2020-01-01") + RNG.permutation(N)
+    family = il.tasks.from_arrays(X, VALUE, task=ID, order=day, shots=6, queries=5)
+    for support, query in rows_of(family, X):
+        assert (np.diff(day[support + query]).astype(int) > 0).all()
+    day[3] = np.datetime64("NaT")
+    with pytest.raises(InputError, match="got none in 1 of 240 rows, the first row 4"):
+        il.tasks.from_arrays(X, VALUE, task=ID, order=day)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])

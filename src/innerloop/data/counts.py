@@ -16,7 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from innerloop.data.arrays import as_tensor
-from innerloop.errors import InputError, ShapeError
+from innerloop.errors import InputError, ShapeError, expect_whole
 
 KIND = "counts"  # of the preprocessing record
 _BLOCK = 1 << 14  # rows that are taken at a time
@@ -60,7 +60,7 @@ class Counts:
                 f"index and count expected one length, got {len(index)} and {len(count)}; give one count an entry"
             )
         for name, value in (("index", index), ("start", start)):
-            if value.is_floating_point():
+            if value.is_floating_point() and len(value):
                 raise InputError(f"{name} expected whole numbers, got {value.dtype}; convert them")
         start = start.to(torch.int64)
         if len(start) and int(start[-1]) != len(index):
@@ -78,7 +78,10 @@ class Counts:
                 at = int((value < 0).nonzero()[0])
                 row = int(torch.searchsorted(start, at, right=True))
                 raise InputError(f"{name} expected numbers from 0 up, got {value[at].item()} in row {row}; mend it")
+        _expect_each_once(index, start)
         top = int(index.max()) + 1 if len(index) else 1
+        if kinds is not None:
+            expect_whole("kinds", kinds)
         self.kinds = top if kinds is None else kinds
         if top > self.kinds:
             raise InputError(
@@ -104,6 +107,10 @@ class Counts:
     def take(self, rows: Any) -> Counts:
         """These rows, in this order; one may come more than once."""
         rows = as_tensor(rows, "rows").to(torch.int64)
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
+            raise InputError(
+                f"rows expected numbers from 0 to {len(self) - 1}, got {int(rows.min())} to {int(rows.max())}"
+            )
         length = self.start.diff()[rows]
         start = torch.cat([length.new_zeros(1), length.cumsum(0)])
         index, count = self.index.new_empty(int(start[-1])), self.count.new_empty(int(start[-1]))
@@ -137,6 +144,24 @@ class Counts:
     def dense(self) -> Float[Tensor, "rows kinds"]:
         """All rows in full."""
         return dense(self.packed(), self.kinds)
+
+
+def _expect_each_once(index: Tensor, start: Tensor) -> None:
+    """Raise InputError where an entry comes twice in a row: nets would take each for itself."""
+    rises = index.diff() > 0
+    ends = start[1:-1]
+    rises[ends[(ends > 0) & (ends < len(index))] - 1] = True  # from one row to the next it may fall
+    if bool(rises.all()):
+        return
+    row = torch.repeat_interleave(torch.arange(len(start) - 1), start.diff())
+    both = (row * (int(index.max()) + 1) + index).sort().values
+    twice = (both.diff() == 0).nonzero()
+    if len(twice):
+        at = int(both[twice[0]])
+        number, entry = divmod(at, int(index.max()) + 1)
+        raise InputError(
+            f"index expected each entry once in a row, got {entry} twice in row {number + 1}; add their counts up"
+        )
 
 
 def _shown(start: Tensor) -> str:

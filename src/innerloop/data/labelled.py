@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from innerloop.data.arrays import as_tensor, expect_collected, label_names
 from innerloop.data.class_images import ClassArrays, ClassImages
-from innerloop.errors import InputError
+from innerloop.errors import InputError, nearest
 
 TEXT_COLUMNS = ("text", "sentence")
 IMAGE_COLUMNS = ("image", "img", "picture", "embedding", "features", "x")
@@ -71,7 +71,10 @@ def taken_out(x: Any, names: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
         )
     frame = x if hasattr(x, "iloc") or hasattr(x, "collect_schema") else x.to_pandas()
     columns = list(frame.columns)
-    found = {what: frame[_column(columns, (name,), what)].to_numpy() for what, name in names.items()}
+    for what, name in names.items():
+        if name not in columns:
+            raise InputError(f"{what} expected a column of the data frame, got {name!r}: {nearest(name, columns)}")
+    found = {what: frame[name].to_numpy() for what, name in names.items()}
     return frame[[name for name in columns if name not in names.values()]], found
 
 

@@ -172,6 +172,7 @@ def evaluate(
         each = zip(names, found.unflatten(2, (num_tasks, draws)).unbind(1), strict=True)
         found = torch.stack([v.nanmean(2) if name in UNJUDGED else v.mean(2) for name, v in each], 1)
         simple = simple.unflatten(1, (num_tasks, draws)).nanmean(2)
+        of = [0] if num_tasks == 1 else None  # one task says nothing of others
     else:
         which = tasks.which(keys.task_keys(seed, tasks.split, 0, 0, num_tasks))
         of = None if which is None else which.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +69,7 @@ class RowTasks(TaskDistribution):
             self.output_size = sizes.ways if sizes.support_size is None else self.draws.most_classes
             self.num_classes = self.draws.num_classes
         else:
-            whole = not bool(self.y.isnan().any())
+            whole = not bool(self.y[self.rows].isnan().any())
             self.objective, self.metrics, self.output_size = "mse" if whole else "known_mse", ("mse",), self.y.shape[1]
 
     def which(self, keys: Int64[Tensor, " tasks"]) -> Int64[Tensor, " tasks"]:
@@ -152,7 +153,7 @@ def rows_family(
     said = [] if usable.all() else [f"{int((~usable).sum())} rows without a target are left out"]
     times = None
     if order is not None:
-        times = as_tensor(order, "order").to(torch.float64).numpy()
+        times = _times(order)
         if times.shape != (number,):
             raise ShapeError(
                 f"order expected one number a row, ({number},), got {times.shape}; give the time of each row"
@@ -163,16 +164,24 @@ def rows_family(
         said += equal_places(times, rows, "order")
     classes = None if labels is None else np.unique(labels, return_inverse=True)
     ordered_names = [] if classes is None else _in_their_order(classes[0].tolist())
-    kept, few = _kept(rows, classes, options)
+    kept, few, lost = _kept(rows, classes, options)
     if few:
         said.append(f"{len(few)} tasks with too few rows are left out: {first_few([repr(one) for one in few])}")
+    if lost:
+        said.append(f"{lost} classes of one row in their task are left out")
     if len(kept) < 2:
         least = "two classes of " if labels is not None and options.get("support_size") is None else ""
         raise InputError(
             f"{name}: task expected the rows of several tasks, got {len(kept)} with {least}{_LEAST} rows or more; give the id of "
             "each row's task, or leave task out for draws of one"
         )
-    sides = _sides(name, list(kept), splits, _units(groups, rows, number), valid_share, test_share, split_seed)
+    if splits is not None and groups is not None:
+        raise ConfigError(
+            f"{name}: expected splits or groups, got both; splits say where each task lies: leave groups out"
+        )
+    sides = _sides(
+        name, list(kept), list(rows), splits, _units(groups, rows, number), (valid_share, test_share), split_seed
+    )
     ways = options.get("ways")
     if labels is None and (ways is not None or options.get("train_ways") is not None):
         raise ConfigError(f"{name}: ways expected class labels in y, got numbers; leave ways out")
@@ -220,6 +229,15 @@ def _inputs(x: Any) -> Tensor | Counts:
     return as_counts(x) if is_sparse(x) else inputs_of(x)
 
 
+def _times(order: Any) -> np.ndarray:
+    """Numbers as they are, dates as nanoseconds, NaN where there is none."""
+    array = np.asarray(order)
+    if array.dtype.kind != "M":
+        return as_tensor(order, "order").to(torch.float64).numpy()
+    when = array.astype("datetime64[ns]")
+    return np.where(np.isnat(when), np.nan, when.astype(np.int64).astype(np.float64))
+
+
 def _of_each_row(given: Any, what: str, number: int) -> np.ndarray:
     """A name for each row: ids of tasks or groups, as texts."""
     array = np.asarray(given, dtype=object if isinstance(given, list | tuple) else None)
@@ -227,7 +245,13 @@ def _of_each_row(given: Any, what: str, number: int) -> np.ndarray:
     if array.ndim == 1 and plain:  # nothing can be missing
         found = array.astype(str)
     else:
-        names = label_names(given, what)
+        try:
+            names = label_names(given, what)
+        except InputError as error:  # which calls ids class labels
+            if what == "y":
+                raise
+            said = re.sub(r"(a )?class label(s?)( \([^)]*\))?", lambda m: "ids" if m[2] else "an id", str(error))
+            raise InputError(said.replace("label it or leave it out", "give one or leave the row out")) from None
         found = np.array([str(int(n)) if isinstance(n, float) and n.is_integer() else str(n) for n in names], dtype=str)
     if len(found) != number:
         raise ShapeError(f"{what} expected one for each of the {number} rows of x, got {len(found)}; give one each")
@@ -265,8 +289,10 @@ def _in_their_order(labels: Sequence[str]) -> list[str]:
 
 def _kept(
     rows: Mapping[str, np.ndarray], classes: tuple[np.ndarray, np.ndarray] | None, options: Mapping[str, Any]
-) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
-    """({task: {class: places of its rows among the task's}}, tasks with too few); values have one class, "".
+) -> tuple[dict[str, dict[str, np.ndarray]], list[str], int]:
+    """({task: {class: places of its rows among the task's}}, tasks with too few, how many classes are left out).
+
+    Values have one class, "".
 
     Args:
         rows: of each task.
@@ -275,7 +301,7 @@ def _kept(
     """
     least = _LEAST if options.get("support_size") is None else 1
     kept: dict[str, dict[str, np.ndarray]] = {}
-    few = []
+    few, lost = [], 0
     for name, own in rows.items():
         if classes is None:
             found = {"": np.arange(len(own))}
@@ -283,11 +309,13 @@ def _kept(
             names, of = classes[0], classes[1][own]
             places = {str(names[i]): np.flatnonzero(of == i) for i in np.unique(of)}
             found = {label: at for label, at in places.items() if len(at) >= least}
-        if len(own) < _LEAST or (classes is not None and len(found) < 2):
+        # Of each class one row is shown, and one row of the task is asked for.
+        if len(own) < _LEAST or (classes is not None and not 2 <= len(found) < len(own)):
             few.append(name)
         else:
             kept[name] = found
-    return kept, few
+            lost += 0 if classes is None else len(places) - len(found)
+    return kept, few, lost
 
 
 def _units(groups: Any, rows: Mapping[str, np.ndarray], number: int) -> dict[str, str] | None:
@@ -310,21 +338,26 @@ def _units(groups: Any, rows: Mapping[str, np.ndarray], number: int) -> dict[str
 def _sides(
     name: str,
     names: list[str],
+    known: list[str],
     splits: Mapping[str, Sequence[Any]] | None,
     unit_of: Mapping[str, str] | None,
-    valid_share: float,
-    test_share: float,
+    shares: tuple[float, float],
     seed: int,
 ) -> dict[str, list[str]]:
-    """The tasks of each split, by name or by a hash of their names."""
+    """The tasks of each split, by name or by a hash of their names; ``known`` are those too that are left out."""
     if splits is None:
         if len(names) < len(SPLITS):
             raise InputError(
                 f"{name}: task expected at least three tasks, for training, validation and test, got {len(names)}; give more, or "
                 "splits={'train': [...], 'valid': [...], 'test': [...]}"
             )
-        return split_names(names, seed=seed, unit_of=unit_of, valid_share=valid_share, test_share=test_share)
-    found = {split: _of_split(splits, split, names, name) for split in SPLITS}
+        return split_names(names, seed=seed, unit_of=unit_of, valid_share=shares[0], test_share=shares[1])
+    if not isinstance(splits, Mapping) or set(splits) != set(SPLITS):
+        got = ", ".join(map(str, splits)) if isinstance(splits, Mapping) else type(splits).__name__
+        raise InputError(
+            f"{name}: splits expected ids of tasks for each of {', '.join(SPLITS)}, got {got}; give these three"
+        )
+    found = {split: _of_split(splits[split], split, names, known, name) for split in SPLITS}
     owner: dict[str, str] = {}
     for split, own in found.items():
         for one in own:
@@ -333,11 +366,16 @@ def _sides(
     return found
 
 
-def _of_split(splits: Mapping[str, Sequence[Any]], split: str, names: list[str], name: str) -> list[str]:
-    """The tasks that a split names and that are there."""
-    given, known = list(splits.get(split, ())), set(names)
-    named = _of_each_row(given, f"splits[{split!r}]", len(given)).tolist() if given else []
-    own = [one for one in named if one in known]
+def _of_split(given: Any, split: str, names: list[str], known: list[str], name: str) -> list[str]:
+    """The tasks that a split names, without those that are left out."""
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise InputError(f"{name}: splits expected a list of ids for {split}, got {given!r}; give a list")
+    given = list(given)
+    named = list(dict.fromkeys(_of_each_row(given, f"splits[{split!r}]", len(given)).tolist())) if given else []
+    unknown = set(named) - set(known)
+    if unknown:
+        raise InputError(f"{name}: splits expected ids that are in task, got {min(unknown)!r} for {split}; correct it")
+    own = [one for one in named if one in set(names)]
     if not own:
-        raise InputError(f"{name}: splits expected ids of tasks for {split}, got none that is there; name some")
+        raise InputError(f"{name}: splits expected ids of tasks for {split}, got none that can be used; name some")
     return own
