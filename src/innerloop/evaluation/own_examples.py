@@ -133,6 +133,8 @@ def _lacking(fitted: Fitted) -> str:
         objective = fitted.owner.loss or fitted.objective
         if losses.is_binary(objective):
             return "several labels an example are not judged here"
+        if bool(fitted.support.y.isnan().any()):
+            return "targets are missing, which is not judged here"
         return "" if n >= _FEWEST_VALUES else f"there are {n} only; give {_FEWEST_VALUES} or more"
     labels = fitted.support.y.reshape(n).long().tolist()
     if all(labels.count(c) < 2 for c in set(labels)):

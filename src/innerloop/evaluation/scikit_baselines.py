@@ -26,7 +26,9 @@ def names(batch: Task) -> tuple[str, ...]:
     """Those that suit such tasks, whose inputs are rows of numbers; none where scikit-learn is not installed."""
     if importlib.util.find_spec("sklearn") is None or batch.support.x.ndim != 3 or not batch.support.x.shape[2]:
         return ()
-    return NAMES[1:] if batch.support.y.is_floating_point() else NAMES
+    if batch.support.y.is_floating_point():
+        return () if bool(batch.support.y.isnan().any()) else NAMES[1:]  # they take no missing targets
+    return NAMES
 
 
 def predictions(name: str, batch: Task, ways: int) -> Float[Tensor, "tasks queries outputs"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Meta, Objective, Task, UpdateRule, length
+from innerloop.core import BaseLearner, Examples, Meta, Objective, Task, UpdateRule, length
 from innerloop.errors import ConfigError
 from innerloop.functional import PureModel, inner_gradient
 from innerloop.objectives import losses
@@ -140,7 +140,8 @@ class GradientLearner(BaseLearner):
         total = length(task.support)
         if size is None or size >= total or (task.noise is None and not self.ordered):
             return data(task.support, task.shared)
-        rows = self._rows(task.noise, i, size, total)
+        mask = task.support.mask if isinstance(task.support, Examples) else None
+        rows = self._rows(task.noise, i, size, total) if mask is None else self._counted(task.noise, i, size, mask)
         return data(pytree.tree_map(lambda v: v[rows], task.support), task.shared)
 
     def _rows(self, noise: Tensor | None, i: int | Tensor, size: int, total: int) -> Tensor:
@@ -164,6 +165,16 @@ class GradientLearner(BaseLearner):
         first = i * size // total
         orders = torch.cat([keys.permutation(key, total, salt=first + k) for k in range(2)])
         return orders[position - first * total]
+
+    def _counted(self, noise: Tensor | None, i: int | Tensor, size: int, mask: Tensor) -> Tensor:
+        """`_rows` of a support set with padding, which no batch holds: pass after pass through the rows that count."""
+        position = i * size + torch.arange(size, device=mask.device)
+        number = mask.sum().clamp(min=1)
+        if self.ordered or noise is None:
+            return (~mask).long().argsort(stable=True)[position % number]
+        drawn = keys.bits(keys.fold(keys.fold(noise, _BATCHES), position // number), (len(mask),))
+        orders = drawn.masked_fill(~mask, torch.iinfo(torch.int64).max).argsort(-1)
+        return orders.gather(1, (position % number)[:, None])[:, 0]
 
     def step(self, meta: Meta, fast: GradientFast, batch: Any, i: int | Tensor) -> GradientFast:
         if self.backprop_steps is None or i >= self.inner_steps - self.backprop_steps:  # a number here: see Truncated
