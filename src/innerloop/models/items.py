@@ -22,9 +22,10 @@ class ItemPerceptron(nn.Module):
         super().__init__()
         self.inputs, self.items = inputs, tuple(items)
         # Not `nn.Embedding`, which takes integers: these numbers come as columns among others.
-        table = torch.randn(sum(items), width) / width**0.5
-        firsts = [sum(items[:i]) for i in range(len(items))]
-        table[firsts] = 0
+        table = torch.empty(sum(items), width)
+        if not table.is_meta:  # where files are read, a model is made without values first, and torch would load its compiler
+            table = torch.randn(sum(items), width) / width**0.5
+            table[[sum(items[:i]) for i in range(len(items))]] = 0
         self.vectors = nn.Parameter(table)
         body = Perceptron(len(items) * width + inputs - len(items), outputs, hidden, "relu", False, True)
         self.body, self.head = body.body, body.head
