@@ -23,7 +23,9 @@ class ItemPerceptron(nn.Module):
         self.inputs, self.items = inputs, tuple(items)
         # Not `nn.Embedding`, which takes integers: these numbers come as columns among others.
         table = torch.empty(sum(items), width)
-        if not table.is_meta:  # where files are read, a model is made without values first, and torch would load its compiler
+        if (
+            not table.is_meta
+        ):  # where files are read, a model is made without values first, and torch would load its compiler
             table = torch.randn(sum(items), width) / width**0.5
             table[[sum(items[:i]) for i in range(len(items))]] = 0
         self.vectors = nn.Parameter(table)
