@@ -127,3 +127,22 @@ def test_a_task_of_sparse_rows_from_training_to_its_file(tmp_path):
     with pytest.raises(InputError, match=r"expected a dense array, got csr_matrix; use x.toarray\(\)"):
         il.protonet(il.models.mlp(40, None)).adapt(shown, LABEL[:10])
     assert set(il.judge(fitted, scikit=False).judged.baselines) == {"class_mean", "nearest", "ridge"}
+
+
+@pytest.mark.parametrize("method", ["protonet", "r2d2", "maml"])
+def test_a_task_of_sparse_rows_is_exported(method, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from innerloop.serving.export import export_fitted
+
+    family = il.tasks.from_arrays(sparse.csr_matrix(FULL), LABEL, task=TASK, support_size=6)
+    learner = getattr(il, method)(il.models.counts_mlp(40, 2 if method == "maml" else None, hidden=(8, 8)))
+    learner.spec = family.train.spec
+    fitted = learner.adapt(sparse.csr_matrix(FULL[:10]), LABEL[:10])
+    assert export_fitted(fitted, tmp_path / "task.onnx", "onnx") < 1e-4
+    packed = counts().take(range(10, 30)).packed(dtype=torch.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "task.onnx")
+    room = fitted.support.x.shape[-1]
+    found = session.run(None, {"x": packed[..., :room].numpy()})[0]
+    assert packed[..., room:].sum() == 0 and np.allclose(found, fitted.predict_proba(packed), atol=1e-5)
+    assert session.get_modelmeta().custom_metadata_map["preprocessing"] == '{"kind": "counts", "kinds": 40}'

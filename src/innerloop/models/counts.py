@@ -128,7 +128,7 @@ class RowSums(nn.Module):
 
     def forward(self, index: Tensor, count: Tensor) -> Tensor:
         if torch.compiler.is_exporting():  # other programs know dense products alone
-            full = count.new_zeros(len(count), self.kinds).scatter_add(1, index, count)
+            full = count.new_zeros(count.shape[0], self.kinds).scatter_add(1, index, count)
             return full @ self.weight + self.bias
         return _RowSums.apply(self.weight, index, count) + self.bias
 

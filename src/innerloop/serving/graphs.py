@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Examples, Meta, Task
+from innerloop.data.counts import kinds_of
 from innerloop.data.table_preprocessing import TablePreprocessing, table_record
 from innerloop.meta_learner.fitted import Fitted, predict_alone
 from innerloop.meta_learner.meta_learner import MetaLearner
@@ -62,7 +63,9 @@ class Predictor(Holding):
         self._fitted = [fitted]  # in a list: its module is not a part of this one
 
     def as_given(self, x: Shaped[Tensor, "*examples"]) -> Shaped[Tensor, "*examples"]:
-        """Inputs of the model as this graph is given them."""
+        """Inputs of the model, from 0 to 1, as this graph is given them."""
+        if (kinds := kinds_of(self._fitted[0].preprocessing)) is not None:  # at [:, 0] are the numbers of entries
+            return torch.stack([(kinds * x[:, 0]).floor(), x[:, 1]], 1)
         if self._record is None:
             return x
         units = self.held("units")
