@@ -13,7 +13,6 @@ import platform
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
 _KEPT, _LARGEST = 2**31 - 1, 1 << 30  # free bytes that are kept, and the largest block that is taken from them
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES", "LD_PRELOAD")
-GIVES_BACK = "--no-keep-memory"  # the flag of commands that would keep it
 _kept = False
 
 

@@ -119,7 +119,7 @@ def test_training_tasks_ask_for_some_of_the_rest_where_others_ask_for_all():
 
 
 def test_a_class_of_one_row_is_shown_and_not_asked_for():
-    draws = RowDraws(POOLS, [[0, 1]] * 3, DrawSizes(2, 1, None, support_size=6)).resized(DrawSizes(2, 2, 3))
+    draws = RowDraws(POOLS, [[0, 1]] * 3, DrawSizes(2, 1, None, support_size=6)).resized("t", 2, 2, 3)
     found = drawn(draws)
     own = found.classes.gather(1, found.support_labels)[2][found.support_mask[2]]
     asked = found.classes.gather(1, found.query_labels)[2][found.query_mask[2]]

@@ -12,6 +12,7 @@ from types import FrameType
 from innerloop.errors import InnerloopError
 
 MENDABLE, INTERRUPTED, DEFECT = 2, 130, 1
+GIVES_BACK = "--no-keep-memory"  # the flag of commands that keep freed memory
 
 
 class Stop(Exception):

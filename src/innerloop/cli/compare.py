@@ -122,8 +122,7 @@ def _compare(
     training = {"steps": steps, "minutes": minutes, "seed": chosen[0], "device": device, "precision": precision}
     training |= {"strategy": strategy, "threads": threads, "chunk_size": chunk_size, "recompute": recompute}
     training = {name: value for name, value in training.items() if value is not None}
-    if num_tasks is not None:
-        at_least_one(num_tasks, "--num-tasks")
+    at_least_one(num_tasks, "--num-tasks")
     TrainConfig(**training)  # wrong numbers are told before the work
     if model is not None:
         parts.known("model", model)
@@ -185,7 +184,7 @@ def _compare(
         raise ConfigError(f"expected a method that {problem_name} can be learned with, got none; see the lines above")
     test = problem(problem_name, task_options, typed=True).test
     if shift is not None:
-        curves = shifts.measure({label: own[0] for label, own in learners.items()}, test, shift, num_tasks or 600, seed)
+        curves = shifts.measure({label: own[0] for label, own in learners.items()}, test, shift, num_tasks, seed)
         shifts.say(curves, {**shifts.write(curves, out, "compare"), "out": str(out)}, json)
         return 0
     from innerloop.report import style

@@ -98,8 +98,7 @@ def _evaluate(
     from innerloop.training.placement import device_of
     from innerloop.training.run_config import read_run_config
 
-    if num_tasks is not None:
-        at_least_one(num_tasks, "--num-tasks")
+    at_least_one(num_tasks, "--num-tasks")
     if draws is not None and not every_task:
         raise ConfigError("--draws expected --every-task, which says how often each task is drawn; give both or none")
     if curve_steps is not None and curve_steps < 0:
@@ -147,7 +146,7 @@ def _evaluate(
         reports = {own: judged(folder) for own, folder in several.folders.items()}
         return _told_together(several, reports, path / name, json)
     if shift is not None:
-        curves = shifts.measure({path.name: opened(path)}, getattr(family, split), shift, num_tasks or 600, seed, steps)
+        curves = shifts.measure({path.name: opened(path)}, getattr(family, split), shift, num_tasks, seed, steps)
         found = {**shifts.write(curves, place_for_findings(path), f"shift-{curves.kind}"), "run": str(path)}
         if len(found["results"]) == 1:  # as without a shift
             found |= {key: found["results"][0][key] for key in ("mean", "ci95", "transductive")}
@@ -248,6 +247,6 @@ def curve_line(curve: Sequence[float]) -> str:
     return f"after inner steps: {', '.join(f'{i}: {curve[i]:.4f}' for i in shown)}"
 
 
-def at_least_one(value: int, flag: str) -> None:
-    if value < 1:
+def at_least_one(value: int | None, flag: str) -> None:
+    if value is not None and value < 1:
         raise ConfigError(f"{flag} expected an integer of at least 1, got {value}")

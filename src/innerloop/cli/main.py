@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from innerloop.allocation import GIVES_BACK, keep_freed_memory
+from innerloop.allocation import keep_freed_memory
 from innerloop.builtin import located_words
-from innerloop.cli.boundary import INTERRUPTED, MENDABLE, Stop, guarded, say
+from innerloop.cli.boundary import GIVES_BACK, INTERRUPTED, MENDABLE, Stop, guarded, say
 from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
 from innerloop.registry import Entry, load

@@ -23,14 +23,20 @@ def check(tasks: TaskDistribution, text: str) -> None:
 
 
 def measure(
-    learners: Mapping[str, Any], tasks: TaskDistribution, text: str, num_tasks: int, seed: int, steps: int | None = None
+    learners: Mapping[str, Any],
+    tasks: TaskDistribution,
+    text: str,
+    num_tasks: int | None,
+    seed: int,
+    steps: int | None = None,
 ) -> ShiftCurves:
-    """The learners at each of the amounts of ``KIND=AMOUNT,AMOUNT,...``."""
+    """The learners at each of the amounts of ``KIND=AMOUNT,AMOUNT,...``; no ``num_tasks``: as many as in the papers."""
     from innerloop.evaluation.shift import shift_curves
     from innerloop.tasks.shift import parse_shift
 
     kind, amounts = parse_shift(text)
-    return shift_curves(learners, tasks, kind, amounts, num_tasks=num_tasks, seed=seed, steps=steps)
+    number = {} if num_tasks is None else {"num_tasks": num_tasks}
+    return shift_curves(learners, tasks, kind, amounts, **number, seed=seed, steps=steps)
 
 
 def write(curves: ShiftCurves, folder: Path, name: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.allocation import GIVES_BACK, keeps
+from innerloop.allocation import keeps
 from innerloop.cli import config_file, given_again, output, parts, seeds
-from innerloop.cli.boundary import INTERRUPTED, Stop, say
+from innerloop.cli.boundary import GIVES_BACK, INTERRUPTED, Stop, say
 from innerloop.cli.listing import offered
 from innerloop.cli.options import arity, given, own_flags, sections
 from innerloop.cli.program import closest, dashed, existing_folder, is_flag, run, split

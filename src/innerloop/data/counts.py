@@ -239,13 +239,14 @@ def as_packed(x: Any, preprocessing: Mapping[str, Any] | None, width: int = 1) -
             f"x expected sparse rows (il.Counts, or a matrix of scipy's) or an array (rows, {kinds}), which files do not hold, "
             f"got {type(x).__name__}; read it in Python and give the array"
         )
-    if not is_sparse(x):
-        x = as_tensor(x, "x") if isinstance(x, Tensor) else as_tensor(x, "x").numpy()
-        if x.ndim == 3 and x.shape[1] == 2:  # packed already
-            return x if x.shape[-1] >= width else as_packed(wider(torch.as_tensor(x), width), preprocessing)
-    found = as_counts(x, kinds)
-    packed = found.packed(width=max(width, found.longest))
-    return packed if isinstance(x, Tensor) else packed.numpy()
+    given_tensor = isinstance(x, Tensor)
+    x = x if is_sparse(x) else as_tensor(x, "x")
+    if isinstance(x, Tensor) and x.ndim == 3 and x.shape[1] == 2:  # packed already
+        packed = wider(x, width)
+    else:
+        found = as_counts(x, kinds)
+        packed = found.packed(width=max(width, found.longest))
+    return packed if given_tensor else packed.numpy()
 
 
 def wider(packed: Tensor, width: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,8 +43,8 @@ def pair_of(x: Any, y: Any = None) -> tuple[Any, Any]:
     expect_collected(x, "x")
     if hasattr(x, "column_names") and isinstance(getattr(x, "features", None), dict):
         return _of_columns(x, y)
-    if hasattr(x, "columns") and (hasattr(x, "iloc") or hasattr(x, "to_pandas")):
-        frame = x if hasattr(x, "iloc") or hasattr(x, "collect_schema") else x.to_pandas()
+    frame = _frame(x)
+    if frame is not None:
         if y is None or isinstance(y, str):
             columns = list(frame.columns)
             label = _column(columns, LABEL_COLUMNS if y is None else (y,), y or "label")
@@ -56,6 +56,13 @@ def pair_of(x: Any, y: Any = None) -> tuple[Any, Any]:
     return (x if y is None else _listed(x)), y
 
 
+def _frame(x: Any) -> Any:
+    """A data frame of pandas or polars as it is, one of another library as pandas'; None for anything else."""
+    if not hasattr(x, "columns") or not (hasattr(x, "iloc") or hasattr(x, "to_pandas")):
+        return None
+    return x if hasattr(x, "iloc") or hasattr(x, "collect_schema") else x.to_pandas()
+
+
 def taken_out(x: Any, names: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
     """(a data frame without some columns, {what: the column's values}); ``names`` are {what: the column's name}.
 
@@ -63,13 +70,13 @@ def taken_out(x: Any, names: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
         InputError: no data frame, or no such column.
     """
     expect_collected(x, "x")
-    if not hasattr(x, "columns") or not (hasattr(x, "iloc") or hasattr(x, "to_pandas")):
+    frame = _frame(x)
+    if frame is None:
         what, name = next(iter(names.items()))
         raise InputError(
             f"{what} expected a value for each row, or the name of a column of a data frame, got {name!r} beside "
             f"{type(x).__name__}; give the values"
         )
-    frame = x if hasattr(x, "iloc") or hasattr(x, "collect_schema") else x.to_pandas()
     columns = list(frame.columns)
     for what, name in names.items():
         if name not in columns:
@@ -296,10 +303,16 @@ def _labels(y: Any) -> list[str]:
     return [str(int(v) if isinstance(v, float) else v) for v in names]
 
 
+def in_their_order(labels: Iterable[str]) -> list[str]:
+    """Names of classes, each once: numbers in their order, else texts in theirs."""
+    names = set(labels)
+    numbers = all(re.fullmatch(r"-?\d{1,20}", name) for name in names)
+    return sorted(names, key=(lambda n: (int(n), n)) if numbers else (lambda n: (0, n)))
+
+
 def by_class(data: Labelled) -> ClassImages:
     """Sorted by class: numbers in their order, else texts in theirs; one class after the other, each in the order it came in."""
-    numbers = all(re.fullmatch(r"-?\d{1,20}", label) for label in data.y)
-    names = sorted(set(data.y), key=(lambda n: (int(n), n)) if numbers else (lambda n: (0, n)))
+    names = in_their_order(data.y)
     place = {name: i for i, name in enumerate(names)}
     of = torch.tensor([place[label] for label in data.y])
     order = torch.argsort(of, stable=True)

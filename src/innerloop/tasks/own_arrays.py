@@ -17,7 +17,7 @@ from innerloop.data.texts import preprocessing_of, read_texts
 from innerloop.errors import ConfigError, InputError
 from innerloop.models.embeddings import frozen
 from innerloop.tasks.own_data import IN_MEMORY
-from innerloop.tasks.own_rows import rows_family
+from innerloop.tasks.own_rows import given_sides, rows_family
 from innerloop.tasks.own_texts import SENTENCES
 from innerloop.tasks.pictures.own import Changes, OwnArrayTasks, OwnTasks, cut, embedded_pictures, own_family
 from innerloop.tasks.precision import DtypeName, dtype_named
@@ -227,16 +227,5 @@ def _given(name: str, names: Sequence[str], splits: Mapping[str, Sequence[Any]])
             f"{name}: splits expected train, valid and test, got {', '.join(map(str, splits))}; rename them"
         )
     number = {label: i for i, label in enumerate(names)}
-    result: dict[str, list[int]] = {}
-    owner: dict[str, str] = {}
-    for split in ("train", "valid", "test"):
-        result[split] = []
-        for label in map(str, splits.get(split, ())):
-            if label not in number:
-                raise InputError(f"{name}: splits[{split!r}] expected labels of y, got {label!r}; correct the split")
-            if owner.setdefault(label, split) != split:
-                raise InputError(
-                    f"{name}: each class expected in one split, got {label!r} in {owner[label]} and {split}; take it out of one"
-                )
-            result[split].append(number[label])
-    return result
+    sides = given_sides(name, "class", "labels of y", names, splits)
+    return {split: [number[label] for label in own] for split, own in sides.items()}

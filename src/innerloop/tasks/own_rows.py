@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,11 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.arrays import as_tensor, is_classification, label_names
 from innerloop.data.counts import Counts, as_counts, is_sparse, record
-from innerloop.data.labelled import inputs_of
+from innerloop.data.labelled import in_their_order, inputs_of
 from innerloop.errors import ConfigError, InnerloopWarning, InputError, ShapeError, first_few
 from innerloop.tasks.own_data import IN_MEMORY
 from innerloop.tasks.precision import DtypeName, dtype_named
-from innerloop.tasks.row_draws import DrawSizes, RowDraws, quiet, sizes_of
+from innerloop.tasks.row_draws import RowDraws, quiet, sizes_of
 from innerloop.tasks.tables.grouping import SPLITS, equal_places, expect_order, split_names
 
 _NOISE = 4
@@ -102,16 +102,9 @@ class RowTasks(TaskDistribution):
 
     def resized(self, ways: int, shots: int, queries: int) -> RowTasks:
         """See `TaskDistribution.resized`; a task with fewer classes or rows gives what it has."""
-        classes = self.y is None
-        sizes = DrawSizes(ways if classes else 0, shots, queries, ordered=self.draws.sizes.ordered and not classes)
-        sizes.check(f"{self.name} ({self.split})")
-        if classes and ways > self.draws.most_classes:
-            most = self.draws.most_classes
-            raise InputError(
-                f"{self.name} ({self.split}): ways expected at most {most}, the classes of a task, got {ways}"
-            )
         new = copy.copy(self)
-        new.draws, new.one_draw = self.draws.resized(sizes), sizes.ordered
+        new.draws = self.draws.resized(f"{self.name} ({self.split})", ways, shots, queries)
+        new.one_draw = new.draws.sizes.ordered
         new._set_outputs()
         return new
 
@@ -163,7 +156,6 @@ def rows_family(
     if times is not None:
         said += equal_places(times, rows, "order")
     classes = None if labels is None else np.unique(labels, return_inverse=True)
-    ordered_names = [] if classes is None else _in_their_order(classes[0].tolist())
     kept, few, lost = _kept(rows, classes, options)
     if few:
         said.append(f"{len(few)} tasks with too few rows are left out: {first_few([repr(one) for one in few])}")
@@ -187,7 +179,7 @@ def rows_family(
         raise ConfigError(f"{name}: ways expected class labels in y, got numbers; leave ways out")
     if ways is None:
         ways = 0 if labels is None else max(len(kept[one]) for one in sides["train"])
-    numbering = {label: i for i, label in enumerate(ordered_names)}
+    numbering = {} if classes is None else {label: i for i, label in enumerate(in_their_order(classes[0].tolist()))}
 
     def distribution(split: str) -> RowTasks:
         sizes = sizes_of(split, ways, options, ordered=order is not None)
@@ -252,10 +244,14 @@ def _of_each_row(given: Any, what: str, number: int) -> np.ndarray:
                 raise
             said = re.sub(r"(a )?class label(s?)( \([^)]*\))?", lambda m: "ids" if m[2] else "an id", str(error))
             raise InputError(said.replace("label it or leave it out", "give one or leave the row out")) from None
-        found = np.array([str(int(n)) if isinstance(n, float) and n.is_integer() else str(n) for n in names], dtype=str)
+        found = np.array([_as_text(name) for name in names], dtype=str)
     if len(found) != number:
         raise ShapeError(f"{what} expected one for each of the {number} rows of x, got {len(found)}; give one each")
     return found
+
+
+def _as_text(name: Any) -> str:
+    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
 
 
 def _by_task(ids: np.ndarray, usable: np.ndarray, times: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -280,11 +276,6 @@ def _targets(y: Any, number: int) -> tuple[np.ndarray | None, np.ndarray | None]
     if bool(values.isinf().any()):
         raise InputError("y expected finite numbers, or NaN where one is missing, got infinite ones; clean them")
     return values.to(torch.float64).numpy(), None
-
-
-def _in_their_order(labels: Sequence[str]) -> list[str]:
-    names = sorted(set(labels))
-    return sorted(names, key=int) if all(name.lstrip("-").isdigit() for name in names) else names
 
 
 def _kept(
@@ -357,25 +348,45 @@ def _sides(
         raise InputError(
             f"{name}: splits expected ids of tasks for each of {', '.join(SPLITS)}, got {got}; give these three"
         )
-    found = {split: _of_split(splits[split], split, names, known, name) for split in SPLITS}
-    owner: dict[str, str] = {}
-    for split, own in found.items():
-        for one in own:
-            if owner.setdefault(one, split) != split:
-                raise InputError(f"{name}: each task expected in one split, got {one!r} in {owner[one]} and {split}")
+    usable = set(names)
+    found = {
+        split: [one for one in own if one in usable]
+        for split, own in given_sides(name, "task", "ids that are in task", known, splits).items()
+    }
+    empty = [split for split in SPLITS if not found[split]]
+    if empty:
+        raise InputError(f"{name}: splits expected ids of tasks for {empty[0]}, got none that can be used; name some")
     return found
 
 
-def _of_split(given: Any, split: str, names: list[str], known: list[str], name: str) -> list[str]:
-    """The tasks that a split names, without those that are left out."""
-    if isinstance(given, str) or not hasattr(given, "__iter__"):
-        raise InputError(f"{name}: splits expected a list of ids for {split}, got {given!r}; give a list")
-    given = list(given)
-    named = list(dict.fromkeys(_of_each_row(given, f"splits[{split!r}]", len(given)).tolist())) if given else []
-    unknown = set(named) - set(known)
-    if unknown:
-        raise InputError(f"{name}: splits expected ids that are in task, got {min(unknown)!r} for {split}; correct it")
-    own = [one for one in named if one in set(names)]
-    if not own:
-        raise InputError(f"{name}: splits expected ids of tasks for {split}, got none that can be used; name some")
-    return own
+def given_sides(
+    name: str, what: str, known_as: str, known: Iterable[str], splits: Mapping[str, Sequence[Any]]
+) -> dict[str, list[str]]:
+    """The names on each side as a user says it, each once.
+
+    Args:
+        name: of the data, in messages.
+        what: the names are of: "class" or "task".
+        known_as: what they have to be among, in words.
+        known: those.
+        splits: {side: names}; a side may be missing.
+
+    Raises:
+        InputError: what is no list, a name that is not known, or one on two sides.
+    """
+    there = set(known)
+    found: dict[str, list[str]] = {}
+    owner: dict[str, str] = {}
+    for split in SPLITS:
+        given = splits.get(split, ())
+        if isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise InputError(f"{name}: splits expected a list of ids for {split}, got {given!r}; give a list")
+        found[split] = list(dict.fromkeys(map(_as_text, given)))
+        for one in found[split]:
+            if one not in there:
+                raise InputError(f"{name}: splits expected {known_as}, got {one!r} for {split}; correct the split")
+            if owner.setdefault(one, split) != split:
+                raise InputError(
+                    f"{name}: each {what} expected in one split, got {one!r} in {owner[one]} and {split}; take it out of one"
+                )
+    return found

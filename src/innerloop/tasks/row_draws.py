@@ -6,8 +6,10 @@ the classes are as frequent as in the task itself (stratified). With ordered row
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,7 +60,7 @@ class DrawSizes:
         least = {"shots": 1, "queries": 1, "ways": 2, "support_size": 1}
         values = {name: getattr(self, name) for name in least if name != "ways" or self.ways}
         for name, value in values.items():
-            if value is not None and not isinstance(value, int):
+            if value is not None and not isinstance(value, Integral):
                 raise ConfigError(f"{what}: {name} expected a whole number, got {value!r}; round it")
             if value is not None and value < least[name]:
                 raise InputError(f"{what}: {name} expected at least {least[name]}, got {value}; raise {name}")
@@ -174,6 +176,8 @@ class RowDraws:
         self.classification = numbers is not None
         self.num_classes = max(known) + 1 if self.classification else None
         orders = [np.argsort(np.concatenate(own), kind="stable") for own in pools]
+        self._largest = max(lengths)
+        self._largest_task = max(map(len, orders))
         self.cpu = torch.device("cpu")
         self._by_device = {
             self.cpu: _Pools(
@@ -202,15 +206,23 @@ class RowDraws:
     def __len__(self) -> int:
         return len(self._pools)
 
-    def resized(self, sizes: DrawSizes) -> RowDraws:
-        """The same rows, drawn in other numbers."""
-        return RowDraws.__new__(RowDraws)._taking(self, sizes)
+    def resized(self, what: str, ways: int, shots: int, queries: int) -> RowDraws:
+        """The same rows, so many of each class; values stay in their order.
 
-    def _taking(self, other: RowDraws, sizes: DrawSizes) -> RowDraws:
-        self.__dict__.update(other.__dict__, sizes=sizes)
-        cpu = other._by_device[other.cpu]
-        self._by_device = {self.cpu: cpu._replace(quota=self._quota())}
-        return self
+        Raises:
+            InputError: counts that are too small, or more ways than a task has classes.
+        """
+        classes = self.classification
+        sizes = DrawSizes(ways if classes else 0, shots, queries, ordered=self.sizes.ordered and not classes)
+        sizes.check(what)
+        if classes and ways > self.most_classes:
+            raise InputError(
+                f"{what}: ways expected at most {self.most_classes}, the classes of a task, got {ways}; lower ways"
+            )
+        new = copy.copy(self)
+        new.sizes = sizes
+        new._by_device = {self.cpu: self._by_device[self.cpu]._replace(quota=new._quota())}
+        return new
 
     def _quota(self) -> Tensor:
         """Support rows of each class of each task, (tasks, most classes), where the task's own frequencies say it."""
@@ -243,27 +255,27 @@ class RowDraws:
         """Rows of the tasks of these numbers."""
         return self._by_class(keys, tasks) if self.sizes.support_size is None else self._in_total(keys, tasks)
 
-    # ---- so many of each class ---------------------------------------------------------------------------------------
-    def _chosen(self, keys: Tensor, tasks: Tensor, pools: _Pools) -> Int64[Tensor, "tasks ways"]:
+    def _chosen(self, keys: Tensor, tasks: Tensor, pools: _Pools, ways: int) -> Int64[Tensor, "tasks ways"]:
         """The pools of each task: its classes in random order, -1 where it has fewer; for values the one it has."""
         listed = pools.pools_of[tasks]
         if not self.classification:
             return listed
-        most, ways = listed.shape[1], self.sizes.ways
+        most = listed.shape[1]
         order = random_keys.bits(keys, (most,), _CLASSES).masked_fill(listed < 0, _LAST)
         drawn = order.topk(min(ways, most), dim=-1, largest=False, sorted=True).indices
         chosen = listed.gather(1, drawn)
         return nn.functional.pad(chosen, (0, ways - chosen.shape[1]), value=-1)
 
+    # ---- so many of each class ---------------------------------------------------------------------------------------
     def _by_class(self, keys: Tensor, tasks: Tensor) -> Drawn:
         pools, shots, queries = self.on(keys.device), self.sizes.shots, self.sizes.queries
         assert queries is not None  # `DrawSizes.check`
-        chosen = self._chosen(keys, tasks, pools)
+        chosen = self._chosen(keys, tasks, pools, self.sizes.ways)
         size = pools.pool_sizes[chosen.clamp(min=0)] * (chosen >= 0)
         # Of two rows or more one is asked for at least; a single one is shown.
         shown = torch.minimum((size - 1).clamp(min=1), torch.tensor(shots)) * (size > 0)
         asked = torch.minimum(size - shown, torch.tensor(queries))
-        largest = int(pools.pool_sizes.max())
+        largest = self._largest
         if self.sizes.ordered:
             order = torch.arange(largest, device=keys.device).expand(*chosen.shape, largest)
         else:
@@ -286,7 +298,8 @@ class RowDraws:
     def _in_total(self, keys: Tensor, tasks: Tensor) -> Drawn:
         pools, device = self.on(keys.device), keys.device
         size, starts = pools.whole_sizes[tasks], pools.whole_starts[tasks]
-        largest = int(pools.whole_sizes.max())
+        largest, asked_for = self._largest_task, self.sizes.support_size
+        assert asked_for is not None
         at = torch.arange(largest, device=device)
         there = at < size[:, None]
         if self.sizes.ordered:
@@ -296,56 +309,37 @@ class RowDraws:
         place = starts[:, None] + order * there
         own = pools.whole_class[place]
         if self.sizes.ordered:
-            wanted = torch.minimum(size - 1, torch.tensor(self.sizes.support_size)).clamp(min=1)
+            wanted = torch.minimum(size - 1, torch.tensor(asked_for)).clamp(min=1)
             shown = at < wanted[:, None]
         else:  # the first of each class, in random order
             is_class = (own[..., None] == torch.arange(self.most_classes, device=device)) & there[..., None]
             rank = (is_class.cumsum(1) * is_class).sum(-1)
             shown = there & (rank <= pools.quota[tasks].gather(1, own))
         turn = torch.where(shown, 0, torch.where(there, 1, 2)).argsort(dim=-1, stable=True)
-        place, labels = place.gather(1, turn), self._own_labels(keys, tasks, own.gather(1, turn))
-        rows, number = pools.whole[place], shown.sum(1)
-        assert self.sizes.support_size is not None
-        rest = int(
-            (pools.whole_sizes - torch.minimum(pools.whole_sizes - 1, torch.tensor(self.sizes.support_size))).max()
-        )
+        chosen = self._chosen(keys, tasks, pools, self.most_classes)
+        labels = self._labels(chosen, pools.pools_of[tasks][:, :1]).gather(1, own.gather(1, turn))
+        rows, number = pools.whole[place.gather(1, turn)], shown.sum(1)
+        most_shown = min(asked_for, largest - 1)
+        rest = largest - most_shown
         asked = rest if self.sizes.queries is None else min(self.sizes.queries, rest)
         sides = []
         for first, count, most in (
-            (torch.zeros_like(number), number, min(self.sizes.support_size, max(1, largest - 1))),
+            (torch.zeros_like(number), number, most_shown),
             (number, (size - number).clamp(max=asked), asked),
         ):
             at = torch.arange(most, device=device)
             mask = at < count[:, None]
             position = (first[:, None] + at * mask).clamp(max=largest - 1)
             sides += [rows.gather(1, position), mask, labels.gather(1, position)]
-        return Drawn(*sides, classes=self._classes(keys, tasks, pools))
+        return Drawn(*sides, classes=pools.numbers[chosen.clamp(min=0)] if self.classification else None)
 
-    def _classes(self, keys: Tensor, tasks: Tensor, pools: _Pools) -> Tensor | None:
-        """Global numbers of each task's own classes, in the order of its labels."""
-        if not self.classification:
-            return None
-        return pools.numbers[self._order(keys, tasks, pools).clamp(min=0)]
-
-    def _order(self, keys: Tensor, tasks: Tensor, pools: _Pools) -> Int64[Tensor, "tasks classes"]:
-        """The pools of a task in the order of its labels, which is random."""
-        listed = pools.pools_of[tasks]
-        order = random_keys.bits(keys, (listed.shape[1],), _CLASSES).masked_fill(listed < 0, _LAST)
-        return listed.gather(1, order.argsort(dim=-1, stable=True))
-
-    def _own_labels(self, keys: Tensor, tasks: Tensor, own: Tensor) -> Int64[Tensor, "tasks rows"]:
-        """The label of rows by the place of their class among the task's pools."""
-        if not self.classification:
-            return torch.zeros_like(own)
-        pools = self.on(keys.device)
-        order = self._order(keys, tasks, pools)
-        most = order.shape[1]
-        place = torch.where(
-            order < 0, most, order - pools.pools_of[tasks][:, :1]
-        )  # padding goes into a column of its own
-        label_of = own.new_zeros(len(order), most + 1)
-        label_of = label_of.scatter(1, place, torch.arange(most, device=keys.device).expand_as(order))
-        return label_of.gather(1, own)
+    @staticmethod
+    def _labels(chosen: Tensor, first: Tensor) -> Int64[Tensor, "tasks classes"]:
+        """The label of each of a task's pools, which begin at ``first``: its place among those ``chosen``."""
+        most = chosen.shape[1]
+        place = torch.where(chosen < 0, most, chosen - first)  # padding goes into a column of its own
+        found = chosen.new_zeros(len(chosen), most + 1)
+        return found.scatter(1, place, torch.arange(most, device=chosen.device).expand_as(chosen))
 
 
 def stratified(counts: Sequence[int], size: int) -> list[int]:

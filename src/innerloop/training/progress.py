@@ -10,10 +10,8 @@ from typing import Any
 
 from innerloop.waiting import telling
 
-_FIRST, _MOST = (
-    10.0,
-    600.0,
-)  # seconds between lines where there is no bar: at first, and at most; each is twice the one before
+# Seconds between lines where there is no bar: at first, and at most; each is twice the one before.
+_FIRST, _MOST = 10.0, 600.0
 
 
 class Display:

@@ -120,17 +120,10 @@ class TableTasks(TaskDistribution):
 
     def resized(self, ways: int, shots: int, queries: int) -> TableTasks:
         """See `TaskDistribution.resized`; a table with fewer classes or rows gives what it has."""
-        classes = self.record.classification
-        sizes = DrawSizes(ways if classes else 0, shots, queries, ordered=self.draws.sizes.ordered and not classes)
-        sizes.check(f"{self.name} ({self.split})")
-        most = self.draws.most_classes
-        if classes and ways > most:
-            raise InputError(
-                f"{self.name} ({self.split}): ways expected at most {most}, the classes of a table, got {ways}"
-            )
         new = copy.copy(self)
-        new.draws, new.one_draw = self.draws.resized(sizes), sizes.ordered
-        if classes:
+        new.draws = self.draws.resized(f"{self.name} ({self.split})", ways, shots, queries)
+        new.one_draw = new.draws.sizes.ordered
+        if self.record.classification:
             new.output_size = ways
         return new
 

@@ -77,13 +77,8 @@ def expect_order(values: np.ndarray, what: str) -> None:
         )
 
 
-def ties(table: Table, column: str, rows: Mapping[str, np.ndarray]) -> list[str]:
-    """A sentence where rows of a task have the same place in the order."""
-    return equal_places(table.columns[column], rows, f"order_by {column!r}")
-
-
 def equal_places(values: np.ndarray, rows: Mapping[str, np.ndarray], what: str) -> list[str]:
-    """`ties` of any numbers: {task: its rows}."""
+    """A sentence where rows of a task, {task: its rows}, have the same place in the order."""
     tied = {name: len(own) - len(np.unique(values[own])) for name, own in rows.items()}
     tied = {name: number for name, number in tied.items() if number}
     if not tied:

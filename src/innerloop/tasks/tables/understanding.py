@@ -20,12 +20,12 @@ from innerloop.errors import ConfigError, InputError, first_few
 from innerloop.tasks.tables.few_shot import TableGroup
 from innerloop.tasks.tables.grouping import (
     RULES,
+    equal_places,
     in_order,
     named_splits,
     rows_by_range,
     rows_by_value,
     split_names,
-    ties,
     units,
 )
 
@@ -242,7 +242,7 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
     if without:
         left_out.append(f"{without} rows without a value that says their task")
     if options.order_by is not None:
-        notes += ties(table, options.order_by, rows)
+        notes += equal_places(table.columns[options.order_by], rows, f"order_by {options.order_by!r}")
     sides = named_splits(table, options.split_by, rows) if options.split_by else None
     unit_of = units(table, options.split_by, rows) if options.split_by and sides is None else None
     pieces = _pieces(table, rows, targets, classification, options.least_rows, left_out, each)
