@@ -219,6 +219,8 @@ def unknown_section(learners: Mapping[str, Any], distribution: TaskDistribution)
 
 def _examples(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:
     """Pictures of single tasks, where the problem can be drawn: curves of one number, or images."""
+    if distribution.item_columns:  # names have no axis to be drawn on
+        return []
     shape = tuple(distribution.input_shape)
     metric = next(iter(losses.metrics_of(distribution.objective, distribution.metrics)))
     shown = dict(list(learners.items())[:4])

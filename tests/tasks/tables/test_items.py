@@ -200,3 +200,18 @@ def test_what_cannot_be_said_in_one_line(ratings, tmp_path):
     with pytest.raises(InputError, match="of at least 2 training tasks, got none"):
         family(lonely)
     assert any("12 have an embedding" in line for line in check(ratings, **family(ratings).options).lines)
+
+
+def test_items_are_not_drawn_as_an_axis(ratings, tmp_path):
+    """One column of items is an input of one number, and yet no curve over it means anything."""
+    from innerloop.report import build
+
+    options = {"target": "rating", "task_column": "user", "item_column": "item", "shots": 4, "queries": 4}
+    for ignore, drawn in ((["liked", "hour"], False), (["liked", "item"], True)):
+        own = options if not drawn else {k: v for k, v in options.items() if k != "item_column"}
+        learner, tasks = assemble("maml", str(ratings), task_options={**own, "ignore": ignore})
+        assert tasks.train.input_shape == (1,)
+        run = tmp_path / f"run{drawn}"
+        il.fit(learner, tasks, steps=1, num_tasks=2, valid_tasks=2, out=run, quiet=True)
+        build([run])
+        assert (run / "plots" / "curves.png").is_file() == drawn
