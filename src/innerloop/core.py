@@ -328,10 +328,7 @@ def inner_loop(
     steps: int,
     observe: Callable[[Any, int], None] | None = None,
 ) -> Any:
-    """``state`` after ``state = step(state, given, i)`` for i = 0, 1, ... ``steps - 1``.
-
-    ``observe`` is called with the state and the number of steps done, at the beginning and after every step.
-    """
+    """``state`` after ``state = step(state, given, i)`` for i = 0, 1, ... ``steps - 1``, seen by ``observe(state, i)``."""
     if observe is not None:
         observe(state, 0)
     for i in range(steps):
@@ -341,7 +338,7 @@ def inner_loop(
     return state
 
 
-# The last one runs the inner loop: the engine puts its own on top where graphs are to be computed again (`engine.recompute`).
+# The last one runs the inner loop: the engine puts its own on top (`engine.recompute`, `engine.phases`).
 inner_loops: list[Callable[..., Any]] = [inner_loop]
 
 
@@ -457,6 +454,11 @@ class BaseLearner(ABC):
         """This learner for new tasks: no noise, no statistics recorded."""
         return self
 
+    def counted(self, fast: Any, count: Tensor | None) -> Any:
+        """``fast`` with so many steps taken, a tensor (), whatever it has counted itself; None: none."""
+        del count
+        return fast
+
     def batch(self, task: Task, i: int | Tensor) -> Any:
         """What inner step ``i`` sees: the whole support side unless a learner draws mini-batches."""
         del i
@@ -510,6 +512,7 @@ class MetaGradient(ABC):
     shardable: bool = True
     # Whether it estimates the gradient of the learner's mean outer loss, so that another estimate of it may take its place.
     of_outer_loss: bool = True
+    of_mean_gradient: bool = False  # all that it computes is `Engine.mean_gradient`
     # Whether its steps are one and the same computation, tensors in and tensors out, so that a compiler may have them.
     compilable: bool = True
 
@@ -574,21 +577,18 @@ class Report:
 
     Attributes:
         metric: its name; accuracy is a fraction.
-        mean: over tasks.
-        ci95: half-width of the 95 % interval over tasks, 1.96 sd / sqrt(n).
+        mean, ci95: over tasks, and the half-width of its 95 % interval, 1.96 sd / sqrt(n).
         per_task: one value a task, in task order.
         num_tasks, seed, split: which tasks.
         distinct: of how many distinct tasks they are draws, over which the interval is then taken; None: all are distinct.
         transductive: whether a query's prediction could depend on the other queries.
-        curve: mean of the metric after 0, 1, ... inner steps; empty when not asked for.
-        curve_ci95: its half-widths.
+        curve, curve_ci95: mean of the metric after 0, 1, ... inner steps and its half-widths; empty when not asked for.
         higher_is_better: whether a higher value of the metric is a better one.
         metrics: every metric that was measured, by name, the reported one first.
         baselines: the reported metric of the simplest predictors on the same tasks, by name; empty where none suits.
         ece: expected calibration error of class probabilities (`innerloop.evaluation.confidence`); None: not measured.
         config: the learner's and the problem's settings.
-        commit: of the code that ran, when known.
-        environment: versions, machine, threads.
+        commit, environment: of the code that ran, when known; versions, machine, threads.
         wall_seconds: of the evaluation.
     """
 

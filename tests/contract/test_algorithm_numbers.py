@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_unflatten
 from toy_tasks import FEATURES, clusters
 
 import innerloop as il
-from innerloop.engine import Plan
+from innerloop.engine import Plan, phases
 from innerloop.engine.engine import chunks
 from innerloop.engine.tracing import trace
 from innerloop.functional import Parts
@@ -198,3 +198,23 @@ def test_a_fixed_inner_rate_is_no_parameter(name):
     learner = small(name, inner_lr=rate, rate_low=rate, rate_high=rate)
     found = [key for key, p in learner.named_parameters() if bool((p - rate).abs().lt(1e-9).any())]
     assert bool(found) == declared(name).learned_rate
+
+
+@pytest.mark.parametrize("by_task", [False, True])
+@pytest.mark.parametrize("case", SLOW_BUT_ONE)
+def test_phases_compute_the_same(name, case, by_task):
+    """The gradient in phases, operation by operation: a step of its own, and the way back computed again."""
+    learner = small(name, case, inner_steps=3)
+    tasks = learner.ready(batch(case, 4), 0)
+    if not learner.facts(tasks).phases:
+        pytest.skip("does not ask for the gradient of the mean outer loss of an inner loop")
+    args = (learner.learner, learner.meta(), tasks, 0)
+    with learner.engine.forced(Plan("vmapped")):
+        expected = learner.engine.mean_gradient(*args)
+    try:
+        found = phases.cut(*args, most=2, by_task=by_task)(learner.meta(), tasks)
+    except phases.NotInPhases as error:
+        pytest.skip(str(error))
+    pairs = [*zip(expected[:2], found[:2], strict=True), *((expected[2][part], found[2][part]) for part in expected[2])]
+    for one, other in pairs:
+        assert_same(one, other, 1e-11, declared(name).least_scale)

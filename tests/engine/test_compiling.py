@@ -78,9 +78,9 @@ def test_the_trial_compares_numbers(monkeypatch, change, right):
 
     graph, leaves, _ = trace(lambda x: (x + 1, x > 0), (torch.ones(3),))
     monkeypatch.setattr(compiling, "compile_graph", lambda graph, _: lambda *v: (graph(*v)[0] * change, graph(*v)[1]))
-    assert trial(pickle.dumps(graph), leaves)["right"] is right
+    assert trial([pickle.dumps(graph)], [leaves])["right"] is right
 
 
 def test_the_trial_says_what_failed(monkeypatch):
     monkeypatch.setattr(compiling, "compile_graph", lambda *_: (_ for _ in ()).throw(RuntimeError("no g++\nlong text")))
-    assert trial(b"not a graph", [])["error"].startswith("UnpicklingError")
+    assert trial([b"not a graph"], [[]])["error"].startswith("UnpicklingError")

@@ -11,7 +11,15 @@ from torch import nn
 import innerloop as il
 from innerloop.engine import deciding
 from innerloop.engine.compiling import STANDARD
-from innerloop.engine.deciding import META_GRADIENT, META_GRADIENT_BY_TASK, NOTHING, WHOLE_STEP, Facts, compiling
+from innerloop.engine.deciding import (
+    IN_PHASES,
+    META_GRADIENT,
+    META_GRADIENT_BY_TASK,
+    NOTHING,
+    WHOLE_STEP,
+    Facts,
+    compiling,
+)
 from innerloop.engine.plan import Plan
 
 MEASURED = Plan("vmapped", None, 1, {"vmapped": 20.0, "looped": 150.0}, "measured")
@@ -52,6 +60,11 @@ def facts(of: Facts = RUN, **others) -> Facts:
         (facts(convolutional=True, convolves=True), MEASURED, META_GRADIENT_BY_TASK),
         (facts(convolutional=True, convolves=True, shardable=False), MEASURED, META_GRADIENT),
         (facts(convolves=True), MEASURED, WHOLE_STEP),
+        # where the gradient can be cut: from some inner steps on
+        (facts(phases=True, inner_steps=5), MEASURED, WHOLE_STEP),
+        (facts(phases=True, inner_steps=50), MEASURED, IN_PHASES),
+        (facts(inner_steps=50), MEASURED, WHOLE_STEP),
+        (facts(phases=True, inner_steps=50, convolutional=True, convolves=True), MEASURED, IN_PHASES),
     ],
 )
 def test_what_is_compiled(given, plan, what):
@@ -154,9 +167,10 @@ def test_a_learner_says_what_it_knows():
 
     tasks = il.tasks.sinusoid().train.at(0, 0, 4)
     plain, other = made(il.learners.GradientLearner), made(GoesOut)
-    assert plain.facts(tasks) == Facts() and other.facts(tasks) == Facts(gathers=True)
+    of_both = Facts(phases=True, inner_steps=1)
+    assert plain.facts(tasks) == of_both and other.facts(tasks) == facts(of_both, gathers=True)
     plain.recompute, plain.chunk_size, plain.strategy = 2, 3, "looped"
-    assert plain.facts(tasks) == Facts(strategy="looped", chunk_size=3, recompute=True)
+    assert plain.facts(tasks) == facts(of_both, strategy="looped", chunk_size=3, recompute=True)
 
 
 def test_compiling_in_ones_own_loop_says_what_stands_against_it():

@@ -14,7 +14,7 @@ def main() -> None:
     # Our own file of a moment ago, in a folder that only this user can read.
     job = torch.load(sys.argv[1], weights_only=False)
     torch.set_num_threads(job["threads"])
-    print(json.dumps(trial(job["graph"], job["leaves"])))
+    print(json.dumps(trial(job["graphs"], job["leaves"])))
 
 
 if __name__ == "__main__":

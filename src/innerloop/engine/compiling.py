@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from torch.utils import _pytree as pytree
 from innerloop.engine.tracing import TooLarge, trace
 from innerloop.errors import InnerloopError, first_line
 
+_MOST_PROCESSES = 4  # each takes some hundred megabytes
 # Compiled results and the graph's own may differ by rounding alone.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 
@@ -44,6 +46,10 @@ STANDARD = Limits()
 
 class CompileFailed(InnerloopError):
     """The function cannot be compiled here; it runs as it is."""
+
+
+class StepTooLarge(CompileFailed):
+    """The function has more operations than are compiled, or takes too long to be traced."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,27 +77,39 @@ def compile_function(function: Callable[..., Any], args: tuple[Any, ...], limits
         limits: what compiling may cost.
 
     Raises:
-        CompileFailed: it cannot be traced, is too large, or its compilation failed, crashed, took too long, or gave other
-            numbers.
+        StepTooLarge: by the limits.
+        CompileFailed: it cannot be traced, or its compilation failed, crashed, took too long, or gave other numbers.
     """
-    try:
-        graph, leaves, spec = trace(function, args, limits.nodes, limits.seconds)
-    except TooLarge as error:
-        raise CompileFailed(str(error)) from error
-    except Exception as error:
-        raise CompileFailed(f"the step cannot be traced ({first_line(error, kind=True)[:200]})") from error
-    try:
-        packed = pickle.dumps(graph)
-    except Exception as error:
-        raise CompileFailed(
-            f"the step's graph cannot be sent to another process ({first_line(error, kind=True)[:200]})"
-        ) from error
-    attempt(packed, leaves, limits.seconds)
+    return compile_functions([(function, args)], limits)[0]
+
+
+def compile_functions(
+    jobs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], limits: Limits = STANDARD
+) -> list[Compiled]:
+    """`compile_function` of several, tried side by side; ``limits.nodes`` holds for each, ``limits.seconds`` for all."""
+    packed, given, specs = [], [], []
+    for function, args in jobs:
+        try:
+            graph, leaves, spec = trace(function, args, limits.nodes, limits.seconds)
+        except TooLarge as error:
+            raise StepTooLarge(str(error)) from error
+        except Exception as error:
+            raise CompileFailed(f"the step cannot be traced ({first_line(error, kind=True)[:200]})") from error
+        try:
+            packed.append(pickle.dumps(graph))
+        except Exception as error:
+            raise CompileFailed(
+                f"the step's graph cannot be sent to another process ({first_line(error, kind=True)[:200]})"
+            ) from error
+        given.append(leaves)
+        specs.append(spec)
+    _attempt_all(packed, given, limits.seconds)
     try:
         # From the same bytes as in the trial, so that the compiler's cache knows it.
-        return Compiled(compile_graph(pickle.loads(packed), leaves), spec)
+        flat = [compile_graph(pickle.loads(graph), leaves) for graph, leaves in zip(packed, given, strict=True)]
     except Exception as error:
         raise CompileFailed(f"the compiler failed ({first_line(error, kind=True)[:200]})") from error
+    return [Compiled(function, spec) for function, spec in zip(flat, specs, strict=True)]
 
 
 def compile_graph(graph: fx.GraphModule, leaves: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
@@ -110,17 +128,32 @@ def compile_graph(graph: fx.GraphModule, leaves: Sequence[Tensor]) -> Callable[.
     return compiled
 
 
-def attempt(packed: bytes, leaves: Sequence[Tensor], seconds: float) -> None:
-    """Compile and run the graph in another process.
+def _attempt_all(packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> None:
+    """`attempt` in a process for each core, the largest graphs apart from each other."""
+    processes = min(_cores(), _MOST_PROCESSES, len(packed))
+    order = sorted(range(len(packed)), key=lambda i: -len(packed[i]))
+    shares: list[list[int]] = [[] for _ in range(processes)]
+    for i in order:
+        min(shares, key=lambda share: sum(len(packed[j]) for j in share)).append(i)
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(lambda s: attempt([packed[i] for i in s], [given[i] for i in s], seconds), shares))
+
+
+def _cores() -> int:
+    """Of this machine, as many as this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def attempt(packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> None:
+    """Compile and run the graphs in another process, each on what it is given.
 
     Raises:
         CompileFailed: anything but the graph's own numbers came back, or nothing within the time.
     """
     with tempfile.TemporaryDirectory(prefix="innerloop-compile-") as folder:
         job = Path(folder) / "job.pkl"
-        torch.save(
-            {"graph": packed, "leaves": [leaf.detach() for leaf in leaves], "threads": torch.get_num_threads()}, job
-        )
+        leaves = [[leaf.detach() for leaf in some] for some in given]
+        torch.save({"graphs": list(packed), "leaves": leaves, "threads": torch.get_num_threads()}, job)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
         command = [sys.executable, "-m", "innerloop.engine.compile_trial", str(job)]
         try:
@@ -144,18 +177,27 @@ def attempt(packed: bytes, leaves: Sequence[Tensor], seconds: float) -> None:
         raise CompileFailed(f"the compiled step differs from the step by {said['difference']:.2g}")
 
 
-def trial(packed: bytes, leaves: Sequence[Tensor]) -> dict[str, Any]:
-    """What the other process says: whether compiled results are those of the graph."""
+def trial(packed: Sequence[bytes], given: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
+    """What the other process says: whether compiled results are those of the graphs."""
     import torch._dynamo  # reading a graph needs parts of torch that it does not load itself
     import torch._inductor.compile_fx
 
-    try:
-        graph = pickle.loads(packed)
-        with torch.no_grad():
-            expected = graph(*leaves)
-            found = compile_graph(graph, leaves)(*leaves)
-    except Exception as error:
-        return {"error": first_line(error, kind=True)[:200]}
+    worst, right = 0.0, True
+    for graph, leaves in zip(packed, given, strict=True):
+        try:
+            loaded = pickle.loads(graph)
+            with torch.no_grad():
+                expected = loaded(*leaves)
+                found = compile_graph(loaded, leaves)(*leaves)
+        except Exception as error:
+            return {"error": first_line(error, kind=True)[:200]}
+        off, same = _differ(found, expected)
+        worst, right = max(worst, off), right and same
+    return {"right": right, "difference": worst}
+
+
+def _differ(found: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[float, bool]:
+    """The largest difference, relative to what it is of, and whether all are small enough to be rounding."""
     worst, right = 0.0, True
     largest = max((float(t.abs().max()) for t in expected if t.is_floating_point() and t.numel()), default=0.0)
     for ours, theirs in zip(found, expected, strict=True):
@@ -167,4 +209,4 @@ def trial(packed: bytes, leaves: Sequence[Tensor]) -> dict[str, Any]:
         off = float((ours - theirs).abs().max()) / scale if theirs.numel() else 0.0
         worst = max(worst, off)
         right &= off <= _TOLERANCE.get(theirs.dtype, 0.05)  # not a number is never within it
-    return {"right": bool(right), "difference": worst}
+    return worst, bool(right)

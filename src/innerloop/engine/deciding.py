@@ -30,6 +30,9 @@ _FEW_STEPS = 20  # take less time than measuring does
 _MORE_THREADS_PAY = 0.9
 
 WHOLE_STEP, META_GRADIENT, META_GRADIENT_BY_TASK, NOTHING = "whole step", "meta-gradient", "meta-gradient by task", ""
+IN_PHASES = "meta-gradient in phases"
+# From so many inner steps on one compiled step in a loop is as fast as a graph of all of them, and compiled much sooner.
+_MANY_STEPS = 8
 CHANGES = "its meta-gradient is not the same computation at every step"
 
 
@@ -47,6 +50,8 @@ class Facts:
         recompute: inner steps are computed again in the backward pass.
         shared: the tasks share data.
         compilable, shardable: as the meta-gradient says, see `core.MetaGradient`.
+        phases: the gradient can be cut into inner steps and a loss, see `engine.phases`.
+        inner_steps: of the learner.
         gathers: as the learner says, see `core.BaseLearner`.
         plain_optimizer: the optimizer's update can be part of a compiled step; False also where there is none.
         passes: steps of the optimizer on the tasks of one draw.
@@ -65,6 +70,8 @@ class Facts:
     shared: bool = False
     compilable: bool = True
     shardable: bool = True
+    phases: bool = False
+    inner_steps: int = 0
     gathers: bool = False
     plain_optimizer: bool = False
     passes: int = 1
@@ -161,7 +168,7 @@ class Compiling(NamedTuple):
 
     Attributes:
         what: `WHOLE_STEP`: with the optimizer's update; `META_GRADIENT`: of all tasks; `META_GRADIENT_BY_TASK`: of one, and
-            averaged; `NOTHING`.
+            averaged; `IN_PHASES`: an inner step and the loss, each by itself; `NOTHING`.
         limits: what compiling may cost.
         why_not: what stands against it; "" where nothing does, or nobody asked and it would not pay.
     """
@@ -199,6 +206,8 @@ def compiling(facts: Facts, plan: Plan | None = None) -> Compiling:
         limits = worth(facts, plan)
         if limits.nodes <= 0:
             return Compiling()
+    if facts.phases and facts.inner_steps >= _MANY_STEPS:
+        return Compiling(IN_PHASES, limits)
     # What a learner goes out to see before a step is no part of it, and several passes share it.
     if facts.plain_optimizer and facts.passes == 1 and not facts.gathers and not facts.convolutional:
         return Compiling(WHOLE_STEP, limits)

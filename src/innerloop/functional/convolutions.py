@@ -8,7 +8,7 @@ A convolution is bilinear, so its two gradients and it form a closed set: each i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -86,10 +86,7 @@ class _Convolve(Function):
 
     @staticmethod
     def forward(x: Tensor, w: Tensor, b: Tensor | None, g: Geometry) -> Tensor:
-        def one(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-            return _convolution(_channels_last(x), _channels_last(w), b, *_arguments(g))
-
-        return _by_task(one, x, w, b)
+        return _by_task(_convolve, _convolve_each, x, w, b, g)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -127,13 +124,7 @@ class _ByInput(Function):
 
     @staticmethod
     def forward(grad: Tensor, w: Tensor, g: Geometry, size: tuple[int, int]) -> Tensor:
-        def one(grad: Tensor, w: Tensor, _: None) -> Tensor:
-            like = grad.new_empty(1).expand(grad.shape[0], w.shape[1] * g.groups, *size)
-            return _backward(_channels_last(grad), like, _channels_last(w), None, *_arguments(g), [True, False, False])[
-                0
-            ]
-
-        return _by_task(one, grad, w, None)
+        return _by_task(_input_gradient, _input_gradients, grad, w, None, g, size)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -167,12 +158,11 @@ class _ByWeight(Function):
         own = [d for d in range(len(lead)) if not shared[d]]
         folded = [d for d in range(len(lead)) if shared[d]]
         grads, xs = (_folded(t.expand(*lead, *t.shape[-4:]), own, folded) for t in (grad, x))
-        found = []
-        for one, pictures in zip(grads, xs, strict=True):
-            like = one.new_empty(1).expand(one.shape[1], pictures.shape[1] // g.groups, *kernel)
-            arguments = (_channels_last(one), _channels_last(pictures), like, None)
-            found.append(_backward(*arguments, *_arguments(g), [False, True, False])[1])
-        stacked = found[0][None] if len(found) == 1 else torch.stack(found)
+        if being_traced() and len(grads) > 1:
+            stacked = _weight_gradients(grads, xs, *_arguments(g), kernel)
+        else:
+            found = [_weight_gradient(*pair, g, kernel) for pair in zip(grads, xs, strict=True)]
+            stacked = found[0][None] if len(found) == 1 else torch.stack(found)
         return stacked.reshape(*(1 if shared[d] else lead[d] for d in range(len(lead))), *stacked.shape[1:])
 
     @staticmethod
@@ -204,7 +194,84 @@ class _ByWeight(Function):
         return _ByWeight.apply(_lead(grad, in_dims[0]), _lead(x, in_dims[1]), g, kernel, (False, *shared)), 0
 
 
+# ---- one task, and in a graph all of them as one operation: a graph of each would take a compiler minutes -----------
+
+
+def _convolve(x: Tensor, w: Tensor, b: Tensor | None, g: Geometry) -> Tensor:
+    return _convolution(_channels_last(x), _channels_last(w), b, *_settings(g))
+
+
+def _input_gradient(grad: Tensor, w: Tensor, b: None, g: Geometry, size: Sequence[int]) -> Tensor:
+    like = grad.new_empty(1).expand(grad.shape[0], w.shape[1] * g.groups, *size)
+    return _backward(_channels_last(grad), like, _channels_last(w), b, *_settings(g), [True, False, False])[0]
+
+
+def _weight_gradient(grad: Tensor, x: Tensor, g: Geometry, kernel: Sequence[int]) -> Tensor:
+    like = grad.new_empty(1).expand(grad.shape[1], x.shape[1] // g.groups, *kernel)
+    return _backward(_channels_last(grad), _channels_last(x), like, None, *_settings(g), [False, True, False])[1]
+
+
+def _operation(name: str, arguments: str) -> Any:
+    geometry = "int[] stride, int[] padding, int[] dilation, int groups"
+    schema = f"({arguments.replace('geometry', geometry)}) -> Tensor"
+    return torch.library.custom_op(f"innerloop::{name}", mutates_args=(), schema=schema)
+
+
+@_operation("convolve_each", "Tensor x, Tensor w, Tensor? b, geometry")
+def _convolve_each(x: Tensor, w: Tensor, b: Tensor | None, *geometry: Any) -> Tensor:
+    g = Geometry(*geometry)
+    out = _pictures(x, w.shape[1], [_out(x, w, g, d) for d in (0, 1)])
+    for i in range(len(x)):
+        out[i] = _convolve(x[i], w[i], None if b is None else b[i], g)
+    return out
+
+
+@_convolve_each.register_fake
+def _(x: Tensor, w: Tensor, b: Tensor | None, *geometry: Any) -> Tensor:
+    g = Geometry(*geometry)
+    return _pictures(x, w.shape[1], [_out(x, w, g, d) for d in (0, 1)])
+
+
+@_operation("convolution_input_gradients", "Tensor grad, Tensor w, Tensor? b, geometry, int[] size")
+def _input_gradients(grad: Tensor, w: Tensor, b: None, *more: Any) -> Tensor:
+    g, size = Geometry(*more[:-1]), more[-1]
+    out = _pictures(grad, w.shape[2] * g.groups, size)
+    for i in range(len(grad)):
+        out[i] = _input_gradient(grad[i], w[i], b, g, size)
+    return out
+
+
+@_input_gradients.register_fake
+def _(grad: Tensor, w: Tensor, b: None, *more: Any) -> Tensor:
+    return _pictures(grad, w.shape[2] * Geometry(*more[:-1]).groups, more[-1])
+
+
+@_operation("convolution_weight_gradients", "Tensor grad, Tensor x, geometry, int[] kernel")
+def _weight_gradients(grad: Tensor, x: Tensor, *more: Any) -> Tensor:
+    g, kernel = Geometry(*more[:-1]), more[-1]
+    return torch.stack([_weight_gradient(grad[i], x[i], g, kernel).contiguous() for i in range(len(grad))])
+
+
+@_weight_gradients.register_fake
+def _(grad: Tensor, x: Tensor, *more: Any) -> Tensor:
+    return grad.new_empty(len(grad), grad.shape[2], x.shape[2] // Geometry(*more[:-1]).groups, *more[-1])
+
+
+def _pictures(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
+    """Room for (tasks, pictures, channels, *size), channels last."""
+    return like.new_empty(*like.shape[:2], *size, channels).permute(0, 1, 4, 2, 3)
+
+
+def _out(x: Tensor, w: Tensor, g: Geometry, d: int) -> int:
+    reach = g.dilation[d] * (w.shape[d - 2] - 1) + 1
+    return (x.shape[d - 2] + 2 * g.padding[d] - reach) // g.stride[d] + 1
+
+
 def _arguments(g: Geometry) -> tuple[Any, ...]:
+    return list(g.stride), list(g.padding), list(g.dilation), g.groups
+
+
+def _settings(g: Geometry) -> tuple[Any, ...]:
     return list(g.stride), list(g.padding), list(g.dilation), False, [0, 0], g.groups
 
 
@@ -236,11 +303,16 @@ def _folded(x: Tensor, own: list[int], folded: list[int]) -> Tensor:
     return x.reshape(rows, -1, *x.shape[-3:])
 
 
-def _by_task(function: Any, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-    """``function(pictures, weights, bias)`` for every task that has weights of its own; those without go together."""
+def _by_task(
+    one: Any, each: Any, x: Tensor, w: Tensor, b: Tensor | None, g: Geometry, *more: tuple[int, int]
+) -> Tensor:
+    """``one(pictures, weights, bias, ...)`` for every task that has weights of its own; those without go together.
+
+    ``each`` is the same as one operation, for a graph.
+    """
     lead = torch.broadcast_shapes(x.shape[:-4], w.shape[:-4])
     if not lead:
-        return function(x, w, b)
+        return one(x, w, b, g, *more)
     own = [d for d in range(len(lead)) if w.shape[d] != 1 or (b is not None and b.shape[d] != 1)]
     folded = [d for d in range(len(lead)) if d not in own]
     sizes = [lead[d] for d in own], [x.shape[d] for d in folded]
@@ -249,8 +321,11 @@ def _by_task(function: Any, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     bs = None
     if b is not None:
         bs = b.expand(*(lead[d] if d in own else 1 for d in range(len(lead))), b.shape[-1]).reshape(-1, b.shape[-1])
-    found = [function(xs[i], ws[i], None if bs is None else bs[i]) for i in range(xs.shape[0])]
-    out = found[0][None] if len(found) == 1 else torch.stack(found)
+    if being_traced() and len(xs) > 1:
+        out = each(xs, ws, bs, *_arguments(g), *more)
+    else:
+        found = [one(xs[i], ws[i], None if bs is None else bs[i], g, *more) for i in range(len(xs))]
+        out = found[0][None] if len(found) == 1 else torch.stack(found)
     out = out.reshape(*sizes[0], *sizes[1], x.shape[-4], *out.shape[-3:])
     order = [*own, *folded]
     back = [order.index(d) for d in range(len(lead))]

@@ -210,6 +210,9 @@ class GradientLearner(BaseLearner):
             return dataclasses.replace(fast, params=params, state=state, buffers=buffers, count=fast.count + 1)
         return dataclasses.replace(fast, params=params, state=state, buffers=buffers, step=fast.step + 1)
 
+    def counted(self, fast: GradientFast, count: Tensor | None) -> GradientFast:
+        return dataclasses.replace(fast, count=count, step=0)
+
     def predict(self, meta: Meta, fast: GradientFast, x: Any, mask: Tensor | None = None) -> Any:
         return self.as_model(meta, fast)(x, mask=mask)
 

@@ -30,6 +30,8 @@ class Backprop(MetaGradient):
     first_order: bool = False
     first_order_until: int = 0
 
+    of_mean_gradient = True
+
     def __post_init__(self) -> None:
         self.order = "first" if self.first_order else "second"
         if (self.first_order or self.first_order_until) and not by_gradients(self.learner):

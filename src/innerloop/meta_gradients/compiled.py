@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop.core import Meta, MetaGradient, OuterGradient, Task, batch_size
+from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, batch_size
 from innerloop.engine import Engine, Plan, take
-from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, compile_function
+from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, StepTooLarge, compile_function
+from innerloop.engine.deciding import IN_PHASES, META_GRADIENT, META_GRADIENT_BY_TASK
+from innerloop.engine.phases import MOST_AT_ONCE, InPhases, NotInPhases, compile_phases, cut
 
 PLAN = Plan("compiled")
 
@@ -17,7 +20,7 @@ PLAN = Plan("compiled")
 class CompiledGradients:
     """Compiles on the first call for tasks of a shape; where that fails, the meta-gradient runs as it is.
 
-    All tasks at once, or where `engine.deciding` says so one task, and what comes out is averaged.
+    All tasks at once, or where `engine.deciding` says so one task, and what comes out is averaged; or in phases.
 
     Attributes:
         trouble: why compiling failed the last time that it did; "" where it never has.
@@ -25,7 +28,7 @@ class CompiledGradients:
 
     def __init__(self) -> None:
         self.trouble = ""
-        self._functions: dict[Any, Compiled | None] = {}
+        self._functions: dict[Any, Compiled | InPhases | None] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledGradients:
         del memo  # compiled functions belong to the original's parts; a copy makes its own
@@ -39,12 +42,15 @@ class CompiledGradients:
         meta: Meta,
         tasks: Task,
         outer_step: int,
-        by_task: bool,
+        what: str,
     ) -> OuterGradient:
-        function = self.ready(meta_gradient, engine, carry, meta, tasks, outer_step, by_task)
+        function = self.ready(meta_gradient, engine, carry, meta, tasks, outer_step, what)
+        if isinstance(function, InPhases):
+            with engine.computed_by(lambda learner, meta, tasks, outer_step: function(meta, tasks)):
+                return meta_gradient(carry, meta, tasks, outer_step, None)
         if function is None:
             return meta_gradient(carry, meta, tasks, outer_step, None)
-        if not by_task:
+        if what != META_GRADIENT_BY_TASK:
             return function(carry, meta, tasks)
         fixed, num_tasks = pytree.tree_leaves((carry, meta)), batch_size(tasks)
         total: list[Tensor] = []
@@ -62,23 +68,56 @@ class CompiledGradients:
         meta: Meta,
         tasks: Task,
         outer_step: int,
-        by_task: bool,
+        what: str,
         limits: Limits = STANDARD,
-    ) -> Compiled | None:
+    ) -> Compiled | InPhases | None:
         """The function for tasks like these, compiled now where it is not yet; None where it cannot be."""
-        if by_task:
+        if what == META_GRADIENT_BY_TASK:
             tasks = take(tasks, slice(0, 1))
-        args = (carry, meta, tasks)
-        leaves, spec = pytree.tree_flatten(args)
-        key = (meta_gradient.phase(outer_step), str(spec), tuple((v.shape, v.dtype, v.device) for v in leaves))
+        leaves, spec = pytree.tree_flatten((carry, meta, tasks))
+        shapes = tuple((v.shape, v.dtype, v.device) for v in leaves)
+        key = (what, meta_gradient.phase(outer_step), str(spec), shapes)
         if key not in self._functions:
-
-            def whole(carry: dict[str, Any], meta: Meta, tasks: Task) -> OuterGradient:
-                return meta_gradient(carry, meta, tasks, outer_step, None)
-
             try:
-                with engine.forced(PLAN):
-                    self._functions[key] = compile_function(whole, args, limits)
+                self._functions[key] = _compiled(meta_gradient, engine, carry, meta, tasks, outer_step, what, limits)
             except CompileFailed as error:
                 self.trouble, self._functions[key] = str(error), None
         return self._functions[key]
+
+
+def _compiled(
+    meta_gradient: MetaGradient,
+    engine: Engine,
+    carry: dict[str, Any],
+    meta: Meta,
+    tasks: Task,
+    outer_step: int,
+    what: str,
+    limits: Limits,
+) -> Compiled | InPhases:
+    def whole(carry: dict[str, Any], meta: Meta, tasks: Task) -> OuterGradient:
+        return meta_gradient(carry, meta, tasks, outer_step, None)
+
+    made: list[InPhases] = []
+
+    def cut_and_compile(learner: BaseLearner, meta: Meta, tasks: Task, outer_step: int) -> Any:
+        most = (engine.chunk_size or MOST_AT_ONCE) if engine.convolutional else engine.chunk_size
+        parts = cut(learner, meta, tasks, outer_step, most, by_task=engine.convolutional)
+        made.append(compile_phases(parts, meta, tasks, limits))
+        return made[0](meta, tasks)
+
+    def in_phases() -> InPhases:
+        with engine.computed_by(cut_and_compile):
+            whole(carry, meta, tasks)
+        return made[0]
+
+    if what == IN_PHASES:
+        with contextlib.suppress(NotInPhases):
+            return in_phases()
+    try:
+        with engine.forced(PLAN):
+            return compile_function(whole, (carry, meta, tasks), limits)
+    except StepTooLarge:
+        if not meta_gradient.of_mean_gradient or what != META_GRADIENT:
+            raise
+    return in_phases()

@@ -33,6 +33,8 @@ class Truncated(Backprop):
     engine: Engine
     steps: int = dataclasses.field(default=1, kw_only=True)
 
+    of_mean_gradient = False  # the steps that are held constant are others than the last ones
+
     def __post_init__(self) -> None:
         expect_whole("steps", self.steps)
         self.check(self.learner)

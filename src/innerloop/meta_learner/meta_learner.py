@@ -25,7 +25,7 @@ from innerloop.core import (
 )
 from innerloop.engine import STRATEGIES, Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
-from innerloop.engine.deciding import CHANGES, META_GRADIENT_BY_TASK, NOTHING, Facts, compiling
+from innerloop.engine.deciding import CHANGES, NOTHING, Facts, compiling
 from innerloop.engine.plan import fastest
 from innerloop.engine.recompute import recomputing
 from innerloop.errors import ConfigError
@@ -358,6 +358,8 @@ class MetaLearner(nn.Module):
             shared=batch.shared is not None,
             compilable=self.meta_gradient.compilable,
             shardable=self.meta_gradient.shardable,
+            phases=self.meta_gradient.of_mean_gradient and self.learner.adapts_by_gradients,
+            inner_steps=self.learner.inner_steps,
             gathers=self.learner.gathers,
         )
 
@@ -370,8 +372,7 @@ class MetaLearner(nn.Module):
                 self.note(f"not compiled: {CHANGES}")
             with recomputing(self.recompute):
                 return self.meta_gradient(self.carry, self.meta(), batch, step, None)
-        by_task = chosen.what == META_GRADIENT_BY_TASK
-        found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step, by_task)
+        found = self.compiled(self.meta_gradient, self.engine, self.carry, self.meta(), batch, step, chosen.what)
         if self.compiled.trouble:
             self.note(f"not compiled: {self.compiled.trouble}")
         return found
@@ -387,8 +388,7 @@ class MetaLearner(nn.Module):
         chosen = compiling(dataclasses.replace(self.facts(batch), following=Plan("compiled")))
         if chosen.what == NOTHING:
             raise CompileFailed(chosen.why_not)
-        by_task = chosen.what == META_GRADIENT_BY_TASK
-        args = (self.meta_gradient, self.engine, self.carry, self.meta(), batch, outer_step, by_task)
+        args = (self.meta_gradient, self.engine, self.carry, self.meta(), batch, outer_step, chosen.what)
         if self.compiled.ready(*args, limits) is None:
             raise CompileFailed(self.compiled.trouble)
         return fastest(lambda: self.compiled(*args))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from innerloop.core import Task
 from innerloop.engine import Plan, deciding
-from innerloop.engine.compiling import CompileFailed
+from innerloop.engine.compiling import CompileFailed, StepTooLarge
 from innerloop.errors import InnerloopError
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training.distributed import Group, Part
@@ -151,8 +151,11 @@ class Stepper:
             raise CompileFailed(chosen.why_not)
         if chosen.what == deciding.WHOLE_STEP:
             whole = WholeStep(self.learner, self.optimizer, self.clip_norm, self.rule_clip_norm)
-            whole.compile(tasks, step, chosen.limits)
-            return whole, whole.seconds(tasks, step)
+            try:
+                whole.compile(tasks, step, chosen.limits)
+                return whole, whole.seconds(tasks, step)
+            except StepTooLarge:  # for a graph, but it may be cut into phases
+                return None, self.learner.compile(tasks, step, chosen.limits)
         return None, self.learner.compile(tasks, step, chosen.limits)
 
     # ---- the steps -------------------------------------------------------------------------------------------------
