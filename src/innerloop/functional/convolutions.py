@@ -94,7 +94,7 @@ def _product(x: Tensor, w: Tensor, b: Tensor | None, g: Geometry) -> Tensor:
     laid_out = x.new_ones(*patches.shape[:3], rows + (b is not None))  # the bias is the weight of a one
     laid_out[..., :rows].unflatten(-1, w.shape[1:]).copy_(patches)
     weights = w.flatten(1) if b is None else torch.cat([w.flatten(1), b[:, None]], 1)
-    return (laid_out.flatten(0, 2) @ weights.t()).view(*patches.shape[:3], -1).permute(0, 3, 1, 2)
+    return (laid_out.flatten(0, 2) @ weights.t().contiguous()).view(*patches.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 # The three operations, for operands (*lead, ...) whose leading dimensions are vmapped ones, each of full size or 1.

@@ -18,8 +18,9 @@ from torch.autograd import Function
 
 from innerloop.functional.derivatives import being_traced, transformed
 
+_max_pool = torch.ops.aten.max_pool2d_with_indices.default
 _MAPS = (0, 2, 3)  # what statistics are over: examples, height, width
-_PART = 2**17  # values of a part: half a MiB in float32, so that three of them fit into a core's cache
+_PART = 2**18  # values of a part: 1 MiB in float32
 
 
 class Pool(NamedTuple):
@@ -39,19 +40,33 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     x = x.detach()
     mean = x.mean(_MAPS, keepdim=True)
-    (squares,) = _sums(lambda x: ((x - mean).square().sum(_MAPS, keepdim=True),), x)
+    (squares,) = _sums(lambda x: (_squares(x - mean),), x)
+    return mean, squares / _count(x)
+
+
+def centre(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`moments` of a map that nobody else reads: the mean is taken off it in place."""
+    with torch.no_grad():
+        mean = x.mean(_MAPS, keepdim=True)
+        (squares,) = _sums(lambda x: (_squares(x.sub_(mean)),), x)
     return mean, squares / _count(x)
 
 
 def norm_relu(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor, eps: float, pool: Pool | None
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor,
+    eps: float,
+    pool: Pool | None,
 ) -> Tensor:
     """``max_pool(relu((x - mean) / sqrt(variance + eps) * weight + bias))``.
 
     Args:
         x: (examples, channels, height, width).
         weight, bias: (1, channels, 1, 1), or None.
-        mean, variance: those of ``x``, from `moments`.
+        mean, variance: those of ``x``, from `moments`; no mean: ``x`` is centred already, by `centre`.
         eps: of the norm.
         pool: None: no pooling.
     """
@@ -68,22 +83,29 @@ class _NormReLU(Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        mean: Tensor,
+        mean: Tensor | None,
         inverse: Tensor,
         eps: float,
         pool: Pool | None,
     ) -> tuple[Tensor, ...]:
         scale = inverse if weight is None else inverse * weight
 
-        def part(x: Tensor) -> tuple[Tensor, ...]:
-            centred = x - mean
-            y = centred * scale if bias is None else torch.addcmul(bias, centred, scale)
-            if pool is None:
-                return (y.relu(),)
-            # A ReLU never falls, so it may as well come after the maximum, where there is less of it.
-            y, where = torch.ops.aten.max_pool2d_with_indices.default(y, *pool)
-            return y.relu(), _picked(centred, where), where.int()
+        def shifted(centred: Tensor) -> Tensor:
+            return centred * scale if bias is None else torch.addcmul(bias, centred, scale)
 
+        def part(x: Tensor) -> tuple[Tensor, ...]:
+            centred = _minus(x, mean)
+            if pool is None:
+                return (shifted(centred).relu_(),)
+            # What never falls may as well come after the maximum, where there is less of it: the ReLU, and positive scales.
+            if rises:
+                best, where = _max_pool(centred, *pool)
+                return shifted(best).relu_(), best, where.int()
+            y, where = _max_pool(shifted(centred), *pool)
+            return y.relu_(), _picked(centred, where), where.int()
+
+        # Under vmap there is no looking at values. And where nothing rises all is equal, of which torch takes the first.
+        rises = pool is not None and not transformed() and not being_traced() and bool((scale > 0).all())
         return _in_parts(part, x)
 
     @staticmethod
@@ -112,13 +134,13 @@ class _Gradient(Function):
 
     @staticmethod
     def forward(
-        grad: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, inverse: Tensor, y: Tensor, *rest: Any
+        grad: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor | None, inverse: Tensor, y: Tensor, *rest: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        *picked, eps, pool = rest
+        *picked, _, pool = rest
         count = _count(x)
         if pool is None:
             picked = [None, None]
-            by_bias, by_scale = _sums(lambda g, x, y: _two_sums(_passed(g, y), x - mean), grad, x, y)
+            by_bias, by_scale = _sums(lambda g, x, y: _two_sums(_passed(g, y), _minus(x, mean)), grad, x, y)
         else:
             by_bias, by_scale = _sums(lambda g, best, y: _two_sums(_passed(g, y), best), grad, picked[0], y)
         by_weight = by_scale * inverse
@@ -126,8 +148,10 @@ class _Gradient(Function):
         slope, offset = -scale * inverse * by_weight / count, -scale * by_bias / count
 
         def part(x: Tensor, grad: Tensor, y: Tensor, where: Tensor | None) -> tuple[Tensor]:
-            found = torch.addcmul(offset, x - mean, slope)
-            return (found + _spread(_passed(grad, y) * scale, x, where, pool),)
+            found, h = torch.addcmul(offset, _minus(x, mean), slope), _passed(grad, y)
+            if where is None:
+                return (found.addcmul_(h, scale),)
+            return (found.add_(_spread(h * scale, x, where, pool)),)
 
         return *_in_parts(part, x, grad, y, picked[1]), by_weight, by_bias
 
@@ -145,7 +169,7 @@ class _Gradient(Function):
             centred = x - x.mean(_MAPS, keepdim=True)
             inverse = torch.rsqrt(centred.square().mean(_MAPS, keepdim=True) + ctx.eps)
         else:
-            centred = x - mean
+            centred = _minus(x, mean)
         normed, count = centred * inverse, _count(x)
         scale = inverse if weight is None else inverse * weight
         arrived = _passed(grad, y)
@@ -169,6 +193,14 @@ class _Gradient(Function):
 def _count(x: Tensor) -> int:
     """How many values of a channel there are."""
     return x.shape[0] * x.shape[2] * x.shape[3]
+
+
+def _minus(x: Tensor, mean: Tensor | None) -> Tensor:
+    return x if mean is None else x - mean
+
+
+def _squares(centred: Tensor) -> Tensor:
+    return (centred * centred).sum(_MAPS, keepdim=True)
 
 
 def _passed(grad: Tensor, y: Tensor) -> Tensor:

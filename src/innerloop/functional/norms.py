@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from innerloop.functional import context
 from innerloop.functional.derivatives import being_traced, transformed
-from innerloop.functional.norm_relu import Pool, moments, norm_relu
+from innerloop.functional.norm_relu import Pool, centre, moments, norm_relu
 
 BatchNormPolicy = Literal["batch", "per_step", "running", "frozen", "none"]
 
@@ -126,13 +126,14 @@ class BatchNorm(nn.Module):
         plain = x.ndim == 4 and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
         return by_examples and call.mask is None and plain
 
-    def with_relu(self, x: Tensor, pool: Pool | None = None) -> Tensor:
-        """What a ReLU, and max-pooling after it, make of what comes out of this layer."""
-        mean, variance = moments(x)
+    def with_relu(self, x: Tensor, pool: Pool | None, alone: bool) -> Tensor:
+        """What a ReLU, and max-pooling after it, make of what comes out of this layer; ``alone``: nobody else reads ``x``."""
+        alone = alone and not transformed()
+        mean, variance = centre(x) if alone else moments(x)
         if self.policy != "batch":
             self._record(context.current(), mean, variance, float(x.numel() // self.num_features))
         weight, bias = (None if p is None else p.reshape(mean.shape) for p in (self.weight, self.bias))
-        return norm_relu(x, weight, bias, mean, variance, self.eps, pool)
+        return norm_relu(x, weight, bias, None if alone else mean, variance, self.eps, pool)
 
     def _record(self, call: context.Call, mean: Tensor, variance: Tensor, count: Tensor | float) -> None:
         """Exponential running statistics of this step's row, as a new value; torch keeps the unbiased variance, so do we."""

@@ -30,7 +30,7 @@ class Sequential(nn.Sequential):
             if first:
                 x = layers[0].forward(x, before_norm=True)
             pool = _pooling(layers[first + 2]) if len(layers) > first + 2 else None
-            x = norm.with_relu(x, pool)
+            x = norm.with_relu(x, pool, alone=bool(first))
             del layers[: first + 2 + (pool is not None)]
         return x
 
