@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from innerloop.functional import context
 from innerloop.functional.derivatives import being_traced, transformed
-from innerloop.functional.norm_relu import Pool, centre, moments, norm_relu
+from innerloop.functional.norm_relu_pool import Pool, moments, norm_relu_pool
 
 BatchNormPolicy = Literal["batch", "per_step", "running", "frozen", "none"]
 
@@ -119,21 +119,20 @@ class BatchNorm(nn.Module):
             )
         return x
 
-    def joins_relu(self, x: Tensor) -> bool:
-        """Whether `with_relu` does what this layer does for such maps, and faster: by the statistics of the examples at hand."""
+    def joins_relu_and_pool(self, x: Tensor) -> bool:
+        """Whether `with_relu_and_pool` takes such maps: by the statistics of the examples at hand, all of which count."""
         call = context.current()
         by_examples = self.policy == "batch" or (self.policy in ("per_step", "running") and call.training)
-        plain = x.ndim == 4 and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+        plain = x.ndim == 4 and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
         return by_examples and call.mask is None and plain
 
-    def with_relu(self, x: Tensor, pool: Pool | None, alone: bool) -> Tensor:
-        """What a ReLU, and max-pooling after it, make of what comes out of this layer; ``alone``: nobody else reads ``x``."""
-        alone = alone and not transformed()
-        mean, variance = centre(x) if alone else moments(x)
+    def with_relu_and_pool(self, x: Tensor, pool: Pool) -> Tensor:
+        """What a ReLU and max-pooling make of what comes out of this layer."""
+        mean, variance = moments(x)
         if self.policy != "batch":
             self._record(context.current(), mean, variance, float(x.numel() // self.num_features))
         weight, bias = (None if p is None else p.reshape(mean.shape) for p in (self.weight, self.bias))
-        return norm_relu(x, weight, bias, None if alone else mean, variance, self.eps, pool)
+        return norm_relu_pool(x, weight, bias, mean, variance, self.eps, pool)
 
     def _record(self, call: context.Call, mean: Tensor, variance: Tensor, count: Tensor | float) -> None:
         """Exponential running statistics of this step's row, as a new value; torch keeps the unbiased variance, so do we."""

@@ -10,7 +10,7 @@ from torch.nn.modules import module as modules
 
 from innerloop.functional.convolutions import Conv2d
 from innerloop.functional.derivatives import being_traced
-from innerloop.functional.norm_relu import Pool
+from innerloop.functional.norm_relu_pool import Pool
 from innerloop.functional.norms import BatchNorm
 
 
@@ -21,17 +21,14 @@ class Sequential(nn.Sequential):
     def forward(self, input: Any) -> Any:
         x, layers = input, list(self)
         while layers:
-            # (convolution,) batch norm, ReLU (, max-pooling)
-            first = int(type(layers[0]) is Conv2d and _unheard(layers[0]))
-            norm = layers[first] if len(layers) > first + 1 else None
-            if not (isinstance(norm, BatchNorm) and _are_norm_and_relu(norm, layers[first + 1]) and _joins(norm, x)):
+            block = layers[: 3 + (type(layers[0]) is Conv2d)]  # (convolution,) batch norm, ReLU, max-pooling
+            if len(block) < 3 or not _joined(block[-3], block[-2], block[-1], x) or not all(map(_unheard, block)):
                 x = layers.pop(0)(x)
                 continue
-            if first:
-                x = layers[0].forward(x, before_norm=True)
-            pool = _pooling(layers[first + 2]) if len(layers) > first + 2 else None
-            x = norm.with_relu(x, pool, alone=bool(first))
-            del layers[: first + 2 + (pool is not None)]
+            if len(block) > 3:
+                x = block[0].forward(x, before_norm=True)
+            x = block[-3].with_relu_and_pool(x, _pool(block[-1]))
+            del layers[: len(block)]
         return x
 
 
@@ -41,20 +38,17 @@ def speed_up(layer: nn.Module) -> None:
         layer.__class__ = Sequential
 
 
-def _joins(norm: BatchNorm, x: Any) -> bool:
+def _joined(norm: nn.Module, relu: nn.Module, pooling: nn.Module, x: Any) -> bool:
+    if type(norm) is not BatchNorm or type(relu) is not nn.ReLU or type(pooling) is not nn.MaxPool2d:
+        return False
     if being_traced() or torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return False
-    return isinstance(x, torch.Tensor) and not torch.is_autocast_enabled(x.device.type) and norm.joins_relu(x)
+    if not isinstance(x, torch.Tensor) or torch.is_autocast_enabled(x.device.type) or pooling.return_indices:
+        return False
+    return norm.joins_relu_and_pool(x)
 
 
-def _are_norm_and_relu(norm: nn.Module, relu: nn.Module) -> bool:
-    return type(norm) is BatchNorm and type(relu) is nn.ReLU and _unheard(norm) and _unheard(relu)
-
-
-def _pooling(layer: nn.Module) -> Pool | None:
-    """How a layer pools, where it does; None: it is another one."""
-    if type(layer) is not nn.MaxPool2d or layer.return_indices or not _unheard(layer):
-        return None
+def _pool(layer: nn.MaxPool2d) -> Pool:
     sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
     return Pool(*([s, s] if isinstance(s, int) else list(s) for s in sizes), layer.ceil_mode)
 
