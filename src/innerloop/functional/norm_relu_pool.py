@@ -137,7 +137,8 @@ class _Gradient(Function):
         def part(x: Tensor, arrived: Tensor, where: Tensor) -> tuple[Tensor]:
             return (torch.addcmul(offset, x, slope) + _spread(arrived, x, where, pool),)
 
-        return *_in_parts(part, x, arrived * scale, where), by_weight, by_bias
+        (by_x,) = _in_parts(part, x, arrived * scale, where)
+        return by_x, by_weight, by_bias
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -26,8 +26,8 @@ class Sequential(nn.Sequential):
                 x = layers.pop(0)(x)
                 continue
             if len(block) > 3:
-                x = block[0].forward(x, before_norm=True)
-            x = block[-3].with_relu_and_pool(x, _pool(block[-1]))
+                x = cast(Conv2d, block[0]).forward(x, before_norm=True)
+            x = cast(BatchNorm, block[-3]).with_relu_and_pool(x, _pool(cast(nn.MaxPool2d, block[-1])))
             del layers[: len(block)]
         return x
 
@@ -50,7 +50,8 @@ def _joined(norm: nn.Module, relu: nn.Module, pooling: nn.Module, x: Any) -> boo
 
 def _pool(layer: nn.MaxPool2d) -> Pool:
     sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-    return Pool(*([s, s] if isinstance(s, int) else list(s) for s in sizes), layer.ceil_mode)
+    kernel, stride, padding, dilation = ([s, s] if isinstance(s, int) else list(s) for s in sizes)
+    return Pool(kernel, stride, padding, dilation, layer.ceil_mode)
 
 
 def _unheard(layer: nn.Module) -> bool:
