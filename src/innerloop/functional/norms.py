@@ -127,7 +127,9 @@ class BatchNorm(nn.Module):
         Under vmap it is right too, and as fast as one operation after the other at best: each is of all tasks there.
         """
         call = context.current()
-        by_examples = self.policy == "batch" or (self.policy in ("per_step", "running") and call.training)
+        by_examples = (
+            self.policy == "running" and call.training
+        )  # of metric methods, whose one pass has been checked in float32
         plain = x.ndim == 4 and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
         large = x.ndim == 4 and x[:, 0].numel() * self.num_features >= _LARGE
         return by_examples and call.mask is None and plain and large and not transformed()
