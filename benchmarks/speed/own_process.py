@@ -39,7 +39,7 @@ class OwnProcess:
         limit: seconds for one thing that a contender is asked for.
 
     Attributes:
-        kind: what the rows say of it: `KEPT`; `DEFAULT` also where freed memory cannot be kept.
+        kind: what the rows say of it: `KEPT`, or "" where freed memory cannot be kept; `DEFAULT` where it was not to be.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class OwnProcess:
         make: Callable[[Sequence[str]], list[Contender]] | None = None,
         limit: float = _LIMIT,
     ) -> None:
-        self.names, self.limit = list(names), limit
+        self.names, self.limit, self._keep = list(names), limit, keep
         self._given = (self.names, keep, threads, make)
         self._prepared: dict[str, Problem] = {}
         self._start()
@@ -63,9 +63,10 @@ class OwnProcess:
         self._process.start()
         other.close()
         try:
-            self.kind = KEPT if self._connection.recv() else DEFAULT
+            kept = self._connection.recv()
         except (EOFError, OSError):
             raise ContenderError(f"failed: {self._end()} as it started") from None
+        self.kind = KEPT if kept else "" if self._keep else DEFAULT
 
     def __enter__(self) -> OwnProcess:
         return self

@@ -23,7 +23,8 @@ class Row:
     Attributes:
         benchmark, case, contender: what was measured.
         process: "kept": one process of all contenders of the case, which keeps the memory it frees; "default": a process in
-            which nothing was set; empty where it does not matter, and in older rows, which are of one default process.
+            which nothing was set; empty where it does not matter, and where all were in one process that does not keep it: in
+            older rows, and where the C library cannot.
         version: of the contender's library.
         threads: CPU threads that all contenders of the run were held to.
         machine: the processor's model.

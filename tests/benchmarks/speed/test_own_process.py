@@ -36,7 +36,7 @@ def test_whoever_ends_the_process_has_a_row_with_one_line_and_the_others_have_nu
     assert all(rows[name].median_ms is None for name in ("crashes", "leaves", "hangs", "raises"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs glibc")
 def test_a_process_that_keeps_its_memory_has_no_page_faults(monkeypatch):
     for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES", "LD_PRELOAD"):
         monkeypatch.delenv(name, raising=False)
@@ -50,6 +50,12 @@ def test_a_process_that_keeps_its_memory_has_no_page_faults(monkeypatch):
             contender.run(3)
             faults[process.kind] = contender.turn(4).minor_faults / 4
     assert faults[KEPT] < 0.1 * faults[DEFAULT]
+
+
+def test_where_memory_cannot_be_kept_the_rows_do_not_say_so(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")  # of the user's own, which is left as it is
+    with OwnProcess(["other"], keep=True, threads=1, make=elsewhere) as process:
+        assert process.kind == ""
 
 
 def test_a_process_that_cannot_start_is_an_error_in_words(capfd):
