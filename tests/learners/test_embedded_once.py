@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import innerloop as il
+from innerloop.engine import Plan, phases
 from innerloop.functional import PureModel
 from innerloop.functional.embedded_once import unchanged
 from innerloop.learners import GradientLearner
@@ -225,6 +226,21 @@ def test_whatever_the_loop_is_like(how, strategy, seen):
     once, each = both(learner, batch, seen)
     assert set(seen) == {("body",)}
     assert off_by(once, each) < (1e-6 if how == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("method", [il.maml, il.fomaml], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("name", ["conv4", "dropout"])
+def test_the_same_in_phases(name, method, seen):
+    learner = learner_of(name, method)
+    batch = learner.ready(tasks(), 0)
+    each_step = learner.meta_gradient._cheap if method is il.fomaml else learner.learner
+    found = phases.cut(each_step, learner.meta(), batch, 0)(learner.meta(), batch)[0]
+    assert seen and all(seen)
+    seen.off = True
+    with learner.engine.forced(Plan("looped")):
+        expected = learner.engine.mean_gradient(each_step, learner.meta(), batch, 0)[0]
+    found, expected = (torch.cat([grads[key].flatten() for key in expected]) for grads in (found, expected))
+    assert off_by(found, expected) < 1e-12
 
 
 def test_more_inner_steps_cost_no_more_of_the_body():
