@@ -65,6 +65,18 @@ class Twice(nn.Module):
         return self.head(self.again(self.again(self.body(x.flatten(1))).tanh()))
 
 
+class Drops(nn.Module):
+    """Has a fixed layer after its dropout, and says so in its forward alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.drop, self.after = nn.Linear(64, 6), nn.Dropout(0.5), nn.Linear(6, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.after(self.drop(self.body(x.flatten(1)))).tanh())
+
+
 def convolutions(*, activation=None, dropout=0.0):
     return nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), activation or nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Flatten(),
@@ -77,6 +89,7 @@ MODELS = {
     "mlp": lambda: il.models.mlp((1, 8, 8), 3, hidden=(8, 8), batch_norm=True),
     "row": convolutions,
     "dropout": lambda: convolutions(dropout=0.5),
+    "drops": Drops,
     "in place": InPlace,
     "skips": Skips,
     "head first": HeadFirst,
@@ -156,6 +169,7 @@ def test_the_outer_gradient_is_the_same(name, method, strategy, seen):
         ("mlp", ("body",)),
         ("row", ("4",)),  # the last of those at the beginning
         ("dropout", ("2",)),  # the last before the dropout, which is another at each step
+        ("drops", ("body",)),
         ("in place", ("body",)),
         ("skips", ()),
         ("head first", ("flat",)),

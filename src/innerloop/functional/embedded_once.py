@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm
+from innerloop.functional.sequences import Sequential
 from innerloop.records import record, static
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)  # which are not called themselves
@@ -68,7 +69,7 @@ def unchanged(module: nn.Module, moving: Collection[str], training: bool) -> lis
 
     def rows(prefix: str, parent: nn.Module) -> Iterator[_Row]:
         children = [(f"{prefix}{name}", child) for name, child in parent.named_children()]
-        if type(parent) is nn.Sequential:
+        if type(parent) in (nn.Sequential, Sequential):
             number = next((i for i, child in enumerate(children) if not fixed(*child)), len(children))
             if number:
                 names = [name for name, _ in children[:number]]
@@ -91,13 +92,16 @@ def _varies(layer: nn.Module, training: bool) -> bool:
 
 
 @contextmanager
-def recorded(module: nn.Module, rows: list[_Row], moving: list[Tensor]) -> Iterator[Callable[[Any], Seen | None]]:
+def recorded(
+    module: nn.Module, rows: list[_Row], moving: list[Tensor], training: bool
+) -> Iterator[Callable[[Any], Seen | None]]:
     """What runs inside is one pass of ``module``; gives a function of its inputs that makes what was `Seen`, None: nothing.
 
     Args:
         module: the whole model.
         rows: by `unchanged`.
         moving: the tensors that are adapted; what comes after the first operation with one of them is not recorded.
+        training: as of `unchanged`; what comes after the first layer that varies is not recorded either.
     """
     calls: dict[str, int] = {}
     outputs: dict[str, Any] = {}
@@ -116,12 +120,23 @@ def recorded(module: nn.Module, rows: list[_Row], moving: list[Tensor]) -> Itera
 
         return run
 
+    def varying(name: str) -> Callable[..., Any]:
+        forward = module.get_submodule(name).forward
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            until.met = True
+            return forward(*args, **kwargs)
+
+        return run
+
     def seen(x: Any) -> Seen | None:
         good = [row for row in rows if row.last in outputs and all(calls.get(name) == 1 for name in row.names)]
         skipped = tuple(name for row in good for name in row.before)
         return Seen(x, {row.last: outputs[row.last] for row in good}, skipped) if good else None
 
-    with _forwards(module, {name: watched(name) for row in rows for name in row.names}), _UntilMet(moving) as until:
+    watching = {name: varying(name) for name, layer in module.named_modules() if _varies(layer, training)}
+    watching |= {name: watched(name) for row in rows for name in row.names}
+    with _forwards(module, watching), _UntilMet(moving) as until:
         yield seen
 
 

@@ -182,7 +182,7 @@ class PureModel:
         rows = unchanged(self.module, moving, training)
         if not rows:
             return None
-        with recorded(self.module, rows, [params[name] for name in moving]) as seen:
+        with recorded(self.module, rows, [params[name] for name in moving], training) as seen:
             self.apply(params, buffers, x, mask=mask, training=training)
         return seen(x)
 
