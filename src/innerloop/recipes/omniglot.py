@@ -115,7 +115,7 @@ _REPTILE_TRANSDUCTIVE = {**_REPTILE, (5, 1): (15, 25, 3, 1.0, 10, 100_000, 25, 5
 
 def _reptile(command: tuple[Any, ...], inductive: bool) -> dict[str, Any]:
     train_shots, batch, steps, outer_lr, num_tasks, outer_steps, eval_batch, eval_steps, lr = command
-    inner = {"inner_lr": lr, "inner_steps": steps, "inner_batch": batch}
+    inner = {"inner_lr": lr, "inner_steps": steps, "inner_batch": batch, "second_moments": "kept"}
     outer = {"steps": outer_steps, "num_tasks": num_tasks, "outer_optimizer": "sgd", "outer_lr": outer_lr}
     return {
         "algorithm": "reptile",

@@ -26,6 +26,7 @@ class Evaluation:
         transductive: None: the method's protocol.
         instances: accuracy at these presentations of a class along a sequence, instead (`evaluation.instances`).
         metric: of `evaluate`; None: the problem's first.
+        seed: of the test tasks; another than 0 where settings were changed after a number on the tasks of seed 0 was seen.
     """
 
     steps: tuple[int, ...] | None = None
@@ -36,6 +37,7 @@ class Evaluation:
     transductive: bool | None = None
     instances: tuple[int, ...] | None = None
     metric: str | None = None
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
