@@ -258,11 +258,12 @@ def _row(report: Report, steps: int, evaluation: Evaluation, index: int, shots: 
     mean, ci95 = mean_ci95(values)
     median = evaluation.statistic == "median"
     name = "accuracy %" if report.metric == "accuracy" else report.metric
-    fresh = f", test tasks of seed {evaluation.seed}" if evaluation.seed else ""
+    besides = f", {evaluation.named}" if evaluation.named else ""
+    besides += f", test tasks of seed {evaluation.seed}" if evaluation.seed else ""
     return {
         "metric": f"{'median ' if median else ''}{name} after {steps} steps"
         + (f", {shots}-shot" if shots else "")
-        + fresh,
+        + besides,
         "value": round(statistics.median(values) if median else mean, 4),
         "ci95": "" if median else round(ci95, 4),
         "published": evaluation.published[index] if evaluation.published else "",
