@@ -125,10 +125,10 @@ def test_the_spec_holds_defaults_too():
 def test_conv4_begins_as_imaml_where_told_and_files_of_before_stay_as_they_were():
     before = describe(models.conv4(1, 5))
     assert before is not None and "init" not in before["arguments"]
-    made = models.conv4(1, 5, filters=8, spatial="flatten", init="imaml")
+    made = models.conv4(1, 5, filters=8, spatial="flatten", init="rajeswaran")
     assert describe(made) == {
         "name": "conv4",
-        "arguments": {**before["arguments"], "filters": 8, "spatial": "flatten", "init": "imaml"},
+        "arguments": {**before["arguments"], "filters": 8, "spatial": "flatten", "init": "rajeswaran"},
     }
     layers = [layer for layer in made.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     for layer, (inputs, outputs) in zip(layers, [(9, 72), (72, 72), (72, 72), (72, 72), (32, 5)], strict=True):

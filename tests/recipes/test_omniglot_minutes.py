@@ -24,7 +24,7 @@ def test_there_is_one_of_every_method_asked_for():
 
 def test_full_imaml_is_as_the_authors_code_and_the_short_ones_are_not():
     full = RECIPES["omniglot-5w1s-imaml"]
-    assert full.model_options == {"spatial": "flatten", "init": "imaml"}
+    assert full.model_options == {"spatial": "flatten", "init": "rajeswaran"}
     # With their lambda of 2 and damping 11 our equations, and so our meta-gradients' inverse, are theirs times six.
     ours, theirs = (1 + 11.0, 1 / 2.0), (1 + 1.0, 1 / (2.0 + 10.0))
     assert [a / b for a, b in zip(ours, theirs, strict=True)] == pytest.approx([6, 6])

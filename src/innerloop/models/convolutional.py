@@ -65,7 +65,7 @@ def conv4(
     norm: Literal["batch", "none"] = "batch",
     spatial: Literal["mean", "flatten", "map"] | None = None,
     halvings: int = 4,
-    init: Literal["torch", "imaml"] = "torch",
+    init: Literal["torch", "rajeswaran"] = "torch",
 ) -> Conv4:
     """Four blocks of 3x3 convolution, batch norm and ReLU, then a linear layer.
 
@@ -84,7 +84,7 @@ def conv4(
             pooling. "map": it stays a map, for a method that compares maps; with ``outputs=None``.
         halvings: how many of the blocks, from the first on, halve the picture; 2 for the net of Sung et al. 2018
             (1711.06025).
-        init: "torch" (PyTorch's uniform) or "imaml" (as the code of Rajeswaran et al. 2019, 1909.04630: weights Xavier uniform
+        init: "torch" (PyTorch's uniform) or "rajeswaran" (as the code of Rajeswaran 2019, 1909.04630: weights Xavier uniform
             with gain 1.73, in the inner blocks some three times as large; biases uniform between 0 and 0.05).
 
     Shapes: (examples, channels, height, width) to (examples, outputs), or to (examples, filters, height, width) for a map.
@@ -110,7 +110,7 @@ def conv4(
             'enlarge them or use downsample="stride"'
         )
     model = Conv4(shape, outputs, filters, downsample, norm, spatial, halvings)
-    if init == "imaml":
+    if init == "rajeswaran":
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(layer.weight, gain=1.73)

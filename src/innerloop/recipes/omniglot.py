@@ -234,7 +234,7 @@ def _settings(ways: int, shots: int) -> dict[str, dict[str, Any]]:
 # What the full recipes alone have. The authors' Adam has an eps of 1e-3, here for meta-gradients a sixth as large.
 _FULL: dict[str, dict[str, Any]] = {
     "imaml": {
-        "model_options": {"spatial": "flatten", "init": "imaml"},
+        "model_options": {"spatial": "flatten", "init": "rajeswaran"},
         "training": {"outer_optimizer": "adam", "outer_optimizer_options": {"eps": 1e-3 / 6}},
     },
 }
