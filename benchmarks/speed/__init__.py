@@ -17,9 +17,7 @@ BENCHMARKS: dict[str, Entry] = {
     ),
     "memory": Entry("benchmarks.speed.memory:run", "peak memory of an outer step, each in a process of its own"),
     "startup": Entry("benchmarks.speed.startup:run", "innerloop --help and import innerloop, in fresh processes"),
-    "check": Entry(
-        "benchmarks.speed.check:run", "the two smallest ratios, stored for python -m benchmarks.speed --check"
-    ),
+    "check": Entry("benchmarks.speed.check:run", "a few ratios, stored for python -m benchmarks.speed --check"),
 }
 
 # What `python -m benchmarks.speed` without names runs: "check" is run by name only: it moves what --check compares with.

@@ -13,6 +13,7 @@ from innerloop.cli import output, program
 from innerloop.cli.boundary import guarded, say
 from innerloop.errors import ConfigError, InputError
 
+_PROCESSES = {"kept": "in one process", "default": "a default process"}  # of `rows.Row`, in words
 _SLOWER = 1  # the exit code of --check when a ratio has halved
 
 
@@ -35,6 +36,8 @@ def _speed(
 ) -> int:
     """Time whole outer steps of ours and of other libraries, side by side, in alternating rounds.
 
+    Each case has a process of its own that keeps the memory it frees, and one as the system starts it.
+
     Benchmarks: sine, conv4, protonet, scaling, memory, startup; and check, which stores what --check compares
     with. A library that is not installed has a row that says so; make bench installs them all.
 
@@ -44,7 +47,7 @@ def _speed(
         contenders: names separated by commas, for example ours,plain_loop; left out: all.
         threads: CPU threads that all of them are held to.
         rounds: timed rounds; the median, the least and the most of them are written.
-        check: measure the two smallest ratios and exit with 1 where one is less than half of the stored one.
+        check: measure a few ratios and exit with 1 where one is less than half of the stored one.
         page: write docs/speed.md anew from the CSV files, and measure nothing.
         tiny: the smallest size of each benchmark, to see that it runs; nothing is written.
         json: print one JSON object and nothing else.
@@ -156,9 +159,10 @@ def _table(case: Sequence[Any]) -> str:
             numbers = ["-", "", ""]
         ratio = "" if row.ratio_to_ours is None else f"{row.ratio_to_ours:.2f}"
         bound = "" if row.times_bound is None else f"{row.times_bound:.1f}"
-        lines.append([row.contender, *numbers, ratio, bound, row.note])
-    header = [f"{first.benchmark}: {first.case}", "median", "min", "max", "times ours", "times bound", "note"]
-    return output.table(header, lines)
+        faults = "" if row.minor_faults is None else f"{row.minor_faults:.0f}"
+        lines.append([row.contender, _PROCESSES.get(row.process, ""), *numbers, ratio, bound, faults, row.note])
+    titles = ["process", "median", "min", "max", "times ours", "times bound", "faults", "note"]
+    return output.table([f"{first.benchmark}: {first.case}", *titles], lines)
 
 
 if __name__ == "__main__":

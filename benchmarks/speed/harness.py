@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from benchmarks.speed import conditions
-from benchmarks.speed.contenders.contender import Contender
-from benchmarks.speed.rows import Row
+from benchmarks.speed.contenders.contender import Contender, Turn, failed
+from benchmarks.speed.rows import DEFAULT, Row
 from benchmarks.speed.settings import Settings
 from innerloop import provenance
 
@@ -25,12 +26,13 @@ OURS = "ours"
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Milliseconds for one step: of each round the mean, of the rounds these three."""
+    """Milliseconds for one step: of each round the mean, of the rounds these three; minor faults: the median."""
 
     rounds: int
     median_ms: float
     min_ms: float
     max_ms: float
+    minor_faults: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,56 +70,45 @@ class Bound:
         return self.flops / self.peak * 1e3
 
 
-def alternate(
-    runs: Mapping[str, Callable[[int], None]],
-    rounds: int,
-    seconds: float,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Timing | str]:
-    """Time ``runs[name](k)``, k steps, in ``rounds`` rounds of one turn each; k is such that a turn takes ``seconds``.
+K = TypeVar("K")
+
+
+def alternate(turns: Mapping[K, Callable[[int], Turn]], rounds: int, seconds: float) -> dict[K, Timing | str]:
+    """Time ``turns[name](k)``, k steps, in ``rounds`` rounds of one turn each; k is such that a turn takes ``seconds``.
 
     What slows the machine down for a while then slows all of them down. One that fails is left out of later rounds, and
     its result is what it said.
     """
-    found: dict[str, Timing | str] = {}
-    steps: dict[str, int] = {}
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    found: dict[K, Timing | str] = {}
+    steps: dict[K, int] = {}
+    taken: dict[K, list[Turn]] = {name: [] for name in turns}
 
-    def timed(name: str, k: int) -> float:
-        start = clock()
-        runs[name](k)
-        return clock() - start
-
-    def attempt(name: str, work: Callable[[], None]) -> None:
+    def attempt(name: K, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception as error:
             found[name] = failed(error)
 
-    def calibrate(name: str) -> None:
-        k, took = 1, timed(name, 1)
+    def calibrate(name: K) -> None:
+        k, took = 1, turns[name](1).seconds
         while took < seconds / 2:
             k *= min(10, max(2, math.ceil(seconds / max(took, 1e-9))))
-            took = timed(name, k)
+            took = turns[name](k).seconds
         steps[name] = max(1, math.ceil(k * seconds / max(took, 1e-9)))
 
-    for name in runs:
+    for name in turns:
         attempt(name, lambda name=name: calibrate(name))
     for _ in range(rounds):
-        for name in runs:
+        for name in turns:
             if name not in found:
-                k = steps[name]
-                attempt(name, lambda name=name, k=k: times[name].append(timed(name, k) / k * 1e3))
-    for name, values in times.items():
+                attempt(name, lambda name=name: taken[name].append(turns[name](steps[name])))
+    for name, all_taken in taken.items():
         if name not in found:
-            found[name] = Timing(rounds, statistics.median(values), min(values), max(values))
+            times = [turn.seconds / steps[name] * 1e3 for turn in all_taken]
+            faults = [turn.minor_faults / steps[name] for turn in all_taken if turn.minor_faults is not None]
+            counted = statistics.median(faults) if faults else None
+            found[name] = Timing(rounds, statistics.median(times), min(times), max(times), counted)
     return found
-
-
-def failed(error: Exception) -> str:
-    """The first line of what went wrong, for a row's note."""
-    text = " ".join(str(error).split()) or "no message"
-    return f"failed: {type(error).__name__}: {text[:160]}"
 
 
 def relative_error(found: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> float:
@@ -129,7 +120,7 @@ def relative_error(found: Mapping[str, np.ndarray], reference: Mapping[str, np.n
     return math.sqrt(off) / max(math.sqrt(size), 1e-300)
 
 
-def blank(benchmark: str, case: str, contender: str, threads: int, version: str = "", note: str = "") -> Row:
+def blank(benchmark: str, case: str, contender: str, threads: int, process: str = "") -> Row:
     """A row that says where it comes from, and no numbers yet."""
     import torch
 
@@ -137,17 +128,16 @@ def blank(benchmark: str, case: str, contender: str, threads: int, version: str 
         benchmark=benchmark,
         case=case,
         contender=contender,
-        version=version,
+        process=process,
         threads=threads,
         machine=conditions.machine(),
         torch=torch.__version__,
         commit=provenance.commit(),
-        note=note,
     )
 
 
 def with_ratios(rows: Sequence[Row], quantity: str = "median_ms") -> list[Row]:
-    """The rows with ``ratio_to_ours`` filled in, where ours was measured."""
+    """The rows with ``ratio_to_ours`` filled in, where ours was measured; of two rows of ours, the first one counts."""
     ours = next((getattr(row, quantity) for row in rows if row.contender == OURS), None)
 
     def ratio(row: Row) -> float | None:
@@ -172,33 +162,35 @@ def contest(
     A contender that is not installed, cannot do the problem or fails has a row with the reason and no numbers; one whose
     meta-gradient is off keeps its numbers and is said to be wrong.
     """
-    rows: dict[str, Row] = {}
-    runs: dict[str, Callable[[int], None]] = {}
+    rows: dict[tuple[str, str], Row] = {}
+    turns: dict[tuple[str, str], Callable[[int], Turn]] = {}
     for contender in contenders:
-        row = blank(benchmark, problem.case, contender.name, settings.threads)
+        key = contender.name, contender.process
+        row = blank(benchmark, problem.case, contender.name, settings.threads, contender.process)
         try:
             reason = contender.available() or contender.refuses(problem)
             if reason:
-                rows[contender.name] = dataclasses.replace(row, note=reason)
+                rows[key] = dataclasses.replace(row, note=reason)
                 continue
-            settings.say(f"{benchmark}, {problem.case}: preparing {contender.name}")
+            settings.say(f"{benchmark}, {problem.case}: preparing {_named(key)}")
             row = dataclasses.replace(row, version=contender.version())
-            _held(lambda _, c=contender: c.prepare(problem), settings.threads)(0)
+            contender.prepare(problem)
             error = truth.least_error(contender)
             contender.run(contender.warmup)
         except Exception as error:
-            rows[contender.name] = dataclasses.replace(row, note=failed(error))
+            rows[key] = dataclasses.replace(row, note=failed(error))
             continue
         note = "; ".join(filter(None, [verdict(error, truth.tolerance), contender.remark()]))
-        rows[contender.name] = dataclasses.replace(row, max_rel_error=error, note=note)
-        runs[contender.name] = _held(contender.run, settings.threads)
-    settings.say(f"{benchmark}, {problem.case}: {settings.rounds} rounds of {', '.join(runs) or 'nobody'}")
-    for name, timing in alternate(runs, settings.rounds, settings.seconds, clock).items():
+        rows[key] = dataclasses.replace(row, max_rel_error=error, note=note)
+        turns[key] = functools.partial(contender.turn, clock=clock)
+    names = ", ".join(map(_named, turns)) or "nobody"
+    settings.say(f"{benchmark}, {problem.case}: {settings.rounds} rounds of {names}")
+    for key, timing in alternate(turns, settings.rounds, settings.seconds).items():
         if isinstance(timing, str):
-            rows[name] = dataclasses.replace(rows[name], note=timing)
+            rows[key] = dataclasses.replace(rows[key], note=timing)
         else:
-            rows[name] = dataclasses.replace(
-                rows[name],
+            rows[key] = dataclasses.replace(
+                rows[key],
                 **dataclasses.asdict(timing),
                 flops=bound.flops if bound else None,
                 bound_ms=bound.ms if bound else None,
@@ -207,17 +199,9 @@ def contest(
     return with_ratios(list(rows.values()))
 
 
-def _held(work: Callable[[int], None], threads: int) -> Callable[[int], None]:
-    """``work`` from this number of torch's threads on, whatever the contender before it has set."""
-
-    def run(steps: int) -> None:
-        import torch
-
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-        work(steps)
-
-    return run
+def _named(key: tuple[str, str]) -> str:
+    name, process = key
+    return f"{name} (default process)" if process == DEFAULT else name
 
 
 def verdict(error: float, tolerance: float) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from innerloop.errors import InputError
 
 # A new measurement of the same thing replaces the old one; of another commit or machine it stands beside it.
-KEY = ("benchmark", "case", "contender", "threads", "machine", "commit")
+KEY = ("benchmark", "case", "contender", "process", "threads", "machine", "commit")
+KEPT, DEFAULT = "kept", "default"  # a row's process: one that keeps the memory it frees, or one as the system starts it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,9 @@ class Row:
 
     Attributes:
         benchmark, case, contender: what was measured.
+        process: "kept": one process of all contenders of the case, which keeps the memory it frees; "default": a process in
+            which nothing was set; empty where it does not matter, and where all were in one process that does not keep it: in
+            older rows, and where the C library cannot.
         version: of the contender's library.
         threads: CPU threads that all contenders of the run were held to.
         machine: the processor's model.
@@ -28,7 +32,9 @@ class Row:
         commit: of innerloop, with "+" where the source had changes.
         rounds: how many were timed.
         median_ms, min_ms, max_ms: of the rounds' mean time for one outer step, milliseconds.
-        ratio_to_ours: this contender's median over that of "ours"; in the memory benchmark, of peak_mib.
+        minor_faults: pages that the system filled with zeros in one step, the median of the rounds.
+        ratio_to_ours: this contender's median over that of "ours" in the process that keeps its memory, whichever process this
+            row is of; in the memory benchmark, of peak_mib.
         max_rel_error: |g - reference| / |reference| of the whole meta-gradient, the reference in float64; of the first batch
             on which it is within the tolerance, else the least of the batches (see `harness.Truth`).
         flops: multiplications and additions of the plain loop's matrix products and convolutions in one step.
@@ -41,6 +47,7 @@ class Row:
     benchmark: str
     case: str
     contender: str
+    process: str = ""
     version: str = ""
     threads: int | None = None
     machine: str = ""
@@ -50,6 +57,7 @@ class Row:
     median_ms: float | None = None
     min_ms: float | None = None
     max_ms: float | None = None
+    minor_faults: float | None = None
     ratio_to_ours: float | None = None
     max_rel_error: float | None = None
     flops: int | None = None
@@ -65,7 +73,10 @@ class Row:
 
 FIELDS = tuple(f.name for f in dataclasses.fields(Row))
 _INTEGERS = {"threads", "rounds", "flops"}
-_NUMBERS = {"median_ms", "min_ms", "max_ms", "ratio_to_ours", "max_rel_error", "bound_ms", "times_bound", "peak_mib"}
+_NUMBERS = {
+    *("median_ms", "min_ms", "max_ms", "minor_faults", "ratio_to_ours"),
+    *("max_rel_error", "bound_ms", "times_bound", "peak_mib"),
+}
 
 
 def _cell(name: str, value: Any) -> str:
@@ -135,5 +146,9 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:
-    """For each case, contender, thread number and machine, the row that was written last."""
-    return list({(r.benchmark, r.case, r.contender, r.threads, r.machine): r for r in rows}.values())
+    """For each case, contender, thread number, machine and kind of process, the row that was written last.
+
+    Those from before there were two kinds give way to those of the process that keeps its memory, which came in their place.
+    """
+    found = {(r.benchmark, r.case, r.contender, r.threads, r.machine, r.process == DEFAULT): r for r in rows}
+    return list(found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -38,12 +39,15 @@ def problem(axis: str, value: int) -> Problem:
 
 
 def run(settings: Settings) -> Iterator[list[Row]]:
-    """One axis at a time: 25 tasks and 5 inner steps where they are not the axis; 4 tasks, 1 step along parameters."""
+    """One axis at a time: 25 tasks and 5 inner steps where they are not the axis; 4 tasks, 1 step along parameters.
+
+    In a process that keeps its memory alone, since what is measured here is how time grows.
+    """
     points: list[Problem] = []
     for axis, values in AXES.items():
         for value in values[:2] if settings.tiny else values:
             points.append(problem(axis, value))
-    yield from run_cases("scaling", points, _CONTENDERS, settings)
+    yield from run_cases("scaling", points, _CONTENDERS, dataclasses.replace(settings, both_processes=False))
 
 
 def cost_per_task(row: Row) -> float | None:

@@ -24,6 +24,7 @@ class Settings:
         threads: CPU threads; `conditions.limited` has to hold the process to them.
         out: folder of the CSV files; None: nothing is written.
         tiny: the smallest size of each benchmark, for tests.
+        both_processes: run the contenders in a default process, too, beside the one that keeps its memory.
         say: told what is under way.
 
     Raises:
@@ -36,6 +37,7 @@ class Settings:
     threads: int = 1
     out: Path | None = None
     tiny: bool = False
+    both_processes: bool = True
     say: Callable[[str], None] = _silent
 
     def __post_init__(self) -> None:

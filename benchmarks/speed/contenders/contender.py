@@ -3,14 +3,51 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from benchmarks.speed.problem import Problem
+
+
+class Turn(NamedTuple):
+    """What some steps took: seconds, and pages that the system filled with zeros (minor faults; None: not counted here)."""
+
+    seconds: float
+    minor_faults: int | None = None
+
+
+class ContenderError(Exception):
+    """What went wrong with a contender, in words for its row."""
+
+
+def failed(error: Exception) -> str:
+    """The first line of what went wrong, for a row's note."""
+    if isinstance(error, ContenderError):
+        return str(error)
+    text = " ".join(str(error).split()) or "no message"
+    return f"failed: {type(error).__name__}: {text[:160]}"
+
+
+def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> Turn:
+    """Do some work once; minor faults are those of this process."""
+    faults, start = _minor_faults(), clock()
+    work()
+    seconds, after = clock() - start, _minor_faults()
+    return Turn(seconds, None if faults is None or after is None else after - faults)
+
+
+def _minor_faults() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 class Contender(ABC):
@@ -21,12 +58,14 @@ class Contender(ABC):
         distribution: the package whose version the rows give.
         modules: what has to be importable.
         warmup: steps before the clock starts.
+        process: what the rows say of the process that it runs in, see `rows.Row`.
     """
 
     name: str
     distribution: str = "torch"
     modules: tuple[str, ...] = ()
     warmup: int = 3
+    process: str = ""
 
     def available(self) -> str | None:
         """Why it cannot run here, or None."""
@@ -68,3 +107,7 @@ class Contender(ABC):
         """``steps`` outer steps, and back only when they are done."""
         for _ in range(steps):
             self.step()
+
+    def turn(self, steps: int, clock: Callable[[], float] = time.perf_counter) -> Turn:
+        """`run`, and what it took."""
+        return timed(lambda: self.run(steps), clock)

@@ -13,6 +13,8 @@ from benchmarks.speed.nets import ConvNet, Net
 if TYPE_CHECKING:
     from benchmarks.speed.problem import Problem
 
+_UNROLLED = 10  # inner steps; more are a lax.scan, since compiling takes about two seconds for each that is written out
+
 
 def _to_jax(value: np.ndarray) -> np.ndarray:
     """torch's layout as JAX likes it: dense weights (in, out), kernels (height, width, in, out)."""
@@ -78,9 +80,15 @@ class JaxOptax(Contender):
             return loss(forward(weights, x), y)
 
         def task_loss(weights: Any, sx: Any, sy: Any, qx: Any, qy: Any) -> Any:
-            for _ in range(problem.inner_steps):
+            def inner_step(weights: Any, _: None) -> tuple[Any, None]:
                 grads = jax.grad(support_loss)(weights, sx, sy)
-                weights = [w - problem.inner_lr * g for w, g in zip(weights, grads, strict=True)]
+                return [w - problem.inner_lr * g for w, g in zip(weights, grads, strict=True)], None
+
+            if problem.inner_steps > _UNROLLED:
+                weights, _ = jax.lax.scan(inner_step, weights, None, length=problem.inner_steps)
+            else:
+                for _ in range(problem.inner_steps):
+                    weights, _ = inner_step(weights, None)
             return loss(forward(weights, qx), qy)
 
         def batch_loss(weights: Any, batch: Any) -> Any:

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
 from innerloop.errors import ConfigError, first_line
-from innerloop.functional.convolutions import speed_up
+from innerloop.functional import convolutions, sequences
 from innerloop.functional.differentiable import make_differentiable
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy, InstanceNorm, LayerNorm
@@ -104,7 +104,8 @@ def convert(module: nn.Module, batch_norm: BatchNormPolicy = "batch", rows: int 
             dropouts += 1
             made, kind = Dropout(layer.p, dropouts, type(layer) in _CHANNEL_DROPOUT), ""  # type: ignore[union-attr]
         else:
-            speed_up(layer)
+            convolutions.speed_up(layer)
+            sequences.speed_up(layer)
             continue
         counts[kind] = counts.get(kind, 0) + 1
         _turn_into(layer, made)

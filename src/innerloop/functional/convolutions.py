@@ -22,6 +22,7 @@ from innerloop.functional.derivatives import being_traced, transformed
 _convolution = torch.ops.aten.convolution.default
 _backward = torch.ops.aten.convolution_backward.default
 _per_task: list[bool] = [False]
+_FEW_CHANNELS = 3
 
 
 @contextmanager
@@ -46,7 +47,8 @@ class Geometry(NamedTuple):
 class Conv2d(nn.Conv2d):
     """nn.Conv2d with zero padding."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, before_norm: bool = False) -> Tensor:
+        """The maps of pictures; ``before_norm``: for a norm that takes them in channels-last layout as they are."""
         g = Geometry(_pair(self.stride), _pair(self.padding), _pair(self.dilation), self.groups)
         if _per_task[-1] and transformed() and x.ndim == 4:
             operands = (x, self.weight, self.bias)
@@ -56,7 +58,10 @@ class Conv2d(nn.Conv2d):
             return _Convolve.apply(*operands, g)
         # The weights decide the layout, and channels-last has the faster kernels on CPUs. Not in what runs operation by
         # operation, though: there batch norm would have to turn it back (see `norms`).
-        weight = _channels_last(self.weight) if being_traced() and not transformed() else self.weight
+        channels_last = (being_traced() or before_norm) and not transformed()
+        if channels_last and not being_traced() and x.ndim == 4 and _thin(x, g):
+            return _product(x, self.weight, self.bias, g)
+        weight = _channels_last(self.weight) if channels_last else self.weight
         return F.conv2d(x, weight, self.bias, g.stride, g.padding, g.dilation, g.groups)
 
 
@@ -74,6 +79,22 @@ def _pair(value: Any) -> tuple[int, int]:
 def _channels_last(x: Tensor) -> Tensor:
     # Not contiguous(): one channel makes any tensor channels-last by its shape, with strides that kernels do not take as such.
     return x.to(memory_format=torch.channels_last)
+
+
+def _thin(x: Tensor, g: Geometry) -> bool:
+    """Whether a convolution of such pictures is faster as a matrix product: a first layer, of one or a few channels."""
+    return x.shape[1] <= _FEW_CHANNELS and g.groups == 1 and g.dilation == (1, 1) and not x.requires_grad
+
+
+def _product(x: Tensor, w: Tensor, b: Tensor | None, g: Geometry) -> Tensor:
+    """The convolution as one matrix product of all the patches, laid out in rows, and the weights; channels-last."""
+    (high, wide), rows = w.shape[2:], w[0].numel()
+    x = F.pad(x, (g.padding[1], g.padding[1], g.padding[0], g.padding[0]))
+    patches = x.unfold(2, high, g.stride[0]).unfold(3, wide, g.stride[1]).permute(0, 2, 3, 1, 4, 5)
+    laid_out = x.new_ones(*patches.shape[:3], rows + (b is not None))  # the bias is the weight of a one
+    laid_out[..., :rows].unflatten(-1, w.shape[1:]).copy_(patches)
+    weights = w.flatten(1) if b is None else torch.cat([w.flatten(1), b[:, None]], 1)
+    return (laid_out.flatten(0, 2) @ weights.t().contiguous()).view(*patches.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 # The three operations, for operands (*lead, ...) whose leading dimensions are vmapped ones, each of full size or 1.

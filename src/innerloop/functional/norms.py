@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from innerloop.functional import context
 from innerloop.functional.derivatives import being_traced, transformed
+from innerloop.functional.norm_relu_pool import Pool, moments, norm_relu_pool
+
+_LARGE = 2**19  # values of a map; below, calling a function of Python's own costs more than it saves
 
 BatchNormPolicy = Literal["batch", "per_step", "running", "frozen", "none"]
 
@@ -117,6 +120,27 @@ class BatchNorm(nn.Module):
                 call, mean.detach(), inverse.detach().pow(-2) - self.eps, float(x.numel() // self.num_features)
             )
         return x
+
+    def joins_relu_and_pool(self, x: Tensor) -> bool:
+        """Whether `with_relu_and_pool` takes such maps, and is faster: by the statistics of examples that all count.
+
+        Under vmap it is right too, and as fast as one operation after the other at best: each is of all tasks there.
+        """
+        call = context.current()
+        by_examples = (
+            self.policy == "running" and call.training
+        )  # of metric methods, whose one pass has been checked in float32
+        plain = x.ndim == 4 and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+        large = x.ndim == 4 and x[:, 0].numel() * self.num_features >= _LARGE
+        return by_examples and call.mask is None and plain and large and not transformed()
+
+    def with_relu_and_pool(self, x: Tensor, pool: Pool) -> Tensor:
+        """What a ReLU and max-pooling make of what comes out of this layer."""
+        mean, variance = moments(x)
+        if self.policy != "batch":
+            self._record(context.current(), mean, variance, float(x.numel() // self.num_features))
+        weight, bias = (None if p is None else p.reshape(mean.shape) for p in (self.weight, self.bias))
+        return norm_relu_pool(x, weight, bias, mean, variance, self.eps, pool)
 
     def _record(self, call: context.Call, mean: Tensor, variance: Tensor, count: Tensor | float) -> None:
         """Exponential running statistics of this step's row, as a new value; torch keeps the unbiased variance, so do we."""

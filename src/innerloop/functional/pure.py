@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from innerloop.errors import ConfigError
 from innerloop.functional import context
 from innerloop.functional.convert import copied
 from innerloop.functional.dropout import Dropout
+from innerloop.functional.embedded_once import Seen, put_in, recorded, unchanged
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy
 from innerloop.functional.outputs import chosen, picked
 from innerloop.functional.randomness import seeded
@@ -125,7 +126,7 @@ class PureModel:
 
         Args:
             params, buffers: of the whole module, by name.
-            x: what its ``forward`` takes.
+            x: what its ``forward`` takes, or what of it was seen (`see`).
             mask: (examples,) booleans, False for padding.
             step: the inner step, for statistics kept step by step.
             training: whether statistics are recorded and noise is drawn.
@@ -134,6 +135,8 @@ class PureModel:
         """
         call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
         given = {**params, **buffers}
+        seen = x[0] if x and isinstance(x[0], Seen) else None
+        x = x if seen is None else (seen.x,)
         if self.traces is None or self.traces.inputs:
             x = fresh_inputs(x)
         for name in self.written:  # may be written in place
@@ -147,6 +150,8 @@ class PureModel:
                 stack.enter_context(context.running(call))
             if self._restored:
                 stack.enter_context(put_back(self._restored))
+            if seen is not None:
+                stack.enter_context(put_in(self.module, seen))
             output = self.call(given, *x, training=training, part=part)
         call.buffers |= {name: given[name] for name in self.written}
         if part is None:
@@ -155,6 +160,31 @@ class PureModel:
         if self.low_precision is not None:
             output = tree_map(lambda v: v.to(_first(x).dtype) if v.is_floating_point() else v, output)
         return output, call.buffers
+
+    def see(
+        self,
+        params: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        x: Any,
+        *,
+        mask: Tensor | None,
+        training: bool,
+        moving: Collection[str],
+    ) -> Seen | None:
+        """Inputs with what the layers make of them that no inner step changes, for `apply`; None where there are none.
+
+        Args:
+            params, buffers, x, mask, training: as of `apply`.
+            moving: names of the parameters that inner steps change.
+        """
+        if self.draws_itself or self.written or self._restored or (self.traces is not None and self.traces.inputs):
+            return None  # what such a model does beside giving an output, it does at each step
+        rows = unchanged(self.module, moving, training)
+        if not rows:
+            return None
+        with recorded(self.module, rows, [params[name] for name in moving]) as seen:
+            self.apply(params, buffers, x, mask=mask, training=training)
+        return seen(x)
 
     def call(self, given: dict[str, Tensor], *x: Any, training: bool, part: str | None = None) -> Any:
         """The module's output with these tensors in the places of its own; buffers that it writes are in ``given`` then."""

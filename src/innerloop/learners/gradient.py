@@ -127,6 +127,40 @@ class GradientLearner(BaseLearner):
         state = self.rule.init(meta.rule, params)
         return GradientFast(params, state, meta.buffers, task.noise, objective=task.objective)
 
+    def adapt(
+        self,
+        meta: Meta,
+        task: Task,
+        steps: int,
+        observe: Callable[[Any, int], None] | None = None,
+        *,
+        fast: Any = None,
+        first: int | Tensor = 0,
+    ) -> Any:
+        fast = self.init(meta, task) if fast is None else fast
+        task = self._embedded(meta, fast, task) if steps > 1 else task
+        return super().adapt(meta, task, steps, observe, fast=fast, first=first)
+
+    def _embedded(self, meta: Meta, fast: GradientFast, task: Task) -> Task:
+        """The task with what layers make of its support set that no inner step changes, where every step sees all of it."""
+        support, moving = task.support, (*self.adapted, *self.per_step)
+        labelled = isinstance(support, Examples) and isinstance(self.objective(task.objective), losses.Supervised)
+        if not labelled or self._batch_size(task) is not None or not self._takes_usual_steps:
+            return task
+        # A first-order gradient does not go back through what inner steps see.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.first_order):
+            params = meta.params | {name: fast.params[name] for name in self.adapted}
+            seen = self.model.see(
+                params, fast.buffers, support.x, mask=support.mask, training=self.training, moving=moving
+            )
+        return task if seen is None else dataclasses.replace(task, support=dataclasses.replace(support, x=seen))
+
+    @property
+    def _takes_usual_steps(self) -> bool:
+        """Whether no class of somebody's own says what an inner step sees and descends."""
+        passes = ("step", "batch", "support_loss", "forward")
+        return all(getattr(type(self), name).__module__.startswith("innerloop.") for name in passes)
+
     def in_evaluation(self) -> GradientLearner:
         return dataclasses.replace(self, training=False)
 
@@ -136,13 +170,19 @@ class GradientLearner(BaseLearner):
 
     def batch(self, task: Task, i: int | Tensor) -> Any:
         data = self.objective(task.objective).data
-        size = self.inner_batch if self.training or self.eval_batch is None else self.eval_batch
-        total = length(task.support)
-        if size is None or size >= total or (task.noise is None and not self.ordered):
+        size, total = self._batch_size(task), length(task.support)
+        if size is None:
             return data(task.support, task.shared)
         mask = task.support.mask if isinstance(task.support, Examples) else None
         rows = self._rows(task.noise, i, size, total) if mask is None else self._counted(task.noise, i, size, mask)
         return data(pytree.tree_map(lambda v: v[rows], task.support), task.shared)
+
+    def _batch_size(self, task: Task) -> int | None:
+        """How many examples an inner step sees; None: all."""
+        size = self.inner_batch if self.training or self.eval_batch is None else self.eval_batch
+        if size is None or size >= length(task.support) or (task.noise is None and not self.ordered):
+            return None
+        return size
 
     def _rows(self, noise: Tensor | None, i: int | Tensor, size: int, total: int) -> Tensor:
         """Which examples inner step ``i`` sees, (size,): pass after pass through the support side.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import numpy as np
 
 from benchmarks.speed.contenders.contender import Contender
@@ -55,3 +58,38 @@ class Fake(Contender):
         self.clock.now += steps * costs[min(self.calls, len(costs) - 1)]
         self.calls += 1
         self.log.append((self.name, steps))
+
+
+class Elsewhere(Contender):
+    """Made in another process, where its name says what it does when it runs."""
+
+    warmup = 1
+
+    def __init__(self, name):
+        self.name = name
+
+    def version(self):
+        return "1.0"
+
+    def prepare(self, problem):
+        self.problem = problem
+
+    def meta_gradient(self, batch=0):
+        return RIGHT
+
+    def step(self):
+        assert self.problem.kind == "gradient"
+        if self.name == "crashes":
+            os.abort()
+        if self.name == "leaves":
+            os._exit(3)
+        if self.name == "hangs":
+            time.sleep(600)
+        if self.name == "raises":
+            raise ValueError("gave up\nat once")
+        if self.name == "touches":
+            self.held = np.ones(2**22)  # 32 MiB, handed back and asked for again at each step
+
+
+def elsewhere(names):
+    return [Elsewhere(name) for name in names]

@@ -1,12 +1,15 @@
 """`--check` fails when a ratio halves, and only then."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from benchmarks.speed.check import judge
-from benchmarks.speed.rows import Row
+from benchmarks.speed.check import CASES, FILE, judge
+from benchmarks.speed.rows import Row, read
 from innerloop.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def loop(ratio, case="sine", **changes):
@@ -40,6 +43,12 @@ def test_what_could_not_be_measured_has_halved_and_says_why():
     failed = [loop(None), loop(None, contender="ours", note="failed: OSError: no")]
     (verdict,) = judge(failed, [loop(2.0)])
     assert verdict.halved and "failed: OSError: no" in str(verdict)
+
+
+def test_every_case_has_a_stored_ratio():
+    stored = {row.case for row in read(ROOT / "benchmarks" / "results" / FILE) if row.ratio_to_ours is not None}
+    wanted = {f"{name}: {make().case}" for name, make in CASES}
+    assert wanted - stored == set(), "run python -m benchmarks.speed check"
 
 
 def test_a_case_without_a_stored_ratio_is_an_error():
