@@ -60,7 +60,7 @@ def _published(
 
 
 def _list(out: Path, json: bool) -> int:
-    from benchmarks.published.page import rounded
+    from benchmarks.published.page import rounded, ruined
     from benchmarks.published.summary import lines, rows_in
     from innerloop.provenance import past_commits
     from innerloop.recipes import RECIPES
@@ -87,7 +87,7 @@ def _list(out: Path, json: bool) -> int:
             line.recipe,
             line.metric,
             "; ".join(line.told("published")) or "-",
-            rounded(line.mean, line.interval),
+            "some tasks diverged" if ruined(line) else rounded(line.mean, line.interval),
             str(len(line.rows)),
             line.state or "ok",
         ]

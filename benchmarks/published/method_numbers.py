@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.marked_text import replaced
 from benchmarks.published.notes import Notes
-from benchmarks.published.page import BUILT_IN, Shown, notes_in, one_table, setting_of
+from benchmarks.published.page import BUILT_IN, notes_in, one_table, setting_of, shown_of, unrecorded
 from benchmarks.published.summary import Line, lines, rows_in
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
@@ -24,11 +24,13 @@ def _numbers(method: str, found: dict[str, list[Line]], notes: Notes) -> str:
         for recipe in RECIPES.values()
         if recipe.algorithm == method and setting_of(recipe.name) not in ("", BUILT_IN)
     ]
-    shown = [Shown(recipe, line, published="; ".join(line.told("published"))) for recipe in recipes
-             for line in found.get(recipe.name, [])]  # fmt: skip
+    own = [(recipe, found[recipe.name]) for recipe in recipes if found.get(recipe.name)]
+    shown = [s for recipe, its in own for s in shown_of(recipe, its)]
+    unknown = unrecorded(line for _, its in own for line in its)
     missing = [f"`{recipe.name}`" for recipe in recipes if not found.get(recipe.name)]
     parts = [
         one_table(shown, notes, _COLUMNS) if shown else ["No row yet."],
+        [unknown] if unknown else [],
         [f"Written down as recipes and not run yet: {', '.join(missing)}."] if missing else [],
     ]
     return "\n".join(line for part in parts if part for line in (*part, ""))

@@ -13,6 +13,7 @@ from benchmarks.published import shots
 from benchmarks.published.notes import ABOUT, ALL, Notes, note, read_notes
 from benchmarks.published.other_numbers import YARDSTICKS, Yardstick, reimplementations
 from benchmarks.published.race import described
+from benchmarks.published.states import NOT_RECORDED
 from benchmarks.published.summary import Line, lines, rows_in
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
@@ -43,14 +44,24 @@ SETTINGS: tuple[tuple[str, str], ...] = (
 )
 
 
+_RUINED = 1e5  # a mean error of this size says of the tasks only that some diverged
+_AT_ONCE = 4  # numbers of inner steps in one cell
+_STEPS = re.compile(r"after (\d+) steps")
+
+
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """A line of a table: a number of ours, a recipe without one, or a yardstick."""
+    """A line of a table: a number of ours, a recipe without one, or a yardstick.
+
+    Attributes:
+        median: of the same number, where the mean says nothing and a row has it.
+    """
 
     recipe: Recipe | None
     line: Line | None = None
     yardstick: Yardstick | None = None
     published: str = ""
+    median: Line | None = None
 
 
 class _Sources:
@@ -108,12 +119,23 @@ def _ours(s: Shown) -> str:
         return "-"
     if s.line is None:
         return "not run"
-    count = len(s.line.rows)
-    return rounded(s.line.mean, s.line.interval) + (f" ({count} seeds)" if count > 1 else "")
+    if ruined(s.line):
+        return "some tasks diverged" + (f"; median {_seeds(s.median)}" if s.median else "")
+    return _seeds(s.line)
+
+
+def ruined(line: Line) -> bool:
+    """Whether a mean is that of a few tasks that diverged, and no number to read."""
+    return not abs(line.mean) < _RUINED
+
+
+def _seeds(line: Line) -> str:
+    count = len(line.rows)
+    return rounded(line.mean, line.interval) + (f" ({count} seeds)" if count > 1 else "")
 
 
 def _by_seed(s: Shown) -> str:
-    if s.line is None or len(s.line.rows) < 2:
+    if s.line is None or len(s.line.rows) < 2 or ruined(s.line):
         return ""
     return ", ".join(rounded(number(row["value"]), number(row["ci95"])) for row in s.line.rows)
 
@@ -141,7 +163,9 @@ def _columns(sources: _Sources, notes: Notes) -> tuple[Column[Shown], ...]:
         said = (
             note(notes, s.line.recipe, s.line.metric) if s.line else note(notes, s.recipe.name, "") if s.recipe else ""
         )
-        doubt = s.line.state if s.line else ""
+        # That no hash was recorded is said once, for all rows together.
+        doubts = s.line.state.split("; ") if s.line else []
+        doubt = "; ".join(text for text in doubts if text != NOT_RECORDED)
         return " ".join(text for text in (f"**{doubt}.**" if doubt else "", said) if text)
 
     return (
@@ -162,12 +186,96 @@ def _columns(sources: _Sources, notes: Notes) -> tuple[Column[Shown], ...]:
     )
 
 
-def _shown(recipe: Recipe, found: Sequence[Line]) -> list[Shown]:
+def shown_of(recipe: Recipe, found: Sequence[Line]) -> list[Shown]:
+    """A recipe's numbers, one a line; where it was not run, one line with the published ones."""
     if not found:
         said = [text for evaluation in recipe.evaluations for text in evaluation.published if text]
         said += [recipe.published] if recipe.published else []
         return [Shown(recipe, published=" / ".join(said))]
-    return [Shown(recipe, line, published="; ".join(line.told("published"))) for line in found]
+    medians = {line.metric.removeprefix("median "): line for line in found if line.metric.startswith("median ")}
+    return [
+        Shown(recipe, line, published="; ".join(line.told("published")), median=medians.get(line.metric))
+        for line in found
+    ]
+
+
+# ---- the small tables --------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class _Short:
+    """A line of a small table: what a recipe reaches, its first number after each of a few numbers of inner steps."""
+
+    recipe: Recipe
+    shown: tuple[Shown, ...]
+
+
+def _short(recipe: Recipe, shown: Sequence[Shown]) -> list[_Short]:
+    """The recipe's line, if it has numbers: those of its first metric, or their medians where the means say nothing."""
+    numbers = [s for s in shown if s.line is not None]
+    groups: dict[str, list[Shown]] = {}
+    for s in numbers:
+        assert s.line is not None
+        groups.setdefault(_STEPS.sub("after _ steps", s.line.metric), []).append(s)
+    if not groups:
+        return []
+    first, own = next(iter(groups.items()))
+    if any(s.line is not None and ruined(s.line) for s in own):
+        own = groups.get(f"median {first}", own)
+    return [_Short(recipe, tuple(own if len(own) <= _AT_ONCE else own[-1:]))]
+
+
+def _joined(values: Iterable[str]) -> str:
+    """Values beside each other; a single one where all are the same."""
+    values = list(values)
+    return values[0] if len(set(values)) == 1 else " / ".join(value or "-" for value in values)
+
+
+def _what(s: _Short) -> str:
+    metrics = [shown.line.metric for shown in s.shown if shown.line]
+    steps = [found.group(1) for metric in metrics if (found := _STEPS.search(metric))]
+    return _STEPS.sub(f"after {' / '.join(steps)} steps", metrics[0]) if len(steps) > 1 else metrics[0]
+
+
+def _protocol(s: _Short) -> str:
+    line = s.shown[0].line
+    assert line is not None
+    said = {field: "; ".join(line.told(field)) for field in ("transductive", "rotated_test", "num_tasks")}
+    parts = [
+        "**stale**" if line.state.startswith("stale") else "",
+        "transductive" if said["transductive"] == "True" else "",
+        "turned test classes" if said["rotated_test"] == "True" else "",
+        f"{said['num_tasks']} tasks" if said["num_tasks"] else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+_SHORT_COLUMNS: tuple[Column[_Short], ...] = (
+    ("setting", lambda s: f"`{s.recipe.name}`"),
+    ("number", _what),
+    ("published", lambda s: _joined(shown.published for shown in s.shown)),
+    ("ours", lambda s: " / ".join(_ours(shown) for shown in s.shown)),
+    ("budget", lambda s: _budget(s.shown[0])),
+    ("protocol", _protocol),
+)
+
+
+def _small_table(shown: Sequence[Shown]) -> list[str]:
+    """What the recipes of a setting reach, one a line, without those that were not run."""
+    of: dict[str, tuple[Recipe, list[Shown]]] = {}
+    for s in shown:
+        if s.recipe is not None:
+            of.setdefault(s.recipe.name, (s.recipe, []))[1].append(s)
+    found = [line for recipe, own in of.values() for line in _short(recipe, own)]
+    columns = [column for column in _SHORT_COLUMNS if column[0] != "published" or any(map(column[1], found))]
+    return table(columns, found) if found else []
+
+
+def unrecorded(found: Iterable[Line]) -> str:
+    """A sentence that names the recipes with rows older than the recording of a recipe's hash; "" where there are none."""
+    names = dict.fromkeys(line.recipe for line in found if NOT_RECORDED in line.state.split("; "))
+    if not names:
+        return ""
+    listed = ", ".join(f"`{name}`" for name in names)
+    return f"Recipe hash not recorded, so that whether the recipe has changed since is not known: {listed}."
 
 
 def _by_method(recipes: Sequence[Recipe]) -> list[Recipe]:
@@ -198,7 +306,7 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
     parts: list[str] = []
     for title, _ in SETTINGS:
         recipes = _by_method([recipe for recipe in RECIPES.values() if setting_of(recipe.name) == title])
-        shown = [s for recipe in recipes for s in _shown(recipe, found.get(recipe.name, []))]
+        shown = [s for recipe in recipes for s in shown_of(recipe, found.get(recipe.name, []))]
         gone = [
             line for name, own in found.items() if name not in RECIPES and setting_of(name) == title for line in own
         ]
@@ -207,8 +315,11 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
             if any(recipe.name.startswith(prefix) for recipe in recipes):
                 shown += [Shown(None, yardstick=yardstick) for yardstick in yardsticks]
         if shown:
-            about = note(notes, title, ABOUT)
-            parts += [f"## {title}", "", *([about.strip(), ""] if about else []), *one_table(shown, notes), ""]
+            about, small = note(notes, title, ABOUT), _small_table(shown)
+            parts += [f"## {title}", "", *([*small, ""] if small else []), *([about.strip(), ""] if about else [])]
+            parts += [*([f"### All rows: {title}", ""] if small else []), *one_table(shown, notes), ""]
+    said = unrecorded(line for own in found.values() for line in own)
+    parts += ["## Rows without a recipe's hash", "", said, ""] if said else []
     return "\n".join([*parts, *shots.described(folder), *described(folder)])
 
 

@@ -46,6 +46,7 @@ def _race(
         "eval_batch": 5,
         "eval_steps": 10,
         "inductive": False,
+        "second_moments": "kept",
     }
     average = {"outer_optimizer": "sgd", "outer_lr": 1.0, "schedule": "linear", "num_tasks": 3, "strategy": "vmapped"}
     found = []

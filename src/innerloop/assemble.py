@@ -13,7 +13,7 @@ import torch
 
 from innerloop import methods, models
 from innerloop import tasks as problems
-from innerloop.core import TaskFamily
+from innerloop.core import Examples, TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.objectives import losses
@@ -22,6 +22,7 @@ from innerloop.training.load import Again, absent, remake
 from innerloop.training.run_config import read_run_config
 
 _TASKS_FOR_TARGETS = 2_000
+_TASKS_FOR_SIZES = 32
 _WAYS_OF_FEATURES = 20  # at most, as features are wide and a step's cost grows with the square of the ways
 
 
@@ -91,11 +92,20 @@ def assemble(
         and "prior" in inspect.signature(make_learner).parameters
     ):
         options.setdefault("prior", family.train.output_size)  # what an item is for all tasks
+    if recommended and "penalty" in inspect.signature(make_learner).parameters and _of_unequal_sizes(family):
+        options.setdefault("penalty", "total")  # many examples may outweigh it
     _set_from_targets(make_learner, options, family)
     learner = methods.make(algorithm, net, options, typed=typed)
     if meta_gradient is not None:
         learner = with_meta_gradient(learner, meta_gradient, **(meta_gradient_options or {}))
     return learner, family
+
+
+def _of_unequal_sizes(family: TaskFamily) -> bool:
+    """Whether some training tasks have more examples in their support sets than others."""
+    support = family.train.at(0, 0, _TASKS_FOR_SIZES).support
+    mask = support.mask if isinstance(support, Examples) else None
+    return mask is not None and mask.sum(1).unique().numel() > 1
 
 
 def _frozen(model: str, options: Mapping[str, Any] | None) -> Any:

@@ -507,8 +507,8 @@ class MetaGradient(ABC):
     """How the outer gradient is estimated: backprop through the inner loop, first order, displacement, ..."""
 
     order: str  # "second", "first", "truncated", "implicit", "zeroth" or "none": what `innerloop doctor` reports
-    # Whether the result for a batch is the mean of the results for its parts, weighted by their numbers of tasks, and the
-    # carry the same whatever the tasks: then processes may share the tasks out. Where not, one process takes them all.
+    # Whether the result for a batch, its carry too, is the mean of the results for its parts, weighted by their numbers of
+    # tasks: then processes may share the tasks out. Where not, one process takes them all.
     shardable: bool = True
     # Whether it estimates the gradient of the learner's mean outer loss, so that another estimate of it may take its place.
     of_outer_loss: bool = True

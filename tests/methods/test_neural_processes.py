@@ -17,7 +17,7 @@ from innerloop.core import Examples, Task
 from innerloop.engine import take
 from innerloop.evaluation.evaluate import log_likelihoods
 from innerloop.methods.anp import Latent, divergence
-from innerloop.models.cross_attention import CrossAttention
+from innerloop.models.cross_attention import CrossAttention, ResidualAttention
 
 pytestmark = pytest.mark.usefixtures("double")
 METHODS = {
@@ -25,6 +25,10 @@ METHODS = {
     "anp": lambda **o: il.anp(raw(), outputs=1, width=8, heads=2, **o),
     "attentive cnp": lambda **o: il.anp(raw(), outputs=1, width=8, heads=2, latent=False, **o),
     "pfn": lambda **o: il.pfn(raw(), outputs=1, width=8, heads=2, depth=2, **o),
+    "cnp of two encoders": lambda **o: il.cnp(raw(), outputs=1, width=8, encoders=2, pooled_layers=2, **o),
+    "anp as benchmarked": lambda **o: il.anp(
+        raw(), outputs=1, width=8, heads=2, self_attention=0, residual=True, train_samples=3, **o
+    ),
 }
 
 
@@ -215,12 +219,79 @@ def test_classes_are_averaged_one_by_one():
     assert torch.allclose(learner.adapt(x, y).outputs(query), torch.stack(logits, 1))
 
 
+def test_two_encoders_and_layers_behind_their_means():
+    learner, task = METHODS["cnp of two encoders"](), batch()
+    x, y, asked = task.support.x[0], task.support.y[0], task.query.x[0]
+    means = [net_of(learner, part, torch.cat([x, y], 1)).mean(0) for part in ("encoder", "more_encoders.0")]
+    r = torch.cat([net_of(learner, f"pooled.{i}", mean[None])[0] for i, mean in enumerate(means)])
+    expected = net(learner, "decoder", torch.cat([asked, r.expand(4, -1)], 1))[:, :1]
+    fitted = learner.adapt(x, y)
+    assert torch.allclose(fitted.predict(asked), expected, atol=1e-12)
+    little = learner.adapt(x[:2], y[:2])
+    assert torch.allclose(little.learn(x[2:], y[2:]).predict(asked), expected, atol=1e-12)
+    assert "encoders" not in METHODS["cnp"]().options and learner.options["encoders"] == 2
+
+
+def net_of(learner: il.MetaLearner, part: str, x: Tensor) -> Tensor:
+    """One of the method's networks, as a module."""
+    return learner.model.get_submodule(part)(x).detach()
+
+
+def test_the_importance_weighted_bound_by_hand():
+    """Three values of the latent variable, drawn from what all targets say of it."""
+    learner, task = METHODS["anp as benchmarked"](), batch(tasks=2)
+    single = METHODS["anp"](self_attention=0, residual=True)
+    single.load_state_dict(learner.state_dict())
+    total = 0.0
+    for i in range(2):
+        x, y = (torch.cat([getattr(side, v)[i] for side in (task.support, task.query)]) for v in "xy")
+
+        def belief(count: int, x: Tensor = x, y: Tensor = y) -> torch.distributions.Normal:
+            code = net(learner, "latent_encoder", torch.cat([x, y], 1)[:count]).mean(0)
+            mean, raw = net(learner, "latent_head", code[None])[0].split(8)
+            return torch.distributions.Normal(mean, 0.1 + 0.9 * torch.sigmoid(raw))
+
+        p, q = belief(5), belief(9)
+        draws = keys.normal(task.noise[i], (3, 8), 42, torch.float64)
+        weights = []
+        for u in q.mean + q.stddev * draws:
+            where = net_of(learner, "keys", x)
+            codes = net(learner, "encoder", torch.cat([x, y], 1)[:5])
+            attention = learner.model.get_submodule("attention")
+            r = attention(where, where[:5], codes, torch.ones(5)).detach()
+            out = net(learner, "decoder", torch.cat([x, r, u.expand(9, -1)], 1))
+            likely = torch.distributions.Normal(out[:, :1], 0.1 + 0.9 * F.softplus(out[:, 1:])).log_prob(y).sum()
+            weights.append(float(likely + p.log_prob(u).sum() - q.log_prob(u).sum()))
+        total -= float(torch.logsumexp(torch.tensor(weights), 0) - math.log(3)) / 9 / 2
+    assert float(learner.backward(task)["loss"]) == pytest.approx(total, rel=1e-10)
+    assert float(single.backward(task)["loss"]) != pytest.approx(total, rel=1e-3)
+
+
+def test_residual_attention_by_hand():
+    torch.manual_seed(3)
+    layer = ResidualAttention(6, 2)
+    q, k, v, counts = torch.randn(3, 6), torch.randn(5, 6), torch.randn(5, 6), torch.ones(2, 5)
+    read = F.layer_norm(q + layer.attention(q, k, v, counts), (6,))
+    out = F.layer_norm(read + F.relu(read @ layer.out.weight.T + layer.out.bias), (6,))
+    assert torch.allclose(layer(q, k, v, counts), out) and out.shape == (2, 3, 6)
+
+
 def test_what_cannot_be_built():
     for make, message in (
         (lambda: METHODS["cnp"](min_sd=-0.1), "min_sd expected a number from 0 to below 1"),
         (lambda: METHODS["cnp"](encoder_layers=0), "layers expected at least 1, got 0"),
         (lambda: il.anp(raw(), outputs=1, width=10, heads=4), "width expected a multiple of heads"),
         (lambda: METHODS["anp"](samples=-1), "samples expected an integer of at least 0"),
+        (lambda: METHODS["anp"](train_samples=0), "train_samples expected an integer of at least 1"),
+        (
+            lambda: METHODS["anp"](train_samples=2, loss=F.l1_loss),
+            "expected a bound on the likelihood, got a loss of its own",
+        ),
+        (
+            lambda: METHODS["attentive cnp"](train_samples=2),
+            "expected a bound on the likelihood, got no latent variable",
+        ),
+        (lambda: METHODS["cnp"](encoders=0), "encoders expected an integer of at least 1"),
         (lambda: METHODS["anp"](init="zeros"), "init expected 'torch' or 'glorot', got 'zeros'"),
         (lambda: il.cnp(raw(), outputs=0), "outputs expected at least 1"),
         (lambda: il.cnp(torch.nn.Flatten()), "input shape of Flatten is not known"),

@@ -14,7 +14,7 @@ from torch import nn
 import innerloop as il
 from innerloop.core import Examples, Task
 from innerloop.errors import ConfigError, ShapeError
-from innerloop.methods.r2d2 import ridge_weights
+from innerloop.methods.r2d2 import ridge_weights, total_ridge_weights
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -238,3 +238,64 @@ def test_a_prior_needs_values_and_a_model_of_known_inputs():
     with pytest.raises(ConfigError, match="prior expected"):
         il.r2d2(net(), prior=-1)
     assert "prior" not in il.r2d2(net()).options  # as in files of before
+
+
+def total_equations(z: np.ndarray, y: np.ndarray, ridge: float, known: np.ndarray | None) -> np.ndarray:
+    """(X'X + ridge P) W = X'y + ridge P known: without known, P is the identity but for a zero at the bias."""
+    x, rows = np.hstack([z, np.ones((len(z), 1))]), z.shape[1] + 1
+    on = np.eye(rows)
+    if known is None:
+        on[-1, -1] = 0.0
+        known = np.zeros((rows, y.shape[1]))
+    return np.linalg.solve(x.T @ x + ridge * on, x.T @ y + ridge * on @ known)
+
+
+@pytest.mark.parametrize("drawn_towards", [False, True])
+@pytest.mark.parametrize("examples", [1, 3, 5, 6, 40])
+def test_the_total_penalty_solves_its_own_equations_whatever_the_padding(examples, drawn_towards):
+    numbers = np.random.default_rng(examples)
+    z, y = numbers.normal(size=(examples, 5)), 3.0 + numbers.normal(size=(examples, 2))
+    known = numbers.normal(size=(6, 2)) if drawn_towards else None
+    expected = total_equations(z, y, 0.7, known)
+    given = [torch.tensor(0.7), None, None if known is None else torch.tensor(known)]
+    found = total_ridge_weights(torch.tensor(z), torch.tensor(y), *given)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8, atol=1e-10)
+    padded = [torch.tensor(np.vstack([v, np.full((3, v.shape[1]), 900.0)])) for v in (z, y)]
+    given[1] = torch.arange(examples + 3) < examples
+    np.testing.assert_allclose(total_ridge_weights(*padded, *given).numpy(), expected, rtol=1e-8, atol=1e-10)
+
+
+def test_with_the_total_penalty_more_data_outweigh_it():
+    """A line through x, shown ever more often: the error of the mean penalty stays, that of the total one falls as 1 / n."""
+    errors = {}
+    for penalty in ("mean", "total"):
+        line = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(line.weight)
+        learner = il.r2d2(line, ridge=1.0, penalty=penalty)
+        for n in (10, 1000):
+            x = torch.linspace(-1, 1, n)[:, None]
+            errors[penalty, n] = float((learner.adapt(x, 5 + 2 * x).predict(x) - 5 - 2 * x).abs().max())
+    assert errors["mean", 1000] > 0.9 * errors["mean", 10] > 1
+    assert errors["total", 1000] < 0.01 < errors["total", 10]
+
+
+def test_tasks_of_unequal_sizes_get_the_total_penalty_where_nobody_says():
+    from innerloop.assemble import assemble
+
+    sizes = {"ways": 2, "shots": 4, "queries": 4}
+    unequal, _ = assemble("r2d2", "synthetic_tables", "mlp", task_options={**sizes, "fewest_shots": 2})
+    equal, _ = assemble("r2d2", "synthetic_tables", "mlp", task_options=sizes)
+    asked, _ = assemble(
+        "r2d2",
+        "synthetic_tables",
+        "mlp",
+        task_options={**sizes, "fewest_shots": 2},
+        algorithm_options={"penalty": "mean"},
+    )
+    assert [learner.learner.penalty for learner in (unequal, equal, asked)] == ["total", "mean", "mean"]
+    assert unequal.options["penalty"] == "total" and "penalty" not in equal.options
+
+
+def test_a_wrong_penalty():
+    with pytest.raises(ConfigError, match="penalty expected one of mean, total, got 'sum'"):
+        il.r2d2(net(), penalty="sum")

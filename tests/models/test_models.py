@@ -122,6 +122,21 @@ def test_the_spec_holds_defaults_too():
     assert describe(models.conv4((1, 28, 28), outputs=5)) == describe(models.conv4([1, 28, 28], 5))
 
 
+def test_conv4_begins_as_imaml_where_told_and_files_of_before_stay_as_they_were():
+    before = describe(models.conv4(1, 5))
+    assert before is not None and "init" not in before["arguments"]
+    made = models.conv4(1, 5, filters=8, spatial="flatten", init="rajeswaran")
+    assert describe(made) == {
+        "name": "conv4",
+        "arguments": {**before["arguments"], "filters": 8, "spatial": "flatten", "init": "rajeswaran"},
+    }
+    layers = [layer for layer in made.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for layer, (inputs, outputs) in zip(layers, [(9, 72), (72, 72), (72, 72), (72, 72), (32, 5)], strict=True):
+        bound = 1.73 * math.sqrt(6 / (inputs + outputs))
+        assert 0.8 * bound < float(layer.weight.detach().abs().max()) <= bound
+        assert layer.bias is not None and float(layer.bias.min()) >= 0 and float(layer.bias.max()) <= 0.05
+
+
 def test_foreign_modules_have_no_spec():
     assert describe(nn.Linear(1, 1)) is None
     foreign = nn.Linear(1, 1)

@@ -70,3 +70,12 @@ def test_a_file_of_another_kind_is_told_before_the_work(tmp_path):
     assert not (tmp_path / "run").exists()
     append_rows(tmp_path / "new.csv", [])
     assert read_rows(tmp_path / "new.csv") == []
+
+
+def test_fresh_test_tasks_are_other_tasks_and_the_row_says_so(tiny, tmp_path, monkeypatch):
+    first = run(NAME, out=tmp_path / "a", quiet=True)["rows"][0]
+    fresh = dataclasses.replace(tiny, evaluations=(dataclasses.replace(tiny.evaluations[0], seed=1),))
+    monkeypatch.setitem(RECIPES, NAME, fresh)
+    again = run(NAME, out=tmp_path / "b", quiet=True)["rows"][0]
+    assert again["metric"] == f"{first['metric']}, test tasks of seed 1" and again["value"] != first["value"]
+    assert recipe_hash(fresh) != recipe_hash(tiny)

@@ -16,6 +16,7 @@ from innerloop.engine import gradient, take
 from innerloop.engine.engine import weighted_mean
 from innerloop.learners.gradient import GradientLearner, by_gradients
 from innerloop.meta_gradients import ES, PES, Backprop, Implicit, Truncated
+from innerloop.meta_gradients.solutions import FromSolutions
 from innerloop.meta_learner.meta_learner import MetaLearner
 
 INERT = 1e-12  # of the largest number in the gradient: what rounding leaves of a zero
@@ -170,17 +171,19 @@ def _own_claim(estimator: OwnClaim, learner: MetaLearner, tasks: Task, seeded: C
         def moved() -> Values:
             seeded()
             meta = learner.meta()
-            start = estimator.start(learner.carry, meta)
+            carry = learner.carry
             total = {name: torch.zeros_like(p) for name, p in (meta.params | meta.rule).items()}
             count = batch_size(tasks)
             with torch.no_grad():
                 for i in range(count):
-                    task = take(tasks, i)
+                    task, start = take(tasks, i), estimator.start(carry, meta)
                     fast = solo.init(start, task)
                     for k in range(solo.inner_steps):
                         fast = solo.step(start, fast, solo.batch(task, k), k)
                     for name, value in fast.params.items():
                         total[name] += (meta.params[name] - value) / count
+                    if isinstance(estimator, FromSolutions):
+                        carry = estimator.next_carry(carry, fast.state)
             return total
 
         return Claim(estimator.order, estimator.says, estimator.definition, vector=moved)

@@ -16,18 +16,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop import keys
-from innerloop.core import Meta, Task
+from innerloop.core import Examples, Meta, Task
 from innerloop.errors import ConfigError, expect_whole
 from innerloop.functional import Parts
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
 from innerloop.learners.embedding import coded
 from innerloop.learners.gaussian import GaussianLearner, Gaussians
-from innerloop.learners.predictive import counts_of
+from innerloop.learners.predictive import counts_of, gaussian_log_density
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, backprop_method, checked_outputs, method
-from innerloop.models.cross_attention import AttentionBlock, CrossAttention, drawn_by_glorot, layers
+from innerloop.models.cross_attention import (
+    AttentionBlock,
+    CrossAttention,
+    ResidualAttention,
+    drawn_by_glorot,
+    layers,
+)
+from innerloop.objectives import losses
 from innerloop.records import record, static
 
 _LATENT = 42  # keeps the draws of the latent variable apart from what else draws from a task's key
@@ -80,6 +87,7 @@ class AttentiveLearner(GaussianLearner):
         width: of keys and codes.
         latent_size: numbers in the latent variable; 0: there is none.
         samples: how many values of it a prediction averages over; 0: its mean alone.
+        train_samples: how many values of it the bound is of, see `anp`.
         self_attention: self-attention blocks behind each encoder.
         score_support: the support examples are targets too.
     """
@@ -89,6 +97,7 @@ class AttentiveLearner(GaussianLearner):
     samples: int = 0
     self_attention: int = 1
     score_support: bool = True
+    train_samples: int = 1
 
     def init(self, meta: Meta, task: Task) -> AttentiveFast:
         like = next(p for p in meta.params.values() if p.is_floating_point())
@@ -97,7 +106,7 @@ class AttentiveLearner(GaussianLearner):
         blank = AttentiveFast(rows, rows, like.new_zeros(self.outputs if labels else 1, size), labels=labels)
         if not self.latent_size:
             return blank
-        samples = 1 if self.training else self.samples
+        samples = self.train_samples if self.training else self.samples
         draws = like.new_zeros(max(samples, 1), self.latent_size)
         if samples and task.noise is not None:
             draws = keys.normal(task.noise, draws.shape, _LATENT, like.dtype)
@@ -157,22 +166,52 @@ class AttentiveLearner(GaussianLearner):
         y, counts = coded(both.y, self.outputs, z), counts_of(both, z)
         fast = self.attended(meta, self.init(meta, task), z[:shots], y[:shots], counts_of(support, z))
         extra: dict[str, Tensor] = {}
-        gap: Tensor | None = None
+        beliefs: tuple[Latent, Latent] | None = None
         if fast.draws is not None:
             told = self.told(y, fast.labels)
             before = self.latent_of(meta, z[:shots], told[:shots], counts_of(support, z))
             after = self.latent_of(meta, z, told, counts)
             fast = dataclasses.replace(fast, latent=after.mean + after.sd * fast.draws)
-            gap = divergence(after, before)
-            extra["kl"] = gap.detach()
+            beliefs = before, after
         found = self.distribution(meta, fast, z if self.score_support else z[shots:])
         judged = both if self.score_support else query
         number = counts_of(judged, z)
-        loss = self.score(found, task, judged, number)
-        if gap is not None:
-            loss = loss + gap / number.sum().clamp(min=1.0)
+        if beliefs is None or self.train_samples == 1:
+            loss = self.score(found, task, judged, number)
+        else:
+            loss = -self.weighted_bound(found, task, judged, number, fast, beliefs) / number.sum().clamp(min=1.0)
+        if beliefs is not None:
+            gap = divergence(beliefs[1], beliefs[0])
+            extra["kl"] = gap.detach()
+            if self.train_samples == 1:
+                loss = loss + gap / number.sum().clamp(min=1.0)
         asked = Gaussians(*(part[:, -query.y.shape[0] :] for part in found))
         return loss, {"metrics": {**self.metrics(loss, asked, task), **extra}, "buffers": buffers}
+
+    def weighted_bound(
+        self,
+        found: Gaussians,
+        task: Task,
+        side: Examples,
+        counts: Tensor,
+        fast: AttentiveFast,
+        beliefs: tuple[Latent, Latent],
+    ) -> Float[Tensor, ""]:
+        """``log mean_k p(targets | u_k) p(u_k) / q(u_k)``, for values u_k drawn from q; p and q are the two beliefs."""
+        if side.y.is_floating_point() and losses.short_form(task.objective) not in (None, "mse", losses.mse):
+            raise ConfigError(
+                "train_samples above 1 expected targets judged by their density, got a loss; leave it out"
+            )
+        assert fast.latent is not None
+        each = [self.judged(Gaussians(mean[None], sd[None]), side.y) for mean, sd in zip(*found, strict=True)]
+        likely = (torch.stack(each) * counts).sum(-1)
+        before, after = (log_density(fast.latent, belief) for belief in beliefs)
+        return torch.logsumexp(likely + before - after, 0) - math.log(self.train_samples)
+
+
+def log_density(u: Float[Tensor, "samples latent"], of: Latent) -> Float[Tensor, " samples"]:
+    """Of values of the latent variable, in nats."""
+    return gaussian_log_density(u, of.mean.expand_as(u), of.sd.expand_as(u))
 
 
 def mean_over(values: Float[Tensor, "examples width"], counts: Float[Tensor, " examples"]) -> Float[Tensor, " width"]:
@@ -184,6 +223,7 @@ def mean_over(values: Float[Tensor, "examples width"], counts: Float[Tensor, " e
     classification={"score_support": False, "latent": False, "self_attention": 0, "init": "glorot"},
     model={"name": "mlp", "hidden": (), "outputs": None},
     brings_networks=True,
+    newer=("train_samples", "residual"),
     declares={
         "inner_loop": False,
         "adds_parameters": True,
@@ -207,6 +247,8 @@ def anp(
     self_attention: int = 1,
     latent: bool = True,
     samples: int = 0,
+    train_samples: int = 1,
+    residual: bool = False,
     min_sd: float = 0.1,
     score_support: bool = True,
     init: Literal["torch", "glorot"] = "torch",
@@ -234,6 +276,10 @@ def anp(
         self_attention: self-attention blocks behind each encoder; the paper's figure has them, its notebook for curves has none.
         latent: False: no latent variable, so no bound and no noise: an attentive conditional neural process.
         samples: how many values of the latent variable a prediction averages over, drawn from the task's key; 0: its mean.
+        train_samples: how many values of the latent variable training draws; more than 1: the importance-weighted bound
+            (Burda et al. 2016, arXiv:1509.00519) in place of the evidence lower bound, as Nguyen and Grover 2022 train.
+        residual: what a query reads is added to the query and normalised, and a layer behind it likewise, as in the code of
+            Nguyen and Grover 2022 (arXiv:2207.04179).
         min_sd: the least standard deviation; ``sd = min_sd + (1 - min_sd) softplus(.)`` as the authors' code. In units of y.
         score_support: the targets are the support and the query examples, as in the paper; False: the queries alone.
         init: how the weights of the method's networks are drawn: "torch" as PyTorch does, "glorot" so that outputs vary as much
@@ -263,6 +309,10 @@ def anp(
         expect_whole(what, value, 0)
     if init not in ("torch", "glorot"):
         raise ConfigError(f"init expected 'torch' or 'glorot', got {init!r}")
+    expect_whole("train_samples", train_samples)
+    if train_samples > 1 and (loss is not None or not latent):
+        what = "no latent variable" if not latent else "a loss of its own"
+        raise ConfigError(f"train_samples={train_samples} expected a bound on the likelihood, got {what}; leave it out")
     size = width if latent else 0
 
     def blocks() -> nn.ModuleList:
@@ -272,7 +322,7 @@ def anp(
         "encoder": layers(features + outputs, width, width, encoder_layers),
         "encoder_blocks": blocks(),
         "keys": layers(features, width, width, key_layers),
-        "attention": CrossAttention(width, heads),
+        "attention": (ResidualAttention if residual else CrossAttention)(width, heads),
         "decoder": layers(features + width + size, width, 2 * outputs, decoder_layers),
     }
     if latent:
@@ -297,6 +347,7 @@ def anp(
             samples=samples,
             self_attention=self_attention,
             score_support=score_support,
+            train_samples=train_samples,
         ),
         outer=Outer(num_tasks=16, lr=5e-4, schedule="cosine"),
         loss=loss,

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core import Examples, Meta, Task
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, expect_whole
 from innerloop.functional import Parts
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
@@ -36,7 +36,7 @@ class ConditionalFast:
 
     Attributes:
         r: (1, width) the mean of the support examples' codes, or (classes, width) that of each class; zeros before the
-            first step, and for a class without support.
+            first step, and for a class without support. Of several encoders side by side.
         counts: (1,) or (classes,) how many examples each is the mean of; None: not known, from a file that had none.
         step: how many steps came before.
         labels: whether targets are labels.
@@ -60,12 +60,16 @@ class ConditionalLearner(GaussianLearner):
     Labels are averaged class by class; the decoder reads z and one class's mean at a time, and gives the logit of that class.
 
     Args:
-        width: of r.
+        width: of a code.
         score_support: the loss is over the support examples too.
+        encoders: how many, whose mean codes stand side by side.
+        pooled_layers: linear layers that each mean code goes through.
     """
 
     width: int = 128
     score_support: bool = True
+    encoders: int = 1
+    pooled_layers: int = 0
 
     absorbs = True
 
@@ -73,7 +77,7 @@ class ConditionalLearner(GaussianLearner):
         labels = not task.support.y.is_floating_point()
         like = next(p for p in meta.params.values() if p.is_floating_point())
         rows = self.outputs if labels else 1
-        return ConditionalFast(like.new_zeros(rows, self.width), like.new_zeros(rows), 0, labels)
+        return ConditionalFast(like.new_zeros(rows, self.encoders * self.width), like.new_zeros(rows), 0, labels)
 
     def look(self, meta: Meta, fast: ConditionalFast, z: Tensor, y: Tensor, counts: Tensor) -> ConditionalFast:
         sums, number = self.summed(meta, fast, z, y, counts)
@@ -94,12 +98,18 @@ class ConditionalLearner(GaussianLearner):
     ) -> tuple[Float[Tensor, "rows width"], Float[Tensor, " rows"]]:
         """The codes of some examples summed, of all or class by class, and how many each sum is of."""
         # A class's mean says which class it is by its place: its examples' codes need not.
-        codes = self.net(meta, "encoder", torch.cat([z, torch.zeros_like(y) if fast.labels else y], -1))
+        told = torch.cat([z, torch.zeros_like(y) if fast.labels else y], -1)
+        parts = ["encoder", *(f"more_encoders.{i}" for i in range(self.encoders - 1))]
+        codes = torch.cat([self.net(meta, part, told) for part in parts], -1)
         weight = (y if fast.labels else torch.ones_like(y[:, :1])) * counts[:, None]
         return weight.T @ codes, weight.sum(0)
 
     def distribution(self, meta: Meta, fast: ConditionalFast, z: Tensor) -> Gaussians:
-        pairs = torch.cat([z[:, None].expand(-1, fast.r.shape[0], -1), fast.r.expand(z.shape[0], *fast.r.shape)], -1)
+        r = fast.r
+        if self.pooled_layers:
+            means = r.split(self.width, -1)
+            r = torch.cat([self.net(meta, f"pooled.{i}", mean) for i, mean in enumerate(means)], -1)
+        pairs = torch.cat([z[:, None].expand(-1, r.shape[0], -1), r.expand(z.shape[0], *r.shape)], -1)
         raw = self.net(meta, "decoder", pairs.flatten(0, 1)).reshape(*pairs.shape[:2], -1)
         if fast.labels:
             logits = raw[None, ..., 0]
@@ -123,6 +133,7 @@ class ConditionalLearner(GaussianLearner):
     classification={"score_support": False},
     model={"name": "mlp", "hidden": (), "outputs": None},
     brings_networks=True,
+    newer=("encoders", "pooled_layers"),
     declares={
         "inner_loop": False,
         "adds_parameters": True,
@@ -141,6 +152,8 @@ def cnp(
     width: int = 128,
     encoder_layers: int = 3,
     decoder_layers: int = 5,
+    encoders: int = 1,
+    pooled_layers: int = 0,
     min_sd: float = 0.1,
     score_support: bool = True,
     loss: LossArgument = None,
@@ -161,6 +174,9 @@ def cnp(
         input_shape: of one example, where it cannot be read off the model.
         width: of the code and of all inner layers.
         encoder_layers, decoder_layers: linear layers of the two networks, with ReLU between them.
+        encoders: how many there are, whose mean codes the decoder reads side by side; 2 in the code of Nguyen and Grover 2022
+            (arXiv:2207.04179).
+        pooled_layers: linear layers that each mean code goes through before the decoder reads it; theirs 2.
         min_sd: the least standard deviation; ``sd = min_sd + (1 - min_sd) softplus(.)`` as the authors' code. In units of y.
         score_support: the loss is over support and query examples, as in the paper; False: over the queries alone.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits), or a name; None: minus the log density of floating targets
@@ -184,13 +200,31 @@ def cnp(
     """
     features = math.prod(features_of(model, input_shape))
     outputs = checked_outputs(outputs, features, min_sd)
-    encoder = layers(features + outputs, width, width, encoder_layers)
-    decoder = layers(features + width, width, 2 * outputs, decoder_layers)
+    expect_whole("encoders", encoders)
+    expect_whole("pooled_layers", pooled_layers, 0)
+    made = [layers(features + outputs, width, width, encoder_layers) for _ in range(encoders)]
+    networks: dict[str, nn.Module] = {
+        "encoder": made[0],
+        "decoder": layers(features + encoders * width, width, 2 * outputs, decoder_layers),
+    }
+    if encoders > 1:
+        networks["more_encoders"] = nn.ModuleList(made[1:])
+    if pooled_layers:
+        networks["pooled"] = nn.ModuleList(layers(width, width, width, pooled_layers) for _ in range(encoders))
 
     return backprop_method(
         "cnp",
-        Parts(model, encoder=encoder, decoder=decoder),
-        lambda pure: ConditionalLearner(pure, outputs, loss, min_sd=min_sd, width=width, score_support=score_support),
+        Parts(model, **networks),
+        lambda pure: ConditionalLearner(
+            pure,
+            outputs,
+            loss,
+            min_sd=min_sd,
+            width=width,
+            score_support=score_support,
+            encoders=encoders,
+            pooled_layers=pooled_layers,
+        ),
         outer=Outer(num_tasks=16, lr=5e-4, schedule="cosine"),
         loss=loss,
         batch_norm=batch_norm,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -20,9 +20,11 @@ from innerloop.learners.gradient import query_metrics
 from innerloop.learners.metric import MetricLearner, members_of, shown_labels, ways_of
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.pairing import LossArgument, backprop_method, loss_name, method
+from innerloop.methods.pairing import LossArgument, backprop_method, expect_choice, loss_name, method
 from innerloop.objectives import losses
 from innerloop.records import record, static
+
+Penalty = Literal["mean", "total"]
 
 
 @record
@@ -54,6 +56,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
         scale: what classes' regression values are multiplied by to become logits, at the beginning; learned.
         loss: a loss function or name; None: the task's, else by the targets' dtype.
         prior: (features, outputs) of the weights that the ridge draws towards, beside their bias; None: it draws towards zero.
+        penalty: whether the ridge is beside the "mean" of the squared errors, or beside their sum, the "total".
         training: meta-training (statistics recorded, dropout on) or evaluation.
     """
 
@@ -63,6 +66,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
     loss: str | losses.Loss | None = None
     prior: tuple[int, int] | None = None
     training: bool = True
+    penalty: Penalty = "mean"
 
     pass_salt = 37
 
@@ -125,7 +129,10 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
         else:
             targets = side.y.to(z.dtype)
         ridge = meta.rule["log_ridge"].exp()
-        if self.prior is None:
+        if self.penalty == "total":
+            known = meta.rule["prior"].to(z) if self.prior is not None else None
+            weights = total_ridge_weights(z, targets, ridge, side.mask, known)
+        elif self.prior is None:
             weights = ridge_weights(z, targets, ridge, side.mask)
         else:  # what the prior does not say, by weights near zero
             known = meta.rule["prior"].to(z)
@@ -192,6 +199,43 @@ def ridge_weights(
     return _solve(system, design.T @ y / count)
 
 
+def total_ridge_weights(
+    z: Float[Tensor, "examples features"],
+    y: Float[Tensor, "examples outputs"],
+    ridge: Float[Tensor, ""],
+    mask: Tensor | None = None,
+    known: Float[Tensor, "rows outputs"] | None = None,
+) -> Float[Tensor, "rows outputs"]:
+    """The weights and, in the last row, the bias W that minimise ``sum |[z 1] W - y|^2 + ridge |W - known|^2``.
+
+    The more examples count, the less the penalty weighs. Without ``known`` it is not on the bias.
+
+    Args:
+        z, y, ridge, mask: as `ridge_weights`.
+        known: what W is drawn towards, its bias too; None: zero, and the bias is free.
+    """
+    if mask is None:
+        counted = z.new_ones(z.shape[0])
+    else:
+        z, y = (torch.where(mask[:, None], v, 0.0) for v in (z, y))
+        counted = mask.to(z.dtype)
+    number = counted.sum().clamp(min=1.0)
+    if known is not None:
+        found = ridge_weights(z, y - z @ known[:-1] - known[-1], ridge / number, mask)
+        return known + found
+    middle, mean = z.sum(0) / number, y.sum(0) / number
+    centred = (z - middle) * counted[:, None]
+    targets = (y - mean) * counted[:, None]
+    examples, features = z.shape
+    if examples < features:
+        system = centred @ centred.T + ridge * torch.eye(examples, dtype=z.dtype, device=z.device)
+        weights = centred.T @ _solve(system, targets)
+    else:
+        system = centred.T @ centred + ridge * torch.eye(features, dtype=z.dtype, device=z.device)
+        weights = _solve(system, centred.T @ targets)
+    return torch.cat([weights, (mean - middle @ weights)[None]])
+
+
 def _solve(system: Float[Tensor, "n n"], right: Float[Tensor, "n outputs"]) -> Float[Tensor, "n outputs"]:
     # `torch.linalg.solve` waits for the device to say whether the system is singular; with a penalty it never is.
     low = system.dtype in (torch.bfloat16, torch.float16)  # which no solver takes
@@ -203,7 +247,7 @@ def _solve(system: Float[Tensor, "n n"], right: Float[Tensor, "n outputs"]) -> F
 @method(
     model={"outputs": None, "downsample": "max_pool"},
     regression={"ridge": 0.01},
-    newer=("prior",),
+    newer=("prior", "penalty"),
     declares={
         "adds_parameters": True,
         "inner_loop": False,
@@ -219,6 +263,7 @@ def r2d2(
     ridge: float = 1.0,
     scale: float = 10.0,
     prior: int = 0,
+    penalty: Penalty = "mean",
     loss: LossArgument = None,
     batch_norm: BatchNormPolicy = "running",
     inductive: bool = False,
@@ -241,6 +286,9 @@ def r2d2(
             number of examples too).
         scale: alpha at the beginning (the authors' Omniglot command: 10); beta begins at 0.
         prior: the number of values in a target, each of which gets learned weights to draw towards; 0: none, as in the paper.
+        penalty: "mean" as the authors' code, "total" with the sum of the squared errors in place of their mean and a bias that is
+            free: the more examples, the less lambda weighs. For tasks of unequal sizes, where ``innerloop train`` takes it.
+            With a ``prior`` the bias is drawn towards its own weight.
         loss: ``loss(prediction, y) -> scalar`` or a name; None: cross-entropy for labels, mean squared error for values.
         batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
             examples together, in evaluation their running mean, so it is not transductive.
@@ -267,6 +315,7 @@ def r2d2(
             above = "" if least else " above 0"
             raise ConfigError(f"{name} expected a finite number{above}, got {value!r}; leave it out for the default")
     expect_whole("prior", prior, 0)
+    expect_choice("penalty", penalty, ("mean", "total"))
     before = (math.prod(features_of(model)), prior) if prior else None
     if losses.is_binary(loss):
         raise ConfigError(
@@ -277,7 +326,7 @@ def r2d2(
     return backprop_method(
         "r2d2",
         model,
-        lambda pure: RidgeLearner(pure, float(ridge), float(scale), loss, before),
+        lambda pure: RidgeLearner(pure, float(ridge), float(scale), loss, before, penalty=penalty),
         outer=Outer(num_tasks=1, schedule="halving"),
         loss=loss,
         batch_norm=batch_norm,

@@ -37,8 +37,8 @@ class NoGradient(MetaGradient):
         generator: torch.Generator | None,
     ) -> OuterGradient:
         del generator, outer_step
-        _, _, metrics = mean_solution(self.learner, self.engine, meta, tasks)
-        return displacement(meta, ({}, {}, metrics), carry)  # nothing has moved
+        _, _, metrics, _ = mean_solution(self.learner, self.engine, meta, tasks)
+        return displacement(meta, ({}, {}, metrics, {}), carry)  # nothing has moved
 
 
 @method(

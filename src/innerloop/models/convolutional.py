@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from innerloop.errors import ConfigError
-from innerloop.models.description import check_input, described, input_shape, positive
+from innerloop.models.description import check_input, described_with, input_shape, positive
 
 
 class Conv4(nn.Module):
@@ -55,7 +55,7 @@ class Conv4(nn.Module):
         return self.head(maps.mean((-2, -1)) if self.spatial == "mean" else maps.flatten(1))
 
 
-@described
+@described_with(newer=("init",))
 def conv4(
     inputs: int | Sequence[int],
     outputs: int | None,
@@ -65,6 +65,7 @@ def conv4(
     norm: Literal["batch", "none"] = "batch",
     spatial: Literal["mean", "flatten", "map"] | None = None,
     halvings: int = 4,
+    init: Literal["torch", "rajeswaran"] = "torch",
 ) -> Conv4:
     """Four blocks of 3x3 convolution, batch norm and ReLU, then a linear layer.
 
@@ -83,6 +84,8 @@ def conv4(
             pooling. "map": it stays a map, for a method that compares maps; with ``outputs=None``.
         halvings: how many of the blocks, from the first on, halve the picture; 2 for the net of Sung et al. 2018
             (1711.06025).
+        init: "torch" (PyTorch's uniform) or "rajeswaran" (as the code of Rajeswaran 2019, 1909.04630: weights Xavier uniform
+            with gain 1.73, in the inner blocks some three times as large; biases uniform between 0 and 0.05).
 
     Shapes: (examples, channels, height, width) to (examples, outputs), or to (examples, filters, height, width) for a map.
 
@@ -106,4 +109,11 @@ def conv4(
             f"conv4 with max-pooling expected pictures of at least {least}x{least}, got {shape[1]}x{shape[2]}: "
             'enlarge them or use downsample="stride"'
         )
-    return Conv4(shape, outputs, filters, downsample, norm, spatial, halvings)
+    model = Conv4(shape, outputs, filters, downsample, norm, spatial, halvings)
+    if init == "rajeswaran":
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(layer.weight, gain=1.73)
+                assert layer.bias is not None
+                nn.init.uniform_(layer.bias, 0.0, 0.05)
+    return model

@@ -91,6 +91,30 @@ class CrossAttention(nn.Module):
         return self.out(mixed.transpose(-3, -2).flatten(-2))
 
 
+class ResidualAttention(nn.Module):
+    """`CrossAttention` to which the queries are added, then a layer that is added too, each sum normalised.
+
+    As in the code of Nguyen and Grover 2022, arXiv:2207.04179, for attentive neural processes.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = CrossAttention(width, heads)
+        self.read_norm, self.out_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "query width"],
+        keys: Float[Tensor, "support width"],
+        values: Float[Tensor, "support width"],
+        counts: Float[Tensor, "*groups support"],
+    ) -> Float[Tensor, "*groups query width"]:
+        """As `CrossAttention.forward`; where no example of a group counts, the queries alone go on."""
+        read = self.read_norm(queries + self.attention(queries, keys, values, counts))
+        return self.out_norm(read + torch.relu(self.out(read)))
+
+
 class AttentionBlock(nn.Module):
     """Attention to a memory and a two-layer net, each behind its norm and beside a skip connection."""
 

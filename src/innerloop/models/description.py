@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -24,6 +25,20 @@ def described(factory: Callable[P, M]) -> Callable[P, M]:
     Defaults are written down because a later version may have others, and old files must still mean what
     they meant.
     """
+    return described_with(())(factory)
+
+
+def described_with(newer: Collection[str]) -> Callable[[Callable[P, M]], Callable[P, M]]:
+    """As `described`; the arguments ``newer``, which older files do not have, are not written down at their defaults either."""
+
+    def decorate(factory: Callable[P, M]) -> Callable[P, M]:
+        return _described(factory, newer)
+
+    return decorate
+
+
+def _described(factory: Callable[P, M], newer: Collection[str]) -> Callable[P, M]:
+    usual = {name: p.default for name, p in inspect.signature(factory).parameters.items() if name in newer}
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> M:
@@ -31,7 +46,7 @@ def described(factory: Callable[P, M]) -> Callable[P, M]:
         found = registry.arguments(factory, usage, args, kwargs)
         _check_choices(get_type_hints(factory), found)
         module = factory(*args, **kwargs)
-        arguments = {name: registry.plain(value) for name, value in found.items()}
+        arguments = {n: registry.plain(v) for n, v in found.items() if n not in usual or v != usual[n]}
         object.__setattr__(module, "spec", {"name": factory.__name__, "arguments": arguments})
         object.__setattr__(module, "spec_shapes", parameter_shapes(module))
         return module

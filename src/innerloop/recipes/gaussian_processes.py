@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from innerloop.recipes.recipe import Evaluation, Recipe, with_cpu
+from innerloop.recipes.recipe import Evaluation, Recipe, vary, with_cpu
 
 _BESIDE = "innerloop.recipes.exact_posterior:beside_the_exact_posterior"
 _RAW = {"hidden": (), "outputs": None}  # the inputs as they are
@@ -25,7 +26,13 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     # The benchmark averages over 50 values of the latent variable.
     "anp": {"min_sd": 0.01, "samples": 50},
 }
-_PUBLISHED = {("cnp", "rbf"): "0.26", ("cnp", "matern52"): "0.04", ("anp", "rbf"): "0.81", ("anp", "matern52"): "0.63"}
+# What the full recipes alone have, as the benchmark's code; its least standard deviation is 0.1.
+_AS_BENCHMARKED: dict[str, dict[str, Any]] = {
+    "cnp": {"min_sd": 0.1, "encoders": 2, "pooled_layers": 2},
+    "anp": {"min_sd": 0.1, "residual": True, "train_samples": 4},
+}
+# On curves of the two kernels; both times of networks trained on the first.
+_PUBLISHED = {"cnp": ("0.26", "0.04"), "anp": ("0.81", "0.63")}
 _PRIOR = {
     "kernel": "rbf",
     "length": (0.6, 0.6),
@@ -38,6 +45,8 @@ _PRIOR = {
 
 def _neural_process(algorithm: str, kernel: str) -> list[Recipe]:
     label = {"rbf": "rbf", "matern52": "matern"}[kernel]
+    rbf, matern = _PUBLISHED[algorithm]
+    judged = Evaluation(metric="log_likelihood", num_tasks=3_000)
     recipe = Recipe(
         name=f"gp-{label}-{algorithm}",
         summary=f"Curves from a Gaussian process, {kernel} kernel, {algorithm}: log-likelihood of the queries.",
@@ -57,10 +66,17 @@ def _neural_process(algorithm: str, kernel: str) -> list[Recipe]:
             "valid_metric": "log_likelihood",
             "strategy": "vmapped",
         },
-        evaluations=(Evaluation(metric="log_likelihood", num_tasks=3_000, published=(_PUBLISHED[algorithm, kernel],)),),
+        evaluations=(dataclasses.replace(judged, published=(rbf,) if kernel == "rbf" else ()),),
         beside=_BESIDE,
     )
-    return with_cpu(recipe, **_CPU[algorithm])
+    full, short = with_cpu(recipe, **_CPU[algorithm])
+    if kernel != "rbf":  # a question of ours: the benchmark trains on the other kernel
+        return [dataclasses.replace(short, source="this project; no published number")]
+    other = dataclasses.replace(judged, tasks={"kernel": "matern52"}, published=(matern,), named="Matern 5/2 curves")
+    full = dataclasses.replace(
+        vary(full, algorithm_options=_AS_BENCHMARKED[algorithm]), evaluations=(*full.evaluations, other)
+    )
+    return [full, short]
 
 
 def _prior_fitted(name: str, summary: str, noise: float, options: Mapping[str, Any], **training: Any) -> Recipe:

@@ -52,7 +52,14 @@ def recipes() -> list[Recipe]:
         _glyphs("mamlpp", {"inner_lr": 0.2, "inner_steps": 3, "phase_steps": 15}, {**_ADAM, "steps": 200}),
         _glyphs(
             "reptile",
-            {"inner_lr": 1e-3, "inner_steps": 8, "inner_batch": 10, "eval_batch": 5, "eval_steps": 50},
+            {
+                "inner_lr": 1e-3,
+                "inner_steps": 8,
+                "inner_batch": 10,
+                "eval_batch": 5,
+                "eval_steps": 50,
+                "second_moments": "kept",
+            },
             {"steps": 120, "num_tasks": 5, "strategy": "vmapped"},
             _MANY_SHOTS,
         ),

@@ -26,6 +26,8 @@ class Evaluation:
         transductive: None: the method's protocol.
         instances: accuracy at these presentations of a class along a sequence, instead (`evaluation.instances`).
         metric: of `evaluate`; None: the problem's first.
+        named: what the number's name says besides, where two lines of a recipe would have the same.
+        seed: of the test tasks; another than 0 where settings were changed after a number on the tasks of seed 0 was seen.
     """
 
     steps: tuple[int, ...] | None = None
@@ -36,6 +38,8 @@ class Evaluation:
     transductive: bool | None = None
     instances: tuple[int, ...] | None = None
     metric: str | None = None
+    named: str = ""
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ def with_cpu(recipe: Recipe, *, note: str = "Cut for one CPU core.", **changes: 
 
 
 # What a recipe says about numbers, and not how they come about: mending a quotation makes no number of ours older.
-_TOLD = {"name", "summary", "source", "published"}
+_TOLD = {"name", "summary", "source", "published", "named"}
 
 
 def definition(recipe: Recipe) -> dict[str, Any]:

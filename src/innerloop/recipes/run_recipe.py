@@ -26,8 +26,6 @@ from innerloop.training.fit import fit
 from innerloop.training.placement import going_on, resolved
 from innerloop.training.run_config import read_run_config
 
-_TEST_SEED = 0
-
 
 def run_recipe(
     name: str,
@@ -216,7 +214,7 @@ def numbers(learner: MetaLearner, recipe: Recipe, evaluation: Evaluation, folder
     if evaluation.instances is not None:
         return _instances(
             by_instance(
-                learner, tasks, instances=evaluation.instances, num_tasks=evaluation.num_tasks, seed=_TEST_SEED
+                learner, tasks, instances=evaluation.instances, num_tasks=evaluation.num_tasks, seed=evaluation.seed
             ),
             evaluation,
         )
@@ -227,7 +225,7 @@ def numbers(learner: MetaLearner, recipe: Recipe, evaluation: Evaluation, folder
             learner,
             tasks,
             num_tasks=evaluation.num_tasks,
-            seed=_TEST_SEED,
+            seed=evaluation.seed,
             steps=steps,
             transductive=evaluation.transductive,
             allow_diverged=True,
@@ -260,8 +258,12 @@ def _row(report: Report, steps: int, evaluation: Evaluation, index: int, shots: 
     mean, ci95 = mean_ci95(values)
     median = evaluation.statistic == "median"
     name = "accuracy %" if report.metric == "accuracy" else report.metric
+    besides = f", {evaluation.named}" if evaluation.named else ""
+    besides += f", test tasks of seed {evaluation.seed}" if evaluation.seed else ""
     return {
-        "metric": f"{'median ' if median else ''}{name} after {steps} steps" + (f", {shots}-shot" if shots else ""),
+        "metric": f"{'median ' if median else ''}{name} after {steps} steps"
+        + (f", {shots}-shot" if shots else "")
+        + besides,
         "value": round(statistics.median(values) if median else mean, 4),
         "ci95": "" if median else round(ci95, 4),
         "published": evaluation.published[index] if evaluation.published else "",

@@ -11,10 +11,16 @@ from torch import Tensor
 
 from innerloop.core import UpdateRule
 
+# Names of what goes on from task to task.
+_MOMENT, _COUNT = "second_moment/", "second_moments_of"
+
 
 @dataclasses.dataclass(frozen=True)
 class Adam(UpdateRule):
     """Adam (Kingma and Ba 2015, arXiv:1412.6980) with fresh moments for every task.
+
+    Second moments of earlier tasks (`Adam.kept`), where `init` finds them beside the learned parameters, go on instead, with
+    the number of updates that made them; the first moment begins anew.
 
     Differs from the paper in: eps stands inside the root, ``m / sqrt(v + eps^2)``. With eps outside, the derivative of
     sqrt at v = 0 is infinite, and one parameter whose gradient is zero turns the whole meta-gradient into NaN.
@@ -31,12 +37,25 @@ class Adam(UpdateRule):
     beta2: float = 0.999
     eps: float = 1e-8
 
-    def init(self, meta: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        del meta
-        return {
+    def init(self, meta: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> dict[str, Any]:
+        state: dict[str, Any] = {
             "m": {name: torch.zeros_like(p) for name, p in params.items()},
-            "v": {name: torch.zeros_like(p) for name, p in params.items()},
+            "v": {name: meta.get(_MOMENT + name, torch.zeros_like(p)) for name, p in params.items()},
         }
+        if _COUNT in meta:
+            state["count"] = meta[_COUNT]
+        return state
+
+    def kept(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What of a state goes on in another task: second moments, and of how many updates they are."""
+        return {_COUNT: state["count"], **{_MOMENT + name: v for name, v in state["v"].items()}}
+
+    def kept_at_first(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same before the first task: zeros."""
+        # At least float32, which counts to 16 million; by then the correction has long been 1.
+        some = next(iter(params.values()))
+        zero = torch.zeros((), dtype=torch.promote_types(some.dtype, torch.float32), device=some.device)
+        return {_COUNT: zero, **{_MOMENT + name: torch.zeros_like(p) for name, p in params.items()}}
 
     def update(
         self,
@@ -54,9 +73,10 @@ class Adam(UpdateRule):
         v = {name: b2 * state["v"][name] + (1 - b2) * grads[name].square() for name in params}
         if isinstance(step, Tensor):
             step = step.to(next(iter(params.values())).dtype)  # else the powers are in torch's default type
-        scale1, scale2 = 1 - b1 ** (step + 1), 1 - b2 ** (step + 1)
+        before = state.get("count", step)  # updates of the second moments
+        scale1, scale2 = 1 - b1 ** (step + 1), 1 - b2 ** (before + 1)
         new = {
             name: p - self.lr * (m[name] / scale1) / torch.sqrt(v[name] / scale2 + self.eps**2)
             for name, p in params.items()
         }
-        return new, {"m": m, "v": v}
+        return new, {"m": m, "v": v, **({"count": before + 1} if "count" in state else {})}

@@ -65,16 +65,21 @@ def shared_backward(
     pieces = [torch.zeros_like(p) if p.grad is None else p.grad * weight for p in parameters]
     # Changes, not values: what no process changed stays the same to the last bit.
     pieces += [(new - old) * weight for new, old in zip(buffers, earlier, strict=True)]
+    going_on = [n for n, v in carry.items() if learner.meta_gradient.shardable and v.is_floating_point()]
+    pieces += [(learner.carry[name] - carry[name]) * weight for name in going_on]
     flat = group.add(flattened(pieces, [loss * weight, float(interrupted()), float(trouble is not None)]))
     mean_loss, stop, failed = flat[-3:].tolist()
     sums = unflattened(flat, pieces)
-    for buffer, old, change in zip(buffers, earlier, sums[len(parameters) :], strict=True):
+    for buffer, old, change in zip(buffers, earlier, sums[len(parameters) :], strict=False):
         buffer.copy_(old if failed else old + change)
+    changes = dict(zip(going_on, sums[len(parameters) + len(buffers) :], strict=True))
     for p, gradient in zip(parameters, sums, strict=False):
         p.grad = None if failed else gradient.to(p.dtype, copy=True)
     if failed:
         learner.carry, learner.outer_step = carry, counted
         group.agree(trouble)
+    elif going_on:
+        learner.carry = {**learner.carry, **{name: carry[name] + changes[name] for name in going_on}}
     return mean_loss, bool(stop)
 
 

@@ -123,6 +123,51 @@ def test_a_text_stands_above_the_table_of_its_setting(tmp_path):
     assert "## Sine curves\n\nWhy so.\n\n| command" in tables(tmp_path)
 
 
+def short(text, name):
+    """The cells of a recipe's line in the small table."""
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` ")]
+    header = next(h for h in text.splitlines()[: text.splitlines().index(line)][::-1] if h.startswith("| setting"))
+    return dict(zip(*([c.strip() for c in x.strip("|").split("|")] for x in (header, line)), strict=True))
+
+
+def test_a_small_table_stands_in_front_with_one_line_a_recipe(tmp_path):
+    three = [
+        row(metric=f"mse after {k} steps, 5-shot", value=v, ci95=0.25, recipe="sine-maml-cpu", published=p, recipe_hash="")
+        for k, v, p in ((1, 0.5, "0.67"), (5, 0.3, "0.38"), (10, 0.2, "0.35"))
+    ]  # fmt: skip
+    append_rows(tmp_path / "a.csv", [*three, row(), row(metric="another"), row(recipe="glyphs-5w1s-boil", commit="")])
+    text = tables(tmp_path, PAST)
+    found = short(text, "sine-maml-cpu")
+    assert found["number"] == "mse after 1 / 5 / 10 steps, 5-shot" and found["published"] == "0.67 / 0.38 / 0.35"
+    assert found["ours"] == "0.5 ± 0.25 / 0.3 ± 0.25 / 0.2 ± 0.25" and found["protocol"] == "transductive, 600 tasks"
+    assert short(text, NAME)["number"] == "accuracy %"  # the first
+    assert short(text, "glyphs-5w1s-boil")["protocol"].startswith("**stale**")
+    part = text.split("## Sine curves\n")[1].split("\n## ")[0]
+    small, _, long = part.partition("### All rows: Sine curves")
+    assert small.count("\n| `") == 1 and "sine-pretrained" not in small and "sine-pretrained" in long
+
+
+def test_a_mean_that_diverged_is_no_number_and_the_medians_take_its_place(tmp_path):
+    name = "sine-maml-rate-0.01-cpu"
+    made = [("mse after 1 steps", 0.7), ("mse after 5 steps", 5.9e37), ("mse after 10 steps", math.inf)]
+    made += [("median mse after 1 steps", 0.4), ("median mse after 5 steps", 0.2)]
+    append_rows(tmp_path / "a.csv", [row(recipe=name, metric=m, value=v, command=f"run {m}") for m, v in made])
+    text = tables(tmp_path, PAST)
+    assert "e+37" not in text and "inf" not in text.split("### All rows: Sine")[1].split("\n## ")[0]
+    assert cells(text, "`run mse after 5 steps`")["ours"] == "some tasks diverged; median 0.2 ± 0.5"
+    assert cells(text, "`run mse after 10 steps`")["ours"] == "some tasks diverged"
+    assert short(text, name)["number"] == "median mse after 1 / 5 steps"
+
+
+def test_that_no_hash_was_recorded_is_said_once(tmp_path):
+    append_rows(tmp_path / "a.csv", [row(recipe_hash=""), row(recipe_hash="", metric="another")])
+    text = tables(tmp_path, PAST)
+    assert text.lower().count("hash not recorded") == 1 and f"is not known: `{NAME}`." in text
+    assert not cells(text.replace("| another", "| x"), f"`innerloop run {NAME} --seed 0` | accuracy").get("remarks")
+    append_rows(tmp_path / "a.csv", [row(), row(metric="another")])
+    assert "hash not recorded" not in tables(tmp_path, PAST).lower()
+
+
 def test_notes_are_shown_and_name_recipes(tmp_path):
     append_rows(tmp_path / "a.csv", [row()])
     (tmp_path / "notes.toml").write_text(f'["{NAME}"]\n"accuracy %" = "Short of it."\nall = "In general."\n')
