@@ -229,3 +229,14 @@ def test_plans_read_well_and_survive_json():
     assert str(Plan("looped")) == "looped (rule)"
     with pytest.raises(ValueError, match="magic"):
         Plan.from_dict(dataclasses.asdict(plan) | {"strategy": "magic"})
+
+
+def test_a_plan_is_of_the_method_with_its_options():
+    """Where they were left out, five inner steps were planned as fifty, by the times of those measured first."""
+
+    def model():
+        return il.models.mlp(1, 1, hidden=(4,))
+
+    made = [il.maml(model(), inner_steps=1), il.maml(model(), inner_steps=5), il.fomaml(model()), il.reptile(model())]
+    assert len({learner.engine.identity for learner in made}) == len(made)
+    assert il.maml(model(), inner_steps=5).engine.identity == made[1].engine.identity

@@ -91,25 +91,21 @@ class MetaLearner(nn.Module):
         norm_rows: int = 1,
     ) -> None:
         super().__init__()
-        self.name = name
-        self.options = dict(options)
         self.outer = outer
         self.loss = loss
         self.inductive = inductive
         given = model.model if isinstance(model, Parts) else model
         self.model_spec = describe(given)
         self.model_class = f"{type(given).__module__}.{type(given).__qualname__}"
-        # As files hold it.
         self.model_record = self.model_spec or {"custom": self.model_class, "printed": printed(given)}
         self.model, self.notes = convert(model, batch_norm, norm_rows)
         self.pure = PureModel(self.model, batch_norm)
         self.engine = Engine()
         self.learner, self.meta_gradient = pair(self.pure, self.engine)
         self.engine.convolutional = self._adapts_convolutions()
-        self.engine.identity = f"{name} {sorted(self.options.items(), key=str)} {self.model}"
         # Name and options of an estimator that is not the method's own.
         self.meta_gradient_spec: dict[str, Any] | None = None
-        self.made_of = ""  # the parts of a pairing of one's own, which files do not hold
+        self.made_by(name, options)
         self.compiled = CompiledGradients()
         self.meta_gradient.check(self.learner)
         rule = self.learner.init_rule(dict(self.model.named_parameters()), None)
@@ -185,8 +181,7 @@ class MetaLearner(nn.Module):
         if loss is None:
             made.loss = getattr(made.learner, "loss", None)
         parts = [made.learner, *([] if rule is None else [rule]), made.meta_gradient]
-        made.made_of = " x ".join(type(part).__name__ for part in parts)
-        made.engine.identity += f" {made.made_of}"
+        made.made_by(name, {}, made_of=" x ".join(type(part).__name__ for part in parts))
         return made
 
     @property
@@ -349,6 +344,11 @@ class MetaLearner(nn.Module):
                 self.model.get_buffer(name).copy_(value)
         self.outer_step = step + 1
         return metrics
+
+    def made_by(self, name: str, options: Mapping[str, Any], made_of: str = "") -> None:
+        """The call that makes it again, with the parts of a pairing of one's own, which files do not hold; plans go by it."""
+        self.name, self.options, self.made_of = name, dict(options), made_of
+        self.engine.identity = f"{name} {sorted(self.options.items(), key=str)} {self.model} {made_of}"
 
     def facts(self, batch: Task) -> Facts:
         """What is known here that decides how a step on tasks like these is run; see `engine.deciding`."""

@@ -126,8 +126,7 @@ def make(name: str, model: Any, options: Mapping[str, Any], *, typed: bool = Fal
 
     if not isinstance(learner, MetaLearner):
         raise ConfigError(f"the algorithm {name!r} expected to return a MetaLearner, got {type(learner).__name__}")
-    learner.name, learner.made_of = name, ""
-    learner.options = {key: value for key, value in bound(factory, options).items() if key != "model"}
+    learner.made_by(name, {key: value for key, value in bound(factory, options).items() if key != "model"})
     return learner
 
 

@@ -155,10 +155,10 @@ def method(
                 kwargs["loss"] = named_loss(options["loss"])  # type: ignore[arg-type]
             with choosing(named_output(output)):
                 learner = factory(*args, **kwargs)
-            learner.name = factory.__name__
-            learner.options = {k: written(k, v) for k, v in options.items() if k not in newer or v != usual[k]}
+            kept = {k: written(k, v) for k, v in options.items() if k not in newer or v != usual[k]}
             if output is not None:  # files from before it have none
-                learner.options["output"] = written("output", output)
+                kept["output"] = written("output", output)
+            learner.made_by(factory.__name__, kept)
             return learner
 
         _take_output(make, factory)
