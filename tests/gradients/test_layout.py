@@ -21,7 +21,8 @@ def test_a_gradient_by_channels_is_laid_out_as_its_weight_and_steps_as_it(monkey
         }
         return found._replace(params=turned)
 
-    by_channels.compilable, by_channels.shardable = estimate.compilable, estimate.shardable
+    for known in ("compilable", "shardable", "of_mean_gradient"):
+        setattr(by_channels, known, getattr(estimate, known))
 
     def after_a_step() -> dict[str, torch.Tensor]:
         start = {n: p.detach().clone() for n, p in learner.named_parameters()}

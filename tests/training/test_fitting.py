@@ -245,7 +245,8 @@ def test_divergence_of_the_gradient_stops_before_the_weights_change():
         found = estimate(*given)
         return found._replace(params={**found.params, "head.weight": found.params["head.weight"] * float("nan")})
 
-    exploding.compilable, exploding.shardable = estimate.compilable, estimate.shardable
+    for known in ("compilable", "shardable", "of_mean_gradient"):
+        setattr(exploding, known, getattr(estimate, known))
     one.meta_gradient = exploding
     before = {k: v.clone() for k, v in one.state_dict().items()}
     with pytest.raises(

@@ -51,6 +51,7 @@ def _described(factory: Callable[P, M], newer: Collection[str]) -> Callable[P, M
         object.__setattr__(module, "spec_shapes", parameter_shapes(module))
         return module
 
+    make.newer = frozenset(newer)  # type: ignore[attr-defined]
     return make
 
 
