@@ -198,6 +198,7 @@ def test_padding_does_not_count(strategy, whole):
 @pytest.mark.slow
 def test_it_learns_to_bind_what_it_was_shown():
     """Two classes whose places change in every task: without the memory of the labels nobody is better than chance."""
+    torch.manual_seed(0)  # the initial weights: unseeded, some beginnings were still at 0.65 after 100 steps
     learner = il.mann(
         il.models.mlp(4, None, hidden=()), outputs=2, units=24, memory_rows=8, memory_columns=8, heads=2, sharpen=True,
         whole_sequence=False,
@@ -205,7 +206,7 @@ def test_it_learns_to_bind_what_it_was_shown():
     optimizer = torch.optim.Adam(learner.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(1)
     accuracy = []
-    for _ in range(100):
+    for _ in range(150):
         centres = torch.randn(16, 2, 4, generator=generator)
         x = centres + 0.1 * torch.randn(16, 2, 4, generator=generator)
         y = torch.arange(2).expand(16, -1)
