@@ -328,8 +328,8 @@ def inner_loop(
     steps: int,
     observe: Callable[[Any, int], None] | None = None,
 ) -> Any:
-    """``state`` after ``state = step(state, given, i)`` for i = 0, 1, ... ``steps - 1``, seen by ``observe(state, i)``."""
-    if observe is not None:
+    """``state`` after ``state = step(state, given, i)`` for i = 0, 1, ... ``steps - 1``; ``observe``, if given, watches."""
+    if observe is not None:  # it sees the state and the number of steps done, at the beginning and after every step
         observe(state, 0)
     for i in range(steps):
         state = step(state, given, i)

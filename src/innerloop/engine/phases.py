@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop.core import BaseLearner, Meta, Task, batch_size, inner_loops
+from innerloop.core import BaseLearner, Meta, Task, batch_size
 from innerloop.engine.compiling import STANDARD, CompileFailed, Limits, compile_functions
 from innerloop.engine.engine import chunks, take, weighted_mean
 from innerloop.engine.gradient import Grads, mean_over_tasks
+from innerloop.engine.inner_loops import run_by
 from innerloop.errors import ConfigError
 from innerloop.functional.convolutions import per_task_convolutions
 
@@ -86,11 +87,8 @@ class Phases:
 
     # ---- one task --------------------------------------------------------------------------------------------------
     def _outer_loss(self, loop: Callable[..., Any], meta: Meta, task: Task) -> Any:
-        inner_loops.append(loop)
-        try:
+        with run_by(loop):
             return self.learner.meta_loss(meta, task, self.outer_step)
-        finally:
-            inner_loops.remove(loop)
 
     def _begun(self, meta: Meta, task: Task) -> _Reached:
         """What the inner loop begins with."""

@@ -22,7 +22,7 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import Function
 from torch.utils import _pytree as pytree
 
-from innerloop import core
+from innerloop.engine.inner_loops import run_by
 
 # Steps whose graph is held at once when the caller does not say. The state between segments takes a quarter (Conv4) to two
 # thirds (the sine MLP) of the memory of a step's graph, so where there would be many segments they are nested.
@@ -39,11 +39,10 @@ def recomputing(wanted: bool | int) -> Iterator[None]:
         wanted: True: segments of a length chosen by `segment_lengths`; a number: of that many steps; False: no.
     """
     _wanted.append(wanted)
-    core.inner_loops.append(loop)
     try:
-        yield
+        with run_by(loop):
+            yield
     finally:
-        core.inner_loops.pop()
         _wanted.pop()
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from innerloop.core import inner_loops
+from innerloop.engine.inner_loops import run_by
 from innerloop.functional.derivatives import tracing
 
 aten = torch.ops.aten
@@ -85,11 +86,8 @@ def _watched(nodes: int | None, seconds: float | None) -> Iterator[None]:
 
         return before(watched, state, given, steps, observe)
 
-    inner_loops.append(loop)
-    try:
+    with run_by(loop):
         yield
-    finally:
-        inner_loops.remove(loop)
 
 
 def simplify(module: fx.GraphModule) -> None:

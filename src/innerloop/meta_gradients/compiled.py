@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.utils import _pytree as pytree
 from innerloop.core import BaseLearner, Meta, MetaGradient, OuterGradient, Task, batch_size
 from innerloop.engine import Engine, Plan, take
 from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, StepTooLarge, compile_function
-from innerloop.engine.deciding import IN_PHASES, META_GRADIENT, META_GRADIENT_BY_TASK
+from innerloop.engine.deciding import IN_PHASES, META_GRADIENT_BY_TASK
 from innerloop.engine.phases import MOST_AT_ONCE, InPhases, NotInPhases, compile_phases, cut
 
 PLAN = Plan("compiled")
@@ -78,26 +79,29 @@ class CompiledGradients:
         shapes = tuple((v.shape, v.dtype, v.device) for v in leaves)
         key = (what, meta_gradient.phase(outer_step), str(spec), shapes)
         if key not in self._functions:
+
+            def whole(carry: dict[str, Any], meta: Meta, tasks: Task) -> OuterGradient:
+                return meta_gradient(carry, meta, tasks, outer_step, None)
+
+            by_phases = meta_gradient.of_mean_gradient and what != META_GRADIENT_BY_TASK
             try:
-                self._functions[key] = _compiled(meta_gradient, engine, carry, meta, tasks, outer_step, what, limits)
+                self._functions[key] = _compiled(
+                    whole, (carry, meta, tasks), engine, what == IN_PHASES, by_phases, limits
+                )
             except CompileFailed as error:
                 self.trouble, self._functions[key] = str(error), None
         return self._functions[key]
 
 
 def _compiled(
-    meta_gradient: MetaGradient,
+    whole: Callable[..., OuterGradient],
+    args: tuple[Any, ...],
     engine: Engine,
-    carry: dict[str, Any],
-    meta: Meta,
-    tasks: Task,
-    outer_step: int,
-    what: str,
+    first: bool,
+    possible: bool,
     limits: Limits,
 ) -> Compiled | InPhases:
-    def whole(carry: dict[str, Any], meta: Meta, tasks: Task) -> OuterGradient:
-        return meta_gradient(carry, meta, tasks, outer_step, None)
-
+    """``whole``, compiled as it is or in phases: these ``first``, or where they are ``possible`` and it is too large."""
     made: list[InPhases] = []
 
     def cut_and_compile(learner: BaseLearner, meta: Meta, tasks: Task, outer_step: int) -> Any:
@@ -108,16 +112,16 @@ def _compiled(
 
     def in_phases() -> InPhases:
         with engine.computed_by(cut_and_compile):
-            whole(carry, meta, tasks)
+            whole(*args)
         return made[0]
 
-    if what == IN_PHASES:
+    if first:
         with contextlib.suppress(NotInPhases):
             return in_phases()
     try:
         with engine.forced(PLAN):
-            return compile_function(whole, (carry, meta, tasks), limits)
+            return compile_function(whole, args, limits)
     except StepTooLarge:
-        if not meta_gradient.of_mean_gradient or what != META_GRADIENT:
+        if first or not possible:  # phases were tried before
             raise
     return in_phases()
