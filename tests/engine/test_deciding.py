@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 import pytest
+import torch
 from torch import nn
 
 import innerloop as il
@@ -181,3 +182,18 @@ def test_compiling_in_ones_own_loop_says_what_stands_against_it():
     learner.recompute, learner.engine.needs_loop = False, ("lstm",)
     with pytest.raises(il.InnerloopError, match="wrong or refuses"):
         learner.compile(tasks)
+
+
+def test_large_tasks_are_mapped_a_few_at_a_time():
+    def pictures(num_tasks, size):
+        x = torch.zeros(num_tasks, 5, 1, size, size)
+        side = il.Examples(x, torch.zeros(num_tasks, 5, dtype=torch.long))
+        return il.Task(support=side, query=side, objective="cross_entropy")
+
+    large = pictures(50, 100)
+    values = 2 * 5 * (100 * 100 + 1)
+    assert deciding.mapping(Facts(), large).chunk_size == deciding._VALUES_AT_ONCE // values < 50
+    assert deciding.mapping(Facts(), pictures(50, 2)).chunk_size is None
+    assert deciding.mapping(Facts(chunk_size=7), large).chunk_size == 7, "what was asked for stays"
+    assert deciding.mapping(Facts(), pictures(5, 2000)).chunk_size == 1
+    assert deciding.mapping(Facts(strategy="looped"), large) == deciding.rule(Facts(strategy="looped"), large)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -183,3 +185,33 @@ def test_a_first_layer_as_a_product(bias):
         return [y, *first, *torch.autograd.grad(sum(v.square().sum() for v in first), given)]
 
     close(orders(lambda *v: _product(*v, g)), orders(lambda *v: F.conv2d(*v, *g)))
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 5)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_pooling_of_which_no_graph_is_kept(size, relu, monkeypatch):
+    torch.manual_seed(0)
+    layers = [[nn.ReLU(), nn.MaxPool2d(2)] if relu else [nn.MaxPool2d(2)] for _ in range(2)]
+    plain = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), *layers[0], nn.Conv2d(3, 2, 1), *layers[1])
+    fast = copy.deepcopy(plain)
+    sequences.speed_up(fast)
+    x = torch.randn(4, 2, *size)
+    x[0, 0, 1, 2] = torch.nan
+    kernels = []
+    forward = nn.MaxPool2d.forward
+    monkeypatch.setattr(nn.MaxPool2d, "forward", lambda *a: kernels.append(1) or forward(*a))
+    with torch.no_grad():
+        found = fast(x)
+        assert not kernels
+        torch.testing.assert_close(found, plain(x), rtol=0, atol=0, equal_nan=True)
+        assert found.isnan().any()
+        torch.testing.assert_close(torch.vmap(fast)(x[None])[0], found, equal_nan=True)
+    kernels.clear()
+    assert fast(x[1:]).requires_grad and kernels, (
+        "with a graph, torch's kernel decides which of equal values is the largest"
+    )
+    kernels.clear()
+    fast[-1].register_forward_hook(lambda *_: None)
+    with torch.no_grad():
+        fast(x)
+    assert len(kernels) == 1, "a layer that is listened to is called"

@@ -10,6 +10,8 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from torch.utils import _pytree as pytree
+
 from innerloop.core import Task, batch_size, examples_of
 from innerloop.engine.compiling import STANDARD, Limits
 from innerloop.engine.plan import STRATEGIES, Plan
@@ -19,6 +21,8 @@ from innerloop.errors import ConfigError
 _FEW_TASKS = 4
 # Conv4 on 28x28 pictures, one thread: with 10 pictures a task vmap takes half the loop's time or less, with 80 as much or more.
 _FEW_PICTURES = 32
+# Values of the data of so many tasks are mapped together: pictures whose maps, sixty-four times as large, take 100 MB.
+_VALUES_AT_ONCE = 2**19
 # Compiled steps taken between two looks at Ctrl-C, and at most for so many seconds.
 _AT_ONCE, _SECONDS_AT_ONCE = 64, 0.2
 # Compiling takes this many seconds, and this many more for each operation of the step (one core, no cache); it has to save
@@ -102,6 +106,16 @@ def rule(facts: Facts, tasks: Task) -> Plan:
     if facts.needs_loop or many_pictures or batch_size(tasks) < _FEW_TASKS:
         return Plan("looped")
     return Plan("vmapped", facts.chunk_size)
+
+
+def mapping(facts: Facts, tasks: Task) -> Plan:
+    """The rule's plan for what keeps no graph: many large tasks at once gain nothing, and their maps leave the caches."""
+    plan = rule(facts, tasks)
+    if plan.strategy == "looped" or plan.chunk_size is not None:
+        return plan
+    values = sum(v[0].numel() for v in pytree.tree_leaves(tasks))
+    most = max(1, _VALUES_AT_ONCE // max(1, values))
+    return plan if most >= batch_size(tasks) else dataclasses.replace(plan, chunk_size=most)
 
 
 def candidates(facts: Facts, tasks: Task) -> list[Plan]:

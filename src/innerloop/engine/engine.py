@@ -179,7 +179,7 @@ class Engine:
 
     def map(self, function: Callable[[Meta, Task], Any], meta: Meta, tasks: Task) -> Any:
         """The function's results for all tasks, stacked along a leading tasks axis; no graph is kept."""
-        return _map(self.rule(tasks), function, meta, tasks)
+        return _map(deciding.mapping(self.facts, tasks), function, meta, tasks)
 
 
 @torch.no_grad()

@@ -108,7 +108,10 @@ class BatchNorm(nn.Module):
             running_mean: Tensor = self.running_mean  # type: ignore[assignment]
             running_var: Tensor = self.running_var  # type: ignore[assignment]
             row = min(call.step, running_mean.shape[0] - 1)
-            centred, variance = x - running_mean[row].reshape(shape), running_var[row].reshape(shape)
+            scale = torch.rsqrt(running_var[row].reshape(shape) + self.eps)
+            scale = scale if weight is None else scale * weight
+            offset = -running_mean[row].reshape(shape) * scale
+            return torch.addcmul(offset if bias is None else bias + offset, x, scale)  # one pass over the examples
         return _scaled(centred, variance, self.eps, weight, bias)
 
     def _fused(self, x: Tensor, call: context.Call) -> Tensor:
