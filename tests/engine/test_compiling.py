@@ -63,7 +63,7 @@ def test_no_process_at_all(monkeypatch):
 
 
 def test_code_that_looks_at_values_is_refused_before_any_process(monkeypatch):
-    monkeypatch.setattr(compiling, "attempt", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(compiling, "Attempt", lambda *_: pytest.fail("started"))
     with pytest.raises(CompileFailed, match="cannot be traced"):
         compile_function(lambda x: x * float(x.sum()), (torch.ones(2),))
     with pytest.raises(CompileFailed, match="operations, more than 2"):
@@ -84,3 +84,36 @@ def test_the_trial_compares_numbers(monkeypatch, change, right):
 def test_the_trial_says_what_failed(monkeypatch):
     monkeypatch.setattr(compiling, "compile_graph", lambda *_: (_ for _ in ()).throw(RuntimeError("no g++\nlong text")))
     assert trial([b"not a graph"], [[]])["error"].startswith("UnpicklingError")
+
+
+def test_other_processes_end_with_what_they_were_for(tmp_path, monkeypatch):
+    """With whoever gives up waiting, and with whoever lets go of what is pending."""
+    monkeypatch.setattr(compiling.sys, "executable", stand_in(tmp_path, "exec sleep 60"))
+    pending = compiling.begin([(squares, arguments())] * 2)
+    given_up = compiling.Attempt([], [], 60)
+    process, folder = given_up.process, Path(given_up.folder.name)
+    assert process.poll() is None and folder.exists()
+    del given_up
+    assert process.poll() is not None and not folder.exists()
+    begun = time.monotonic()
+    pending.cancel()
+    with pytest.raises(CompileFailed, match="given up"):
+        pending.wait()
+    assert time.monotonic() - begun < 10
+
+
+def test_one_failure_is_enough(tmp_path, monkeypatch):
+    """Nobody waits for the other graphs then."""
+    made = []
+
+    class One(compiling.Attempt):
+        def __init__(self, *given):
+            monkeypatch.setattr(compiling.sys, "executable", stand_in(tmp_path, "exec sleep 60" if made else "exit 0"))
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(compiling, "Attempt", One)
+    monkeypatch.setattr(compiling, "_cores", lambda: 2)
+    with pytest.raises(CompileFailed, match="it said nothing"):
+        compiling.begin([(squares, arguments())] * 2).wait()
+    assert len(made) == 2 and all(one.process.poll() is not None for one in made)

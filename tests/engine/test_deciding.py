@@ -65,7 +65,7 @@ def facts(of: Facts = RUN, **others) -> Facts:
         (facts(phases=True, inner_steps=5), MEASURED, WHOLE_STEP),
         (facts(phases=True, inner_steps=50), MEASURED, IN_PHASES),
         (facts(inner_steps=50), MEASURED, WHOLE_STEP),
-        (facts(phases=True, inner_steps=50, convolutional=True, convolves=True), MEASURED, IN_PHASES),
+        (facts(phases=True, inner_steps=1, convolutional=True, convolves=True), MEASURED, IN_PHASES),
     ],
 )
 def test_what_is_compiled(given, plan, what):
@@ -197,3 +197,21 @@ def test_large_tasks_are_mapped_a_few_at_a_time():
     assert deciding.mapping(Facts(chunk_size=7), large).chunk_size == 7, "what was asked for stays"
     assert deciding.mapping(Facts(), pictures(5, 2000)).chunk_size == 1
     assert deciding.mapping(Facts(strategy="looped"), large) == deciding.rule(Facts(strategy="looped"), large)
+
+
+def test_the_step_of_the_change_is_fixed_beforehand():
+    """A power of two, the same for times that differ little; later where compiling takes longer and saves less."""
+
+    def after(milliseconds, nodes=900, **known):
+        plan = dataclasses.replace(MEASURED, milliseconds={"vmapped": milliseconds})
+        return deciding.meanwhile(facts(**known), plan, nodes, 3).compile_at - 3
+
+    assert after(13.9) == after(12.5) == 512 == 2 ** round(math.log2((10 + 900 * 0.03) * 0.2 / 0.0139))
+    assert after(13.9, convolves=True) == 4096
+    assert after(1e6) == 1
+    found = deciding.compiled(RUN, dataclasses.replace(MEASURED, compile_at=7), 0.001)
+    assert (found.strategy, found.before, found.compile_at) == ("compiled", "vmapped", 7)
+    assert deciding.failed(dataclasses.replace(MEASURED, compile_at=7), "no").why == "measured; not compiled: no"
+    assert "compiled from step 7 on" in str(dataclasses.replace(MEASURED, compile_at=7)) and "from step" not in str(
+        found
+    )

@@ -113,5 +113,5 @@ def test_convolutions_of_their_own_go_through_a_compiler_as_one_operation(inner_
     tasks = il.core.Task(il.core.Examples(x, y), il.core.Examples(x.flip(1), y.flip(1)))
     ready = learner.ready(tasks, 0)
     parts = parts_of(learner, ready, most=2, by_task=True)
-    compiled = phases.compile_phases(parts, learner.meta(), ready)
+    compiled = phases.begin_phases(parts, learner.meta(), ready).wait()
     assert largest_difference(compiled(learner.meta(), ready)[0], looped(learner, ready)[0]) < 1e-4

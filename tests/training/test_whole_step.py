@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 
 import innerloop as il
 from innerloop.engine import Plan, compiling, deciding
-from innerloop.engine.compiling import CompileFailed
+from innerloop.engine.compiling import STANDARD, CompileFailed
 from innerloop.training.optimizer import clip, make_optimizer
 from innerloop.training.stepping import Stepper
 from innerloop.training.whole_step import WholeStep
@@ -23,7 +25,7 @@ RATES = [[0.01, 0.02], [0.03, 0.01], [0.02, 0.02], [0.01, 0.01]]
 @pytest.fixture
 def interpreted(monkeypatch):
     """The traced graph, run operation by operation: what compiling gives but for rounding, without its time."""
-    monkeypatch.setattr(compiling, "attempt", lambda *_: None)
+    monkeypatch.setattr(compiling, "Attempt", Mock())
     monkeypatch.setattr(compiling, "compile_graph", lambda graph, _: graph)
 
 
@@ -79,7 +81,7 @@ def test_equal_to_steps_taken_one_by_one(interpreted, name, options, optimizer, 
         step_by_step(learner, outer, batches[:1], rates[:1], clip_norm)  # the optimizer has a state
         if compiled:
             whole = WholeStep(learner, outer, clip_norm)
-            whole.compile(batches[0], 1)
+            whole.begin(batches[0], 1).wait()
             losses = whole.run(
                 [whole.leaves(learner.ready(b, 1 + i), 1 + i) for i, b in enumerate(batches[1:3])], 1, rates[1:3]
             )
@@ -102,7 +104,7 @@ def test_groups_are_clipped_by_themselves(interpreted, clip_norm):
 
     compiled, outer, batches = made()
     whole = WholeStep(compiled, outer, clip_norm, 0.01)
-    whole.compile(batches[0], 0)
+    whole.begin(batches[0], 0).wait()
     whole.run([whole.leaves(compiled.ready(b, i), i) for i, b in enumerate(batches)], 0, [[0.1, 0.1]] * 3)
     plain, theirs, batches = made()
     step_by_step(plain, theirs, batches, [[0.1, 0.1]] * 3, clip_norm, 0.01)
@@ -120,7 +122,7 @@ def test_what_is_frozen_stays(interpreted):
     frozen.requires_grad_(False)
     before = frozen.clone()
     whole = WholeStep(learner, make_optimizer("adam", learner, 0.01))
-    whole.compile(tasks.at(0, 0, 5), 0)
+    whole.begin(tasks.at(0, 0, 5), 0).wait()
     whole.run([whole.leaves(learner.ready(tasks.at(0, 0, 5), 0), 0)], 0, [[0.1]])
     assert torch.equal(frozen, before)
 
@@ -131,7 +133,7 @@ def test_a_step_that_is_not_finite_changes_nothing(interpreted):
     good, bad = learner.ready(tasks.at(0, 0, 5), 0), learner.ready(tasks.at(0, 1, 5), 1)
     bad.query.y[0] = float("inf")
     whole = WholeStep(learner, outer)
-    whole.compile(good, 0)
+    whole.begin(good, 0).wait()
     with pytest.raises(il.DivergedError, match=r"the outer loss at outer step 1 is inf"):
         whole.run([whole.leaves(batch, 0) for batch in (good, bad, good, good)], 0, [[0.01]] * 4)
     other, _ = problem(inner_lr=0.1)
@@ -145,7 +147,7 @@ def test_measuring_changes_nothing(interpreted):
     learner, tasks = problem()
     before = {name: value.clone() for name, value in learner.state_dict().items()}
     whole = WholeStep(learner, make_optimizer("adam", learner, 0.01))
-    whole.compile(tasks.at(0, 0, 5), 0)
+    whole.begin(tasks.at(0, 0, 5), 0).wait()
     assert 0 < whole.seconds(tasks.at(0, 0, 5), 0) < 10
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
     assert not whole.optimizer.state
@@ -155,7 +157,7 @@ def test_it_knows_what_it_was_compiled_for(interpreted):
     learner, tasks = problem("mamlpp", phase_steps=2, annealing_phases=3)
     whole = WholeStep(learner, make_optimizer("adam", learner, 0.01))
     assert whole.leaves(tasks.at(0, 0, 5), 0) is None
-    whole.compile(tasks.at(0, 0, 5), 0)
+    whole.begin(tasks.at(0, 0, 5), 0).wait()
     ready = learner.ready(tasks.at(0, 0, 5), 0)
     assert whole.leaves(ready, 0) and whole.leaves(ready, 1)
     assert whole.leaves(ready, 2) is None, "another phase has other weights"
@@ -169,7 +171,7 @@ def test_other_optimizers_are_not_compiled():
         torch.optim.SGD(learner.parameters(), 0.1, momentum=0.9),
     ):
         with pytest.raises(CompileFailed, match="plain Adam and SGD"):
-            WholeStep(learner, optimizer).compile(tasks.at(0, 0, 5), 0)
+            WholeStep(learner, optimizer).begin(tasks.at(0, 0, 5), 0)
 
 
 # ---- in a run ------------------------------------------------------------------------------------------------------
@@ -226,7 +228,7 @@ def test_resuming_a_compiled_run_is_exact(interpreted, tmp_path, monkeypatch):
 
 
 def test_where_compiling_fails_the_run_is_vmapped(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(compiling, "attempt", lambda *_: (_ for _ in ()).throw(CompileFailed("the compiler crashed")))
+    monkeypatch.setattr(compiling, "Attempt", Mock(side_effect=CompileFailed("the compiler crashed")))
     failed, _ = run(tmp_path / "failed", strategy="compiled", quiet=False)
     plain, _ = run(None, strategy="vmapped")
     for mine, theirs in zip(failed.parameters(), plain.parameters(), strict=True):
@@ -314,8 +316,120 @@ def test_convolutions_are_compiled_for_one_task(interpreted, name):
 def test_a_slower_compiled_step_is_not_taken(interpreted, monkeypatch):
     monkeypatch.setattr(WholeStep, "seconds", lambda *_: 0.5)
     made = stepper()
-    plan = made._compiled(MEASURED, sines(), 0, made.facts(sines(), 100_000), lambda _: None)
+    plan = made._begun(MEASURED, sines(), 0, made.facts(sines(), 100_000), lambda _: None)
+    assert plan.strategy == "vmapped" and plan.compile_at > 0 and made._whole is None
+    plan = made._changed(plan)
     assert plan.strategy == "vmapped" and plan.milliseconds["compiled"] == 500.0 and made._whole is None
+    assert plan.compile_at is None and made._pending is None
+
+
+def test_before_the_change_the_plan_is_measured_again(interpreted, monkeypatch):
+    """A machine that was idle when the plan was made, and is busy now: both are measured on what it is now."""
+    monkeypatch.setattr(WholeStep, "seconds", lambda *_: 0.5)
+    monkeypatch.setattr(Stepper, "_milliseconds", lambda *_: 2000.0)
+    made = stepper()
+    plan = made._changed(made._begun(MEASURED, sines(), 0, made.facts(sines(), 100_000), lambda _: None))
+    assert plan.strategy == "compiled" and plan.milliseconds["vmapped"] == 2000.0, plan
+    monkeypatch.undo()
+    assert 0 < made._milliseconds(MEASURED) < 1e4
+
+
+# ---- compiled while steps are taken --------------------------------------------------------------------------------
+@pytest.fixture
+def meanwhile(interpreted, monkeypatch):
+    """Compiling pays, and the compiled step is taken from step 6 on; gives how often a compiled step was measured."""
+    measured = []
+    monkeypatch.setattr(deciding, "measures", lambda _: True)
+    monkeypatch.setattr(deciding, "worth", lambda *_: STANDARD)
+    monkeypatch.setattr(deciding, "meanwhile", lambda _, plan, *__: dataclasses.replace(plan, compile_at=6))
+    monkeypatch.setattr(il.MetaLearner, "plan", lambda *_: MEASURED)
+    monkeypatch.setattr(Stepper, "_milliseconds", lambda *_: 20.0)
+    monkeypatch.setattr(WholeStep, "seconds", lambda *_: measured.append(1) or 1e-3)
+    return measured
+
+
+def killed_at(monkeypatch, step: int) -> None:
+    original = Stepper.run
+
+    def run(self, batches, first_step, *rest):
+        if first_step >= step:
+            raise RuntimeError("killed")
+        return original(self, batches, first_step, *rest)
+
+    monkeypatch.setattr(Stepper, "run", run)
+
+
+def kept_plan(folder: Path) -> Plan:
+    return Plan.from_dict(json.loads((folder / "plan.json").read_text()))
+
+
+def test_steps_are_taken_while_the_step_is_compiled(meanwhile, tmp_path, monkeypatch):
+    ran = []
+    whole_run = WholeStep.run
+    monkeypatch.setattr(
+        WholeStep,
+        "run",
+        lambda self, batches, first, rates: ran.append(first) or whole_run(self, batches, first, rates),
+    )
+    mine, _ = run(tmp_path / "mine", precision="float64")
+    assert ran and ran[0] == 6 and meanwhile == [1]
+    plan = kept_plan(tmp_path / "mine")
+    assert (plan.strategy, plan.before, plan.compile_at) == ("compiled", "vmapped", 6)
+    theirs, _ = run(None, strategy="vmapped", precision="float64")
+    for own, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(own, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("step", [4, 9, 14])
+def test_a_run_killed_before_or_after_the_change_resumes_exactly(meanwhile, tmp_path, monkeypatch, step):
+    """Checkpoints are at 4, 8, 12: killed at 9 the run is at 8, after the change; at 14 at 12."""
+    settings = {"checkpoint_every": 4}
+    whole, _ = run(tmp_path / "whole", **settings)
+    with monkeypatch.context() as during:
+        killed_at(during, step)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(tmp_path / "parts", **settings)
+    again, _ = run(tmp_path / "parts", resume=True, **settings)
+    for mine, theirs in zip(again.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+    assert kept_plan(tmp_path / "parts").compile_at == 6
+
+
+def test_a_run_that_had_changed_changes_again_from_an_older_checkpoint(meanwhile, tmp_path, monkeypatch):
+    """At the same step, and without measuring whether it pays: that was found before."""
+    settings = {"checkpoint_every": 5}
+    whole, _ = run(tmp_path / "whole", **settings)
+    with monkeypatch.context() as during:
+        killed_at(during, 8)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(tmp_path / "parts", **settings)
+    assert kept_plan(tmp_path / "parts").strategy == "compiled"
+    monkeypatch.setattr(WholeStep, "seconds", lambda *_: 9.0)
+    again, _ = run(tmp_path / "parts", resume=True, **settings)
+    for mine, theirs in zip(again.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert kept_plan(tmp_path / "parts").strategy == "compiled"
+
+
+def test_what_fails_meanwhile_is_said_and_the_run_goes_on(meanwhile, tmp_path, monkeypatch, capsys):
+    failing = Mock()
+    failing.return_value.wait.side_effect = CompileFailed("the compiler crashed")
+    monkeypatch.setattr(compiling, "Attempt", failing)
+    failed, _ = run(tmp_path / "failed", quiet=False)
+    plan = kept_plan(tmp_path / "failed")
+    assert plan.strategy == "vmapped" and plan.compile_at is None and "the compiler crashed" in plan.why
+    assert "the compiler crashed" in capsys.readouterr().err
+    plain, _ = run(None, strategy="vmapped")
+    for mine, theirs in zip(failed.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_nobody_waits_for_a_compiler_whose_run_is_over(meanwhile, tmp_path, monkeypatch):
+    made = Mock()
+    monkeypatch.setattr(compiling, "Attempt", made)
+    run(tmp_path / "short", 5)
+    assert made.return_value.cancel.called and not made.return_value.wait.called
 
 
 def test_a_short_run_is_not_measured(monkeypatch):

@@ -47,6 +47,7 @@ class Ours(Contender):
         self.stepper = Stepper(self.learner, self.optimizer, None, group, group.part(self.given[0].support.y.shape[0]))
         # The harness sets the threads, the same for all.
         self.stepper.decide(lambda: self.given[0], 0, _STEPS, torch.get_num_threads(), lambda _: None)
+        self.stepper.settle()
         self.batches = cycle(self.given)
         self.rates = [[problem.outer_lr]] * self.stepper.at_once
         self.done = 0

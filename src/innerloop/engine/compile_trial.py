@@ -1,4 +1,4 @@
-"""``python -m innerloop.engine.compile_trial JOB``: what `compiling.attempt` starts."""
+"""``python -m innerloop.engine.compile_trial JOB``: what `compiling.Attempt` starts."""
 
 from __future__ import annotations
 

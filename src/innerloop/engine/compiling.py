@@ -12,10 +12,11 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
+import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -68,6 +69,29 @@ class Compiled:
         return pytree.tree_unflatten(self.flat(*pytree.tree_leaves(args)), self.results)
 
 
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending(Generic[T]):
+    """What other processes are compiling.
+
+    Attributes:
+        nodes: operations of it all.
+        wait: gives it, once it is there; raises CompileFailed.
+        cancel: nobody waits for it.
+    """
+
+    nodes: int
+    wait: Callable[[], T]
+    cancel: Callable[[], None]
+
+    def then(self, function: Callable[[T], U]) -> Pending[U]:
+        """The same on the way to what ``function`` makes of it."""
+        return Pending(self.nodes, lambda: function(self.wait()), self.cancel)
+
+
 def compile_function(function: Callable[..., Any], args: tuple[Any, ...], limits: Limits = STANDARD) -> Compiled:
     """``function``, compiled for arguments like these.
 
@@ -80,14 +104,15 @@ def compile_function(function: Callable[..., Any], args: tuple[Any, ...], limits
         StepTooLarge: by the limits.
         CompileFailed: it cannot be traced, or its compilation failed, crashed, took too long, or gave other numbers.
     """
-    return compile_functions([(function, args)], limits)[0]
+    return begin([(function, args)], limits).wait()[0]
 
 
-def compile_functions(
+def begin(
     jobs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], limits: Limits = STANDARD
-) -> list[Compiled]:
-    """`compile_function` of several, tried side by side; ``limits.nodes`` holds for each, ``limits.seconds`` for all."""
-    packed, given, specs = [], [], []
+) -> Pending[list[Compiled]]:
+    """`compile_function` of several, tried side by side while this process goes on; ``limits.nodes`` holds for each,
+    ``limits.seconds`` for all."""
+    packed, given, specs, nodes = [], [], [], 0
     for function, args in jobs:
         try:
             graph, leaves, spec = trace(function, args, limits.nodes, limits.seconds)
@@ -95,21 +120,36 @@ def compile_functions(
             raise StepTooLarge(str(error)) from error
         except Exception as error:
             raise CompileFailed(f"the step cannot be traced ({first_line(error, kind=True)[:200]})") from error
+        nodes += len(graph.graph.nodes)
         try:
             packed.append(pickle.dumps(graph))
         except Exception as error:
             raise CompileFailed(
                 f"the step's graph cannot be sent to another process ({first_line(error, kind=True)[:200]})"
             ) from error
-        given.append(leaves)
+        given.append([leaf.detach() for leaf in leaves])
         specs.append(spec)
-    _attempt_all(packed, given, limits.seconds)
-    try:
-        # From the same bytes as in the trial, so that the compiler's cache knows it.
-        flat = [compile_graph(pickle.loads(graph), leaves) for graph, leaves in zip(packed, given, strict=True)]
-    except Exception as error:
-        raise CompileFailed(f"the compiler failed ({first_line(error, kind=True)[:200]})") from error
-    return [Compiled(function, spec) for function, spec in zip(flat, specs, strict=True)]
+    attempts = _attempts(packed, given, limits.seconds)
+
+    def cancel() -> None:
+        for attempt in attempts:
+            attempt.cancel()
+
+    def wait() -> list[Compiled]:
+        try:
+            for attempt in attempts:
+                attempt.wait()
+        except CompileFailed:
+            cancel()  # the others are of no use
+            raise
+        try:
+            # From the same bytes as in the trial, so that the compiler's cache knows it.
+            flat = [compile_graph(pickle.loads(graph), leaves) for graph, leaves in zip(packed, given, strict=True)]
+        except Exception as error:
+            raise CompileFailed(f"the compiler failed ({first_line(error, kind=True)[:200]})") from error
+        return [Compiled(function, spec) for function, spec in zip(flat, specs, strict=True)]
+
+    return Pending(nodes, wait, cancel)
 
 
 def compile_graph(graph: fx.GraphModule, leaves: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
@@ -128,15 +168,14 @@ def compile_graph(graph: fx.GraphModule, leaves: Sequence[Tensor]) -> Callable[.
     return compiled
 
 
-def _attempt_all(packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> None:
-    """`attempt` in a process for each core, the largest graphs apart from each other."""
+def _attempts(packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> list[Attempt]:
+    """One in a process for each core, the largest graphs apart from each other."""
     processes = min(_cores(), _MOST_PROCESSES, len(packed))
     order = sorted(range(len(packed)), key=lambda i: -len(packed[i]))
     shares: list[list[int]] = [[] for _ in range(processes)]
     for i in order:
         min(shares, key=lambda share: sum(len(packed[j]) for j in share)).append(i)
-    with ThreadPoolExecutor(processes) as pool:
-        list(pool.map(lambda s: attempt([packed[i] for i in s], [given[i] for i in s], seconds), shares))
+    return [Attempt([packed[i] for i in share], [given[i] for i in share], seconds) for share in shares]
 
 
 def _cores() -> int:
@@ -144,37 +183,71 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def attempt(packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> None:
-    """Compile and run the graphs in another process, each on what it is given.
+class Attempt:
+    """Another process that compiles graphs and runs each on what it is given; it is killed when this one ends.
+
+    Args:
+        packed: the graphs.
+        given: their arguments.
+        seconds: that it may take.
 
     Raises:
-        CompileFailed: anything but the graph's own numbers came back, or nothing within the time.
+        CompileFailed: no process could be started.
     """
-    with tempfile.TemporaryDirectory(prefix="innerloop-compile-") as folder:
-        job = Path(folder) / "job.pkl"
-        leaves = [[leaf.detach() for leaf in some] for some in given]
-        torch.save({"graphs": list(packed), "leaves": leaves, "threads": torch.get_num_threads()}, job)
+
+    def __init__(self, packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> None:
+        self.seconds, self.end = seconds, time.monotonic() + seconds
+        self.folder = tempfile.TemporaryDirectory(prefix="innerloop-compile-")
+        job, self.said, self.errors = (Path(self.folder.name) / name for name in ("job.pkl", "said", "errors"))
+        torch.save({"graphs": list(packed), "leaves": list(map(list, given)), "threads": torch.get_num_threads()}, job)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
         command = [sys.executable, "-m", "innerloop.engine.compile_trial", str(job)]
         try:
-            done = subprocess.run(
-                command, env=environment, timeout=seconds, capture_output=True, text=True, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired:
-            raise CompileFailed(f"compiling took more than {seconds:.0f} s") from None
+            with self.said.open("wb") as said, self.errors.open("wb") as errors:
+                # A session of its own: Ctrl-C is for the training, which takes its step to the end.
+                self.process = subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=errors,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise CompileFailed(f"no process for compiling could be started ({error})") from error
-    if done.returncode < 0:
-        raise CompileFailed(f"the compiler crashed (signal {-done.returncode})")
-    try:
-        said = json.loads(done.stdout.strip().splitlines()[-1])
-    except (IndexError, json.JSONDecodeError):
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise CompileFailed(f"the compiler failed ({last[:200]})") from None
-    if "error" in said:
-        raise CompileFailed(f"the compiler failed ({said['error']})")
-    if not said["right"]:
-        raise CompileFailed(f"the compiled step differs from the step by {said['difference']:.2g}")
+        self.cancel = weakref.finalize(self, _ended, self.process, self.folder)
+
+    def wait(self) -> None:
+        """Until it has ended.
+
+        Raises:
+            CompileFailed: anything but the graphs' own numbers came back, or nothing within the time.
+        """
+        try:
+            self.process.wait(max(0.0, self.end - time.monotonic()))
+            said, errors = (file.read_text(errors="replace").strip().splitlines() for file in (self.said, self.errors))
+        except subprocess.TimeoutExpired:
+            raise CompileFailed(f"compiling took more than {self.seconds:.0f} s") from None
+        except FileNotFoundError:
+            raise CompileFailed("compiling was given up") from None
+        finally:
+            self.cancel()
+        if self.process.returncode < 0:
+            raise CompileFailed(f"the compiler crashed (signal {-self.process.returncode})")
+        try:
+            found = json.loads(said[-1])
+        except (IndexError, json.JSONDecodeError):
+            raise CompileFailed(f"the compiler failed ({(errors or ['it said nothing'])[-1][:200]})") from None
+        if "error" in found:
+            raise CompileFailed(f"the compiler failed ({found['error']})")
+        if not found["right"]:
+            raise CompileFailed(f"the compiled step differs from the step by {found['difference']:.2g}")
+
+
+def _ended(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
+    process.kill()
+    process.wait()
+    folder.cleanup()
 
 
 def trial(packed: Sequence[bytes], given: Sequence[Sequence[Tensor]]) -> dict[str, Any]:

@@ -28,14 +28,17 @@ _AT_ONCE, _SECONDS_AT_ONCE = 64, 0.2
 # Compiling takes this many seconds, and this many more for each operation of the step (one core, no cache); it has to save
 # this many times as much. Of a batched step's time, a compiled one saves this share.
 _BASE_SECONDS, _SECONDS_A_NODE, _WORTH, _SAVED = 10.0, 0.03, 1.5, 0.8
-_SAVED_CONVOLUTIONS = 0.3  # whose kernels stay the same
+# Those with convolutions take longer, and save less: their kernels stay the same.
+_SECONDS_A_NODE_OF_CONVOLUTIONS, _SAVED_CONVOLUTIONS = 0.08, 0.3
+_SECONDS_MEANWHILE = 400.0  # that compiling may take while steps are taken
 _FEW_STEPS = 20  # take less time than measuring does
 # Fewer threads are taken unless more are clearly faster: a thread is another run's, or another process's.
 _MORE_THREADS_PAY = 0.9
 
 WHOLE_STEP, META_GRADIENT, META_GRADIENT_BY_TASK, NOTHING = "whole step", "meta-gradient", "meta-gradient by task", ""
 IN_PHASES = "meta-gradient in phases"
-# From so many inner steps on one compiled step in a loop is as fast as a graph of all of them, and compiled much sooner.
+# From so many inner steps on one compiled step in a loop is as fast as a graph of all of them, and compiled much sooner. With
+# convolutions of each task's own it is faster from the first step on: before it all tasks share their weights.
 _MANY_STEPS = 8
 CHANGES = "its meta-gradient is not the same computation at every step"
 
@@ -220,7 +223,7 @@ def compiling(facts: Facts, plan: Plan | None = None) -> Compiling:
         limits = worth(facts, plan)
         if limits.nodes <= 0:
             return Compiling()
-    if facts.phases and facts.inner_steps >= _MANY_STEPS:
+    if facts.phases and (facts.convolutional or facts.inner_steps >= _MANY_STEPS):
         return Compiling(IN_PHASES, limits)
     # What a learner goes out to see before a step is no part of it, and several passes share it.
     if facts.plain_optimizer and facts.passes == 1 and not facts.gathers and not facts.convolutional:
@@ -232,15 +235,41 @@ def compiling(facts: Facts, plan: Plan | None = None) -> Compiling:
 
 def worth(facts: Facts, plan: Plan) -> Limits:
     """How long compiling may take, and how many operations a step may have, for it to pay."""
-    share = _SAVED_CONVOLUTIONS if facts.convolves else _SAVED
-    saved = facts.steps * facts.passes * plan.milliseconds[plan.label] / 1e3 * share / _WORTH
-    nodes = int((saved - _BASE_SECONDS) / _SECONDS_A_NODE)
-    return Limits(min(STANDARD.seconds, saved), min(STANDARD.nodes, nodes))
+    saved = facts.steps * facts.passes * plan.milliseconds[plan.label] / 1e3 * _share(facts) / _WORTH
+    nodes = int((saved - _BASE_SECONDS) / _a_node(facts))
+    return Limits(min(_SECONDS_MEANWHILE, saved), min(STANDARD.nodes, nodes))
+
+
+def _share(facts: Facts) -> float:
+    """Of a step's time, what a compiled one is expected to save."""
+    return _SAVED_CONVOLUTIONS if facts.convolves else _SAVED
+
+
+def _a_node(facts: Facts) -> float:
+    return _SECONDS_A_NODE_OF_CONVOLUTIONS if facts.convolves else _SECONDS_A_NODE
+
+
+def meanwhile(facts: Facts, plan: Plan, nodes: int, step: int) -> Plan:
+    """The plan while ``nodes`` operations are being compiled, with the step from which on the compiled one is taken.
+
+    What is gained by going on as before is what such steps take when compiled; a later run of the same step, for which all is
+    there at once, loses the rest. Both are served by this share of the time that compiling should take.
+    """
+    seconds = (_BASE_SECONDS + nodes * _a_node(facts)) * (1 - _share(facts))
+    steps = seconds * 1e3 / plan.milliseconds[plan.label]
+    # A power of two: small differences of what was measured make none here.
+    return dataclasses.replace(plan, compile_at=step + 2 ** max(0, round(math.log2(max(steps, 1)))))
 
 
 def compiled(facts: Facts, plan: Plan, seconds: float) -> Plan:
     """The plan once a compiled step has been measured: it stays unless that was asked for or takes no longer."""
     times = {**plan.milliseconds, "compiled": round(seconds * 1e3, 4)}
     if facts.strategy != "compiled" and times["compiled"] > plan.milliseconds[plan.label]:
-        return dataclasses.replace(plan, milliseconds=times)
-    return dataclasses.replace(plan, strategy="compiled", milliseconds=times)
+        return dataclasses.replace(plan, milliseconds=times, compile_at=None)
+    before = "" if plan.compile_at is None else plan.strategy
+    return dataclasses.replace(plan, strategy="compiled", milliseconds=times, before=before)
+
+
+def failed(plan: Plan, why: str) -> Plan:
+    """The plan where no compiled step came."""
+    return dataclasses.replace(plan, why=f"{plan.why}; not compiled: {why}", compile_at=None)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop.core import BaseLearner, Meta, Task, batch_size
-from innerloop.engine.compiling import STANDARD, CompileFailed, Limits, compile_functions
+from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, Pending, begin
 from innerloop.engine.engine import chunks, take, weighted_mean
 from innerloop.engine.gradient import Grads, mean_over_tasks
 from innerloop.engine.inner_loops import run_by
@@ -322,8 +322,8 @@ def cut(
     return InPhases(phases, phases.functions, counts, size)
 
 
-def compile_phases(parts: InPhases, meta: Meta, tasks: Task, limits: Limits = STANDARD) -> InPhases:
-    """The same with compiled functions.
+def begin_phases(parts: InPhases, meta: Meta, tasks: Task, limits: Limits = STANDARD) -> Pending[InPhases]:
+    """The same with compiled functions, which other processes begin to compile.
 
     Args:
         parts: from `cut`.
@@ -331,7 +331,7 @@ def compile_phases(parts: InPhases, meta: Meta, tasks: Task, limits: Limits = ST
         limits: what compiling may cost, all together.
 
     Raises:
-        CompileFailed: see `compile_functions`.
+        CompileFailed: see `compiling.begin`.
     """
     phases, counts = parts.phases, parts.counts
     of_meta = [v.detach() for v in pytree.tree_leaves(meta)]
@@ -348,10 +348,14 @@ def compile_phases(parts: InPhases, meta: Meta, tasks: Task, limits: Limits = ST
         if phases.steps > 1:
             jobs.append((phases.later, (*given, *state, counts[1])))
             jobs.append((phases.back_later, (*given, *state, counts[1], *back)))
-        made = {job[0]: found.flat for job, found in zip(jobs, compile_functions(jobs, limits), strict=True)}
-    return dataclasses.replace(
-        parts, functions=Functions(*(made.get(function, function) for function in phases.functions))
-    )
+        pending = begin(jobs, limits)
+
+    def compiled(found: Sequence[Compiled]) -> InPhases:
+        made = {job[0]: function.flat for job, function in zip(jobs, found, strict=True)}
+        functions = Functions(*(made.get(function, function) for function in phases.functions))
+        return dataclasses.replace(parts, functions=functions)
+
+    return pending.then(compiled)
 
 
 def _of_task(leaves: Leaves, t: int) -> list[Tensor]:

@@ -43,6 +43,9 @@ class Plan:
         milliseconds: what was measured, by candidate; empty where nothing was.
         why: where it comes from: "rule", "measured", "asked" or what made it fall back.
         megabytes: estimated peak memory of a step beyond the weights; None where it was not.
+        compile_at: the step from which on a compiled one is taken, decided before it is there, so that equal runs change over at
+            the same step; None: it is from the first on, or never.
+        before: with ``compile_at``, once it is there: the strategy until then.
     """
 
     strategy: str
@@ -51,6 +54,8 @@ class Plan:
     milliseconds: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
     why: str = "rule"
     megabytes: float | None = None
+    compile_at: int | None = None
+    before: str = ""
 
     @property
     def label(self) -> str:
@@ -62,7 +67,8 @@ class Plan:
         times = ", ".join(f"{name} {_short(ms)}" for name, ms in sorted(self.milliseconds.items(), key=lambda i: i[1]))
         threads = "" if self.threads is None else f", {self.threads} thread{'s' if self.threads > 1 else ''}"
         memory = "" if self.megabytes is None else f", about {self.megabytes:.0f} MB"
-        return f"{self.label}{threads}{memory} ({self.why}{': ' if times else ''}{times})"
+        compiled = "" if self.compile_at is None or self.before else f", compiled from step {self.compile_at} on"
+        return f"{self.label}{threads}{memory}{compiled} ({self.why}{': ' if times else ''}{times})"
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

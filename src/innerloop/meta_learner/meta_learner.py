@@ -24,7 +24,7 @@ from innerloop.core import (
     batch_size,
 )
 from innerloop.engine import STRATEGIES, Engine, Plan, take
-from innerloop.engine.compiling import STANDARD, CompileFailed, Limits
+from innerloop.engine.compiling import STANDARD, CompileFailed, Limits, Pending
 from innerloop.engine.deciding import CHANGES, NOTHING, Facts, compiling
 from innerloop.engine.plan import fastest
 from innerloop.engine.recompute import recomputing
@@ -378,20 +378,19 @@ class MetaLearner(nn.Module):
         return found
 
     def compile(self, batch: Task, outer_step: int = 0, limits: Limits = STANDARD) -> float:
-        """Compile the meta-gradient for tasks like these; the seconds that it takes then.
+        """Compile the meta-gradient for tasks like these; the seconds that it takes then. Raises CompileFailed, saying why."""
+        return self.begin_compiling(batch, outer_step, limits).wait()
 
-        Raises:
-            CompileFailed: what `engine.deciding` has against it, or see `engine.compiling.compile_function`.
-        """
+    def begin_compiling(self, batch: Task, outer_step: int = 0, limits: Limits = STANDARD) -> Pending[float]:
+        """`compile` in other processes; `backward` goes on as before until it has been waited for."""
         batch = self.ready(batch, outer_step)
         self._expect_derivatives()
         chosen = compiling(dataclasses.replace(self.facts(batch), following=Plan("compiled")))
         if chosen.what == NOTHING:
             raise CompileFailed(chosen.why_not)
-        args = (self.meta_gradient, self.engine, self.carry, self.meta(), batch, outer_step, chosen.what)
-        if self.compiled.ready(*args, limits) is None:
-            raise CompileFailed(self.compiled.trouble)
-        return fastest(lambda: self.compiled(*args))
+        parts, rest = (self.meta_gradient, self.engine), (batch, outer_step, chosen.what)
+        begun = self.compiled.begin(*parts, self.carry, self.meta(), *rest, limits)
+        return begun.then(lambda _: fastest(lambda: self.compiled(*parts, self.carry, self.meta(), *rest)))
 
     def plan(self, batch: Task, outer_step: int = 0) -> Plan:
         """How a step on tasks like these is run, measured now on copies; `backward` measures by itself at its third call."""

@@ -226,16 +226,19 @@ class _Run:
             for text in self.learner.notes:
                 self.display.say(f"note: {text}")
             try:
+                batches = self._batches()
+                if self._goes_on() and self._takes_a_step_first():
+                    self._advance(batches, interrupt)
                 if self._goes_on():
                     self._plan()
                     self._time_validation()
-                batches = self._batches()
                 while self._goes_on():
                     self._advance(batches, interrupt)
             except DivergedError as error:
                 error.args = (f"{error}; {self.group.same(self._last_good())}",)
                 raise
             finally:
+                self.stepper.close()
                 self.log.close()
         self._take_best()
         best_step = progress.best_step if progress.best_value is not None else progress.step
@@ -268,6 +271,15 @@ class _Run:
         step, part = self.progress.step, self.part
         return self.tasks.train.batches(part.count, self.config.seed, step, first=part.first, device=there)
 
+    def _takes_a_step_first(self) -> bool:
+        """Whether the first step comes before it is decided how steps are taken: what is wrong with it shows at once."""
+        config = self.config
+        new = self.directory is None or self.directory.read_plan() is None
+        if self.group.size > 1 or config.strategy != "auto" or not new or config.steps == 1:
+            return False
+        self.stepper.follow(self.learner.engine.rule(next(self._batches())))
+        return True
+
     def _plan(self) -> None:
         """Decide how steps are taken, or go on as an earlier sitting did."""
         progress, config = self.progress, self.config
@@ -278,9 +290,14 @@ class _Run:
             self.stepper.again(kept, lambda: next(self._batches()), progress.step, self.display.say)
             return
         with waiting("measuring how a step is run best"):
-            plan = self.stepper.decide(
+            self.stepper.decide(
                 lambda: next(self._batches()), progress.step, config.steps, config.threads, self.display.say
             )
+        self._tell_plan()
+
+    def _tell_plan(self) -> None:
+        plan = self.stepper.plan
+        assert plan is not None
         if self.directory is not None:
             self.directory.write_plan(plan)
         self.display.say(f"plan: {plan}")
@@ -323,7 +340,10 @@ class _Run:
             for step in range(progress.step, progress.step + free)
         ]
         began = time.perf_counter()
+        plan = self.stepper.plan
         losses, asked = self.stepper.run(batches, progress.step, rates, lambda: interrupt.asked)
+        if plan is not self.stepper.plan:
+            self._tell_plan()
         if self.budget is not None:
             self.budget.took(time.perf_counter() - began, len(losses))
         for loss in losses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -13,13 +14,15 @@ from torch import Tensor, nn
 
 from innerloop.core import Task
 from innerloop.engine import Plan, deciding
-from innerloop.engine.compiling import CompileFailed, StepTooLarge
+from innerloop.engine.compiling import CompileFailed, Pending, StepTooLarge
+from innerloop.engine.plan import fastest
 from innerloop.errors import InnerloopError
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.training.distributed import Group, Part
 from innerloop.training.optimizer import clip
 from innerloop.training.shared_step import shared_backward
 from innerloop.training.whole_step import WholeStep, is_plain
+from innerloop.waiting import waiting
 
 
 @dataclasses.dataclass
@@ -48,6 +51,9 @@ class Stepper:
     rule_clip_norm: float | None = None
     plan: Plan | None = None
     _whole: WholeStep | None = None
+    _pending: Pending[tuple[WholeStep | None, float]] | None = None
+    _example: tuple[Task, int] | None = None  # what it is compiled for
+    _sure: bool = False  # what is being compiled will be taken, however fast it is
     at_once: int = 1
     seconds: float = math.inf
 
@@ -71,7 +77,7 @@ class Stepper:
                 if plan.threads is not None:
                     torch.set_num_threads(plan.threads)  # compiled code keeps the number that it was compiled with
                 facts = deciding.within_time(self.facts(tasks, left), plan)
-                self.plan = self._compiled(plan, tasks, step, facts, say)
+                self.plan = self._begun(plan, tasks, step, facts, say)
         self.plan = self.group.same(self.plan)
         assert self.plan is not None
         return self.follow(self.plan)
@@ -90,17 +96,25 @@ class Stepper:
 
     def again(self, plan: Plan, draw: Callable[[], Task], step: int, say: Callable[[str], None]) -> Plan:
         """Take up the plan of an earlier sitting, so that the run goes on as it began."""
-        if plan.strategy == "compiled" and self.group.size == 1:
+        if (plan.strategy == "compiled" or plan.compile_at is not None) and self.group.size == 1:
             if plan.threads is not None:
                 torch.set_num_threads(plan.threads)
             try:
                 say("compiling the outer step again")
                 tasks = draw()
-                facts = dataclasses.replace(self.facts(tasks, 0), following=plan)
-                self._whole, _ = self._compile(tasks, step, deciding.compiling(facts))
+                facts = dataclasses.replace(self.facts(tasks, 0), following=Plan("compiled"))
+                self._pending = self._compiling(tasks, step, deciding.compiling(facts))
+                self._sure = plan.strategy == "compiled"  # it was found to be faster then
+                if plan.compile_at is not None and step < plan.compile_at:
+                    plan = dataclasses.replace(plan, strategy=plan.before or plan.strategy, before="")
+                elif self._sure:
+                    self._whole, _ = self._pending.wait()
+                    self._pending = None
             except CompileFailed as error:
-                left = deciding.beneath(plan, self.learner.engine.facts)
-                plan = dataclasses.replace(left, why="could not be compiled again")
+                left = Plan(plan.before) if plan.before else deciding.beneath(plan, self.learner.engine.facts)
+                plan = dataclasses.replace(
+                    plan, strategy=left.strategy, compile_at=None, before="", why="could not be compiled again"
+                )
                 say(f"note: {error}; going on {plan.label}, to the same result but for rounding")
         return self.follow(plan)
 
@@ -126,37 +140,78 @@ class Stepper:
             torch.set_num_threads(many)
         return deciding.threads(plan, single)
 
-    def _compiled(self, plan: Plan, tasks: Task, step: int, facts: deciding.Facts, say: Callable[[str], None]) -> Plan:
-        """The plan with the step compiled, where that is worth it."""
+    def _begun(self, plan: Plan, tasks: Task, step: int, facts: deciding.Facts, say: Callable[[str], None]) -> Plan:
+        """The plan with the step being compiled while steps are taken, where that is worth it; where it was asked for, with
+        the step compiled."""
         chosen = deciding.compiling(facts, plan)
         if chosen.what == deciding.NOTHING:
             return plan
         asked = facts.strategy == "compiled"
         say("compiling the outer step" if asked else f"compiling the outer step ({plan}; {facts.steps} steps to go)")
         try:
-            whole, seconds = self._compile(tasks, step, chosen)
+            self._pending = self._compiling(tasks, step, chosen)
         except CompileFailed as error:
-            return dataclasses.replace(plan, why=f"{plan.why}; not compiled: {error}")
+            return deciding.failed(plan, str(error))
+        return self._changed(plan) if asked else deciding.meanwhile(facts, plan, self._pending.nodes, step)
+
+    def _compiling(self, tasks: Task, step: int, chosen: deciding.Compiling) -> Pending[tuple[WholeStep | None, float]]:
+        """The compiled step, None where the learner compiles its meta-gradient alone, and the seconds that one takes.
+
+        Raises:
+            CompileFailed: see `compiling.begin`.
+        """
+        if chosen.what == deciding.NOTHING:
+            raise CompileFailed(chosen.why_not)
+        self._example = tasks, step
+        if chosen.what == deciding.WHOLE_STEP:
+            whole = WholeStep(self.learner, self.optimizer, self.clip_norm, self.rule_clip_norm)
+            # For a graph it may be too large, but cut into phases it may not.
+            with contextlib.suppress(StepTooLarge):
+                begun = whole.begin(tasks, step, chosen.limits)
+                return begun.then(lambda whole: (whole, whole.seconds(tasks, step)))
+        return self.learner.begin_compiling(tasks, step, chosen.limits).then(lambda seconds: (None, seconds))
+
+    def _changed(self, plan: Plan) -> Plan:
+        """The plan once what is being compiled is there."""
+        assert self._pending is not None
+        pending, self._pending = self._pending, None
+        try:
+            with waiting("compiling the outer step"):
+                whole, seconds = pending.wait()
+        except CompileFailed as error:
+            return deciding.failed(plan, str(error))
+        facts = self.learner.engine.facts
+        if self._sure:
+            facts = dataclasses.replace(facts, strategy="compiled")
+        elif facts.strategy != "compiled":  # the machine may be busier than when the plan was made
+            plan = dataclasses.replace(plan, milliseconds={**plan.milliseconds, plan.label: self._milliseconds(plan)})
         found = deciding.compiled(facts, plan, seconds)
         self._whole = whole if found.strategy == "compiled" else None
         return found
 
-    def _compile(self, tasks: Task, step: int, chosen: deciding.Compiling) -> tuple[WholeStep | None, float]:
-        """The compiled step, None where the learner compiles its meta-gradient alone, and the seconds that one takes.
+    def _milliseconds(self, plan: Plan) -> float:
+        """What the meta-gradient takes now by this plan; nothing changes."""
+        assert self._example is not None
+        tasks, step = self._example
+        tasks, learner = self.learner.ready(tasks, step), self.learner
 
-        Raises:
-            CompileFailed: see `compile_function`.
-        """
-        if chosen.what == deciding.NOTHING:
-            raise CompileFailed(chosen.why_not)
-        if chosen.what == deciding.WHOLE_STEP:
-            whole = WholeStep(self.learner, self.optimizer, self.clip_norm, self.rule_clip_norm)
-            try:
-                whole.compile(tasks, step, chosen.limits)
-                return whole, whole.seconds(tasks, step)
-            except StepTooLarge:  # for a graph, but it may be cut into phases
-                return None, self.learner.compile(tasks, step, chosen.limits)
-        return None, self.learner.compile(tasks, step, chosen.limits)
+        def work() -> None:
+            learner.meta_gradient(learner.carry, learner.meta(), tasks, step, None)
+
+        with torch.random.fork_rng(devices=[]), learner.engine.forced(plan):
+            return round(fastest(work) * 1e3, 4)
+
+    def settle(self) -> None:
+        """Wait for what is being compiled, and go on by it where it is faster."""
+        if self._pending is not None:
+            assert self.plan is not None
+            self.follow(self._changed(self.plan))
+
+    def close(self) -> None:
+        """No more steps are taken."""
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending = None
 
     # ---- the steps -------------------------------------------------------------------------------------------------
     def run(
@@ -181,6 +236,9 @@ class Stepper:
         Raises:
             DivergedError, InputError: on all processes when on one.
         """
+        assert self.plan is not None
+        if first_step >= (self.plan.compile_at or 0):
+            self.settle()
         if self._whole is None:
             return self._one(lambda: next(batches), first_step, rates[0], interrupted)
         fitting: list[list[Tensor]] = []

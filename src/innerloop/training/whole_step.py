@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop.core import Meta, Task
-from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, compile_function
+from innerloop.engine.compiling import STANDARD, Compiled, CompileFailed, Limits, Pending, begin
 from innerloop.engine.plan import fastest
 from innerloop.meta_gradients.compiled import PLAN
 from innerloop.meta_learner.boundary import expect_finite
@@ -48,11 +48,11 @@ class WholeStep:
         self.shapes: Any = None
         self.phase: Any = None
 
-    def compile(self, tasks: Task, outer_step: int, limits: Limits = STANDARD) -> None:
-        """Compile for tasks like these, within some limits (see `compile_function`).
+    def begin(self, tasks: Task, outer_step: int, limits: Limits = STANDARD) -> Pending[WholeStep]:
+        """Begin to compile for tasks like these, within some limits (see `compiling.begin`); wait before it is used.
 
         Raises:
-            CompileFailed: no optimizer for this, or as `compile_function`.
+            CompileFailed: no optimizer for this, or as `compiling.begin`.
         """
         if not is_plain(self.optimizer):
             raise CompileFailed("only plain Adam and SGD can be compiled")
@@ -62,9 +62,13 @@ class WholeStep:
         def whole(state: State, rates: Tensor, tasks: Task) -> tuple[State, Tensor, Tensor]:
             return self._updated(state, rates, *meta_gradient(state["carry"], state["meta"], tasks, step, None))
 
-        with self.learner.engine.forced(PLAN):
-            self.compiled = compile_function(whole, self._args(tasks), limits)
+        def compiled(found: Sequence[Compiled]) -> WholeStep:
+            self.compiled = found[0]
+            return self
+
         self.shapes, self.phase = _shapes(*pytree.tree_flatten(tasks)), meta_gradient.phase(outer_step)
+        with self.learner.engine.forced(PLAN):
+            return begin([(whole, self._args(tasks))], limits).then(compiled)
 
     def leaves(self, tasks: Task, outer_step: int) -> list[Tensor] | None:
         """The tensors of a batch as `run` takes them; None where it was not compiled for such tasks or this step."""
