@@ -87,3 +87,10 @@ def test_weights_may_be_drawn_for_each_task():
     metrics = learner.backward(tasks)
     assert float(metrics["loss"]) > 0
     assert not learner.model.get_parameter("0.weight").grad.any()  # the learned ones are not where a task begins
+
+
+def test_no_inner_steps_are_said():
+    """Where tasks are not adapted to in training, that is one line; methods without inner steps have none."""
+    model = il.models.mlp(1, 1)
+    assert any("adapts to no task" in note for note in il.maml(model, inner_steps=0).notes)
+    assert not il.maml(model, inner_steps=1).notes and not il.protonet(model).notes

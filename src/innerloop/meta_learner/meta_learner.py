@@ -103,6 +103,8 @@ class MetaLearner(nn.Module):
         self.engine = Engine()
         self.learner, self.meta_gradient = pair(self.pure, self.engine)
         self.engine.convolutional = self._adapts_convolutions()
+        if self.learner.adapts_by_gradients and self.learner.inner_steps == 0:
+            self.notes.append("inner_steps is 0: training adapts to no task; give 1 or more")
         # Name and options of an estimator that is not the method's own.
         self.meta_gradient_spec: dict[str, Any] | None = None
         self.made_by(name, options)
