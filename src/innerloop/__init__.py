@@ -16,7 +16,7 @@ from innerloop.errors import InnerloopWarning as InnerloopWarning
 from innerloop.errors import InputError as InputError
 from innerloop.errors import OutOfMemory as OutOfMemory
 from innerloop.errors import ShapeError as ShapeError
-from innerloop.methods import ALGORITHMS
+from innerloop.methods import NAMED as _METHODS
 from innerloop.registry import load as load_part
 
 __version__ = "0.1.0"
@@ -47,6 +47,8 @@ _NAMES = {
     "load": "innerloop.training.load",
     "pull": "innerloop.sharing",
     "push": "innerloop.sharing",
+    "Optimizer": "innerloop.training.torch_optimizer",
+    "which_optimizer": "innerloop.evaluation.optimizer_sweep",
     "sync_gradients": "innerloop.training.distributed",
     "with_meta_gradient": "innerloop.methods.other_meta_gradient",
 }
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from innerloop.evaluation.calibration import calibrate as calibrate
     from innerloop.evaluation.compare import compare as compare
     from innerloop.evaluation.evaluate import evaluate as evaluate
+    from innerloop.evaluation.optimizer_sweep import which_optimizer as which_optimizer
     from innerloop.evaluation.own_examples import judge as judge
     from innerloop.meta_learner.fitted import Fitted as Fitted
     from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
@@ -97,11 +100,12 @@ if TYPE_CHECKING:
     from innerloop.training.distributed import sync_gradients as sync_gradients
     from innerloop.training.fit import fit as fit
     from innerloop.training.load import load as load
+    from innerloop.training.torch_optimizer import Optimizer as Optimizer
 
 
 def __getattr__(name: str) -> Any:
-    if name in ALGORITHMS:
-        return load_part("algorithm", ALGORITHMS, name)
+    if name in _METHODS:
+        return load_part("algorithm", _METHODS, name)
     if name in _NAMES:
         return getattr(importlib.import_module(_NAMES[name]), name)
     if name in _MODULES:
@@ -110,4 +114,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *ALGORITHMS, *_NAMES, *_MODULES])
+    return sorted([*globals(), *_METHODS, *_NAMES, *_MODULES])

@@ -43,7 +43,12 @@ def record(cls: type[T]) -> type[T]:
                 object.__setattr__(new, name, value)
         return new
 
-    _pytree.register_pytree_node(made, flatten, unflatten)
+    def flatten_with_keys(value: Any) -> tuple[list[Any], Any]:
+        children, context = flatten(value)
+        names = map(_pytree.GetAttrKey, context[0])
+        return list(zip(names, children, strict=True)), context
+
+    _pytree.register_pytree_node(made, flatten, unflatten, flatten_with_keys_fn=flatten_with_keys)
     return made
 
 

@@ -1,4 +1,4 @@
-"""MNIST's test pictures by digit, from the official IDX files (LeCun, Cortes and Burges 1998).
+"""MNIST's test pictures by digit and its training pictures, from the official IDX files (LeCun, Cortes and Burges 1998).
 
 An IDX file is two zero bytes, a byte for the type (8: unsigned bytes), a byte for the number of axes, each axis as four bytes,
 the largest first, and then the values.
@@ -16,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from innerloop.core import Examples
 from innerloop.data.class_images import ClassImages
 from innerloop.data.locations import data_folder
 from innerloop.errors import InputError
 
 FILES = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+TRAINING_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 SIDE = 28
 _LARGEST = 1 << 27  # bytes; the official pictures are 7.8 million
 
@@ -62,9 +64,43 @@ def load_mnist(size: int = SIDE, folder: Path | None = None) -> ClassImages:
     Raises:
         InputError: files that are missing or damaged, or a digit without any picture.
     """
+    pictures, labels = _read(FILES, folder)
+    folder = data_folder() / "mnist" if folder is None else folder
+    each = int(np.bincount(labels, minlength=10).min())
+    if each == 0:
+        raise InputError(f"{folder} expected pictures of all ten digits, got none of one; put the official files there")
+    chosen = np.stack([pictures[np.flatnonzero(labels == digit)[:each]] for digit in range(10)])
+    images = torch.from_numpy(chosen)
+    if size != SIDE:
+        smooth = F.interpolate(
+            images.float().flatten(0, 1)[:, None], (size, size), mode="bilinear", align_corners=False, antialias=True
+        )
+        images = smooth.round().clamp(0, 255).to(torch.uint8).reshape(10, each, size, size)
+    return ClassImages(images, tuple(f"digit {digit}" for digit in range(10)), ("digits",) * 10)
+
+
+def mnist_training_examples(size: int = SIDE, folder: Path | None = None) -> Examples:
+    """The 60,000 training digits: x (60000, 1, size, size) floats in [0, 1], average-pooled, y their labels.
+
+    Args:
+        size: height and width in pixels, at most 28.
+        folder: as for `load_mnist`.
+
+    Raises:
+        InputError: files that are missing or damaged, or a size that cannot be.
+    """
+    if not 1 <= size <= SIDE:
+        raise InputError(f"size expected 1 to {SIDE} pixels, got {size}")
+    pictures, labels = _read(TRAINING_FILES, folder)
+    x = torch.from_numpy(pictures.copy()).float()[:, None] / 255
+    return Examples(x if size == SIDE else F.adaptive_avg_pool2d(x, size), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _read(files: tuple[str, str], folder: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(pictures, labels) of the official files."""
     folder = data_folder() / "mnist" if folder is None else folder
     paths = []
-    for name in FILES:
+    for name in files:
         found = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
         if found is None:
             raise InputError(
@@ -78,14 +114,4 @@ def load_mnist(size: int = SIDE, folder: Path | None = None) -> ClassImages:
             f"{folder} expected pictures of {SIDE} x {SIDE} and as many labels from 0 to 9, got pictures "
             f"{pictures.shape} and labels {labels.shape}; put the official files there"
         )
-    each = int(np.bincount(labels, minlength=10).min())
-    if each == 0:
-        raise InputError(f"{folder} expected pictures of all ten digits, got none of one; put the official files there")
-    chosen = np.stack([pictures[np.flatnonzero(labels == digit)[:each]] for digit in range(10)])
-    images = torch.from_numpy(chosen)
-    if size != SIDE:
-        smooth = F.interpolate(
-            images.float().flatten(0, 1)[:, None], (size, size), mode="bilinear", align_corners=False, antialias=True
-        )
-        images = smooth.round().clamp(0, 255).to(torch.uint8).reshape(10, each, size, size)
-    return ClassImages(images, tuple(f"digit {digit}" for digit in range(10)), ("digits",) * 10)
+    return pictures, labels

@@ -97,7 +97,8 @@ def evaluate(
     metric, higher = next(iter(names.items()))
     inductive = learner.inductive if transductive is None else not transductive
     started = time.perf_counter()
-    main = learner.eval_steps if steps is None else steps
+    of_tasks = getattr(tasks, "inner_steps", None)  # training runs say themselves how long they are
+    main = (of_tasks or learner.eval_steps) if steps is None else steps
     group = Group() if group is None else group
     if num_tasks is None and not every_task and draws is None:
         every_task, draws = few_tasks(tasks)

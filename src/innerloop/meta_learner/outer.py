@@ -16,6 +16,7 @@ class Outer:
         schedule: see `training.config.TrainConfig`.
         num_tasks: tasks in an outer step.
         min_lr: end of the cosine schedule, for the rate ``lr``.
+        clip_norm: largest norm of the meta-gradient; None: no clipping.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -23,3 +24,4 @@ class Outer:
     schedule: Literal["constant", "linear", "cosine", "average", "halving"] = "constant"
     num_tasks: int = 16
     min_lr: float = 0.0
+    clip_norm: float | None = None

@@ -106,6 +106,18 @@ ALGORITHMS: dict[str, Entry] = {
     ),
 }
 
+# What learns optimizers from training runs. They take no model, and no other problem.
+OPTIMIZERS: dict[str, Entry] = {
+    "learned_schedule": Entry(
+        "innerloop.methods.learned_schedule:learned_schedule",
+        "Learn the rates of Adam or SGD for each step and tensor of a training run.",
+    ),
+    "learned_optimizer": Entry(
+        "innerloop.methods.learned_optimizer:learned_optimizer",
+        "Learn the optimizer itself, from training runs (Andrychowicz 2016, Metz 2020).",
+    ),
+}
+NAMED = {**ALGORITHMS, **OPTIMIZERS}  # what a word can stand for, in Python, in a file and on the command line
 
 # What `innerloop try` begins with: quick ones that take any number of classes, or values; the first of them needs no training on
 # features that are good already.
@@ -118,7 +130,9 @@ def make(name: str, model: Any, options: Mapping[str, Any], *, typed: bool = Fal
     Somebody else's goes by the name that it was called by, with all of that call's options, whatever it is made from: so files
     make it again.
     """
-    factory = load("algorithm", ALGORITHMS, name, typed=typed)
+    factory = load("algorithm", NAMED, name, typed=typed)
+    if name in OPTIMIZERS:
+        return factory(**options)
     if name in ALGORITHMS:
         return factory(model, **options)
     learner = call("algorithm", name, factory, model, **options)
@@ -138,5 +152,5 @@ def settings(name: str, kind: str, *, typed: bool = False) -> dict[str, dict[str
         more training shots for Reptile) and of the model (an embedding has no last layer). What the user says goes first.
         Nothing, for a function that recommends nothing.
     """
-    recommended = getattr(load("algorithm", ALGORITHMS, name, typed=typed), "settings", None)
+    recommended = getattr(load("algorithm", NAMED, name, typed=typed), "settings", None)
     return {} if recommended is None else recommended(kind)

@@ -47,6 +47,18 @@ TASKS: dict[str, Entry] = {
     ),
 }
 
+# Training runs, for learned optimizers: nothing in them is a support set, so no other method takes them.
+TRAINING_RUNS: dict[str, Entry] = {
+    "training_jobs": Entry(
+        "innerloop.tasks.training_runs.jobs:training_jobs",
+        "your training runs: a network, data, steps (the default data needs MNIST's training files)",
+    ),
+    "quadratic_jobs": Entry(
+        "innerloop.tasks.training_runs.quadratics:quadratic_jobs",
+        "minimise |W theta - y|^2, a new W and y for each run (Andrychowicz 2016)",
+    ),
+}
+
 # Problems without a name of their own: the user's data, and problems moved away from training.
 OWN: dict[str, Entry] = {
     "from_path": Entry("innerloop.tasks.own_data:from_path", "pictures by class or tables, from a folder or file"),
@@ -54,14 +66,16 @@ OWN: dict[str, Entry] = {
     "shifted": Entry("innerloop.tasks.shift:shifted", "a problem's tasks, moved away from those of training"),
 }
 
+NAMED = {**TASKS, **TRAINING_RUNS}  # what a word can stand for, in Python, in a file and on the command line
+
 
 def make(name: str, options: Mapping[str, Any], *, typed: bool = False) -> Any:
     """A TaskFamily by name: ours, an installed package's, or ``package.module:function`` that a user has typed.
 
     Somebody else's goes by the name that it was called by, with that call's options: so a run makes it again.
     """
-    factory = load("problem", TASKS, name, typed=typed)
-    if name in TASKS:
+    factory = load("problem", NAMED, name, typed=typed)
+    if name in NAMED:
         return factory(**options)
     from innerloop.core import TaskFamily
 
@@ -72,12 +86,12 @@ def make(name: str, options: Mapping[str, Any], *, typed: bool = False) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    if name in TASKS:
-        return load("problem", TASKS, name)
+    if name in NAMED:
+        return load("problem", NAMED, name)
     if name in OWN:
         return load("problem", OWN, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TASKS, *OWN])
+    return sorted([*globals(), *NAMED, *OWN])

@@ -139,7 +139,7 @@ class _Run:
         self.stepper = Stepper(
             learner,
             self.optimizer,
-            config.clip_norm,
+            outer.clip_norm if config.clip_norm is None else config.clip_norm,
             group,
             self.part,
             passes=config.outer_passes,

@@ -101,7 +101,7 @@ def load(
     return load_fitted(path, again)
 
 
-_REGISTRIES = {"algorithm": methods.ALGORITHMS, "problem": problems.TASKS, "model": models.MODELS}
+_REGISTRIES = {"algorithm": methods.NAMED, "problem": problems.NAMED, "model": models.MODELS}
 assert set(_REGISTRIES) == set(GROUPS)
 
 
@@ -114,7 +114,11 @@ def absent(record: Mapping[str, Any]) -> set[str]:
     found = set()
     for kind in ("algorithm", "model"):
         part = record.get(kind)
-        if isinstance(part, dict) and (not _here(kind, part.get("name")) or own_parts(part)):
+        if (
+            isinstance(part, dict)
+            and part.get("rule") is None
+            and (not _here(kind, part.get("name")) or own_parts(part))
+        ):
             found.add(kind)
     name = (record.get("tasks") or {}).get("name")
     if isinstance(name, str) and not _here("problem", name) and (is_place(name) or not own_data.looks_like_path(name)):
@@ -157,7 +161,8 @@ def remake(config: dict[str, Any], path: Path, again: Again) -> MetaLearner:
         _expect_same(learner.method_spec, recorded, path)
     else:
         _expect_here(recorded, path, again)  # told first: a learner that is given again brings its model
-        learner = _method(recorded, _model(described, config.get("tasks"), path, again), path, again)
+        model = None if described.get("rule") else _model(described, config.get("tasks"), path, again)
+        learner = _method(recorded, model, path, again)
     if paired is not None and learner.meta_gradient_spec != paired:
         try:
             learner = with_meta_gradient(learner, paired["name"], **paired["options"])
@@ -198,7 +203,7 @@ def _expect_here(recorded: dict[str, Any], path: Path, again: Again) -> None:
         )
 
 
-def _method(recorded: dict[str, Any], model: nn.Module, path: Path, again: Again) -> MetaLearner:
+def _method(recorded: dict[str, Any], model: nn.Module | None, path: Path, again: Again) -> MetaLearner:
     """The learner of this method, by its name or by the function that was given in its place."""
     name, options, word = recorded["name"], dict(recorded["options"]), again.learner
     assert not isinstance(word, MetaLearner)

@@ -1,0 +1,1 @@
+"""Problems whose tasks are training runs: what adapts to them is an optimizer."""
