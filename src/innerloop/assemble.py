@@ -60,7 +60,12 @@ def assemble(
     Raises:
         ConfigError: an unknown name or option, or a pairing that cannot work.
     """
-    make_learner = load("algorithm", methods.ALGORITHMS, algorithm, typed=typed)
+    make_learner = load("algorithm", methods.NAMED, algorithm, typed=typed)
+    if algorithm in methods.OPTIMIZERS:
+        _check_names(f"algorithm {algorithm}", make_learner, algorithm_options or {})
+        family = jobs_of(tasks, model, task_options, model_options, typed=typed)
+        torch.manual_seed(seed)
+        return methods.make(algorithm, None, dict(algorithm_options or {})), family
     if model is not None and models.is_embedding(model) and not (model_options or {}).get("tune"):
         if "embedding" not in inspect.signature(_factory(tasks, typed)).parameters:
             raise ConfigError(
@@ -99,6 +104,31 @@ def assemble(
     if meta_gradient is not None:
         learner = with_meta_gradient(learner, meta_gradient, **(meta_gradient_options or {}))
     return learner, family
+
+
+def jobs_of(
+    tasks: str,
+    model: str | None,
+    options: Mapping[str, Any] | None,
+    model_options: Mapping[str, Any] | None,
+    *,
+    typed: bool = False,
+) -> TaskFamily:
+    """The training runs of this name, of a network of this one.
+
+    Raises:
+        ConfigError: a problem that is no training run, or one whose network is given.
+    """
+    options = dict(options or {})
+    if tasks not in problems.TRAINING_RUNS:
+        raise ConfigError(
+            f"expected training runs, {' or '.join(problems.TRAINING_RUNS)}, got {tasks!r}: a learned optimizer takes no others"
+        )
+    if model is not None:
+        if "make_model" not in inspect.signature(_factory(tasks, typed)).parameters:
+            raise ConfigError(f"--model expected a problem whose network can be chosen, got {tasks}; leave it out")
+        options |= {"make_model": model, "model_options": dict(model_options or {}) or None}
+    return problem(tasks, options, typed=typed)
 
 
 def _of_unequal_sizes(family: TaskFamily) -> bool:
@@ -144,7 +174,7 @@ def _with_advice(
     try:
         return problem(tasks, {**given, **more}, typed=typed)
     except InputError:
-        if tasks in problems.TASKS:
+        if tasks in problems.NAMED:
             raise
         return family  # somebody's own data may have too little for it
 
@@ -153,7 +183,7 @@ def is_path(tasks: str, typed: bool = False) -> bool:
     """Whether a problem is a file or folder, and no name."""
     from innerloop.tasks import own_data
 
-    named = is_place(tasks) or find("problem", problems.TASKS, tasks, typed=typed) is not None
+    named = is_place(tasks) or find("problem", problems.NAMED, tasks, typed=typed) is not None
     return not named and own_data.looks_like_path(tasks)
 
 
@@ -163,7 +193,7 @@ def _factory(tasks: str, typed: bool) -> Callable[..., TaskFamily]:
 
     if is_path(tasks, typed):
         return own_data.factory_of(tasks)
-    return load("problem", problems.TASKS, tasks, typed=typed)
+    return load("problem", problems.NAMED, tasks, typed=typed)
 
 
 def problem(tasks: str, options: Mapping[str, Any] | None = None, *, typed: bool = False) -> TaskFamily:

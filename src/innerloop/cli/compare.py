@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.cli import given_again, output, parts, shifts
+from innerloop.cli import compare_optimizers, given_again, output, parts, shifts
 from innerloop.cli.evaluate import at_least_one
 from innerloop.cli.listing import offered
 from innerloop.cli.options import own_flags
@@ -32,8 +32,12 @@ def compare(argv: Sequence[str]) -> int:
     if len(names) < 2 and not asked:
         example = "for example: innerloop compare maml,reptile sinusoid"
         raise ConfigError(f"expected ALG,ALG,... and TASKS, got {' '.join(names) or 'nothing'}; {example}")
-    labels = _labels(names[0]) if names else []
     problem = parts.known("tasks", names[1]) if len(names) > 1 else None
+    labels = (
+        _labels(names[0], compare_optimizers.NAMES if compare_optimizers.runs_training(problem) else ())
+        if names
+        else []
+    )
     made = parts.parts({"tasks": problem}, own)
     names, rest = split(words, {**made.arity(), **own}, 2, offered("tasks"))
     usage = "compare ALG,ALG,... TASKS [OPTIONS]"
@@ -42,9 +46,14 @@ def compare(argv: Sequence[str]) -> int:
     return run(" ".join(["compare", *names]), command, rest, usage=usage)
 
 
-def _labels(text: str) -> list[str]:
-    """Algorithms and run directories, comma-separated; each is known and there only once. ``all``: every algorithm."""
-    if text == EVERY:
+def _labels(text: str, others: Sequence[str] = ()) -> list[str]:
+    """Algorithms and run directories, comma-separated; each is known and there only once. ``all``: every algorithm.
+
+    Args:
+        text: as it was typed.
+        others: words beside algorithms that this problem knows; then ``all`` is none.
+    """
+    if text == EVERY and not others:
         return list(offered("algorithms"))
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if len(labels) < 2:
@@ -52,7 +61,7 @@ def _labels(text: str) -> list[str]:
     for label in labels:
         if labels.count(label) > 1:
             raise ConfigError(f"expected different algorithms, got {label!r} twice; leave one out")
-        if not Path(label).is_dir():
+        if not Path(label).is_dir() and label not in others:
             parts.known("algorithm", label)
     return labels
 
@@ -90,7 +99,8 @@ def _compare(
     """Compare methods on the same tasks.
 
     Each is trained with its recommended settings for the same number of outer steps; a run directory in place of a name is taken
-    as it is. ALG may be the one word all: every method that suits TASKS.
+    as it is. ALG may be the one word all: every method that suits TASKS. Where TASKS are training runs, ALG may also be an
+    optimizer, each at its best of 14 rates: sgd, momentum, adam, rmsprop, schedule_free, prodigy.
 
     Args:
         steps: Outer steps of each method that is trained here; left out: 1,000, or with --minutes as many as there is time for.
@@ -132,6 +142,11 @@ def _compare(
     out = output.folder(out or Path("runs") / f"compare-{parts.short(problem_name)}-{several}")
     if (out / "compare.json").exists() and not force:
         raise InputError(f"expected a new folder, got the existing {str(out)!r}; add --force or another --out")
+    if compare_optimizers.runs_training(problem_name):
+        refuse = {"--seeds": seeds, "--shift": shift, "--algorithm": algorithm}
+        compare_optimizers.refuse(refuse)
+        how = {"num_tasks": num_tasks, "seed": seed, "out": out, "force": force, "quiet": quiet}
+        return compare_optimizers.compare(labels, problem_name, task_options, model, training, as_json=json, **how)
     folders = {label: _runs(Path(label), chosen, seeds) for label in labels if Path(label).is_dir()}
     from innerloop import compare as measure
     from innerloop import load

@@ -12,8 +12,8 @@ from innerloop.errors import ConfigError
 from innerloop.registry import Entry, installed
 
 KINDS = {
-    "algorithms": "innerloop.methods:ALGORITHMS",
-    "tasks": "innerloop.tasks:TASKS",
+    "algorithms": "innerloop.methods:NAMED",
+    "tasks": "innerloop.tasks:NAMED",
     "models": "innerloop.models:MODELS",
     "embeddings": "innerloop.models:EMBEDDINGS",
     "recipes": "innerloop.recipes:RECIPES",

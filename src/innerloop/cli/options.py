@@ -79,13 +79,16 @@ def described(docstring: str | None) -> dict[str, str]:
 
 
 def options_of(factory: Callable[..., Any], leave_out: Iterable[str] = ()) -> list[Option]:
-    """The keyword-only settings of a factory (all fields, for a dataclass) that can be written as text."""
+    """The settings of a factory that can be written as text: keyword-only ones (all fields, for a dataclass), and those of its
+    other arguments that it names in an attribute ``flags``.
+    """
     hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     docs = described(factory.__doc__)
     result = []
     for parameter in inspect.signature(factory).parameters.values():
         annotation = settable(hints.get(parameter.name, type(parameter.default)))
-        if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name in leave_out or annotation is None:
+        named = parameter.kind is parameter.KEYWORD_ONLY or parameter.name in getattr(factory, "flags", ())
+        if not named or parameter.name in leave_out or annotation is None:
             continue
         default = UNSET if parameter.default is parameter.empty else parameter.default
         result.append(Option(parameter.name, annotation, default, docs.get(parameter.name, "")))

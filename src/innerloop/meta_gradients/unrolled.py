@@ -77,6 +77,12 @@ def runs_at_hand(carry: dict[str, Tensor], tasks: Any, fresh: Segment) -> Segmen
     return pytree.tree_unflatten([chosen(v, carry[n]) for n, v in zip(names, leaves, strict=True)], spec)
 
 
+def of_network(carry: dict[str, Tensor], tasks: Task) -> tuple[str, dict[str, Tensor]]:
+    """The prefix of what the carry holds of the batch's network, where the family has several; and that part of the carry."""
+    prefix = f"{getattr(tasks.objective, 'variant', 0)}/"
+    return prefix, {name.removeprefix(prefix): value for name, value in carry.items() if name.startswith(prefix)}
+
+
 def kept(after: Segment, good: Tensor) -> dict[str, Tensor]:
     """The carry after a segment: where runs are, and which of them make way."""
     leaves = [leaf.detach() for leaf in pytree.tree_leaves(after)]
@@ -126,7 +132,8 @@ class Unrolled(MetaGradient):
             begun = torch.vmap(lambda t: self.learner.init(meta, t))(tasks)
             first = torch.zeros_like(tasks.support.steps)
             fresh = Segment(**{**fields_of(tasks), "first": first, "over": tasks.support.steps, "run": begun})
-            here = runs_at_hand(carry, tasks, fresh)
+            prefix, own = of_network(carry, tasks)
+            here = runs_at_hand(own, tasks, fresh)
         shown: dict[str, Any] = {}
 
         def one(meta: Meta, segment: Any) -> tuple[Tensor, Run, Tensor]:
@@ -147,7 +154,8 @@ class Unrolled(MetaGradient):
         run = pytree.tree_map(lambda v: v.detach(), shown["run"])
         after = dataclasses.replace(here, first=here.first + self.truncation, run=run)
         loss = _mean_of_good(shown["loss"], shown["good"])
-        return OuterGradient(params, rule, {}, kept(after, shown["good"]), {"loss": loss})
+        carry = carry | {prefix + name: value for name, value in kept(after, shown["good"]).items()}
+        return OuterGradient(params, rule, {}, carry, {"loss": loss})
 
 
 @dataclasses.dataclass(eq=False)
@@ -201,7 +209,8 @@ class StaggeredPES(MetaGradient):
             steps = pairs.support.steps
             fields = {"first": torch.zeros_like(steps), "over": steps, "run": begun, "other": begun, "sums": none}
             fresh = Segment(**{**fields_of(pairs), **fields, "key": pairs.key})
-            here = runs_at_hand(carry, pairs, fresh)
+            prefix, own = of_network(carry, tasks)
+            here = runs_at_hand(own, pairs, fresh)
 
         def advance(meta: Meta, segment: Segment) -> tuple[Tensor, Tensor, Any, Tensor]:
             assert segment.key is not None and segment.first is not None
@@ -221,7 +230,8 @@ class StaggeredPES(MetaGradient):
         params, rule = like_meta(found, meta)
         assert here.first is not None
         after = dataclasses.replace(here, first=here.first + self.truncation, run=run, other=other, sums=sums)
-        return OuterGradient(params, rule, {}, kept(after, good), {"loss": _mean_of_good(loss, good)})
+        carry = carry | {prefix + name: value for name, value in kept(after, good).items()}
+        return OuterGradient(params, rule, {}, carry, {"loss": _mean_of_good(loss, good)})
 
 
 def _mean_of_good(loss: Tensor, good: Tensor) -> Tensor:

@@ -246,6 +246,9 @@ def learned_optimizer(
     return made
 
 
+learned_optimizer.flags = ("kind",)  # type: ignore[attr-defined]  # on the command line too
+
+
 def estimator(estimate: str, truncation: int, sigma: float, num_pairs: int) -> tuple[str, dict[str, Any]]:
     """(its name, its settings)."""
     _expect_word("estimate", estimate, ESTIMATES)

@@ -241,6 +241,9 @@ def learned_schedule(
     return made
 
 
+learned_schedule.flags = ("base",)  # type: ignore[attr-defined]  # on the command line too
+
+
 def _learned(base: str, learn: Collection[str]) -> tuple[str, ...]:
     """The names of what is learned."""
     has = {"sgd": ("lr", "weight_decay"), "momentum": ("lr", "momentum", "weight_decay")}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from innerloop import keys
 from innerloop.core import Apply, Examples, Objective, Task
-from innerloop.errors import InputError
+from innerloop.errors import ConfigError, InputError
 from innerloop.objectives.losses import Loss, Supervised, predicts_values
 from innerloop.objectives.metrics import accuracy
 from innerloop.records import record
@@ -69,6 +69,7 @@ class TrainingRun(Objective):
         rows: the first so many of the shared examples are trained on.
         classes: the targets are class labels.
         steps: of the longest run.
+        variant: which of the family's networks it is, where there are several.
     """
 
     network: Network
@@ -77,6 +78,7 @@ class TrainingRun(Objective):
     rows: int = 0
     classes: bool = False
     steps: int = 100
+    variant: int = 0
 
     draws: ClassVar[bool] = False
 
@@ -110,6 +112,11 @@ class TrainingRun(Objective):
         own: Examples | None = side.examples
         if own is not None:
             return own
+        if not isinstance(side, Judged):
+            raise ConfigError(
+                "a training run has no support examples, so only a learned optimizer takes it: il.learned_optimizer() or "
+                "il.learned_schedule()"
+            )
         return Examples(shared.x[side.rows], shared.y[side.rows])
 
     def loss(self, apply: Apply, data: Examples, key: Tensor | None = None) -> Float[Tensor, ""]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,8 +33,8 @@ class TrainingJobs(TaskDistribution):
     """One split of a family of training runs; see `training_jobs`.
 
     Args:
-        make_model: a fresh network with random weights.
-        objective: with the network as a function, and how many rows are trained on.
+        make_model: a fresh network with random weights; each of the family's.
+        objective: with the network as a function, and how many rows are trained on; likewise.
         data: what all runs share, rows that are trained on first; or a function that draws each run's own.
         horizon: the fewest and the most steps of a run; held-out runs have the most.
         queries: rows that a run is judged on.
@@ -44,20 +45,44 @@ class TrainingJobs(TaskDistribution):
         *,
         name: str,
         split: str,
-        make_model: MakeModel,
-        objective: TrainingRun,
+        make_model: Sequence[MakeModel],
+        objective: Sequence[TrainingRun],
         data: Examples | DrawData,
         horizon: tuple[int, int],
         queries: int,
     ) -> None:
-        self.name, self.split, self.objective, self.data = name, split, objective, data
-        self.make_model, self.horizon, self.queries = make_model, horizon, queries
-        self.metrics = tuple(objective.metrics)
+        self.name, self.split, self.data = name, split, data
+        self.networks = tuple(zip(make_model, objective, strict=True))
+        self.objective, self.horizon, self.queries = objective[0], horizon, queries
+        self.metrics = tuple(self.objective.metrics)
         self.inner_steps = horizon[1]  # of held-out runs
 
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
         """The runs of these keys; ``weights`` are what ``make_model`` draws with torch seeded by the key."""
-        drawn = fresh_weights(self.make_model, random_keys.fold(keys, _WEIGHTS).tolist())
+        return self._runs(keys, 0)
+
+    def at(
+        self, seed: int, step: int, num_tasks: int, start: int = 0, device: torch.device | str | None = None
+    ) -> Task:
+        """Runs of one network: training steps take the family's in turn, held-out runs are of the first."""
+        keys = random_keys.task_keys(seed, self.split, step, start, num_tasks).to(device)
+        return self._runs(keys, step % len(self.networks) if self.split == "train" else 0)
+
+    def batches(
+        self,
+        num_tasks: int,
+        seed: int = 0,
+        start: int = 0,
+        *,
+        first: int = 0,
+        device: torch.device | str | None = None,
+    ) -> Iterator[Task]:
+        """As of all problems, one step at a time."""
+        return (self.at(seed, step, num_tasks, first, device) for step in itertools.count(start))
+
+    def _runs(self, keys: Int64[Tensor, " tasks"], which: int) -> Task:
+        make_model, objective = self.networks[which]
+        drawn = fresh_weights(make_model, random_keys.fold(keys, _WEIGHTS).tolist())
         weights = {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
         low, high = self.horizon if self.split == "train" else (self.horizon[1], self.horizon[1])
         between = random_keys.uniform(keys, (), _STEPS, torch.float64)
@@ -65,22 +90,22 @@ class TrainingJobs(TaskDistribution):
         noise, own, rows, shared = random_keys.fold(keys, _NOISE), None, None, None
         if isinstance(self.data, Examples):
             shared = self.data
-            held = len(shared.y) - self.objective.rows
-            first, number = (self.objective.rows, held) if held else (0, len(shared.y))
+            held = len(shared.y) - objective.rows
+            first, number = (objective.rows, held) if held else (0, len(shared.y))
             rows = first + random_keys.integers(keys, number, (min(self.queries, number),), _QUERIES)
         else:
             own = self.data(keys)
         return Task(
             support=Begin(weights, steps, own),
             query=Judged(rows, own),
-            objective=self.objective,
+            objective=objective,
             noise=noise,
             shared=shared,
         )
 
     def default_model(self) -> nn.Module:
         """A network such as the runs train."""
-        return self.make_model()
+        return self.networks[0][0]()
 
 
 def fresh_weights(make_model: MakeModel, seeds: Sequence[int]) -> list[dict[str, Tensor]]:
@@ -95,8 +120,8 @@ def _seeded(make_model: MakeModel, seed: int) -> dict[str, Tensor]:
 
 
 def training_jobs(
-    make_model: str | MakeModel = "mlp",
-    data: Any = "mnist",
+    make_model: str | MakeModel | Sequence[str | MakeModel] = "mlp",
+    data: str | Any = "mnist",
     *,
     batch: int | None = 128,
     horizon: int | Sequence[int] = 100,
@@ -114,7 +139,8 @@ def training_jobs(
 
     Args:
         make_model: a function without arguments that returns a fresh network, or a name of `innerloop.models.MODELS`, made for
-            the data's shapes. Batch norm uses the statistics of the batch at hand.
+            the data's shapes. Several: the outer steps take them in turn, held-out runs are of the first. Batch norm uses the
+            statistics of the batch at hand.
         data: (x, y), tensors or arrays (rows, ...); a torch Dataset of pairs; "mnist", the 60,000 training digits as floats in
             [0, 1] from INNERLOOP_DATA; or a function from the runs' keys (tasks,) to their own `Examples` (tasks, rows, ...).
         batch: examples in a step; None: all of a run's own.
@@ -162,12 +188,15 @@ def training_jobs(
                 "data expected a function from keys (tasks,) to il.Examples (tasks, rows, ...), got another"
             )
         one = Examples(drawn.x[0], drawn.y[0])
-    make: MakeModel = _maker(make_model, one, examples, model_options)
-    net = make()
-    network = _network(net, one)
-    classes = labels_of(loss, one.y)
-    objective = TrainingRun(network, _loss(loss), batch, rows, classes, high)
-    _try(objective, net, one)
+    several = list(make_model) if isinstance(make_model, list | tuple) else [make_model]
+    makers: list[MakeModel] = [_maker(given, one, examples, model_options) for given in several]
+    if not makers:
+        raise ConfigError("make_model expected at least one network, got none")
+    classes, objectives = labels_of(loss, one.y), []
+    for variant, make in enumerate(makers):
+        net = make()
+        objectives.append(TrainingRun(_network(net, one), _loss(loss), batch, rows, classes, high, variant))
+        _try(objectives[-1], net, one)
     options: dict[str, Any] = {
         "make_model": make_model, "data": data, "batch": batch, "horizon": [low, high] if low < high else high,
         "loss": loss, "queries": queries, "held_out": held_out, "size": size, "model_options": model_options,
@@ -179,14 +208,17 @@ def training_jobs(
         return TrainingJobs(
             name=name,
             split=which,
-            make_model=make,
-            objective=objective,
+            make_model=makers,
+            objective=objectives,
             data=examples,
             horizon=(low, high),
             queries=queries,
         )
 
     return TaskFamily.by_split(name, split, {key: value for key, value in options.items() if writable(value)})
+
+
+training_jobs.flags = ("data",)  # type: ignore[attr-defined]  # on the command line; --model gives the network
 
 
 def _loss(loss: Any) -> Any:
