@@ -33,7 +33,7 @@ class Hyper:
 
 
 _EPS = 1e-8
-_ALPHA = 0.99  # torch's decay of RMSprop's second moment
+_ALPHA = 0.99  # torch's decay of RMSprop's second moment, a rule that is swept and never differentiated
 Step = tuple[Tensor, dict[str, Tensor]]  # what a number moves by times minus the rate, and what is kept
 
 
@@ -60,7 +60,7 @@ def _adam(grad: Tensor, kept: Mapping[str, Tensor], at: Hyper) -> Step:
 def _rmsprop(grad: Tensor, kept: Mapping[str, Tensor], at: Hyper) -> Step:
     del at
     v = _ALPHA * kept["v"] + (1 - _ALPHA) * grad.square()
-    return grad / torch.sqrt(v + _EPS**2), {"v": v}
+    return grad / (torch.sqrt(v) + _EPS), {"v": v}
 
 
 # For each: what it keeps of a tensor (1: of each number; 0: one number that begins at 1), and its step.
