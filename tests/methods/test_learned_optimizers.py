@@ -240,7 +240,7 @@ def test_other_tasks_and_arguments_are_refused():
         learner("mlp").backward(il.tasks.sinusoid().train.at(0, 0, 2))
     with pytest.raises(ConfigError, match="learned optimizer"):
         il.maml(net(), inner_lr=0.1).backward(jobs().train.at(0, 0, 2))
-    with pytest.raises(ConfigError, match="il.Optimizer"):
+    with pytest.raises(ConfigError, match=r"il.Optimizer"):
         learner("mlp").adapt(torch.ones(2, 3), torch.ones(2))
     for make, said in (
         (lambda: il.learned_optimizer("mpl"), "did you mean 'mlp'"),
