@@ -122,7 +122,9 @@ def test_runs_go_on_where_they_were_and_make_way_when_they_are_over():
     assert sum(int(e.sum()) for e in ended) >= 5 * 2
     # Two steps further each time, from the beginning where the one before was over.
     goes_on = [n == torch.where(over, 0, m) + 2 for m, n, over in zip(leaves, leaves[1:], ended, strict=False)]
-    assert int(torch.stack(goes_on).all(0).all(1).sum()) == 2  # the count of the part and that of the run
+    places = torch.stack(goes_on).all(0).all(1)
+    assert int(places.sum()) == 2  # the count of the part and that of the run
+    assert int(torch.stack(leaves)[:, places].max()) == 6
     with pytest.raises(il.InputError, match="under way"):
         found.backward(train.at(0, 9, 4))
 

@@ -12,6 +12,7 @@ from innerloop.recipes import (
     gaussian_processes,
     glyphs,
     lake,
+    learned_optimizers,
     omniglot,
     omniglot_minutes,
     own_characters,
@@ -40,6 +41,7 @@ _FAMILIES = (
     own_characters,
     trained_networks,
     characters,
+    learned_optimizers,
     short,
     builtin_learners,
 )

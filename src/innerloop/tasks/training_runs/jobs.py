@@ -120,7 +120,7 @@ def _seeded(make_model: MakeModel, seed: int) -> dict[str, Tensor]:
 
 
 def training_jobs(
-    make_model: str | MakeModel | Sequence[str | MakeModel] = "mlp",
+    make_model: str | MakeModel | Mapping[str, Any] | Sequence[str | MakeModel | Mapping[str, Any]] = "mlp",
     data: str | Any = "mnist",
     *,
     batch: int | None = 128,
@@ -139,8 +139,8 @@ def training_jobs(
 
     Args:
         make_model: a function without arguments that returns a fresh network, or a name of `innerloop.models.MODELS`, made for
-            the data's shapes. Several: the outer steps take them in turn, held-out runs are of the first. Batch norm uses the
-            statistics of the batch at hand.
+            the data's shapes, or such a name with arguments: {"name": "mlp", "hidden": [20]}. Several: the outer steps take them in
+            turn, held-out runs are of the first. Batch norm uses the statistics of the batch at hand.
         data: (x, y), tensors or arrays (rows, ...); a torch Dataset of pairs; "mnist", the 60,000 training digits as floats in
             [0, 1] from INNERLOOP_DATA; or a function from the runs' keys (tasks,) to their own `Examples` (tasks, rows, ...).
         batch: examples in a step; None: all of a run's own.
@@ -274,6 +274,9 @@ def _maker(make_model: Any, one: Examples, data: Any, options: Mapping[str, Any]
             f"make_model expected a function that returns a fresh network, got a {type(make_model).__name__}, whose weights are "
             "drawn already; give lambda: MyNet(), or its class"
         )
+    if isinstance(make_model, Mapping):
+        options = {**(options or {}), **{key: value for key, value in make_model.items() if key != "name"}}
+        make_model = make_model.get("name")
     if isinstance(make_model, str):
         y = data.y if isinstance(data, Examples) else one.y
         outputs = int(y.max()) + 1 if not y.is_floating_point() else 1 if y.ndim < 2 else y.shape[1]
