@@ -18,6 +18,7 @@ from innerloop.records import record, static
 from innerloop.rules.learned import LearnedRule
 
 _NOISE = 32  # keeps the key of a step's noise (dropout) apart from what else is drawn from a task's key
+_LEAST = 1e-8  # of a loss whose logarithm is taken
 _END_POWER = 4  # step t of a run of T weighs (t / T) ^ 4 where the end is the goal
 
 
@@ -54,7 +55,8 @@ class TrainingRuns(BaseLearner):
         inner_steps, eval_steps: of the longest run.
         first_order: the derivative of a run's gradients by its weights is dropped, as in Andrychowicz et al. 2016; the outer
             gradient then goes back through the rule alone, and no network is differentiated twice.
-        goal: "curve": all steps weigh alike; "end": late ones weigh more, by (t / T)^4.
+        goal: "curve": all steps weigh alike; "end": late ones weigh more, by (t / T)^4; "log": the mean is of the losses'
+            logarithms, so that a percent counts as much late in a run as early.
     """
 
     rule: UpdateRule
@@ -120,9 +122,13 @@ class TrainingRuns(BaseLearner):
         """How much the loss at weights number ``step`` counts; 0 beyond the run's end. The mean over a run is about 1."""
         steps = task.support.steps.to(next(iter(task.support.weights.values())).dtype)
         inside = (step <= task.support.steps).to(steps.dtype)
-        if self.goal == "curve":
+        if self.goal != "end":
             return inside
         return inside * (_END_POWER + 1) * (step / steps) ** _END_POWER
+
+    def _counted(self, value: Tensor) -> Tensor:
+        """A loss as it counts."""
+        return value.clamp(min=_LEAST).log() if self.goal == "log" else value
 
     def segment(
         self, meta: Meta, fast: Run, task: Task, first: int | Tensor, steps: int
@@ -136,13 +142,13 @@ class TrainingRuns(BaseLearner):
             i = first + k
             fast, value = self._step(meta, fast, self.batch(task, i), i)
             if k:
-                losses.append(self.weight(task, i) * value)
+                losses.append(self.weight(task, i) * self._counted(value))
         i = first + steps
         if torch.is_grad_enabled():
             _, last = self._slope(fast, self.batch(task, i), i)
         else:
             last = self._loss(fast, fast.params, self.batch(task, i), i)
-        losses.append(self.weight(task, i) * last)
+        losses.append(self.weight(task, i) * self._counted(last))
         return torch.stack(losses).sum() / steps, fast, last.detach()
 
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:

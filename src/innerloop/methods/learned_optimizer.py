@@ -187,7 +187,7 @@ def learned_optimizer(
     *,
     estimate: Literal["unrolled", "pes", "es", "backprop"] = "unrolled",
     truncation: int = 20,
-    goal: Literal["curve", "end"] = "curve",
+    goal: Literal["curve", "end", "log"] = "curve",
     hidden: int | None = None,
     scale: float | None = None,
     sigma: float = 0.01,
@@ -207,7 +207,8 @@ def learned_optimizer(
             persistent evolution strategies (`StaggeredPES`); "es": evolution strategies on whole runs; "backprop": through whole
             runs.
         truncation: steps in a part, of "unrolled" and "pes" (20 in Andrychowicz 2016).
-        goal: "curve": the mean of the losses along the run, as in the papers; "end": late losses weigh more.
+        goal: "curve": the mean of the losses along the run, as in the papers; "log": of their logarithms, so that a percent
+            counts as much late as early; "end": late losses weigh more (with "unrolled" the early steps then learn little).
         hidden: width; None: 16 for the perceptron, 20 for the LSTMs.
         scale: of the step; None: 0.01 for the perceptron (the rate of Adam that it begins near), 0.1 for the LSTMs.
         sigma, num_pairs: of "pes" and "es": deviation of the perturbations, and pairs for each run.
@@ -257,8 +258,8 @@ def estimator(estimate: str, truncation: int, sigma: float, num_pairs: int) -> t
 
 
 def expect_goal(goal: Any) -> str:
-    """ConfigError for another than "curve" and "end"."""
-    _expect_word("goal", goal, ("curve", "end"))
+    """ConfigError for another than "curve", "end" and "log"."""
+    _expect_word("goal", goal, ("curve", "end", "log"))
     return goal
 
 

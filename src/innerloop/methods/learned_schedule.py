@@ -172,7 +172,7 @@ def learned_schedule(
     floor: float = 1e-6,
     estimate: Literal["unrolled", "pes", "es", "backprop"] = "backprop",
     truncation: int = 20,
-    goal: Literal["curve", "end"] = "curve",
+    goal: Literal["curve", "end", "log"] = "curve",
     sigma: float = 0.1,
     num_pairs: int = 2,
     first_order: bool = False,

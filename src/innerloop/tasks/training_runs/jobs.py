@@ -139,8 +139,8 @@ def training_jobs(
 
     Args:
         make_model: a function without arguments that returns a fresh network, or a name of `innerloop.models.MODELS`, made for
-            the data's shapes, or such a name with arguments: {"name": "mlp", "hidden": [20]}. Several: the outer steps take them in
-            turn, held-out runs are of the first. Batch norm uses the statistics of the batch at hand.
+            the data's shapes, or such a name with arguments: {"name": "mlp", "hidden": [20]}. Several: the outer steps take them
+            in turn, held-out runs are of the first. Batch norm uses the statistics of the batch at hand.
         data: (x, y), tensors or arrays (rows, ...); a torch Dataset of pairs; "mnist", the 60,000 training digits as floats in
             [0, 1] from INNERLOOP_DATA; or a function from the runs' keys (tasks,) to their own `Examples` (tasks, rows, ...).
         batch: examples in a step; None: all of a run's own.
