@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import innerloop as il
-from innerloop.methods import ALGORITHMS
+from innerloop.methods import ALGORITHMS, NAMED
 from innerloop.models import MODELS
-from innerloop.tasks import OWN, TASKS
+from innerloop.tasks import NAMED as PROBLEMS
+from innerloop.tasks import OWN
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "innerloop"
@@ -131,7 +132,7 @@ def test_the_check_sees_a_wrong_import(tmp_path):
     assert imported(file) == {"cli"} and LEVEL["cli"] > LEVEL["core"]
 
 
-@pytest.mark.parametrize(("package", "names"), [("models", MODELS), ("tasks", [*TASKS, *OWN])])
+@pytest.mark.parametrize(("package", "names"), [("models", MODELS), ("tasks", [*PROBLEMS, *OWN])])
 def test_no_file_shadows_a_public_name(package, names):
     """Python binds a file or folder to its package under its name, which would hide a function of that name.
 
@@ -178,7 +179,7 @@ def test_no_two_test_files_have_one_name():
 
 
 def test_what_is_listed_is_documented():
-    for name in ALGORITHMS:
+    for name in NAMED:
         page = ROOT / "docs" / "methods" / f"{name}.md"
         assert page.is_file(), f"{name} has no page"
         assert name in (ROOT / "README.md").read_text(encoding="utf-8")
@@ -192,7 +193,7 @@ def test_links_resolve(page):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+@pytest.mark.parametrize("name", sorted(NAMED))
 def test_argument_tables_agree_with_the_signatures(name):
     import inspect
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from innerloop.core import TaskDistribution, TaskFamily
 from innerloop.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from innerloop.core import TaskDistribution, TaskFamily
 
 _RUNS, _VALID = 200, 64  # held-out runs, and those that rates are chosen on
 _SCHEDULE = {"data": "mnist", "size": 8, "batch": 64, "horizon": 30}

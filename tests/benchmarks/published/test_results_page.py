@@ -13,7 +13,7 @@ from benchmarks.published.other_numbers import reimplementations
 from benchmarks.published.page import rendered, rounded, setting_of, tables
 from benchmarks.published.summary import lines, rows_in
 from innerloop.errors import InputError
-from innerloop.methods import ALGORITHMS
+from innerloop.methods import NAMED
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
 from innerloop.recipes.recipe import recipe_hash
@@ -54,7 +54,7 @@ def test_the_page_is_up_to_date():
 @NEEDS_HISTORY
 def test_the_methods_pages_say_what_the_rows_say(tmp_path):
     found = method_numbers.rendered(ROOT / "docs" / "methods", ROOT / "results", past_commits())
-    assert {page.stem for page in found} == set(ALGORITHMS)
+    assert {page.stem for page in found} == set(NAMED)
     assert [page.name for page, text in found.items() if text != page.read_text("utf-8")] == [], "run make results-page"
     append_rows(tmp_path / "a.csv", [row(value="12.5")])
     pages = method_numbers.rendered(ROOT / "docs" / "methods", tmp_path, PAST)
