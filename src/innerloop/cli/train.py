@@ -250,6 +250,17 @@ def _better_baseline(result: Any) -> str:
     )
 
 
+def _used(out: Path) -> str:
+    """What to do with a run, in a line."""
+    from innerloop.methods import OPTIMIZERS
+    from innerloop.training.run_config import read_run_config
+
+    config = out / "config.json"
+    if config.is_file() and read_run_config(out)["algorithm"]["name"] in OPTIMIZERS:
+        return f"in Python: il.Optimizer({str(out)!r}, model.parameters(), num_steps=...)"
+    return f"innerloop adapt {shlex.quote(str(out))} SUPPORT --out task.il    (one new task of your own)"
+
+
 def told(result: Any, out: Path, as_json: bool) -> int:
     """Print what a training run came to, where it is, and what to do with it next; of several processes, one prints."""
     interrupted = result.stopped == "interrupted"
@@ -274,7 +285,7 @@ def told(result: Any, out: Path, as_json: bool) -> int:
         if not interrupted:
             print(f"next: innerloop evaluate {shlex.quote(str(out))}")
             print(f"      innerloop report {shlex.quote(str(out))}")
-            print(f"      innerloop adapt {shlex.quote(str(out))} SUPPORT --out task.il    (one new task of your own)")
+            print(f"      {_used(out)}")
     if interrupted:
         say(f"stopped by Ctrl-C; continue with: innerloop train --resume {shlex.quote(str(out))}")
         raise Stop(INTERRUPTED)

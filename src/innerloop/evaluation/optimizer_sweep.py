@@ -248,10 +248,12 @@ def best_rate(
     rates: Sequence[float] | None = None,
     seed: int = _VALID_SEED,
     steps: int | None = None,
+    known: dict[float, Curves] | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...], float]:
     """(rates tried, the goal's mean at each, the best rate) on validation jobs.
 
-    Where the best rate is at the edge of the grid, the grid is widened on that side, twice at most.
+    Where the best rate is at the edge of the grid, the grid is widened on that side, twice at most. ``known`` are runs that were
+    made already, by rate, as for another goal; those made here are added.
 
     Raises:
         ConfigError: the best rate is still at the edge; or no rate at which no job diverges.
@@ -260,12 +262,14 @@ def best_rate(
     tried = sorted(rates) if rates else logarithmic(LOWEST, HIGHEST, NUMBER)
     factor = (tried[-1] / tried[0]) ** (1 / max(1, len(tried) - 1))
     more = max(1, len(tried) // 2)
-    found: dict[float, float] = {}
+    runs: dict[float, Curves] = {} if known is None else known
     for turn in range(_WIDENED + 1):
-        new = [rate for rate in tried if rate not in found]
-        each = curves_at(name, new, jobs, num_jobs=num_jobs, seed=seed, steps=steps)
-        values = [float(one.of(goal).double().mean()) for one in each]
-        found |= {rate: v if math.isfinite(v) else math.inf for rate, v in zip(new, values, strict=True)}
+        new = [rate for rate in tried if rate not in runs]
+        if new:
+            each = curves_at(name, new, jobs, num_jobs=num_jobs, seed=seed, steps=steps)
+            runs |= dict(zip(new, each, strict=True))
+        values = {rate: float(runs[rate].of(goal).double().mean()) for rate in tried}
+        found = {rate: value if math.isfinite(value) else math.inf for rate, value in values.items()}
         best = min(tried, key=lambda rate: found[rate])
         if not math.isfinite(found[best]):
             raise ConfigError(

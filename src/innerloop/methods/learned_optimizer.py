@@ -127,7 +127,7 @@ class CoordinateMLP(CoordinateRule):
     """
 
     hidden: int = 16
-    scale: float = 0.01
+    scale: float = 0.03
 
     def init_meta(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
         del params
@@ -179,7 +179,7 @@ class CoordinateMLP(CoordinateRule):
 
 
 RULES: dict[str, type[CoordinateRule]] = {"mlp": CoordinateMLP, "lstm": CoordinateLSTM, "rnnprop": CoordinateLSTM}
-_USUAL_RATES = {"mlp": 3e-3, "lstm": 3e-3, "rnnprop": 1e-3}
+_USUAL_RATES = {"mlp": 5e-3, "lstm": 3e-3, "rnnprop": 1e-3}
 
 
 def learned_optimizer(
@@ -210,7 +210,7 @@ def learned_optimizer(
         goal: "curve": the mean of the losses along the run, as in the papers; "log": of their logarithms, so that a percent
             counts as much late as early; "end": late losses weigh more (with "unrolled" the early steps then learn little).
         hidden: width; None: 16 for the perceptron, 20 for the LSTMs.
-        scale: of the step; None: 0.01 for the perceptron (the rate of Adam that it begins near), 0.1 for the LSTMs.
+        scale: of the step; None: 0.03 for the perceptron (the rate of Adam that it begins near), 0.1 for the LSTMs.
         sigma, num_pairs: of "pes" and "es": deviation of the perturbations, and pairs for each run.
         first_order: as in the papers, the derivative of gradients by weights is dropped in the outer gradient.
 
