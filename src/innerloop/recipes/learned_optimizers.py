@@ -66,11 +66,11 @@ def recipes() -> list[Recipe]:
         task_options={**_DIGITS, "horizon": (50, 300), "make_model": [_SIGMOID, _RELU, _DEEPER]},
         training={
             **training,
-            "steps": 800,
+            "steps": 400,
             "num_tasks": 8,
             "outer_lr": 8e-3,
             "valid_tasks": 16,
-            "validate_every": 100,
+            "validate_every": 200,
         },
         evaluations=(),
         beside=f"{here}:beside_mlp",
@@ -104,7 +104,7 @@ def beside_mlp(learner: Any, test: TaskDistribution) -> list[dict[str, Any]]:
     for name, options in _OTHERS.items():
         for steps in (100, 200):
             family = training_jobs(**{**_DIGITS, **options, "horizon": steps})
-            found += _rows(learner, family, f", {name}, {steps} steps", ("adam",), runs=64, valid=32)
+            found += _rows(learner, family, f", {name}, {steps} steps", ("adam",), runs=32, valid=16)
     return found
 
 
