@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -255,8 +256,10 @@ def _used(out: Path) -> str:
     from innerloop.methods import OPTIMIZERS
     from innerloop.training.run_config import read_run_config
 
-    config = out / "config.json"
-    if config.is_file() and read_run_config(out)["algorithm"]["name"] in OPTIMIZERS:
+    learned = False
+    with contextlib.suppress(InputError):
+        learned = read_run_config(out)["algorithm"]["name"] in OPTIMIZERS
+    if learned:
         return f"in Python: il.Optimizer({str(out)!r}, model.parameters(), num_steps=...)"
     return f"innerloop adapt {shlex.quote(str(out))} SUPPORT --out task.il    (one new task of your own)"
 
