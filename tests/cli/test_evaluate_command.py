@@ -41,8 +41,9 @@ def test_every_method_has_a_curve(name, tmp_path, capsys):
     assert main([*line, "--curve-steps", "3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     report = il.evaluate(learner, tasks.test, num_tasks=4, seed=3, curve_steps=3)
-    assert found["curve"] == list(report.curve) and len(found["curve"]) == 4
-    assert found["curve_ci95"] == list(report.curve_ci95) and len(found["curve_ci95"]) == 4
+    # The last bit may depend on where tensors lie in memory (seen with MKL on Intel).
+    assert found["curve"] == pytest.approx(list(report.curve), rel=1e-6) and len(found["curve"]) == 4
+    assert found["curve_ci95"] == pytest.approx(list(report.curve_ci95), rel=1e-6) and len(found["curve_ci95"]) == 4
     assert found["mean"] == pytest.approx(plain["mean"], rel=1e-6)
     if name == "maml":
         assert found["mean"] == found["curve"][1] != found["curve"][0]
