@@ -42,6 +42,7 @@ _NAMES = {
     "compare": "innerloop.evaluation.compare",
     "evaluate": "innerloop.evaluation.evaluate",
     "fit": "innerloop.training.fit",
+    "hypergradients": "innerloop.training.hypergradients",
     "judge": "innerloop.evaluation.own_examples",
     "keep_freed_memory": "innerloop.allocation",
     "load": "innerloop.training.load",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from innerloop.sharing import push as push
     from innerloop.training.distributed import sync_gradients as sync_gradients
     from innerloop.training.fit import fit as fit
+    from innerloop.training.hypergradients import hypergradients as hypergradients
     from innerloop.training.load import load as load
     from innerloop.training.torch_optimizer import Optimizer as Optimizer
 

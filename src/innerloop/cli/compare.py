@@ -100,7 +100,8 @@ def _compare(
 
     Each is trained with its recommended settings for the same number of outer steps; a run directory in place of a name is taken
     as it is. ALG may be the one word all: every method that suits TASKS. Where TASKS are training runs, ALG may also be an
-    optimizer, each at its best of 14 rates: sgd, momentum, adam, rmsprop, schedule_free, prodigy.
+    optimizer, each at its best of 14 rates: sgd, momentum, adam, rmsprop, hypergradient_descent,
+    schedule_free, prodigy.
 
     Args:
         steps: Outer steps of each method that is trained here; left out: 1,000, or with --minutes as many as there is time for.

@@ -9,7 +9,7 @@ from typing import Any
 from innerloop.cli import output
 from innerloop.errors import ConfigError
 
-NAMES = ("sgd", "momentum", "adam", "rmsprop", "schedule_free", "prodigy")
+NAMES = ("sgd", "momentum", "adam", "rmsprop", "hypergradient_descent", "schedule_free", "prodigy")
 _JOBS = 64  # held-out runs, where nobody says how many
 
 

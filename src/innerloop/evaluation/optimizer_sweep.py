@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop.core import BaseLearner, Meta, Task, TaskDistribution, TaskFamily
+from innerloop.core import BaseLearner, Meta, Task, TaskDistribution, TaskFamily, UpdateRule
 from innerloop.errors import ConfigError, InputError, expect_whole, nearest
 from innerloop.evaluation.evaluate import mean_ci95
 from innerloop.learners.training_runs import Run, TrainingRuns
@@ -21,6 +21,7 @@ from innerloop.meta_learner.learned_optimizer import LearnedOptimizer
 from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.query_predictions import measured
 from innerloop.objectives.training_run import TrainingRun
+from innerloop.rules.hypergradient_descent import HypergradientDescent
 from innerloop.rules.tuned import BASES, Tuned
 from innerloop.waiting import waiting
 
@@ -29,6 +30,8 @@ _WIDENED = 2  # how often a grid grows where its best rate is at its edge, by ha
 _VALID_SEED = 12345  # of the validation jobs, as `fit` draws them
 _NUMBERS = 1 << 27  # of weights and activations held at once, roughly
 
+HYPERGRADIENT = "hypergradient_descent"
+OURS = (*BASES, HYPERGRADIENT)
 # Optimizers of other packages: (package, what makes one).
 PACKAGES: dict[str, tuple[str, str]] = {
     "schedule_free": ("schedulefree", "AdamWScheduleFree"),
@@ -114,9 +117,14 @@ class WhichOptimizer:
         return self.sentence
 
 
+def _rule(name: str, lr: float = 0.01) -> UpdateRule:
+    """Of an optimizer of ours."""
+    return HypergradientDescent(lr) if name == HYPERGRADIENT else Tuned(name, lr)
+
+
 def tuned_optimizer(base: str, lr: float) -> LearnedOptimizer:
     """A known optimizer at a rate as something that `evaluate` and `compare` take beside learned ones."""
-    made = LearnedOptimizer(Tuned(base, lr), "backprop", {}, first_order=True, goal="curve", outer=Outer())
+    made = LearnedOptimizer(_rule(base, lr), "backprop", {}, first_order=True, goal="curve", outer=Outer())
     made.made_by(base, {"lr": lr})
     return made
 
@@ -231,9 +239,9 @@ def _mode(optimizers: Sequence[Any], word: str) -> None:
 
 def curves_at(name: str, rates: Sequence[float], jobs: TaskDistribution, **which: int) -> list[Curves]:
     """The jobs by a known optimizer at each of these rates."""
-    if name in BASES:
+    if name in OURS:
         lr = torch.tensor(list(rates), dtype=torch.get_default_dtype())
-        return run_jobs(TrainingRuns(Tuned(name)), Meta({"lr": lr}, {}, {}), jobs, several=len(lr), **which)
+        return run_jobs(TrainingRuns(_rule(name)), Meta({"lr": lr}, {}, {}), jobs, several=len(lr), **which)
     package, kind = PACKAGES[name]
     make = getattr(importlib.import_module(package), kind)
     return [run_torch(lambda params, lr=lr: make(params, lr=lr), jobs, **which) for lr in rates]
@@ -304,7 +312,8 @@ def which_optimizer(
 
     Args:
         jobs: as `il.tasks.training_jobs` makes them.
-        optimizers: of "sgd", "momentum" (0.9), "adam", "rmsprop", "schedule_free" (the package schedulefree) and "prodigy" (the
+        optimizers: of "sgd", "momentum" (0.9), "adam", "rmsprop", "hypergradient_descent" (SGD that moves its rate, see
+            `rules.HypergradientDescent`), "schedule_free" (the package schedulefree) and "prodigy" (the
             package prodigyopt); None: all that are here.
         rates: to try; None: 14 from 1e-4 to 10.
         goal: "end": the loss at the end on rows that were not trained on; "curve": the mean of the losses along the run.
@@ -327,7 +336,7 @@ def which_optimizer(
     absent = {
         n: f"the package {p} is not installed" for n, (p, _) in PACKAGES.items() if importlib.util.find_spec(p) is None
     }
-    names = [*BASES, *(n for n in PACKAGES if n not in absent)] if optimizers is None else list(optimizers)
+    names = [*OURS, *(n for n in PACKAGES if n not in absent)] if optimizers is None else list(optimizers)
     for name in names:
         expect_known(name)
     swept: dict[str, Swept] = {}
@@ -346,8 +355,8 @@ def which_optimizer(
 
 def expect_known(name: str) -> None:
     """ConfigError for an optimizer that there is not, or whose package is not installed."""
-    if name not in BASES and name not in PACKAGES:
-        raise ConfigError(f"unknown optimizer {name!r}: {nearest(str(name), [*BASES, *PACKAGES])}")
+    if name not in OURS and name not in PACKAGES:
+        raise ConfigError(f"unknown optimizer {name!r}: {nearest(str(name), [*OURS, *PACKAGES])}")
     if name in PACKAGES and importlib.util.find_spec(PACKAGES[name][0]) is None:
         raise ConfigError(
             f"the optimizer {name!r} needs the package {PACKAGES[name][0]}: pip install {PACKAGES[name][0]}"
