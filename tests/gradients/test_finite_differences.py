@@ -60,6 +60,9 @@ CASES = {
     "boil": lambda: il.boil(net(), inner_lr=0.3, inner_steps=3),
     "meta_sgd": lambda: il.meta_sgd(net(), rate_low=0.1, rate_high=0.4, inner_steps=3),
     "mamlpp": lambda: il.mamlpp(net(), inner_lr=0.2, inner_steps=3),
+    "mamlpp, positive rates, bounded gradient": lambda: il.mamlpp(
+        net(), inner_lr=0.2, inner_steps=3, positive_rates=True, inner_clip_norm=0.3
+    ),
     "mamlpp, batch norm": lambda: il.mamlpp(net(True), inner_lr=0.1, inner_steps=2),
     "mamlpp, one loss": lambda: il.mamlpp(net(), inner_lr=0.2, inner_steps=3, multi_step_loss=False),
     "mamlpp, fixed rates": lambda: il.mamlpp(net(), inner_lr=0.2, inner_steps=3, learned_rates=False),

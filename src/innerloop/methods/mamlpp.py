@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from innerloop.core import Meta, Task
+from innerloop.errors import ConfigError
 from innerloop.learners.gradient import GradientFast, GradientLearner
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
@@ -66,6 +68,7 @@ class MultiStepLearner(GradientLearner):
 @method(
     classification={"inner_lr": 0.1, "inner_steps": 5},
     regression={"inner_lr": 0.01, "inner_steps": 5},
+    newer=("positive_rates", "inner_clip_norm"),
     declares={"adds_parameters": True, "learned_rate": True},
 )
 def mamlpp(
@@ -76,6 +79,8 @@ def mamlpp(
     eval_steps: int | None = None,
     loss: LossArgument = None,
     learned_rates: bool = True,
+    positive_rates: bool = False,
+    inner_clip_norm: float | None = None,
     multi_step_loss: bool = True,
     per_step_statistics: bool = False,
     per_step_affine: bool = True,
@@ -97,6 +102,8 @@ def mamlpp(
         eval_steps: inner steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: by the targets.
         learned_rates: one learned rate for each parameter tensor and inner step.
+        positive_rates: learn their logarithms: an outer step changes a rate by a share of its size, and none falls below 0.
+        inner_clip_norm: largest norm of the gradient of an inner step, above 0; None: no bound. Both need ``learned_rates``.
         multi_step_loss: judge the query set after every inner step; weights move to the last over ``annealing_phases`` phases
             of ``phase_steps`` outer steps (the paper: 10 epochs of 500).
         per_step_statistics: running batch-norm statistics for each inner step, used in evaluation, which is inductive then (the
@@ -121,10 +128,17 @@ def mamlpp(
         docs/methods/mamlpp.md). The scales of inner step 0 are the model's own parameters; those of later steps are
         parameters of the learner.
     """
+    if (positive_rates or inner_clip_norm is not None) and not learned_rates:
+        raise ConfigError("positive_rates and inner_clip_norm expected learned_rates=True, got False; leave them out")
+    if positive_rates and not inner_lr > 0:
+        raise ConfigError(f"inner_lr expected a number above 0 with positive_rates, got {inner_lr!r}")
+    if inner_clip_norm is not None and not (math.isfinite(inner_clip_norm) and inner_clip_norm > 0):
+        raise ConfigError(f"inner_clip_norm expected a finite number above 0, got {inner_clip_norm!r}")
+    rates = PerLayerPerStepRates(inner_lr, max(inner_steps, 1), positive=positive_rates, clip_norm=inner_clip_norm)
     more = {"annealing_phases": annealing_phases, "phase_steps": phase_steps} if multi_step_loss else {}
     return gradient_method(
         model,
-        rule=PerLayerPerStepRates(inner_lr, max(inner_steps, 1)) if learned_rates else SGD(inner_lr),
+        rule=rates if learned_rates else SGD(inner_lr),
         inner_steps=inner_steps,
         eval_steps=eval_steps,
         loss=loss,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,15 +58,22 @@ class PerLayerPerStepRates(UpdateRule):
     Args:
         lr: where all rates start.
         steps: how many inner steps have a rate of their own; later steps (in evaluation) use the last.
+        positive: learn the logarithm of each rate, so that an outer step changes a rate by a share of its size and none falls
+            below 0; needs an ``lr`` above 0. Not in the paper.
+        clip_norm: largest norm of the gradient of an inner step, over all tensors together, above 0; None: no bound. Not in
+            the paper.
     """
 
     lr: float
     steps: int
+    positive: bool = False
+    clip_norm: float | None = None
 
     def init_meta(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
         del generator
+        kind, start = ("log_rate", math.log(self.lr)) if self.positive else ("rate", self.lr)
         return {
-            f"rate/{n}": torch.full((self.steps,), self.lr, dtype=p.dtype, device=p.device) for n, p in params.items()
+            f"{kind}/{n}": torch.full((self.steps,), start, dtype=p.dtype, device=p.device) for n, p in params.items()
         }
 
     def init(self, meta: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -84,4 +92,10 @@ class PerLayerPerStepRates(UpdateRule):
     ) -> tuple[dict[str, Tensor], Any]:
         del loss
         row = step.clamp(max=self.steps - 1) if isinstance(step, Tensor) else min(step, self.steps - 1)
+        if self.clip_norm is not None:
+            squared = sum(grads[name].square().sum() for name in params)
+            shrunk = torch.rsqrt((squared / self.clip_norm**2).clamp(min=1.0))  # type: ignore[union-attr]
+            grads = {name: shrunk * grads[name] for name in params}
+        if self.positive:
+            return {name: p - meta[f"log_rate/{name}"][row].exp() * grads[name] for name, p in params.items()}, state
         return {name: p - meta[f"rate/{name}"][row] * grads[name] for name, p in params.items()}, state
