@@ -69,13 +69,15 @@ def _as_meta_sgd(algorithm: str, shots: int, published: tuple[str, str, str]) ->
     )
 
 
-def _ten_thousand(algorithm: str, published: str, cpu_steps: int, **training: Any) -> list[Recipe]:
+def _ten_thousand(
+    algorithm: str, published: str, cpu_steps: int, options: dict[str, Any], seed: int = 0, **training: Any
+) -> list[Recipe]:
     return _sine(
         f"10k-{algorithm}",
-        f"Sine, trained and tested on 5 points, 10,000 test tasks, 5 inner steps at 1e-3, {algorithm}.",
+        f"Sine, trained and tested on 5 points, 10,000 test tasks, 5 inner steps from a rate of {options['inner_lr']:g} on, {algorithm}.",
         algorithm,
-        {"inner_lr": 1e-3, "inner_steps": 5},
-        Evaluation(num_tasks=10_000, published=(published,)),
+        {"inner_steps": 5, **options},
+        Evaluation(num_tasks=10_000, published=(published,), seed=seed),
         task_options=_FIVE,
         source="PARL regression benchmark README (published), a re-implementation whose protocol is not fully stated",
         training={**_OUTER, "steps": 60_000, "valid_tasks": 500, **training},
@@ -129,9 +131,18 @@ def recipes() -> list[Recipe]:
             source="this project; no published number",
             cpu_steps=15_000,
         ),
-        *_ten_thousand("maml", "0.93", 30_000, strategy="compiled"),
-        # Adam moves a rate of 1e-3 by its own size in one step of 1e-3: without an outer rate of its own it explodes.
-        *_ten_thousand("mamlpp", "0.34", 16_000, rule_lr=1e-6, clip_norm=10.0),
+        *_ten_thousand("maml", "0.93", 30_000, {"inner_lr": 1e-3}, strategy="compiled"),
+        # Chosen on validation tasks at 3,000 steps: mse 1.55, where rates of 1e-3 that are learned as they are had 3.19.
+        *_ten_thousand(
+            "mamlpp",
+            "0.34",
+            16_000,
+            {"inner_lr": 0.01, "positive_rates": True, "inner_clip_norm": 10.0},
+            seed=1,
+            rule_lr=3e-3,
+            clip_norm=10.0,
+            rule_clip_norm=1.0,
+        ),
         *(recipe for row in _META_SGD for recipe in _as_meta_sgd(*row)),
         *_sine(
             "lstm-metalearner",
