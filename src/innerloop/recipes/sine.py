@@ -74,7 +74,7 @@ def _ten_thousand(
 ) -> list[Recipe]:
     return _sine(
         f"10k-{algorithm}",
-        f"Sine, trained and tested on 5 points, 10,000 test tasks, 5 inner steps from a rate of {options['inner_lr']:g} on, {algorithm}.",
+        f"Sine, trained and tested on 5 points, 10,000 test tasks, 5 inner steps, {algorithm}.",
         algorithm,
         {"inner_steps": 5, **options},
         Evaluation(num_tasks=10_000, published=(published,), seed=seed),
