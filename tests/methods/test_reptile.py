@@ -140,7 +140,12 @@ def test_without_a_carry_as_older_runs() -> None:
         optimizer.step()
         optimizer.zero_grad()
     assert not old.carry
-    assert all(torch.equal(a, b) for a, b in zip(old.parameters(), fresh.parameters(), strict=True))
+    # Up to rounding: both measure how a step is run best, and on a busy machine may find otherwise.
+    assert all(
+        torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(old.parameters(), fresh.parameters(), strict=True)
+    )
+    kept = trained("kept")
+    assert not all(torch.allclose(a, b, rtol=1e-3) for a, b in zip(kept.parameters(), fresh.parameters(), strict=True))
     assert "second_moments" not in old.options and fresh.options["second_moments"] == "fresh"
 
 
