@@ -96,3 +96,10 @@ def test_a_convolutional_network_can_be_swept():
     jobs = il.tasks.training_jobs(make, (x, y), batch=8, horizon=3)
     curves = curves_at("adam", [0.01, 0.1], jobs.valid, num_jobs=2, seed=0, steps=3)
     assert all(bool(torch.isfinite(one.losses).all()) for one in curves)
+
+
+def test_the_command_line_knows_the_same_optimizers():
+    """By a list of its own, which imports no torch."""
+    from innerloop.cli.compare_optimizers import NAMES
+
+    assert (*optimizer_sweep.OURS, *optimizer_sweep.PACKAGES) == NAMES

@@ -111,6 +111,24 @@ def test_at_a_minimum_all_give_the_closed_form(method):
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
 
 
+def test_what_enters_the_validation_loss_alone_or_too():
+    """By the implicit way as by backprop: through the weights, directly, and both."""
+    hyper, train, _, _ = ridge()
+    hyper = {**hyper, "offset": torch.tensor(0.2, dtype=DOUBLE)}
+
+    def valid(weights, hyper):
+        return (weights["w"] - hyper["offset"]).square().sum() * hyper["l2"]
+
+    begun = {"w": torch.zeros(3, dtype=DOUBLE)}
+    both = [
+        il.hypergradients(hyper, train, valid, steps=300, params=begun, lr=0.3, method=m)
+        for m in ("implicit", "backprop")
+    ]
+    for name in hyper:
+        assert both[1][name].abs().max() > 1e-3
+        torch.testing.assert_close(both[0][name], both[1][name], rtol=1e-8, atol=1e-10)
+
+
 def test_where_training_begins_may_be_in_hyper():
     """So that the gradient by it comes out, too; and hyper may be one tensor."""
     hyper, train, valid, _ = ridge()

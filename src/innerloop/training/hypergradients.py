@@ -312,8 +312,9 @@ def _implicit(
         given = whole(here)
         value = run.valid(params, given)
         names = list(params)
-        direct = torch.autograd.grad(value, [*here, *params.values()], allow_unused=True, materialize_grads=True)
-        right = dict(zip(names, direct[len(here) :], strict=True))
+        direct = torch.autograd.grad(value, [*here, *params.values()], allow_unused=True)
+        by_weights = zip(params.items(), direct[len(here) :], strict=True)
+        right = {name: torch.zeros_like(p) if g is None else g for (name, p), g in by_weights}
         loss = run.train(params, given, run.steps)
         slopes = torch.autograd.grad(loss, list(params.values()), create_graph=True, materialize_grads=True)
 
@@ -336,14 +337,15 @@ def _implicit(
                 'raise solver_steps, add weight decay to train_loss, or use method="backprop"'
             )
         mixed = torch.autograd.grad(slopes, here, list(solution.values()), allow_unused=True)
-        entered = torch.autograd.grad(value, here, allow_unused=True) if value.requires_grad else [None] * len(here)
-    for name, by_train, by_valid in zip(_names(hyper), mixed, entered, strict=True):
+    for name, by_train, by_valid in zip(_names(hyper), mixed, direct[: len(here)], strict=True):
         if by_train is None and by_valid is None:
             raise ConfigError(
                 f'method "implicit" expected {name!r} in train_loss, whose minimum does not depend on it otherwise; leave it '
                 'out, or use method="backprop"'
             )
-    return value, [d if m is None else d - m for d, m in zip(direct[: len(here)], mixed, strict=True)]
+    none = torch.zeros(())
+    pairs = zip(here, mixed, direct[: len(here)], strict=True)
+    return value, [torch.zeros_like(v) + (none if d is None else d) - (none if m is None else m) for v, m, d in pairs]
 
 
 def _slope(run: _Run, params: Values, hyper: Any) -> Values:
