@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -66,6 +67,12 @@ def expect_whole(name: str, value: object, low: int = 1) -> None:
     """Raise ConfigError when an argument is no integer of at least ``low``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ConfigError(f"{name} expected an integer of at least {low}, got {value!r}")
+
+
+def expect_above_zero(name: str, value: object) -> None:
+    """Raise ConfigError when an argument is no finite number above 0."""
+    if isinstance(value, bool) or not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+        raise ConfigError(f"{name} expected a finite number above 0, got {value!r}")
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from innerloop import keys as random_keys
 from innerloop.core import BaseLearner, Meta, Task
-from innerloop.errors import ConfigError, expect_whole
+from innerloop.errors import expect_above_zero, expect_whole
 from innerloop.records import record
 
 _SALT = 21
@@ -87,6 +86,5 @@ def like_meta(found: Mapping[str, Tensor], meta: Meta) -> tuple[dict[str, Tensor
 
 def check_settings(sigma: float, num_pairs: int) -> None:
     """ConfigError where they are out of range."""
-    if isinstance(sigma, bool) or not (isinstance(sigma, int | float) and math.isfinite(sigma) and sigma > 0):
-        raise ConfigError(f"sigma expected a finite number above 0, got {sigma!r}")
+    expect_above_zero("sigma", sigma)
     expect_whole("num_pairs", num_pairs)

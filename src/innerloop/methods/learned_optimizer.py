@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop.errors import ConfigError, nearest
+from innerloop.errors import ConfigError, expect_above_zero, expect_whole, nearest
 from innerloop.meta_learner.learned_optimizer import ESTIMATES, LearnedOptimizer
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.lstm_metalearner import preprocess
@@ -225,8 +225,7 @@ def learned_optimizer(
     _expect_word("kind", kind, RULES)
     given: dict[str, Any] = {}
     if hidden is not None:
-        if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
-            raise ConfigError(f"hidden expected an integer of at least 1, got {hidden!r}")
+        expect_whole("hidden", hidden)
         given["hidden"] = hidden
     if scale is not None:
         expect_above_zero("scale", scale)
@@ -266,9 +265,3 @@ def expect_goal(goal: Any) -> str:
 def _expect_word(name: str, value: Any, known: Any) -> None:
     if value not in known:
         raise ConfigError(f"{name} expected one of {', '.join(known)}, got {value!r}: {nearest(str(value), known)}")
-
-
-def expect_above_zero(name: str, value: Any) -> None:
-    """ConfigError for another than a finite number above 0."""
-    if isinstance(value, bool) or not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-        raise ConfigError(f"{name} expected a finite number above 0, got {value!r}")

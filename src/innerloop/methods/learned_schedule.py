@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop.errors import ConfigError, nearest
+from innerloop.errors import ConfigError, expect_above_zero, nearest
 from innerloop.meta_learner.learned_optimizer import LearnedOptimizer
 from innerloop.meta_learner.outer import Outer
-from innerloop.methods.learned_optimizer import estimator, expect_above_zero, expect_goal
+from innerloop.methods.learned_optimizer import estimator, expect_goal
 from innerloop.rules.learned import LearnedRule, progress, sane
 from innerloop.rules.tuned import BASE_RULES, Hyper, base_update, begin_base
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from innerloop.core import Meta, Task
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, expect_above_zero
 from innerloop.learners.gradient import GradientFast, GradientLearner
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
@@ -132,8 +131,8 @@ def mamlpp(
         raise ConfigError("positive_rates and inner_clip_norm expected learned_rates=True, got False; leave them out")
     if positive_rates and not inner_lr > 0:
         raise ConfigError(f"inner_lr expected a number above 0 with positive_rates, got {inner_lr!r}")
-    if inner_clip_norm is not None and not (math.isfinite(inner_clip_norm) and inner_clip_norm > 0):
-        raise ConfigError(f"inner_clip_norm expected a finite number above 0, got {inner_clip_norm!r}")
+    if inner_clip_norm is not None:
+        expect_above_zero("inner_clip_norm", inner_clip_norm)
     rates = PerLayerPerStepRates(inner_lr, max(inner_steps, 1), positive=positive_rates, clip_norm=inner_clip_norm)
     more = {"annealing_phases": annealing_phases, "phase_steps": phase_steps} if multi_step_loss else {}
     return gradient_method(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from innerloop import keys
 from innerloop.core import Examples, Meta, Task
-from innerloop.errors import ConfigError, expect_whole
+from innerloop.errors import expect_above_zero, expect_whole
 from innerloop.functional import Parts, features_of
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.learners.comparing import ComparingLearner, SupportFast, one_row_per_support
@@ -245,8 +245,7 @@ def matching(
     expect_label_loss(loss)
     expect_whole("context_steps", context_steps)
     expect_choice("order", order, ("drawn", "given"))
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not (math.isfinite(scale) and scale > 0):
-        raise ConfigError(f"scale expected a finite number above 0, got {scale!r}")
+    expect_above_zero("scale", scale)
 
     whole = model
     if full_context:
