@@ -12,6 +12,9 @@ BENCHMARKS: dict[str, Entry] = {
     "sine": Entry("benchmarks.speed.sine:run", "second-order outer step on sine curves, small dense net"),
     "conv4": Entry("benchmarks.speed.conv4:run", "second-order outer step of Conv4, 5-way 1-shot on 28x28 pictures"),
     "protonet": Entry("benchmarks.speed.protonet:run", "a 60-way training step of prototypical networks"),
+    "training_runs": Entry(
+        "benchmarks.speed.training_runs:run", "learning the rates of training runs: through them, and by PES"
+    ),
     "scaling": Entry(
         "benchmarks.speed.scaling:run", "cost per task over tasks, inner steps and parameters, with a plot"
     ),

@@ -38,7 +38,7 @@ def _speed(
 
     Each case has a process of its own that keeps the memory it frees, and one as the system starts it.
 
-    Benchmarks: sine, conv4, protonet, scaling, memory, startup; and check, which stores what --check compares
+    Benchmarks: sine, conv4, protonet, training_runs, scaling, memory, startup; and check, which stores what --check compares
     with. A library that is not installed has a row that says so; make bench installs them all.
 
     Args:
