@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.marked_text import replaced
 from benchmarks.published.notes import Notes
-from benchmarks.published.page import BUILT_IN, notes_in, one_table, setting_of, shown_of, unrecorded
+from benchmarks.published.page import BUILT_IN, beside, notes_in, one_table, setting_of, shown_of, unrecorded
 from benchmarks.published.summary import Line, lines, rows_in
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
@@ -29,7 +29,7 @@ def _numbers(method: str, found: dict[str, list[Line]], notes: Notes) -> str:
     unknown = unrecorded(line for _, its in own for line in its)
     missing = [f"`{recipe.name}`" for recipe in recipes if not found.get(recipe.name)]
     parts = [
-        one_table(shown, notes, _COLUMNS) if shown else ["No row yet."],
+        (beside(shown, notes) or one_table(shown, notes, _COLUMNS)) if shown else ["No row yet."],
         [unknown] if unknown else [],
         [f"Written down as recipes and not run yet: {', '.join(missing)}."] if missing else [],
     ]

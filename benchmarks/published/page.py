@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.marked_text import Column, replaced, table
 from benchmarks.published import shots
@@ -270,6 +271,64 @@ def _small_table(shown: Sequence[Shown]) -> list[str]:
     return table(columns, found) if found else []
 
 
+# ---- learned beside known ------------------------------------------------------------------------------------------
+LEARNED = "learned"  # "loss at the end, 100 steps, learned" beside "loss at the end, 100 steps, adam 0.049"
+
+
+class _Beside(NamedTuple):
+    """A number of what was learned, and that of the best known thing in the same run."""
+
+    own: Shown
+    known: Shown
+
+
+def beside(shown: Sequence[Shown], notes: Notes) -> list[str]:
+    """A table of what was learned, each number beside the best of the known ones, with what is said of the recipes; empty
+    where nothing stands beside another."""
+    groups: dict[tuple[str, str], dict[str, Shown]] = {}
+    for s in shown:
+        if s.line is not None and ", " in s.line.metric:
+            what, _, who = s.line.metric.rpartition(", ")
+            groups.setdefault((s.line.recipe, what), {})[who] = s
+    found = []
+    for (_, what), of in groups.items():
+        others = [s for who, s in of.items() if who != LEARNED and s.line is not None and math.isfinite(s.line.mean)]
+        if LEARNED in of and others:
+            sign = -1 if what.startswith("accuracy") else 1
+            found.append(_Beside(of[LEARNED], min(others, key=lambda s: sign * s.line.mean if s.line else 0.0)))
+    return [*table(_BESIDE_COLUMNS, found), "", *_remarks(shown, notes)] if found else []
+
+
+def _remarks(shown: Iterable[Shown], notes: Notes) -> list[str]:
+    """What is said of recipes as a whole."""
+    said = {s.recipe.name: note(notes, s.recipe.name, ALL) for s in shown if s.recipe}
+    return [f"- `{name}`: {text}" for name, text in said.items() if text]
+
+
+def _less(s: _Beside) -> str:
+    assert s.own.line is not None and s.known.line is not None
+    own, known = s.own.line.mean, s.known.line.mean
+    if s.own.line.metric.startswith("accuracy"):
+        return f"{own - known:+.1f} points"
+    return f"{100 * (own / known - 1):+.1f} %" if known else ""
+
+
+def _part(s: Shown, index: int) -> str:
+    return s.line.metric.rpartition(", ")[index] if s.line else ""
+
+
+_BESIDE_COLUMNS: tuple[Column[_Beside], ...] = (
+    ("recipe", lambda s: f"`{s.own.recipe.name}`" if s.own.recipe else ""),
+    ("number", lambda s: _part(s.own, 0)),
+    ("learned", lambda s: _ours(s.own)),
+    ("best known one", lambda s: f"{_ours(s.known)} ({_part(s.known, 2)})"),
+    ("learned against it", _less),
+    ("outer steps", lambda s: _told("steps")[1](s.own)),
+    ("budget", lambda s: _budget(s.own)),
+    ("protocol", lambda s: _protocol(_Short(s.own.recipe, (s.own,))) if s.own.recipe else ""),
+)
+
+
 def unrecorded(found: Iterable[Line]) -> str:
     """A sentence that names the recipes with rows older than the recording of a recipe's hash; "" where there are none."""
     names = dict.fromkeys(line.recipe for line in found if NOT_RECORDED in line.state.split("; "))
@@ -316,7 +375,7 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
             if any(recipe.name.startswith(prefix) for recipe in recipes):
                 shown += [Shown(None, yardstick=yardstick) for yardstick in yardsticks]
         if shown:
-            about, small = note(notes, title, ABOUT), _small_table(shown)
+            about, small = note(notes, title, ABOUT), beside(shown, notes) or _small_table(shown)
             parts += [f"## {title}", "", *([*small, ""] if small else []), *([about.strip(), ""] if about else [])]
             parts += [*([f"### All rows: {title}", ""] if small else []), *one_table(shown, notes), ""]
     said = unrecorded(line for own in found.values() for line in own)
@@ -340,9 +399,7 @@ def one_table(shown: Iterable[Shown], notes: Notes, only: Collection[str] | None
     ]
     wanted = {title for title, _ in columns}
     columns = [column for column in _columns(sources, notes) if column[0] in wanted]
-    said = {s.recipe.name: note(notes, s.recipe.name, ALL) for s in shown if s.recipe}
-    remarks = [f"- `{name}`: {text}" for name, text in said.items() if text]
-    parts = (table(columns, shown), sources.listed(), remarks)
+    parts = (table(columns, shown), sources.listed(), _remarks(shown, notes))
     return [line for part in parts if part for line in (*part, "")][:-1]
 
 

@@ -213,3 +213,17 @@ def test_the_cheap_variant_has_the_same_re_implementations():
     full, cheap = (RECIPES[f"omniglot-5w5s-protonet{suffix}"] for suffix in ("", "-cpu"))
     assert reimplementations(full) == reimplementations(cheap)
     assert [value for value, _ in reimplementations(full)] == ["99.4", "99.6", "99.37"]
+
+
+def test_what_was_learned_stands_beside_the_best_known_one(tmp_path):
+    name = next(r.name for r in RECIPES.values() if r.name.startswith("learned-mlp"))
+    kind = {"recipe": name, "recipe_hash": recipe_hash(RECIPES[name])}
+    values = {"loss, learned": 0.4, "loss, adam 0.1": 0.5, "loss, sgd 1": 0.8, "accuracy %, learned": 90.0}
+    values |= {"accuracy %, adam 0.1": 91.0, "accuracy %, sgd 1": 70.0, "alone, learned": 1.0}
+    append_rows(tmp_path / "a.csv", [row(metric=metric, value=value, **kind) for metric, value in values.items()])
+    text = tables(tmp_path, PAST)
+    small = text[: text.index("### All rows: Learned")]
+    lines_of = [line for line in small.splitlines() if line.startswith(f"| `{name}`")]
+    assert len(lines_of) == 2  # what stands alone is in the long table only
+    assert "0.5 ± 0.5 (adam 0.1) | -20.0 %" in lines_of[0]
+    assert "91 ± 0.5 (adam 0.1) | -1.0 points" in lines_of[1]
