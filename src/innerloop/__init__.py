@@ -41,6 +41,7 @@ _NAMES = {
     "check_meta_gradient": "innerloop.doctor",
     "compare": "innerloop.evaluation.compare",
     "evaluate": "innerloop.evaluation.evaluate",
+    "evaluate_stream": "innerloop.evaluation.streams",
     "fit": "innerloop.training.fit",
     "hypergradients": "innerloop.training.hypergradients",
     "judge": "innerloop.evaluation.own_examples",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from innerloop.evaluation.evaluate import evaluate as evaluate
     from innerloop.evaluation.optimizer_sweep import which_optimizer as which_optimizer
     from innerloop.evaluation.own_examples import judge as judge
+    from innerloop.evaluation.streams import evaluate_stream as evaluate_stream
     from innerloop.meta_learner.fitted import Fitted as Fitted
     from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
     from innerloop.methods.other_meta_gradient import with_meta_gradient as with_meta_gradient

@@ -35,6 +35,9 @@ COMMANDS: dict[str, Entry] = {
     "train": Entry("innerloop.cli.train:train", "meta-train: innerloop train ALGORITHM TASKS; or --resume RUN"),
     "run": Entry("innerloop.cli.report:run", "a published setting by name, its published number beside ours"),
     "evaluate": Entry("innerloop.cli.evaluate:evaluate", "a run's result on tasks it never saw"),
+    "stream": Entry(
+        "innerloop.cli.stream:stream", "a run on long streams of new classes: what is left of them at the end"
+    ),
     "compare": Entry("innerloop.cli.compare:compare", "several methods on the same tasks, with paired intervals"),
     "adapt": Entry("innerloop.cli.adapt:adapt", "adapt a run to one new task: a folder of pictures or a table"),
     "predict": Entry("innerloop.cli.adapt:predict", "an adapted task's predictions for new inputs, as CSV"),
@@ -47,7 +50,15 @@ COMMANDS: dict[str, Entry] = {
     "data": Entry("innerloop.cli.data:data", "data fetch NAME downloads a data set; data check PATH looks at one"),
 }
 
-_COMPUTING = ("demo", "try", "train", "run", "evaluate", "compare")  # what takes large tensors, again and again
+_COMPUTING = (
+    "demo",
+    "try",
+    "train",
+    "run",
+    "evaluate",
+    "stream",
+    "compare",
+)  # what takes large tensors, again and again
 
 
 def _help() -> str:

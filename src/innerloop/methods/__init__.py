@@ -39,6 +39,14 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.methods.protonet:protonet",
         "Nearest class mean in a learned embedding (Snell 2017).",
     ),
+    "oml": Entry(
+        "innerloop.methods.oml:oml",
+        "Features on which a stream of classes is learned without forgetting (Javed 2019).",
+    ),
+    "anml": Entry(
+        "innerloop.methods.oml:anml",
+        "OML with a network that gates the features (Beaulieu 2020).",
+    ),
     "mann": Entry(
         "innerloop.methods.mann:mann",
         "A controller with an external memory reads the task as a sequence (Santoro 2016).",

@@ -47,6 +47,18 @@ TASKS: dict[str, Entry] = {
     ),
 }
 
+# Streams: examples in an order, to be learned one after another; labels are numbers of classes, the same in all training tasks.
+STREAMS: dict[str, Entry] = {
+    "omniglot_stream": Entry(
+        "innerloop.tasks.streams.class_streams:omniglot_stream",
+        "handwritten characters one after another, to be remembered (needs `innerloop data fetch omniglot`)",
+    ),
+    "glyphs_stream": Entry(
+        "innerloop.tasks.streams.class_streams:glyphs_stream",
+        "printed characters one after another, to be remembered; built in",
+    ),
+}
+
 # Training runs, for learned optimizers: nothing in them is a support set, so no other method takes them.
 TRAINING_RUNS: dict[str, Entry] = {
     "training_jobs": Entry(
@@ -66,7 +78,7 @@ OWN: dict[str, Entry] = {
     "shifted": Entry("innerloop.tasks.shift:shifted", "a problem's tasks, moved away from those of training"),
 }
 
-NAMED = {**TASKS, **TRAINING_RUNS}  # what a word can stand for, in Python, in a file and on the command line
+NAMED = {**TASKS, **STREAMS, **TRAINING_RUNS}  # what a word can stand for, in Python, in a file and on the command line
 
 
 def make(name: str, options: Mapping[str, Any], *, typed: bool = False) -> Any:

@@ -1,0 +1,1 @@
+"""Problems whose tasks are streams: examples that come in an order, and are to be remembered."""
