@@ -41,6 +41,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Tables of few rows", r"parkinson-|pmlb-|fsmol-|movielens-"),
     (BUILT_IN, r"builtin-"),
     ("Trained networks in front of a method", r"(photos|intents)-embedded"),
+    ("Streams of classes", r"omniglot-stream-"),
     ("Learned schedules and optimizers", r"learned-"),
     ("Others", r"(?!.*-check$|shots-)"),  # the last are in a table of their own
 )

@@ -8,6 +8,7 @@ from typing import Any
 from innerloop.recipes import (
     builtin_learners,
     characters,
+    class_streams,
     faces,
     gaussian_processes,
     glyphs,
@@ -41,6 +42,7 @@ _FAMILIES = (
     own_characters,
     trained_networks,
     characters,
+    class_streams,
     learned_optimizers,
     short,
     builtin_learners,
