@@ -17,6 +17,18 @@ from torch import Tensor, nn
 from innerloop.core import Meta, Task
 from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.functional import Parts
+from innerloop.functional.gaussian_process import (
+    Observed,
+    Solved,
+    exact_dtype,
+    linear,
+    matern12,
+    matern32,
+    observe,
+    periodic,
+    rbf,
+    square_distances,
+)
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
 from innerloop.learners.embedding import coded, longest_support
@@ -29,8 +41,6 @@ from innerloop.records import record, static
 KINDS = 6  # smooth, rough, jagged and periodic curves, a line, a level
 MOST_EXAMPLES = 1_000
 _LEAST_NOISE = 5e-3  # a deviation
-_LEAST_VARIANCE = 1e-10
-_LEAST_SQUARE = 1e-24  # under a square root, which has a slope everywhere then
 
 
 class Likeliest(NamedTuple):
@@ -108,12 +118,8 @@ class Prior(nn.Module):
 
     def forward(self, like: Tensor) -> dict[str, Tensor]:
         """All of it by name, in double precision where there is one."""
-        exact = _exact(like)
+        exact = exact_dtype(like)
         return {name: getattr(self, name).to(exact) for name in self.held}
-
-
-def _exact(like: Tensor) -> torch.dtype:
-    return like.dtype if like.device.type == "mps" else torch.float64
 
 
 def covariances(
@@ -124,20 +130,16 @@ def covariances(
     With d the distance and s the sizes: ``s1^2 exp(-d^2 / 2 l^2) + s2^2 (1 + r) exp(-r) + s3^2 exp(-d / l')
     + s4^2 exp(-2 sum_j (sin(pi d_j / p) / l'')^2) + s5^2 a'b / features + s6^2``, where ``r = sqrt(3) d / l'``.
     """
-    apart = a[:, None] - b
-    square = apart.square().sum(-1)
-    distance = (square + _LEAST_SQUARE).sqrt()
+    square = square_distances(a, b)
     length, rough, period, smoothness = (
         of[f"log_{name}"].exp()[:, None, None] for name in ("length", "rough_length", "period", "periodic_length")
     )
-    r = math.sqrt(3.0) * distance / rough
-    turned = torch.sin(math.pi * apart / period[..., None]).square().sum(-1)
     shapes = (
-        torch.exp(-0.5 * square / length.square()),
-        (1 + r) * torch.exp(-r),
-        torch.exp(-distance / rough),
-        torch.exp(-2 * turned / smoothness.square()),
-        (a @ b.T / a.shape[-1])[None],
+        rbf(square / length.square()),
+        matern32(square / rough.square()),
+        matern12(square / rough.square()),
+        periodic(a, b, smoothness, period),
+        linear(a, b)[None],
         torch.ones_like(square)[None],
     )
     sizes = (2 * of["log_sizes"]).exp()[..., None, None]
@@ -184,7 +186,7 @@ class ProcessLearner(PredictiveLearner):
 
     def init(self, meta: Meta, task: Task) -> ProcessesFast:
         like = next(p for p in meta.params.values() if p.is_floating_point())
-        like, size = like.new_zeros((), dtype=_exact(like)), task.support.y.shape[0]
+        like, size = like.new_zeros((), dtype=exact_dtype(like)), task.support.y.shape[0]
         return ProcessesFast(
             like.new_zeros(size, self.features),
             like.new_zeros(size),
@@ -197,25 +199,21 @@ class ProcessLearner(PredictiveLearner):
 
     def look(self, meta: Meta, fast: ProcessesFast, z: Tensor, y: Tensor, counts: Tensor) -> ProcessesFast:
         of = self.prior(meta, z)
-        z, seen = z.to(_exact(z)), counts.to(_exact(z))
+        z, seen = z.to(exact_dtype(z)), counts.to(exact_dtype(z))
         y = self.told(y.to(z.dtype), seen, fast.labels)
-        curves = covariances(of, z, z) * (seen[:, None] * seen)
-        # A point that does not count becomes noise of variance 1 that nothing goes along with.
-        noise = _noise(of).flatten()[:, None] * seen + (1 - seen)
-        given = curves.repeat_interleave(of["log_noise"].shape[1], 0) + torch.diag_embed(noise)
-        factor = torch.linalg.cholesky_ex(given)[0]
-        half = torch.linalg.solve_triangular(factor, y.expand(len(factor), *y.shape), upper=False)
-        explains = -0.5 * half.square().sum((1, 2)) - self.outputs * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        of_each = of["log_noise"].shape[1]
+        noise = _noise(of).flatten()[:, None]
+        found = observe(covariances(of, z, z).repeat_interleave(of_each, 0), noise, y, seen, jitters=(0.0,))
+        explains = found.log_likelihood().sum(-1)
         weights, chosen = (of["log_prior"].flatten() + of["log_trust"].exp() * explains).topk(self.kept)
-        one = torch.eye(len(z), dtype=z.dtype, device=z.device)
-        inverse = torch.linalg.solve_triangular(factor[chosen], one.expand(self.kept, *one.shape), upper=False)
+        solved = Observed(found.factor[chosen], found.half[chosen], seen).solved()
         return ProcessesFast(
             z,
             seen,
             chosen,
             torch.log_softmax(weights, 0),
-            inverse,
-            inverse.transpose(1, 2) @ half[chosen],
+            solved.inverse,
+            solved.solution,
             step=1,
             labels=fast.labels,
         )
@@ -235,10 +233,9 @@ class ProcessLearner(PredictiveLearner):
         prior = self.prior(meta, z)
         process = fast.chosen // prior["log_noise"].shape[1]
         of = {name: v[process] for name, v in prior.items() if v.ndim}
-        across = covariances(of, z, fast.z) * fast.counts
-        explained = (across @ fast.inverse.transpose(1, 2)).square().sum(-1)
-        left = (variances(of, z) - explained).clamp(min=_LEAST_VARIANCE) + _noise(prior).flatten()[fast.chosen, None]
-        found = (fast.weights, across @ fast.solution, left.sqrt(), prior["log_scale"].exp())
+        mean, left = Solved(fast.inverse, fast.solution).at(covariances(of, z, fast.z), variances(of, z))
+        noise = _noise(prior).flatten()[fast.chosen, None]
+        found = (fast.weights, mean, (left + noise).sqrt(), prior["log_scale"].exp())
         return Likeliest(*(part.to(dtype) for part in found))
 
     def outputs_of(self, found: Likeliest, labels: bool) -> Tensor:

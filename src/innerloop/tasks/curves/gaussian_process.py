@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from innerloop import keys as random_keys
 from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
+from innerloop.functional.gaussian_process import KERNELS as COVARIANCES
+from innerloop.functional.gaussian_process import observe
 from innerloop.objectives.losses import masked_mean
 from innerloop.tasks.precision import DtypeName
 from innerloop.tasks.split_sizes import family_of_examples
@@ -49,14 +51,7 @@ def covariance(
     ``s^2 exp(-2 (sin(pi d / p) / l)^2)``; d is the distance of the two points.
     """
     length, scale, period = (value[:, None, None] for value in of)
-    distance = (a[:, :, None] - b[:, None, :]).abs()
-    if kernel == "rbf":
-        shape = torch.exp(-0.5 * (distance / length).square())
-    elif kernel == "matern52":
-        r = math.sqrt(5.0) * distance / length
-        shape = (1 + r + r.square() / 3) * torch.exp(-r)
-    else:
-        shape = torch.exp(-2 * (torch.sin(math.pi * distance / period) / length).square())
+    shape = COVARIANCES[kernel].between(a[..., None], b[..., None], {"length": length, "period": period})
     return scale.square() * shape
 
 
@@ -259,16 +254,10 @@ def posterior(kernel: str, of: Hyperparameters, noise: float, task: Task) -> Pos
     support, query = task.support, task.query
     x, y, asked = (value.squeeze(-1).to(torch.float64) for value in (support.x, support.y, query.x))
     counts = torch.ones_like(x) if support.mask is None else support.mask.to(torch.float64)
-    # A point that does not count becomes noise of variance 1 that nothing goes along with.
-    given = covariance(kernel, of, x, x) * counts[:, :, None] * counts[:, None, :]
-    given = given + torch.diag_embed(counts * noise**2 + (1 - counts))
-    across = covariance(kernel, of, x, asked) * counts[:, :, None]
-    factor = torch.linalg.cholesky(given)
-    both = torch.cat([across, (y * counts)[:, :, None]], -1)
-    solved = torch.linalg.solve_triangular(factor, both, upper=False)
-    weights, values = solved[..., :-1], solved[..., -1:]
-    prior = of.scale.square()[:, None] + noise**2
-    return Posterior((weights * values).sum(1), prior - weights.square().sum(1))
+    seen = observe(covariance(kernel, of, x, x), noise**2, y[..., None], counts, jitters=(0.0,)).solved()
+    prior = of.scale.square()[:, None].expand_as(asked)
+    mean, variance = seen.at(covariance(kernel, of, asked, x), prior)
+    return Posterior(mean.squeeze(-1), variance + noise**2)
 
 
 def exact_log_likelihood(
