@@ -92,6 +92,10 @@ ALGORITHMS: dict[str, Entry] = {
         "A learned network compares query and class (Sung 2018).",
     ),
     "r2d2": Entry("innerloop.methods.r2d2:r2d2", "Ridge regression on a learned embedding (Bertinetto 2019)."),
+    "dkt": Entry(
+        "innerloop.methods.dkt:dkt",
+        "A Gaussian process on a learned embedding, by its marginal likelihood (Patacchiola 2020).",
+    ),
     "column_evidence": Entry(
         "innerloop.methods.column_evidence:column_evidence",
         "Densities, ridge and neighbours of a table's columns, with learned trust in each; any columns and classes.",

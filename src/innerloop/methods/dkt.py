@@ -1,0 +1,341 @@
+"""DKT, deep kernel transfer: a Gaussian process on a learned embedding, whose marginal likelihood is the outer loss.
+
+The process's learned numbers, the learner and the factory; the process itself is `functional.gaussian_process`. Patacchiola
+et al. 2020, "Bayesian meta-learning for the few-shot setting via deep kernels", arXiv:1910.05199.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from innerloop.core import Examples, Meta, Task
+from innerloop.errors import ConfigError, InputError, ShapeError
+from innerloop.functional import Parts
+from innerloop.functional.gaussian_process import KERNELS, Covariance, Observed, Solved, exact_dtype, observe
+from innerloop.functional.norms import BatchNormPolicy
+from innerloop.functional.parts import features_of
+from innerloop.learners.embedding import coded, first_input, longest_support
+from innerloop.learners.metric import MetricLearner, only_shown, shown_labels, ways_of
+from innerloop.learners.predictive import PredictiveLearner, counts_of, gaussian_log_density
+from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.meta_learner.outer import Outer
+from innerloop.methods.pairing import LossArgument, backprop_method, method
+from innerloop.objectives import losses
+from innerloop.records import record, static
+
+MOST_EXAMPLES = 4_000
+OFFERED = tuple(name for name in KERNELS if name != "hamming")  # embeddings are no categories
+_RBF = Covariance(("rbf",))
+_LEAST = 1e-4  # of scales, lengths and periods
+_LEAST_NOISE = 1e-6  # a variance
+
+
+class Believed(NamedTuple):
+    """A normal distribution for each query and output, noise included.
+
+    Attributes:
+        mean: of values, or of -1 and +1 for each class.
+        sd: the same for all outputs.
+        shown: how many support examples each class has; ones for values.
+    """
+
+    mean: Float[Tensor, "query outputs"]
+    sd: Float[Tensor, " query"]
+    shown: Float[Tensor, " outputs"]
+
+
+@record
+class KernelFast:
+    """What a process knows of a task.
+
+    Attributes:
+        z: (support, features) embeddings of the support set; zeros before the first step, and for padding.
+        inverse: (support, support) inverse Cholesky factor of their covariance; zeros before the first step.
+        solution: (support, outputs) inverse covariance times targets less their mean; likewise.
+        shown: (outputs,) how many support examples each class has; ones for values.
+        step: how many steps came before.
+        labels: whether targets are labels.
+    """
+
+    z: Tensor
+    inverse: Tensor
+    solution: Tensor
+    shown: Tensor
+    step: int = static(0)
+    labels: bool = static(False)
+
+
+class Process(nn.Module):
+    """The learned numbers of the process: logarithms of the kernel's and of the noise, and the mean.
+
+    Lengths are in units of the square root of the number of features, so that one suits embeddings of any size.
+
+    Args:
+        covariance: which kernels.
+        columns: how many lengths each kernel has; None: one.
+        noise: its variance at the beginning.
+    """
+
+    def __init__(self, covariance: Covariance, columns: int | None, noise: float) -> None:
+        super().__init__()
+        self.begins = covariance.begins(columns)
+        for name, value in self.begins.items():
+            self.register_parameter(f"log_{name}", nn.Parameter((value - _LEAST).log()))
+        self.log_noise = nn.Parameter(torch.tensor(math.log(noise - _LEAST_NOISE)))
+        self.mean = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z: Tensor) -> dict[str, Tensor]:
+        """All of it by name, above 0 but for the mean, in the dtype of these embeddings."""
+        root = math.sqrt(z.shape[-1])
+        found = {}
+        for name in self.begins:
+            value = getattr(self, f"log_{name}").to(z.dtype).exp() + _LEAST
+            kernel, _, what = name.rpartition("_")
+            found[name] = value * root if what in KERNELS[kernel].by_column else value
+        return {
+            **found,
+            "noise": self.log_noise.to(z.dtype).exp() + _LEAST_NOISE,
+            "mean": self.mean.to(z.dtype),
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class KernelLearner(PredictiveLearner, MetricLearner):
+    """Exact regression of values, or of -1 and +1 for each class, by a Gaussian process on embeddings.
+
+    There are as many outputs as the task has classes or values; ``outputs`` is not used.
+
+    Args:
+        covariance: which kernels.
+        normed: whether batch norm stands between the model and the kernel.
+    """
+
+    covariance: Covariance = _RBF
+    normed: bool = False
+
+    pass_salt = 43
+
+    def admit(self, tasks: Task) -> Task:
+        """Labels as for every method that compares classes; or values, (tasks, examples, outputs).
+
+        Raises:
+            InputError: more support examples than are feasible.
+            ShapeError: values with more axes.
+        """
+        longest = longest_support(tasks)
+        if longest > MOST_EXAMPLES:
+            raise InputError(
+                f"a support set expected at most {MOST_EXAMPLES:,} examples, as time grows with their cube, got {longest:,}; "
+                "show a part of them"
+            )
+        y = tasks.support.y
+        if not y.is_floating_point():
+            return MetricLearner.admit(self, tasks)
+        if y.ndim > 3:
+            raise ShapeError(
+                f"y expected one row of values an example, (tasks, examples, outputs), got {tuple(y.shape)}; "
+                "flatten the targets"
+            )
+        return tasks
+
+    def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
+        y = tasks.support.y
+        outputs = (1 if y.ndim == 2 else y.shape[-1]) if y.is_floating_point() else ways_of(tasks)
+        return (*of_model[:1], outputs)
+
+    def embed(
+        self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        z, buffers = super().embed(meta, x, mask, noise)
+        if not self.normed:
+            return z, buffers
+        return self.model.apply(meta.params, buffers, z, mask=mask, training=self.training, part="norm")
+
+    def init(self, meta: Meta, task: Task) -> KernelFast:
+        one, _ = self.embed(meta, first_input(task.support))  # only the model knows how long its embeddings are
+        like, y = one.new_zeros((), dtype=exact_dtype(one)), task.support.y
+        labels, size = not y.is_floating_point(), y.shape[0]
+        outputs = ways_of(task) if labels else y[0].numel()
+        return KernelFast(
+            like.new_zeros(size, one.shape[-1]),
+            like.new_zeros(size, size),
+            like.new_zeros(size, outputs),
+            like.new_zeros(outputs) if labels else like.new_ones(outputs),
+            labels=labels,
+        )
+
+    def step(self, meta: Meta, fast: KernelFast, batch: Examples, i: int) -> KernelFast:
+        if fast.step:
+            return fast
+        z, _ = self.embed(meta, batch.x, batch.mask)
+        return self.look(meta, fast, z, targets(batch.y, fast.shown.shape[0], z), counts_of(batch, z))
+
+    def look(self, meta: Meta, fast: KernelFast, z: Tensor, y: Tensor, counts: Tensor) -> KernelFast:
+        z = exact(z, counts)
+        shown = ((y > 0) * counts[:, None]).sum(0) if fast.labels else torch.ones_like(y[0])
+        solved = self.observed(meta, z, y, counts, fast.labels).solved()
+        return KernelFast(z, solved.inverse, solved.solution, shown.to(z.dtype), 1, fast.labels)
+
+    def observed(self, meta: Meta, z: Tensor, y: Tensor, counts: Tensor, labels: bool) -> Observed:
+        """The process, seen at exact embeddings."""
+        of: Any = self.net(meta, "process", z)
+        y = y.to(z.dtype) - mean_before(of, y.shape[1], labels)
+        return observe(self.covariance.between(of, z, z), of["noise"], y, counts)
+
+    def distribution(self, meta: Meta, fast: KernelFast, z: Tensor) -> Believed:
+        dtype, z = z.dtype, z.to(fast.z.dtype)
+        of: Any = self.net(meta, "process", z)
+        across = self.covariance.between(of, z, fast.z)
+        mean, variance = Solved(fast.inverse, fast.solution).at(across, self.covariance.alone(of, z))
+        base = mean_before(of, fast.shown.shape[0], fast.labels)
+        found = (base + mean, (variance + of["noise"]).sqrt(), fast.shown)
+        return Believed(*(part.to(dtype) for part in found))
+
+    def outputs_of(self, found: Believed, labels: bool) -> Tensor:
+        """Means, or logits: with -1 and +1 normally distributed around the means, ``2 mean / variance`` says how likely +1 is
+        for this class and -1 for all others."""
+        if not labels:
+            return found.mean
+        return only_shown(2 * found.mean / found.sd.square()[:, None], found.shown)
+
+    def std_of(self, found: Believed) -> Tensor:
+        return found.sd[:, None].expand_as(found.mean)
+
+    def density_of(self, found: Believed, y: Tensor) -> Tensor:
+        return gaussian_log_density(y.reshape(found.mean.shape), found.mean, self.std_of(found))
+
+    def log_density(self, meta: Meta, fast: KernelFast, query: Examples) -> Tensor:
+        y = query.y if query.y.is_floating_point() else shown_labels(query, fast.shown)
+        return super().log_density(meta, fast, dataclasses.replace(query, y=y))
+
+    def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
+        del outer_step
+        both, z, buffers = self.sides_of(meta, task)
+        start, shots = self.init(meta, task), task.support.y.shape[0]
+        y, counts = targets(both.y, start.shown.shape[0], z), counts_of(both, z)
+        given = losses.short_form(self.loss or task.objective)
+        own = self.loss is not None or not (start.labels or given in (None, "mse", losses.mse))
+        judged = (
+            z if own else z.detach()
+        )  # the posterior is trained where a loss of its own is given; else it is shown alone
+        fast = self.look(meta, start, judged[:shots], y[:shots], counts[:shots])
+        found = self.distribution(meta, fast, judged[shots:])
+        if own:
+            asked = shown_labels(task.query, fast.shown) if start.labels else task.query.y
+            loss = losses.objective(given, self.outputs_of(found, start.labels), asked, task.query.mask)
+        else:
+            likely = self.observed(meta, exact(z, counts), y, counts, start.labels).log_likelihood()
+            loss = -likely.mean().to(z.dtype) / counts.sum().clamp(min=1.0)
+        return loss, {"metrics": self.metrics(loss, found, task), "buffers": buffers}
+
+
+def exact(z: Float[Tensor, "examples features"], counts: Tensor) -> Float[Tensor, "examples features"]:
+    """Embeddings in double precision, zeros for padding."""
+    return torch.where(counts[:, None] > 0, z.to(exact_dtype(z)), 0.0)
+
+
+def targets(y: Tensor, outputs: int, like: Tensor) -> Float[Tensor, "examples outputs"]:
+    """Values as they are; labels as +1 for their class and -1 for all others."""
+    found = coded(y, outputs, like)
+    return found if y.is_floating_point() else 2 * found - 1
+
+
+def mean_before(of: Mapping[str, Tensor], outputs: int, labels: bool) -> Tensor:
+    """The mean before anything was seen: the learned one, for classes above that of equal shares."""
+    return of["mean"] + (2 / outputs - 1) if labels else of["mean"]
+
+
+@method(
+    classification={"kernel": "cosine", "norm_embedding": True},
+    model={"outputs": None, "downsample": "max_pool"},
+    brings_networks=True,
+    declares={
+        "inner_loop": False,
+        "adds_parameters": True,
+        "any_ways": True,
+        "asks_shape": False,
+        "shift_free": True,
+        "least_scale": 1e-2,  # 2.1e-15 was seen where a slope is zero: of a shift of all embeddings
+        "equivariant": True,
+        "memory": "one pass",
+        "derivatives": "1",
+    },
+)
+def dkt(
+    model: nn.Module,
+    *,
+    kernel: str = "rbf",
+    noise: float = 0.1,
+    norm_embedding: bool = False,
+    ard: bool = False,
+    input_shape: Sequence[int] | None = None,
+    loss: LossArgument = None,
+    batch_norm: BatchNormPolicy = "running",
+    inductive: bool = False,
+) -> MetaLearner:
+    """DKT: a Gaussian process on a learned embedding; embedding and kernel are learned by the exact marginal likelihood.
+
+    ``loss = -log N(y; mean, K + noise I) / examples``, with y of support and query set together and ``K_ij = k(f(x_i), f(x_j))``:
+    the network f and the kernel's scale, lengths and noise are what all tasks share, and a task is solved in closed form by the
+    posterior given its support set, with a mean and a variance. Classes are regressed one by one, +1 for its examples and -1 for
+    all others, by one process. Looking at the support set is one step; a task may have any number of classes, in training, in
+    evaluation and in ``adapt``.
+
+    Where we differ: all classes share the kernel's numbers, as any number of classes needs (the authors have a set for each
+    place in a task, whose classes are shuffled); their mean begins at equal shares, ``2 / classes - 1``; logits are ``2 mean /
+    variance``, the odds of +1 against -1 under the process itself (the authors take the greatest mean, which is the same class);
+    the noise is learned for classes too (the authors hold it at 0.1).
+
+    Args:
+        model: any nn.Module whose output is the embedding, so without a last layer (``outputs=None`` in `il.models`);
+            outputs with more axes are flattened. ``il.models.mlp(1, None, hidden=())`` hands the inputs on as they are. Copied,
+            not changed.
+        kernel: "rbf", "matern12", "matern32", "matern52", "periodic", "linear" or "cosine", or a sum such as "rbf+linear", each
+            with a scale of its own. See `innerloop.functional.gaussian_process`.
+        noise: variance of the noise at the beginning, in squared units of y; for classes of -1 and +1. Learned.
+        norm_embedding: batch norm between the model and the kernel; with "cosine" the authors' BNCosSim, their best for classes.
+        ard: a length for each feature of the embedding.
+        input_shape: of one example, where it cannot be read off the model; asked for by ``norm_embedding`` and ``ard`` alone.
+        loss: ``loss(prediction, y) -> scalar`` on means (or logits) of the queries, or a name; None: minus the log marginal
+            likelihood, also where the problem says "mse" or "cross_entropy".
+        batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
+            examples together, in evaluation their running mean, so it is not transductive.
+        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
+
+    Returns:
+        A MetaLearner for classification and regression tasks; adapted to values, it has `Fitted.predict_std`.
+
+    Raises:
+        ConfigError: a kernel that is not known, a noise that is not above 0.000001, or an input shape that is not known.
+
+    Example:
+        >>> import innerloop as il
+        >>> il.dkt(il.models.mlp(1, None)).eval_steps
+        1
+
+    Reference: Patacchiola et al. 2020, "Bayesian meta-learning for the few-shot setting via deep kernels", arXiv:1910.05199.
+    """
+    covariance = Covariance.named(kernel, OFFERED)
+    if isinstance(noise, bool) or not (math.isfinite(noise) and noise > _LEAST_NOISE):
+        raise ConfigError(f"noise expected a finite variance above {_LEAST_NOISE:.6f}, got {noise!r}; raise it")
+    features = math.prod(features_of(model, input_shape)) if norm_embedding or ard else None
+    parts: dict[str, nn.Module] = {"process": Process(covariance, features if ard else None, float(noise))}
+    if norm_embedding:
+        assert features is not None
+        parts["norm"] = nn.BatchNorm1d(features)
+    return backprop_method(
+        "dkt",
+        Parts(model, **parts),
+        lambda pure: KernelLearner(pure, 0, loss, covariance=covariance, normed=norm_embedding),
+        outer=Outer(num_tasks=16),
+        loss=loss,
+        batch_norm=batch_norm,
+        inductive=inductive,
+    )
