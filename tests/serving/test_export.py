@@ -23,6 +23,7 @@ def conv(outputs: int | None = None) -> nn.Module:
 
 CASES = {
     "protonet": lambda: il.protonet(conv()).adapt(pictures(6), [*"abcabc"]),
+    "dkt": lambda: il.dkt(conv()).adapt(pictures(6), [*"abcabc"]),
     "maml, running": lambda: il.maml(conv(3), batch_norm="running", inner_steps=1).adapt(pictures(6), [*"abcabc"]),
     "maml, batch statistics": lambda: il.maml(conv(3), inner_steps=1).adapt(pictures(6), [*"abcabc"]),
     "regression": lambda: il.maml(il.models.mlp(2, 1, hidden=(4,))).adapt(torch.randn(5, 2), torch.randn(5, 1)),

@@ -253,7 +253,6 @@ def mean_before(of: Mapping[str, Tensor], outputs: int, labels: bool) -> Tensor:
 
 
 @method(
-    classification={"kernel": "cosine", "norm_embedding": True},
     model={"outputs": None, "downsample": "max_pool"},
     brings_networks=True,
     declares={
@@ -300,7 +299,7 @@ def dkt(
         kernel: "rbf", "matern12", "matern32", "matern52", "periodic", "linear" or "cosine", or a sum such as "rbf+linear", each
             with a scale of its own. See `innerloop.functional.gaussian_process`.
         noise: variance of the noise at the beginning, in squared units of y; for classes of -1 and +1. Learned.
-        norm_embedding: batch norm between the model and the kernel; with "cosine" the authors' BNCosSim, their best for classes.
+        norm_embedding: batch norm between the model and the kernel; with "cosine" the authors' BNCosSim.
         ard: a length for each feature of the embedding.
         input_shape: of one example, where it cannot be read off the model; asked for by ``norm_embedding`` and ``ard`` alone.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits) of the queries, or a name; None: minus the log marginal
