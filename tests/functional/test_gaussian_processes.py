@@ -123,6 +123,14 @@ def test_padding_changes_no_jitter():
     short, padded = seen(x[:3], y[:3], 0.0, name="linear"), seen(x, y, 0.0, counts, name="linear")
     assert short.log_likelihood().isfinite().all()
     assert torch.allclose(short.log_likelihood(), padded.log_likelihood(), rtol=1e-12)
+    one = torch.eye(4)
+    found = [gp.observe(one[:n, :n], 0.5, y[:n], counts[:n], jitters=(0.1,)).log_likelihood() for n in (3, 4)]
+    assert torch.allclose(*found, rtol=1e-12)
+
+
+def test_no_distance_is_negative():
+    x = 1e3 * rows(1, 40) + 1e-6 * rows(30, 40, 1)
+    assert bool((gp.square_distances(x, x) >= 0).all())
 
 
 @pytest.mark.parametrize("name", gp.KERNELS)

@@ -56,7 +56,7 @@ class KernelFast:
     """What a process knows of a task.
 
     Attributes:
-        z: (support, features) embeddings of the support set; zeros before the first step, and for padding.
+        z: (support, features) embeddings of the support set; zeros before the first step.
         inverse: (support, support) inverse Cholesky factor of their covariance; zeros before the first step.
         solution: (support, outputs) inverse covariance times targets less their mean; likewise.
         shown: (outputs,) how many support examples each class has; ones for values.
@@ -160,16 +160,7 @@ class KernelLearner(PredictiveLearner, MetricLearner):
 
     def init(self, meta: Meta, task: Task) -> KernelFast:
         one, _ = self.embed(meta, first_input(task.support))  # only the model knows how long its embeddings are
-        like, y = one.new_zeros((), dtype=exact_dtype(one)), task.support.y
-        labels, size = not y.is_floating_point(), y.shape[0]
-        outputs = ways_of(task) if labels else y[0].numel()
-        return KernelFast(
-            like.new_zeros(size, one.shape[-1]),
-            like.new_zeros(size, size),
-            like.new_zeros(size, outputs),
-            like.new_zeros(outputs) if labels else like.new_ones(outputs),
-            labels=labels,
-        )
+        return nothing_seen(task, one)
 
     def step(self, meta: Meta, fast: KernelFast, batch: Examples, i: int) -> KernelFast:
         if fast.step:
@@ -178,13 +169,13 @@ class KernelLearner(PredictiveLearner, MetricLearner):
         return self.look(meta, fast, z, targets(batch.y, fast.shown.shape[0], z), counts_of(batch, z))
 
     def look(self, meta: Meta, fast: KernelFast, z: Tensor, y: Tensor, counts: Tensor) -> KernelFast:
-        z = exact(z, counts)
+        z = z.to(exact_dtype(z))
         shown = ((y > 0) * counts[:, None]).sum(0) if fast.labels else torch.ones_like(y[0])
         solved = self.observed(meta, z, y, counts, fast.labels).solved()
         return KernelFast(z, solved.inverse, solved.solution, shown.to(z.dtype), 1, fast.labels)
 
     def observed(self, meta: Meta, z: Tensor, y: Tensor, counts: Tensor, labels: bool) -> Observed:
-        """The process, seen at exact embeddings."""
+        """The process, seen at embeddings in double precision."""
         of: Any = self.net(meta, "process", z)
         y = y.to(z.dtype) - mean_before(of, y.shape[1], labels)
         return observe(self.covariance.between(of, z, z), of["noise"], y, counts)
@@ -218,27 +209,34 @@ class KernelLearner(PredictiveLearner, MetricLearner):
     def meta_loss(self, meta: Meta, task: Task, outer_step: int) -> tuple[Tensor, dict[str, Any]]:
         del outer_step
         both, z, buffers = self.sides_of(meta, task)
-        start, shots = self.init(meta, task), task.support.y.shape[0]
+        start, shots = nothing_seen(task, z), task.support.y.shape[0]
         y, counts = targets(both.y, start.shown.shape[0], z), counts_of(both, z)
         given = losses.short_form(self.loss or task.objective)
         own = self.loss is not None or not (start.labels or given in (None, "mse", losses.mse))
-        judged = (
-            z if own else z.detach()
-        )  # the posterior is trained where a loss of its own is given; else it is shown alone
+        judged = z if own else z.detach()  # where nobody gave another loss, the posterior is for metrics alone
         fast = self.look(meta, start, judged[:shots], y[:shots], counts[:shots])
         found = self.distribution(meta, fast, judged[shots:])
         if own:
             asked = shown_labels(task.query, fast.shown) if start.labels else task.query.y
             loss = losses.objective(given, self.outputs_of(found, start.labels), asked, task.query.mask)
         else:
-            likely = self.observed(meta, exact(z, counts), y, counts, start.labels).log_likelihood()
+            likely = self.observed(meta, z.to(exact_dtype(z)), y, counts, start.labels).log_likelihood()
             loss = -likely.mean().to(z.dtype) / counts.sum().clamp(min=1.0)
         return loss, {"metrics": self.metrics(loss, found, task), "buffers": buffers}
 
 
-def exact(z: Float[Tensor, "examples features"], counts: Tensor) -> Float[Tensor, "examples features"]:
-    """Embeddings in double precision, zeros for padding."""
-    return torch.where(counts[:, None] > 0, z.to(exact_dtype(z)), 0.0)
+def nothing_seen(task: Task, like: Float[Tensor, "some features"]) -> KernelFast:
+    """What is known of a task before its support set was looked at."""
+    y, like = task.support.y, like.to(exact_dtype(like))
+    labels, size = not y.is_floating_point(), y.shape[0]
+    outputs = ways_of(task) if labels else y[0].numel()
+    return KernelFast(
+        like.new_zeros(size, like.shape[-1]),
+        like.new_zeros(size, size),
+        like.new_zeros(size, outputs),
+        like.new_zeros(outputs) if labels else like.new_ones(outputs),
+        labels=labels,
+    )
 
 
 def targets(y: Tensor, outputs: int, like: Tensor) -> Float[Tensor, "examples outputs"]:
