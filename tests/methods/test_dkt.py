@@ -200,10 +200,17 @@ def test_its_own_kernel_is_found():
 
 
 def test_a_loss_of_ones_own_trains_the_posterior():
-    task, model = values(), net()
+    task, model = values(num_tasks=1), net()
     learner = il.dkt(model, loss="mse")
-    error = (learner.predict_queries(task) - task.query.y).square().mean()
-    assert float(learner.backward(task)["loss"]) == pytest.approx(float(error))
+    own = {name: p.detach() for name, p in numbers(learner).items()}
+    z, q = model(task.support.x[0]), model(task.query.x[0])
+    given = covariance("rbf", own, z, z) + (own["log_noise"].exp() + 1e-6) * torch.eye(6)
+    error = (
+        (covariance("rbf", own, q, z) @ torch.linalg.inv(given) @ task.support.y[0] - task.query.y[0]).square().mean()
+    )
+    assert float(learner.backward(task)["loss"]) == pytest.approx(float(error.detach()))
+    for p, expected in zip(learner.parameters(), torch.autograd.grad(error, list(model.parameters())), strict=False):
+        assert torch.allclose(p.grad, expected, rtol=1e-7, atol=1e-10)
     fitted = learner.adapt(task.support.x[0], task.support.y[0])
     with pytest.raises(il.ConfigError, match="its spread was not"):
         fitted.predict_std(task.query.x[0])
