@@ -233,6 +233,8 @@ _DECLARES: dict[str, Any] = {
     "inner_loop": False,
     "order_free": False,
     "memory": "one pass",
+    "options": {"inner_lr": 1.0},  # few steps of few examples have to go far
+    "training": {"steps": 150, "outer_lr": 0.02},
 }
 
 
