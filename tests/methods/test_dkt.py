@@ -223,6 +223,8 @@ def test_a_loss_of_ones_own_trains_the_posterior():
         ({"kernel": "hamming"}, "kernel expected one of rbf, "),
         ({"noise": 0.0}, "noise expected a finite variance above 0.000001, got 0.0"),
         ({"noise": math.nan}, "noise expected a finite variance"),
+        ({"noise": "small"}, "noise expected a finite variance"),
+        ({"kernel": None}, "kernel expected one of rbf, .*got 'None'"),
     ],
 )
 def test_what_cannot_be(options, message):

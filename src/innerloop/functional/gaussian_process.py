@@ -210,7 +210,7 @@ class Covariance:
         Raises:
             ConfigError: a name that is not known, or one that comes twice.
         """
-        names = tuple(word.strip() for word in words.split("+"))
+        names = tuple(word.strip() for word in str(words).split("+"))
         for name in names:
             if name not in known:
                 raise ConfigError(

@@ -320,7 +320,8 @@ def dkt(
     Reference: Patacchiola et al. 2020, "Bayesian meta-learning for the few-shot setting via deep kernels", arXiv:1910.05199.
     """
     covariance = Covariance.named(kernel, OFFERED)
-    if isinstance(noise, bool) or not (math.isfinite(noise) and noise > _LEAST_NOISE):
+    number = isinstance(noise, int | float) and not isinstance(noise, bool)
+    if not (number and math.isfinite(noise) and noise > _LEAST_NOISE):
         raise ConfigError(f"noise expected a finite variance above {_LEAST_NOISE:.6f}, got {noise!r}; raise it")
     features = math.prod(features_of(model, input_shape)) if norm_embedding or ard else None
     parts: dict[str, nn.Module] = {"process": Process(covariance, features if ard else None, float(noise))}
