@@ -59,7 +59,7 @@ def draw_cell(cell: str, path: Path) -> None:
     looks = style.assign(sorted({name for name, _, _ in edges}))
     for name, source, node in edges:
         far = node - source - 1
-        bend = 0.0 if far == 0 else 0.3 if far % 2 else -0.25
+        bend = 0.0 if far == 0 else 0.3 if far % 2 else -0.36
         colour = looks[name].colour
         ends = {"posA": (source + 0.13, 0.0), "posB": (node - 0.13, 0.0), "arrowstyle": "-|>", "mutation_scale": 16}
         axes.add_patch(FancyArrowPatch(**ends, connectionstyle=f"arc3,rad={bend}", color=colour, linewidth=2))
