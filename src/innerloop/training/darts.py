@@ -99,7 +99,7 @@ def darts(
         InputError: data that cannot be read.
         DivergedError: a loss that is not finite.
 
-    Where it differs from the authors' code: "exact" is the default, for it takes the same time and has no step size that can
+    Where it differs from the authors' code: "exact" is the default: it takes about as long, and has no step size that can
     be wrong; weights of choices begin at what the supernet has (zeros) in place of noise of sd 0.001; in the look-ahead step the
     gradient is not clipped, as there.
 
