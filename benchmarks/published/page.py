@@ -43,6 +43,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Trained networks in front of a method", r"(photos|intents)-embedded"),
     ("Streams of classes", r"omniglot-stream-"),
     ("Learned schedules and optimizers", r"learned-"),
+    ("Architecture search", r"darts-|nas201-"),
     ("Others", r"(?!.*-check$|shots-)"),  # the last are in a table of their own
 )
 

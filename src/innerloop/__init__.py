@@ -22,6 +22,7 @@ from innerloop.registry import load as load_part
 __version__ = "0.1.0"
 
 _NAMES = {
+    "Architecture": "innerloop.models.architecture",
     "Counts": "innerloop.data.counts",
     "BaseLearner": "innerloop.core",
     "Examples": "innerloop.core",
@@ -40,6 +41,7 @@ _NAMES = {
     "calibrate": "innerloop.evaluation.calibration",
     "check_meta_gradient": "innerloop.doctor",
     "compare": "innerloop.evaluation.compare",
+    "darts": "innerloop.training.darts",
     "evaluate": "innerloop.evaluation.evaluate",
     "evaluate_stream": "innerloop.evaluation.streams",
     "fit": "innerloop.training.fit",
@@ -49,6 +51,7 @@ _NAMES = {
     "load": "innerloop.training.load",
     "pull": "innerloop.sharing",
     "push": "innerloop.sharing",
+    "random_architecture": "innerloop.models.architecture",
     "Optimizer": "innerloop.training.torch_optimizer",
     "which_optimizer": "innerloop.evaluation.optimizer_sweep",
     "sync_gradients": "innerloop.training.distributed",
@@ -97,9 +100,12 @@ if TYPE_CHECKING:
     from innerloop.meta_learner.fitted import Fitted as Fitted
     from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
     from innerloop.methods.other_meta_gradient import with_meta_gradient as with_meta_gradient
+    from innerloop.models.architecture import Architecture as Architecture
+    from innerloop.models.architecture import random_architecture as random_architecture
     from innerloop.objectives import losses as losses
     from innerloop.sharing import pull as pull
     from innerloop.sharing import push as push
+    from innerloop.training.darts import darts as darts
     from innerloop.training.distributed import sync_gradients as sync_gradients
     from innerloop.training.fit import fit as fit
     from innerloop.training.hypergradients import hypergradients as hypergradients

@@ -23,6 +23,8 @@ SMALL = {
     "transformer": ((3, 4), {"width": 4, "heads": 2, "depth": 1}),
     "lstm": ((3, 4), {"hidden": 3}),
     "oriented_gradients": ((1, 8, 6), {"cell": 3}),
+    "cell_net": ((1, 6, 4), {"channels": 2}),
+    "cell_supernet": ((1, 4, 4), {"channels": 2, "nodes": 2}),
     "items_mlp": (4, {"items": (3, 2), "width": 2}),
 }
 

@@ -14,6 +14,8 @@ from torch.utils import _pytree
 
 from innerloop import keys as random_keys
 from innerloop import tasks as problems
+from innerloop.data import architecture_tables
+from innerloop.data.architecture_tables import OPERATIONS, ArchitectureTable
 from innerloop.data.class_images import ClassImages
 from innerloop.data.omniglot_archive import Omniglot
 from innerloop.objectives.losses import METRICS, OBJECTIVES
@@ -30,6 +32,7 @@ class DeclaredProblem:
 
 DECLARED = {
     "glyphs": DeclaredProblem({"queries": 3, "size": 12}),
+    "nas201": DeclaredProblem({"queries": 3}),
     "omniglot": DeclaredProblem({"queries": 3, "valid_alphabets": 2}),
     "synthetic_tables": DeclaredProblem({"queries": 3, "coarse": 0.0}),  # rows of few values may be alike by chance
 }
@@ -40,7 +43,7 @@ pytestmark = pytest.mark.parametrize("name", NAMES)
 
 @pytest.fixture(autouse=True)
 def small_archives(monkeypatch):
-    """Omniglot's archives are not at hand in a test; noise in their layout stands for them."""
+    """Archives are not at hand in a test; noise in their layout stands for them."""
     from innerloop.tasks.pictures import omniglot
 
     def part(alphabets: int, letters: int, prefix: str) -> ClassImages:
@@ -54,6 +57,14 @@ def small_archives(monkeypatch):
     both = Omniglot(ClassImages(images, first.names + second.names, first.groups + second.groups), first.num_classes)
     monkeypatch.setattr(omniglot, "load_omniglot", lambda size: both)
     monkeypatch.setattr(omniglot, "TRAINING_CHARACTERS", 60)
+    # Nor is NAS-Bench-201's table: random errors of some of its cells.
+    drawn = torch.randperm(5**6, generator=torch.Generator().manual_seed(0))[:300]
+    edges = torch.stack([drawn // 5**i % 5 for i in range(6)], 1).numpy()
+    words = ("|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*(OPERATIONS[o] for o in row)) for row in edges)
+    spread = torch.randn(3, 300, generator=torch.Generator().manual_seed(1), dtype=torch.float64).numpy()
+    names = ("ImageNet16-120", "cifar10", "cifar100")
+    table = ArchitectureTable(tuple(words), edges, dict(zip(names, 50 + 9 * spread, strict=True)))
+    monkeypatch.setattr(architecture_tables, "load_nas201", lambda: table)
 
 
 def family(name: str, **options):

@@ -36,6 +36,8 @@ SMALL: dict[str, tuple[dict, dict]] = {
     "adapter": ({"inputs": 4, "outputs": 2, "hidden": 3}, {}),
     "counts_mlp": ({"inputs": 9, "outputs": 2, "hidden": [5, 4], "counts": "log"}, {}),
     "items_mlp": ({"inputs": 4, "outputs": 2, "items": [3, 2], "width": 2, "hidden": [3]}, {}),
+    "cell_net": ({"inputs": [2, 6, 5], "outputs": 2, "channels": 2}, {"norm": "none"}),
+    "cell_supernet": ({"inputs": [1, 4, 5], "outputs": 2, "channels": 2, "nodes": 2}, {"norm": "none"}),
 }
 NORMED = {
     "mlp": {"batch_norm": True},
@@ -43,6 +45,8 @@ NORMED = {
     "resnet12": {"norm": "batch"},
     "vit": {"norm": "layer", "pooling": "class", "positions": "learned"},
     "transformer": {"norm": "layer"},
+    "cell_net": {"norm": "batch"},
+    "cell_supernet": {"norm": "batch"},
 }
 VARIANTS = [
     *((name, arguments) for name, (arguments, _) in SMALL.items()),
@@ -56,6 +60,7 @@ VARIANTS = [
     ("counts_mlp", {"inputs": 6, "outputs": 1, "hidden": [4], "counts": "present"}),
     ("oriented_gradients", {"inputs": [1, 8, 8], "outputs": 2, "mirror": True, "length": 2.0}),
     ("items_mlp", {"inputs": 4, "outputs": 2, "items": [9], "hidden": []}),
+    ("cell_net", {"inputs": [1, 8, 8], "outputs": 2, "channels": 2, "cell": "max_pool3x3~0 | dil_conv3x3~1 skip~0"}),
 ]
 
 
@@ -154,9 +159,13 @@ def test_foreign_modules_have_no_spec():
 def test_twice_differentiable(name):
     """gradgradcheck against finite differences, in all parameters of the small net without norms."""
     arguments, no_norm = SMALL[name]
-    model = small(name, **no_norm).double()
-    if name == "conv4":  # a ReLU's kink spoils finite differences; its second derivative is checked elsewhere
-        model.body = nn.Sequential(*(nn.Tanh() if isinstance(m, nn.ReLU) else m for m in model.body))  # type: ignore[attr-defined, union-attr]
+    model: nn.Module = small(name, **no_norm).double()
+    for layer in list(
+        model.modules()
+    ):  # a ReLU's kink spoils finite differences; its second derivative is checked elsewhere
+        for key, part in list(layer.named_children()):
+            if isinstance(part, nn.ReLU) and name in ("conv4", "cell_net", "cell_supernet"):
+                setattr(layer, key, nn.Tanh())
     x = example_input(arguments, examples=2)
     names, values = zip(*model.named_parameters(), strict=True)
 
@@ -246,6 +255,21 @@ def test_wrong_width(name):
         ("transformer", {"inputs": [4, 3], "outputs": 1, "width": 30}, "multiple of heads=4, got 30: use 32"),
         ("transformer", {"inputs": 4, "outputs": 1}, r"\(time, features\)"),
         ("lstm", {"inputs": [4, 3], "outputs": 1, "hidden": 0}, "hidden expected an integer"),
+        (
+            "cell_net",
+            {"inputs": 1, "outputs": 5, "cell": "conv3x3~0 | conv3~1"},
+            "unknown operation 'conv3' .* 'conv3x3'",
+        ),
+        ("cell_net", {"inputs": 1, "outputs": 5, "cell": "conv3x3~1"}, "node 1 to read nodes 0 to 0, got 'conv3x3~1'"),
+        ("cell_net", {"inputs": 1, "outputs": 5, "cell": "skip~0 | "}, "at least one operation into node 2, got none"),
+        ("cell_net", {"inputs": 1, "outputs": 5, "cell": "skip 0"}, "words such as \"conv3x3~0\".* got 'skip'"),
+        ("cell_net", {"inputs": [1, 3, 3], "outputs": 5, "cells": 3}, "at least 4x4, got 3x3"),
+        (
+            "cell_supernet",
+            {"inputs": 1, "outputs": 5, "operations": ["zero", "skip"]},
+            "two different ones besides zero",
+        ),
+        ("cell_supernet", {"inputs": 1, "outputs": 5, "operations": ["skp", "zero"]}, "did you mean 'skip'"),
         ("vit", {"inputs": 1, "outputs": 5, "patch": 8}, "divisor of height and width 28x28, got 8: use 7"),
         ("vit", {"inputs": 1, "outputs": 5, "width": 6, "heads": 2}, "multiple of 4 for heads=2 .* got 6: use 8"),
         ("vit", {"inputs": 1, "outputs": 5, "pooling": "max"}, "one of 'mean', 'class', got 'max'"),

@@ -23,6 +23,10 @@ MODELS: dict[str, Entry] = {
     "conv4": Entry("innerloop.models.convolutional:conv4", "Four 3x3 convolutions, the usual few-shot image net."),
     "resnet12": Entry("innerloop.models.residual:resnet12", "Twelve-layer residual net for larger images."),
     "vit": Entry("innerloop.models.vision_transformer:vit", "Small vision transformer on patches of a picture."),
+    "cell_net": Entry("innerloop.models.cells:cell_net", "Net of one small cell, repeated, such as il.darts finds."),
+    "cell_supernet": Entry(
+        "innerloop.models.cells:cell_supernet", "All cells of a small space at once, for il.darts to choose from."
+    ),
     "oriented_gradients": Entry(
         "innerloop.models.gradient_histograms:oriented_gradients",
         "Linear layer on fixed gradient histograms, for photographs and few classes.",
@@ -53,6 +57,7 @@ EMBEDDED = "pretrained"  # in a ``spec``, the name of a trained network that goe
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")  # files of a network's state
 # What is no model but works on one.
 _MORE = {
+    "MixedOp": Entry("innerloop.models.cells:MixedOp", "Several operations at once, of which il.darts chooses one."),
     "whiten": Entry("innerloop.models.whitening:whiten", "Sets a last layer by the covariance within classes."),
     "pretrained": Entry(
         "innerloop.models.embeddings:pretrained", "A network that somebody has trained, as an embedding."

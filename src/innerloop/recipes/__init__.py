@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from innerloop.recipes import (
+    architectures,
     builtin_learners,
     characters,
     class_streams,
@@ -46,6 +47,7 @@ _FAMILIES = (
     characters,
     class_streams,
     learned_optimizers,
+    architectures,
     short,
     builtin_learners,
 )

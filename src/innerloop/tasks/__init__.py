@@ -41,6 +41,10 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.tables.synthetic:synthetic_tables",
         "classification of rows of made-up tables, a new one for each task",
     ),
+    "nas201": Entry(
+        "innerloop.tasks.searches.nas201:nas201",
+        "the error of a network from its architecture (needs NAS-Bench-201's table)",
+    ),
     "quadratics": Entry(
         "innerloop.tasks.curves.quadratics:quadratics",
         "least squares with closed-form answers, to test methods against",

@@ -1,0 +1,1 @@
+"""Problems that are searches: what was tried, and how it came out."""
