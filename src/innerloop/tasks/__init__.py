@@ -41,6 +41,10 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.tables.synthetic:synthetic_tables",
         "classification of rows of made-up tables, a new one for each task",
     ),
+    "hpo_tables": Entry(
+        "innerloop.tasks.searches.hpo_tables:hpo_tables",
+        "regression of what configurations reach on a data set (needs the tables under INNERLOOP_DATA/hpo)",
+    ),
     "quadratics": Entry(
         "innerloop.tasks.curves.quadratics:quadratics",
         "least squares with closed-form answers, to test methods against",

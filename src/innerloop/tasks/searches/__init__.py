@@ -1,0 +1,1 @@
+"""Searches: what configurations of a model reach on one data set."""
