@@ -67,7 +67,9 @@ def lower_is_better(study: Study, metric: str | int | None = None) -> tuple[int,
         at = metric
     elif metric is not None and study.metric_names:
         if metric not in study.metric_names:
-            raise ConfigError(f"unknown metric {metric!r} of {study.study_name}: {nearest(str(metric), study.metric_names)}")
+            raise ConfigError(
+                f"unknown metric {metric!r} of {study.study_name}: {nearest(str(metric), study.metric_names)}"
+            )
         at = study.metric_names.index(metric)
     elif len(directions) > 1:
         raise ConfigError(

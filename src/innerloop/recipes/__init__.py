@@ -20,6 +20,7 @@ from innerloop.recipes import (
     own_characters,
     own_new_classes,
     raw_pixels,
+    searches,
     short,
     shots,
     sine,
@@ -46,6 +47,7 @@ _FAMILIES = (
     characters,
     class_streams,
     learned_optimizers,
+    searches,
     short,
     builtin_learners,
 )
