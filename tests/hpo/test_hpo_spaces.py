@@ -78,6 +78,7 @@ def test_scores_are_ranks():
     assert found[0] == found[2] and list(np.argsort(found)) == [1, 0, 2, 3, 4] and np.isfinite(found).all()
     assert copula_scores(1000 * values - 7) == pytest.approx(found)
     assert copula_scores(np.random.default_rng(0).random(501)).mean() == pytest.approx(0, abs=1e-9)
+    assert copula_scores(np.array([1.0, 1.0, 2.0])) == pytest.approx([-0.43073, -0.43073, 0.96742], abs=1e-4)
     assert copula_scores(np.arange(4.0)) == pytest.approx([-1.15035, -0.31864, 0.31864, 1.15035], abs=1e-4)
 
 

@@ -142,6 +142,16 @@ def test_no_configuration_is_tried_twice(kept):
     assert len(set(params[:6])) == 6 == len(set(params)), "six there are; the seventh is one of them"
 
 
+def test_what_was_tried_is_masked_however_good_it_looks(kept, monkeypatch):
+    from innerloop.hpo import sampler
+
+    study = study_with(TransferSampler(kept[1]))
+    study.tell(study.ask({"layers": INT(1, 3)}), 1.0)
+    monkeypatch.setattr(sampler, "acquisition", lambda kind, prior, seen, rows: -(rows - seen.rows[0]).abs().sum(1))
+    first = study.trials[0].params["layers"]
+    assert study.ask({"layers": INT(1, 3)}).params["layers"] != first
+
+
 def test_the_studys_own_types_decide(kept):
     """The past knows lr from 1e-5 to 1e-1 by its logarithm, layers as whole numbers, kind as a, b, c."""
     study = study_with(TransferSampler(kept[1]))
