@@ -34,7 +34,7 @@ LEVELS = (
     {"meta_gradients"},
     {"meta_learner"},
     {"methods"},
-    {"training", "evaluation", "serving"},
+    {"training", "evaluation", "serving", "hpo"},
     {"assemble"},
     {"doctor", "report", "sharing"},
     {"recipes"},

@@ -98,13 +98,14 @@ def _list(out: Path, json: bool) -> int:
 
 
 def _write_page(out: Path, json: bool) -> int:
-    from benchmarks.published import method_numbers, page, race, shots
+    from benchmarks.published import method_numbers, page, race, searches, shots
 
     if not _PAGE.is_file():
         raise InputError(f"expected the page {str(_PAGE)!r}, got none; run this in the source tree")
     page.update(_PAGE, out)
     method_numbers.update(_METHODS, out)
-    return _files([_PAGE, _METHODS, *race.draw(out, _PAGE.parent), *shots.draw(out, _PAGE.parent)], json)
+    drawn = [path for which in (race, shots, searches) for path in which.draw(out, _PAGE.parent)]
+    return _files([_PAGE, _METHODS, *drawn], json)
 
 
 def _check(out: Path, json: bool) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.marked_text import Column, replaced, table
-from benchmarks.published import shots
+from benchmarks.published import searches, shots
 from benchmarks.published.notes import ABOUT, ALL, Notes, note, read_notes
 from benchmarks.published.other_numbers import YARDSTICKS, Yardstick, reimplementations
 from benchmarks.published.race import described
@@ -44,7 +44,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Streams of classes", r"omniglot-stream-"),
     ("Learned schedules and optimizers", r"learned-"),
     ("Architecture search", r"darts-|nas201-"),
-    ("Others", r"(?!.*-check$|shots-)"),  # the last are in a table of their own
+    ("Others", r"(?!.*-check$|shots-|hpo-)"),  # the last are in tables of their own
 )
 
 
@@ -382,7 +382,7 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
             parts += [*([f"### All rows: {title}", ""] if small else []), *one_table(shown, notes), ""]
     said = unrecorded(line for own in found.values() for line in own)
     parts += ["## Rows without a recipe's hash", "", said, ""] if said else []
-    return "\n".join([*parts, *shots.described(folder), *described(folder)])
+    return "\n".join([*parts, *shots.described(folder), *searches.described(folder), *described(folder)])
 
 
 def one_table(shown: Iterable[Shown], notes: Notes, only: Collection[str] | None = None) -> list[str]:

@@ -58,6 +58,7 @@ _NAMES = {
     "with_meta_gradient": "innerloop.methods.other_meta_gradient",
 }
 _MODULES = {
+    "hpo": "innerloop.hpo",
     "learners": "innerloop.learners",
     "losses": "innerloop.objectives.losses",
     "meta_gradients": "innerloop.meta_gradients",
@@ -69,6 +70,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
+    from innerloop import hpo as hpo
     from innerloop import learners as learners
     from innerloop import meta_gradients as meta_gradients
     from innerloop import models as models

@@ -67,6 +67,20 @@ def small_archives(monkeypatch):
     monkeypatch.setattr(architecture_tables, "load_nas201", lambda: table)
 
 
+@pytest.fixture(autouse=True)
+def small_tables(monkeypatch):
+    """Nor are tables of searches."""
+    import numpy as np
+
+    from innerloop.data.search_tables import SearchTable
+    from innerloop.tasks.searches import hpo_tables
+
+    random = np.random.default_rng(0)
+    data_sets = np.repeat([f"set {i}" for i in range(7)], 80)
+    made = SearchTable("error", ("a", "b", "c"), random.random((560, 3)), random.random(560), data_sets)
+    monkeypatch.setattr(hpo_tables, "search_table", lambda name: made)
+
+
 def family(name: str, **options):
     declared = DECLARED.get(name, DeclaredProblem()).options
     return getattr(problems, name)(**{**declared, **options})

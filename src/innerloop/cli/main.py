@@ -44,6 +44,9 @@ COMMANDS: dict[str, Entry] = {
     "export": Entry("innerloop.cli.export:export", "an adapted task as ONNX or torch.export, without innerloop"),
     "serve": Entry("innerloop.cli.serve:serve", "a page: show it a few examples, see it recognise new ones; and HTTP"),
     "report": Entry("innerloop.cli.report:report", "one HTML file about one or more runs, with plots"),
+    "hpo": Entry(
+        "innerloop.cli.hpo:hpo", "hyperparameter search that begins where past studies ended: hpo fit, hpo suggest"
+    ),
     "push": Entry("innerloop.cli.sharing:push", "put a trained learner on the Hugging Face hub, with a card"),
     "pull": Entry("innerloop.cli.sharing:pull", "fetch a trained learner from there"),
     "doctor": Entry("innerloop.cli.doctor:doctor", "is the meta-gradient right, on this very model?"),

@@ -36,15 +36,20 @@ def exact_dtype(like: Tensor) -> torch.dtype:
 
 # ---- covariances -----------------------------------------------------------------------------------------------------
 def square_distances(
-    a: Float[Tensor, "*batch first columns"], b: Float[Tensor, "*batch second columns"], length: Tensor | float = 1.0
+    a: Float[Tensor, "*batch first columns"],
+    b: Float[Tensor, "*batch second columns"],
+    length: Tensor | float = 1.0,
+    *,
+    by_differences: int = _BY_DIFFERENCES,
 ) -> Float[Tensor, "*any first second"]:
     """``sum_j ((a_j - b_j) / length_j)^2`` of each row of ``a`` with each of ``b``.
 
     Args:
         a, b: rows.
         length: one number, one for each column, or any shape that broadcasts with ``a`` ((batch, 1, 1), say). Above 0.
+        by_differences: rows of up to so many columns are compared exactly; 0 for many rows, where time counts more.
     """
-    if a.shape[-1] <= _BY_DIFFERENCES:
+    if a.shape[-1] <= by_differences:
         apart = a[..., :, None, :] - b[..., None, :, :]
         if isinstance(length, Tensor) and length.ndim > 1:
             length = length[..., None, :]

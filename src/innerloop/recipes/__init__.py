@@ -21,6 +21,7 @@ from innerloop.recipes import (
     own_characters,
     own_new_classes,
     raw_pixels,
+    searches,
     short,
     shots,
     sine,
@@ -48,6 +49,7 @@ _FAMILIES = (
     class_streams,
     learned_optimizers,
     architectures,
+    searches,
     short,
     builtin_learners,
 )

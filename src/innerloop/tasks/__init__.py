@@ -45,6 +45,10 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.searches.nas201:nas201",
         "the error of a network from its architecture (needs NAS-Bench-201's table)",
     ),
+    "hpo_tables": Entry(
+        "innerloop.tasks.searches.hpo_tables:hpo_tables",
+        "regression of what configurations reach on a data set (needs the tables under INNERLOOP_DATA/hpo)",
+    ),
     "quadratics": Entry(
         "innerloop.tasks.curves.quadratics:quadratics",
         "least squares with closed-form answers, to test methods against",

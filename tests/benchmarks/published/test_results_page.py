@@ -104,7 +104,9 @@ def test_what_was_not_run_says_so_beside_the_published_number(tmp_path):
 
 def test_every_recipe_has_its_place():
     nowhere = {name for name in RECIPES if not setting_of(name)}
-    own_table = {name for name in RECIPES if name.startswith("shots-")}  # see `shots.described`
+    own_table = {
+        name for name in RECIPES if name.startswith(("shots-", "hpo-"))
+    }  # `shots.described`, `searches.described`
     assert nowhere == own_table | {name for name in RECIPES if name.endswith("-check")}
     assert not [name for name in RECIPES if setting_of(name) == "Others"], "give it a setting of its own"
 
