@@ -30,7 +30,9 @@ def data(rows: int = 60) -> tuple[Tensor, Tensor]:
 
 
 def jobs(horizon=6, **options):
-    return il.tasks.training_jobs(net, data(), **{"batch": 8, "horizon": horizon, "queries": 10, **options})
+    return il.tasks.training_jobs(
+        options.pop("make_model", net), data(), **{"batch": 8, "horizon": horizon, "queries": 10, **options}
+    )
 
 
 def learner(kind: str, **options):
@@ -234,7 +236,23 @@ def test_several_networks_are_taken_in_turn():
         assert batch.support.weights["0.weight"].shape[1] == (6 if step % 2 else 4)
         found.backward(batch)
     assert {name.split("/")[0] for name in found.carry} == {"0", "1"}
-    assert family.test.at(0, 1, 2).support.weights["0.weight"].shape[1] == 4
+
+
+def test_a_validation_is_of_all_networks():
+    """A report of a family of two networks has the runs of both, each as in the family of that network alone."""
+    wide = lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))  # noqa: E731
+    both, found = jobs(make_model=[net, wide]), learner("mlp")
+    report = il.evaluate(found, both.valid, num_tasks=10, seed=3)
+    alone = [il.evaluate(found, jobs(make_model=one).valid, num_tasks=10, seed=3).per_task for one in (net, wide)]
+    expected = [*alone[0][:4], *alone[1][4:8], *alone[0][8:]]
+    assert report.per_task == pytest.approx(expected, rel=1e-5) and alone[0][4:8] != pytest.approx(
+        expected[4:8], rel=1e-3
+    )
+    assert report.mean == pytest.approx(sum(expected) / 10, rel=1e-5)
+    with pytest.raises(ConfigError, match="one network"):
+        both.valid.at(3, 0, 5)
+    best = il.which_optimizer(both, optimizers=["sgd"], num_valid=8, num_test=6)
+    assert best.swept["sgd"].test.end.shape == (6,)
 
 
 def test_other_tasks_and_arguments_are_refused():
