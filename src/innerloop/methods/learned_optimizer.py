@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop.errors import ConfigError, expect_above_zero, expect_whole, nearest
+from innerloop.errors import expect_above_zero, expect_whole
 from innerloop.meta_learner.learned_optimizer import ESTIMATES, LearnedOptimizer
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.lstm_metalearner import preprocess
+from innerloop.methods.pairing import expect_choice
 from innerloop.rules.learned import CoordinateRule, as_tensors, in_a_row, progress, sane
 
 _EPS = 1e-10  # below the second moment of a gradient that is worth following
@@ -222,7 +223,7 @@ def learned_optimizer(
         >>> il.learned_optimizer("mlp")
         LearnedOptimizer(learned_optimizer, 530 learned numbers, runs of up to 100 steps)
     """
-    _expect_word("kind", kind, RULES)
+    expect_choice("kind", kind, tuple(RULES))
     given: dict[str, Any] = {}
     if hidden is not None:
         expect_whole("hidden", hidden)
@@ -251,17 +252,12 @@ learned_optimizer.flags = ("kind",)  # type: ignore[attr-defined]  # on the comm
 
 def estimator(estimate: str, truncation: int, sigma: float, num_pairs: int) -> tuple[str, dict[str, Any]]:
     """(its name, its settings)."""
-    _expect_word("estimate", estimate, ESTIMATES)
+    expect_choice("estimate", estimate, tuple(ESTIMATES))
     settings: dict[str, Any] = {"truncation": truncation} if estimate in ("unrolled", "pes") else {}
     return estimate, settings | ({"sigma": sigma, "num_pairs": num_pairs} if estimate in ("pes", "es") else {})
 
 
 def expect_goal(goal: Any) -> str:
     """ConfigError for another than "curve", "end" and "log"."""
-    _expect_word("goal", goal, ("curve", "end", "log"))
+    expect_choice("goal", goal, ("curve", "end", "log"))
     return goal
-
-
-def _expect_word(name: str, value: Any, known: Any) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} expected one of {', '.join(known)}, got {value!r}: {nearest(str(value), known)}")
