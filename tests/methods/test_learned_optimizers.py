@@ -67,6 +67,26 @@ def test_full_backprop_of_a_schedule_is_the_slope(base):
 
 
 @pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("kind", ["mlp", "lstm", "rnnprop"])
+def test_full_backprop_of_a_learned_rule_is_the_slope(kind):
+    """Without ``first_order`` nothing is dropped, what the rule is shown of gradients and weights included; with it something is."""
+    found, short = (learner(kind, estimate="backprop", first_order=first, scale=0.3) for first in (False, True))
+    batch = jobs().train.at(0, 0, 3)
+    found.backward(batch)
+    short.backward(batch)
+    assert not torch.allclose(row(found), row(short), rtol=1e-6)  # these runs are short: not by much
+    for p in found.model.parameters():
+        at, ends = tuple(n - 1 for n in p.shape), []
+        for by in (1e-6, -1e-6):
+            with torch.no_grad():
+                p[at] += by
+                meta, ready = found.meta(), found.ready(batch, 0)
+                ends.append(torch.vmap(lambda t, meta=meta: found.learner.meta_loss(meta, t, 0)[0])(ready).mean())
+                p[at] -= by
+        assert float(p.grad[at]) == pytest.approx(float(ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_first_part_of_runs_has_their_gradient(kind):
     """Parts as long as the runs are the runs; batched is looped."""
