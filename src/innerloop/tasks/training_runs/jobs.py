@@ -20,7 +20,7 @@ from innerloop.errors import ConfigError, InputError, ShapeError, expect_whole, 
 from innerloop.functional import PureModel, convert
 from innerloop.objectives import losses
 from innerloop.objectives.training_run import Begin, Judged, TrainingRun, labels_of
-from innerloop.registry import Typed, writable
+from innerloop.registry import Typed, plain, writable
 from innerloop.tasks.own_data import IN_MEMORY
 
 _STEPS, _WEIGHTS, _QUERIES, _NOISE = range(1, 5)
@@ -197,7 +197,7 @@ def training_jobs(
         _try(objectives[-1], net, one)
     options: dict[str, Any] = {
         "make_model": make_model, "data": data, "batch": batch, "horizon": [low, high] if low < high else high,
-        "loss": loss, "queries": queries, "held_out": held_out, "size": size, "model_options": model_options,
+        "loss": loss, "queries": queries, "held_out": held_out, "size": plain(size), "model_options": model_options,
     }  # fmt: skip
     again = all(writable(value) for value in options.values())
     name = "training_jobs" if again else f"{IN_MEMORY}training_jobs"
