@@ -69,7 +69,7 @@ def test_full_backprop_of_a_schedule_is_the_slope(base):
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("kind", ["mlp", "lstm", "rnnprop"])
 def test_full_backprop_of_a_learned_rule_is_the_slope(kind):
-    """Without ``first_order`` nothing is dropped, what the rule is shown of gradients and weights included; with it something is."""
+    """Without ``first_order`` nothing is dropped, what the rule is shown included; with it something is."""
     found, short = (learner(kind, estimate="backprop", first_order=first, scale=0.3) for first in (False, True))
     batch = jobs().train.at(0, 0, 3)
     found.backward(batch)
