@@ -262,7 +262,7 @@ def learned_optimizer(
     Example:
         >>> import innerloop as il
         >>> il.learned_optimizer("mlp")
-        LearnedOptimizer(learned_optimizer, 530 learned numbers, runs of up to 100 steps)
+        LearnedOptimizer(learned_optimizer, 658 learned numbers, runs of up to 100 steps)
     """
     expect_choice("kind", kind, tuple(RULES))
     given: dict[str, Any] = {}
