@@ -17,8 +17,8 @@ from innerloop.core import Examples, TaskFamily
 from innerloop.errors import ConfigError, InputError, nearest
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.objectives import losses
-from innerloop.registry import find, is_place, load
-from innerloop.training.load import Again, absent, remake
+from innerloop.registry import Typed, find, is_place, load
+from innerloop.training.load import Again, absent, absent_network, remake
 from innerloop.training.run_config import read_run_config
 
 _TASKS_FOR_TARGETS = 2_000
@@ -127,7 +127,7 @@ def jobs_of(
     if model is not None:
         if "make_model" not in inspect.signature(_factory(tasks, typed)).parameters:
             raise ConfigError(f"--model expected a problem whose network can be chosen, got {tasks}; leave it out")
-        options |= {"make_model": model, "model_options": dict(model_options or {}) or None}
+        options |= {"make_model": Typed(model) if typed else model, "model_options": dict(model_options or {}) or None}
     return problem(tasks, options, typed=typed)
 
 
@@ -218,7 +218,12 @@ def problem(tasks: str, options: Mapping[str, Any] | None = None, *, typed: bool
 
 
 def problem_of(
-    record: Mapping[str, Any], path: Path, tasks: str | None = None, options: Mapping[str, Any] | None = None
+    record: Mapping[str, Any],
+    path: Path,
+    tasks: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    model: str | None = None,
 ) -> TaskFamily:
     """The problem of a run.
 
@@ -227,14 +232,23 @@ def problem_of(
         path: of the run, for messages.
         tasks: ``package.module:function`` in place of the run's own name, where no installed package offers that.
         options: in place of the run's.
+        model: likewise the network that training runs train.
 
     Raises:
-        ConfigError: the problem is not here, and was not given again; or it is here and was given.
+        ConfigError: the problem or its network is not here, and was not given again; or it is here and was given.
     """
     name = record["tasks"]["name"]
     if tasks is None:
         expect_problem(record, path)
     found = {**(record["tasks"].get("options") or {}), **(options or {})}
+    network = absent_network(record)
+    if network is not None:
+        if model is None:
+            raise ConfigError(
+                f"the network {network!r} that {str(path)!r} trains is not here; install the package that offers it, or give it "
+                f"again: --model {network if is_place(network) else 'package.module:factory'}"
+            )
+        found["make_model"] = Typed(model)
     return problem(name if tasks is None else tasks, found, typed=tasks is not None)
 
 
@@ -328,7 +342,7 @@ def from_run(
         ConfigError: its problem is not here.
     """
     record = read_run_config(path)
-    family = problem_of(record, path, tasks)
+    family = problem_of(record, path, tasks, model=model)
     training = dict(record["training"])
     torch.manual_seed(training.get("seed", 0))
     return remake(record, path, Again(model=model, learner=learner, tasks=tasks)), family, training

@@ -184,6 +184,7 @@ class TaskDistribution(ABC):
     item_columns: int = 0  # so many numbers at the beginning of an input name items and measure nothing
     size: int | None = None  # how many distinct tasks there are, where that is a number: see `which` and `each`
     one_draw: bool = False  # every draw of a distinct task shows the same rows
+    alike: int | None = None  # held-out tasks have one structure so many in a row, then another; None: all have one
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @property

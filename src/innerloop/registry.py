@@ -29,6 +29,10 @@ class Entry(NamedTuple):
     summary: str  # one sentence, shown by `innerloop list` and in the help
 
 
+class Typed(str):
+    """A word among a problem's options that the user has typed; a file that holds it gives back a plain one."""
+
+
 def is_place(word: str) -> bool:
     """Whether a word says where something is: ``package.module:name``."""
     return _PLACE.fullmatch(word) is not None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+import innerloop as il
 from innerloop.cli.main import main
 
 SMALL = ["--steps", "3", "--num-tasks", "4", "--valid-tasks", "4", "--quiet"]
@@ -61,3 +63,29 @@ def test_wrong_words_are_told_in_one_line(words, said, capsys, tmp_path, monkeyp
     assert main(words.split()) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_a_network_of_ones_own_is_trained_judged_and_given_again(tmp_path, monkeypatch, capsys):
+    """``--model package.module:factory``: typed, it is imported; a run names it, and nothing imports it from there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "nets_of_mine.py").write_text(
+        "from torch import nn\n"
+        "def small(inputs, outputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs[-1] * inputs[-2], 4), nn.ReLU(), nn.Linear(4, outputs))\n"
+    )
+    x, y = torch.rand(40, 1, 4, 4), torch.arange(40) % 3
+    monkeypatch.setattr("innerloop.tasks.training_runs.jobs.mnist_training_examples", lambda size: il.Examples(x, y))
+    model, jobs = ["--model", "nets_of_mine:small"], ["training_jobs", "--horizon", "4", "--batch", "8"]
+    assert main(["train", "learned_optimizer", *jobs, *model, *SMALL, "--out", "opt"]) == 0
+    assert "learned numbers" in repr(il.load("opt"))  # an optimizer needs no network to be one
+    capsys.readouterr()
+    for words in (["evaluate", "opt", "--num-tasks", "3"], ["train", "--resume", "opt"]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert "--model nets_of_mine:small" in said and said.count("\n") == 1
+        assert main([*words, *model]) == 0
+    assert main(["compare", "opt,sgd", *jobs, *model, "--num-tasks", "4", "--out", "c"]) == 0
+    # What is here is not given again.
+    assert main(["train", "learned_optimizer", *jobs, "--model", "mlp", *SMALL, "--out", "known"]) == 0
+    assert main(["evaluate", "known", "--num-tasks", "3", *model]) == 2

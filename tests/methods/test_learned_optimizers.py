@@ -30,7 +30,9 @@ def data(rows: int = 60) -> tuple[Tensor, Tensor]:
 
 
 def jobs(horizon=6, **options):
-    return il.tasks.training_jobs(net, data(), **{"batch": 8, "horizon": horizon, "queries": 10, **options})
+    return il.tasks.training_jobs(
+        options.pop("make_model", net), data(), **{"batch": 8, "horizon": horizon, "queries": 10, **options}
+    )
 
 
 def learner(kind: str, **options):
@@ -65,6 +67,33 @@ def test_full_backprop_of_a_schedule_is_the_slope(base):
 
 
 @pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("kind", ["mlp", "lstm", "rnnprop"])
+def test_full_backprop_of_a_learned_rule_is_the_slope(kind):
+    """Without ``first_order`` nothing is dropped, what the rule is shown included; with it something is."""
+    found, short = (learner(kind, estimate="backprop", first_order=first, scale=0.3) for first in (False, True))
+    batch = jobs().train.at(0, 0, 3)
+    with torch.no_grad():  # biases begin at 0, where a unit that nothing reaches has a kink
+        for p, q in zip(found.parameters(), short.parameters(), strict=True):
+            p += 0.1 * torch.randn(p.shape)
+            q.copy_(p)
+    found.backward(batch)
+    short.backward(batch)
+    assert not torch.allclose(row(found), row(short), rtol=1e-6)  # these runs are short: not by much
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(3):
+        along = [torch.randn(p.shape, generator=generator) for p in found.model.parameters()]
+        ends = []
+        for by in (1e-6, -2e-6, 1e-6):
+            with torch.no_grad():
+                for p, d in zip(found.model.parameters(), along, strict=True):
+                    p += by * d
+                meta, ready = found.meta(), found.ready(batch, 0)
+                ends.append(torch.vmap(lambda t, meta=meta: found.learner.meta_loss(meta, t, 0)[0])(ready).mean())
+        slope = torch.cat([d.reshape(-1) for d in along]) @ row(found)
+        assert float(slope) == pytest.approx(float(ends[0] - ends[1]) / 2e-6, rel=1e-4)
+
+
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_first_part_of_runs_has_their_gradient(kind):
     """Parts as long as the runs are the runs; batched is looped."""
@@ -82,7 +111,7 @@ def test_the_first_part_of_runs_has_their_gradient(kind):
 @pytest.mark.usefixtures("double")
 def test_a_gradient_that_is_known_is_the_gradient():
     """The first-order outer gradient does not go through the network; autograd with held inner gradients gives the same."""
-    batch, found = jobs().train.at(0, 0, 3), learner("mlp", estimate="backprop")
+    batch, found = jobs().train.at(0, 0, 3), learner("mlp", estimate="backprop", first_order=True)
     found.backward(batch)
     own, ready = found.learner, found.ready(batch, 0)
 
@@ -234,7 +263,23 @@ def test_several_networks_are_taken_in_turn():
         assert batch.support.weights["0.weight"].shape[1] == (6 if step % 2 else 4)
         found.backward(batch)
     assert {name.split("/")[0] for name in found.carry} == {"0", "1"}
-    assert family.test.at(0, 1, 2).support.weights["0.weight"].shape[1] == 4
+
+
+def test_a_validation_is_of_all_networks():
+    """A report of a family of two networks has the runs of both, each as in the family of that network alone."""
+    wide = lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))  # noqa: E731
+    both, found = jobs(make_model=[net, wide]), learner("mlp")
+    report = il.evaluate(found, both.valid, num_tasks=10, seed=3)
+    alone = [il.evaluate(found, jobs(make_model=one).valid, num_tasks=10, seed=3).per_task for one in (net, wide)]
+    expected = [*alone[0][:4], *alone[1][4:8], *alone[0][8:]]
+    assert report.per_task == pytest.approx(expected, rel=1e-5) and alone[0][4:8] != pytest.approx(
+        expected[4:8], rel=1e-3
+    )
+    assert report.mean == pytest.approx(sum(expected) / 10, rel=1e-5)
+    with pytest.raises(ConfigError, match="one network"):
+        both.valid.at(3, 0, 5)
+    best = il.which_optimizer(both, optimizers=["sgd"], num_valid=8, num_test=6)
+    assert best.swept["sgd"].test.end.shape == (6,)
 
 
 def test_other_tasks_and_arguments_are_refused():

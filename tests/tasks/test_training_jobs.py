@@ -96,6 +96,21 @@ def test_data_of_other_kinds():
     assert "accuracy" in jobs().train.metrics and "accuracy" not in own.train.metrics
 
 
+def test_each_network_may_have_pictures_of_its_own_size(monkeypatch):
+    def pictures(size):
+        return il.Examples(torch.rand(20, 1, size, size, generator=torch.Generator().manual_seed(size)), Y)
+
+    monkeypatch.setattr("innerloop.tasks.training_runs.jobs.mnist_training_examples", pictures)
+    small = {"name": "mlp", "hidden": [3]}
+    family = jobs([small, "mlp", small], "mnist", size=[2, 5, 2])
+    for step, (width, inputs) in enumerate([(3, 4), (40, 25), (3, 4), (3, 4)]):
+        task = family.train.at(0, step, 2)
+        assert next(iter(task.support.weights.values())).shape[1:] == (width, inputs)
+        assert task.shared.x.shape[-1] ** 2 == inputs
+    assert family.train.at(0, 0, 1).shared is family.train.at(0, 2, 1).shared  # there once
+    assert family.test.at(0, 0, 4, 4).shared.x.shape[-1] == 5 and family.options["size"] == [2, 5, 2]
+
+
 def test_a_quadratic_is_the_papers():
     task = il.tasks.quadratic_jobs(dim=4).train.at(0, 0, 1)
     one = pytree.tree_map(lambda v: v[0], task)
@@ -130,6 +145,7 @@ def test_dropout_is_drawn_while_training_and_not_when_judged():
         (lambda: jobs(net, (X, Y[:5])), ShapeError, "equally many"),
         (lambda: jobs(net, "minst"), ConfigError, "did you mean 'mnist'"),
         (lambda: jobs(net, 3), InputError, "got int"),
+        (lambda: jobs([net, net], "mnist", size=[8]), ConfigError, "each of 2 networks"),
         (lambda: jobs(net, (X, Y), size=8), ConfigError, "data='mnist'"),
         (lambda: jobs(net, (X, torch.rand(20))), ShapeError, "equal shapes"),
         (lambda: jobs(net, lambda keys: X, batch=None), InputError, "il.Examples"),

@@ -52,7 +52,7 @@ def _doctor(
         run = Path(model_or_run)
         again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
         learner: Any = load(run, **again)
-        family = problem_of(read_run_config(run), run, again.get("tasks"))
+        family = problem_of(read_run_config(run), run, again.get("tasks"), model=again.get("model"))
     else:
         models = registry_of("models")
         if find("model", models, model_or_run, typed=True) is None:

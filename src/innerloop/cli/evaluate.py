@@ -119,7 +119,8 @@ def _evaluate(
             f"--shift expected one run, got those of several seeds; give {next(iter(several.folders.values()))}"
         )
     first = path if several is None else next(iter(several.folders.values()))
-    family = problem_of(read_run_config(first), first, again.get("tasks"), made.merged(records).get("tasks", {}))
+    changed = made.merged(records).get("tasks", {})
+    family = problem_of(read_run_config(first), first, again.get("tasks"), changed, model=again.get("model"))
 
     def opened(run: Path) -> Any:
         learner: Any = load(run, **again)

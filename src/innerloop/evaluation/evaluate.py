@@ -376,6 +376,7 @@ def in_batches(
     while start < end:
         one = drawn(1, start)
         number = min(end - start, _TASKS, max(1, _EXAMPLES // max(1, examples_of(one))))
+        number = min(number, tasks.alike - start % tasks.alike if tasks.alike else number)
         yield one if number == 1 else drawn(number, start)
         start += number
 

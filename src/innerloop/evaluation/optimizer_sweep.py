@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from innerloop.core import BaseLearner, Meta, Task, TaskDistribution, TaskFamily, UpdateRule
+from innerloop.core import BaseLearner, Meta, Task, TaskDistribution, TaskFamily, UpdateRule, batch_size
 from innerloop.errors import ConfigError, InputError, expect_whole, nearest
 from innerloop.evaluation.evaluate import mean_ci95
 from innerloop.learners.training_runs import Run, TrainingRuns
@@ -178,12 +178,18 @@ def run_jobs(
 
 
 def _in_batches(jobs: TaskDistribution, num_jobs: int, seed: int, several: int) -> list[Task]:
-    """The jobs, as many at a time as fit."""
-    one = jobs.at(seed, 0, 1)
-    objective: Any = one.objective
-    numbers = sum(leaf.numel() for leaf in pytree.tree_leaves(one)) + 1000 * (objective.batch or 100)
-    at_once = max(1, min(num_jobs, _NUMBERS // max(1, 8 * numbers * several)))
-    return [jobs.at(seed, 0, min(at_once, num_jobs - a), a) for a in range(0, num_jobs, at_once)]
+    """The jobs, as many at a time as fit and are of one network."""
+    found: list[Task] = []
+    start = 0
+    while start < num_jobs:
+        one = jobs.at(seed, 0, 1, start)
+        objective: Any = one.objective
+        numbers = sum(leaf.numel() for leaf in pytree.tree_leaves(one)) + 1000 * (objective.batch or 100)
+        number = max(1, min(num_jobs - start, _NUMBERS // max(1, 8 * numbers * several)))
+        number = min(number, jobs.alike - start % jobs.alike if jobs.alike else number)
+        found.append(jobs.at(seed, 0, number, start))
+        start += number
+    return found
 
 
 def run_torch(
@@ -195,7 +201,15 @@ def run_torch(
     steps: int,
 ) -> Curves:
     """The jobs by an optimizer of torch's kind, one for each job; the gradients of all jobs are computed at once."""
-    tasks = jobs.at(seed, 0, num_jobs)
+    found = [_run_together(make, tasks, steps) for tasks in _in_batches(jobs, num_jobs, seed, 1)]
+    losses, end, curve = (torch.cat([getattr(one, name) for one in found]) for name in ("losses", "end", "curve"))
+    accuracy = [one.accuracy for one in found if one.accuracy is not None]
+    return Curves(losses, end, curve, torch.cat(accuracy) if accuracy else None)
+
+
+def _run_together(make: Callable[[list[Tensor]], torch.optim.Optimizer], tasks: Task, steps: int) -> Curves:
+    """The jobs of one batch."""
+    num_jobs = batch_size(tasks)
     learner = TrainingRuns(Tuned("sgd", 0.0))
     weights = {name: value.clone() for name, value in tasks.support.weights.items()}
     own = [[torch.nn.Parameter(value[j].clone()) for value in weights.values()] for j in range(num_jobs)]

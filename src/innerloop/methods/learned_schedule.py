@@ -18,6 +18,7 @@ from innerloop.errors import ConfigError, expect_above_zero, nearest
 from innerloop.meta_learner.learned_optimizer import LearnedOptimizer
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.learned_optimizer import estimator, expect_goal
+from innerloop.methods.pairing import expect_choice
 from innerloop.rules.learned import LearnedRule, progress, sane
 from innerloop.rules.tuned import BASE_RULES, Hyper, base_update, begin_base
 
@@ -204,10 +205,7 @@ def learned_schedule(
         >>> il.learned_schedule("adam", learn=["lr", "betas"], per=["step"]).schedule.learn
         ('lr', 'beta1', 'beta2')
     """
-    if base not in BASE_RULES:
-        raise ConfigError(
-            f"base expected one of {', '.join(BASE_RULES)}, got {base!r}: {nearest(str(base), BASE_RULES)}"
-        )
+    expect_choice("base", base, tuple(BASE_RULES))
     lr = (0.01 if base == "adam" else 0.1) if lr is None else lr
     for name, number in (("lr", lr), ("weight_decay", weight_decay), ("floor", floor)):
         expect_above_zero(name, number)

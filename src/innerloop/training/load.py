@@ -121,9 +121,17 @@ def absent(record: Mapping[str, Any]) -> set[str]:
         ):
             found.add(kind)
     name = (record.get("tasks") or {}).get("name")
+    if absent_network(record) is not None:
+        found.add("model")
     if isinstance(name, str) and not _here("problem", name) and (is_place(name) or not own_data.looks_like_path(name)):
         found.add("problem")
     return found
+
+
+def absent_network(record: Mapping[str, Any]) -> str | None:
+    """The network that the training runs of a run train, by its name, where it is not here."""
+    name = ((record.get("tasks") or {}).get("options") or {}).get("make_model")
+    return name if isinstance(name, str) and not _here("model", name) else None
 
 
 KINDS = {"learner": "algorithm", "model": "model", "tasks": "problem"}  # what `load` takes, and which part that is

@@ -20,10 +20,11 @@ from innerloop.errors import ConfigError, InputError, ShapeError, expect_whole, 
 from innerloop.functional import PureModel, convert
 from innerloop.objectives import losses
 from innerloop.objectives.training_run import Begin, Judged, TrainingRun, labels_of
-from innerloop.registry import writable
+from innerloop.registry import Typed, plain, writable
 from innerloop.tasks.own_data import IN_MEMORY
 
 _STEPS, _WEIGHTS, _QUERIES, _NOISE = range(1, 5)
+_ALIKE = 4  # held-out runs of a network that follow one another, where a family has several
 NAMED_DATA = ("mnist",)
 MakeModel = Callable[[], nn.Module]
 DrawData = Callable[[Int64[Tensor, " tasks"]], Examples]  # a run's own examples, by its key
@@ -35,7 +36,7 @@ class TrainingJobs(TaskDistribution):
     Args:
         make_model: a fresh network with random weights; each of the family's.
         objective: with the network as a function, and how many rows are trained on; likewise.
-        data: what all runs share, rows that are trained on first; or a function that draws each run's own.
+        data: what all runs of a network share, rows that are trained on first; or a function that draws each run's own; likewise.
         horizon: the fewest and the most steps of a run; held-out runs have the most.
         queries: rows that a run is judged on.
     """
@@ -47,15 +48,16 @@ class TrainingJobs(TaskDistribution):
         split: str,
         make_model: Sequence[MakeModel],
         objective: Sequence[TrainingRun],
-        data: Examples | DrawData,
+        data: Sequence[Examples | DrawData],
         horizon: tuple[int, int],
         queries: int,
     ) -> None:
-        self.name, self.split, self.data = name, split, data
-        self.networks = tuple(zip(make_model, objective, strict=True))
+        self.name, self.split, self.data = name, split, data[0]
+        self.networks = tuple(zip(make_model, objective, data, strict=True))
         self.objective, self.horizon, self.queries = objective[0], horizon, queries
         self.metrics = tuple(self.objective.metrics)
         self.inner_steps = horizon[1]  # of held-out runs
+        self.alike = _ALIKE if len(self.networks) > 1 and split != "train" else None
 
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
         """The runs of these keys; ``weights`` are what ``make_model`` draws with torch seeded by the key."""
@@ -64,9 +66,22 @@ class TrainingJobs(TaskDistribution):
     def at(
         self, seed: int, step: int, num_tasks: int, start: int = 0, device: torch.device | str | None = None
     ) -> Task:
-        """Runs of one network: training steps take the family's in turn, held-out runs are of the first."""
+        """Runs of one network: training steps take the family's in turn, and so do held-out runs, four after another.
+
+        Raises:
+            ConfigError: held-out runs of more than one network, which no batch can hold (``alike`` of one follow one another).
+        """
         keys = random_keys.task_keys(seed, self.split, step, start, num_tasks).to(device)
-        return self._runs(keys, step % len(self.networks) if self.split == "train" else 0)
+        if self.split == "train":
+            return self._runs(keys, step % len(self.networks))
+        if self.alike is None:
+            return self._runs(keys, 0)
+        most = self.alike - start % self.alike
+        if num_tasks > most:
+            raise ConfigError(
+                f"expected runs of one network in a batch, got {num_tasks} from number {start} on, of several; take {most}"
+            )
+        return self._runs(keys, start // self.alike % len(self.networks))
 
     def batches(
         self,
@@ -81,20 +96,20 @@ class TrainingJobs(TaskDistribution):
         return (self.at(seed, step, num_tasks, first, device) for step in itertools.count(start))
 
     def _runs(self, keys: Int64[Tensor, " tasks"], which: int) -> Task:
-        make_model, objective = self.networks[which]
+        make_model, objective, data = self.networks[which]
         drawn = fresh_weights(make_model, random_keys.fold(keys, _WEIGHTS).tolist())
         weights = {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
         low, high = self.horizon if self.split == "train" else (self.horizon[1], self.horizon[1])
         between = random_keys.uniform(keys, (), _STEPS, torch.float64)
         steps = (low * ((high + 1) / low) ** between).long().clamp(low, high)
         noise, own, rows, shared = random_keys.fold(keys, _NOISE), None, None, None
-        if isinstance(self.data, Examples):
-            shared = self.data
+        if isinstance(data, Examples):
+            shared = data
             held = len(shared.y) - objective.rows
             first, number = (objective.rows, held) if held else (0, len(shared.y))
             rows = first + random_keys.integers(keys, number, (min(self.queries, number),), _QUERIES)
         else:
-            own = self.data(keys)
+            own = data(keys)
         return Task(
             support=Begin(weights, steps, own),
             query=Judged(rows, own),
@@ -128,7 +143,7 @@ def training_jobs(
     loss: Any = None,
     queries: int = 512,
     held_out: float = 0.2,
-    size: int | None = None,
+    size: int | Sequence[int] | None = None,
     model_options: Mapping[str, Any] | None = None,
 ) -> TaskFamily:
     """Your training runs as tasks: what is learned across them is how to train.
@@ -149,7 +164,7 @@ def training_jobs(
             targets.
         queries: on how many held-out rows a run is judged, drawn by its key.
         held_out: the share of rows that no run trains on; 0: runs are judged on rows that they may have trained on.
-        size: "mnist" alone: height and width, average-pooled; None: 28.
+        size: "mnist" alone: height and width, average-pooled; a list: of each network's pictures; None: 28.
         model_options: arguments of a model by name.
 
     Raises:
@@ -167,39 +182,22 @@ def training_jobs(
     expect_whole("queries", queries)
     if not (isinstance(held_out, int | float) and 0 <= held_out < 1):
         raise ConfigError(f"held_out expected a share from 0 to below 1, got {held_out!r}")
-    examples = read_examples(data, size)
-    rows = 0
-    if isinstance(examples, Examples):
-        order = torch.randperm(len(examples.y), generator=torch.Generator().manual_seed(0))
-        examples = Examples(examples.x[order], examples.y[order])
-        rows = len(order) - int(held_out * len(order))
-        if batch is None:
-            raise ConfigError(
-                "batch expected a number of rows for data that all runs share, got None; give batch=128, say"
-            )
-        expect_whole("batch", batch)
-        one = Examples(examples.x[:2], examples.y[:2])
-    else:
-        if batch is not None:
-            raise ConfigError("batch expected None for runs with examples of their own, got a number; leave it out")
-        drawn = examples(random_keys.task_keys(0, "train", 0, 0, 1))
-        if not isinstance(drawn, Examples) or drawn.y.shape[:1] != (1,):
-            raise InputError(
-                "data expected a function from keys (tasks,) to il.Examples (tasks, rows, ...), got another"
-            )
-        one = Examples(drawn.x[0], drawn.y[0])
     several = list(make_model) if isinstance(make_model, list | tuple) else [make_model]
-    makers: list[MakeModel] = [_maker(given, one, examples, model_options) for given in several]
-    if not makers:
+    if not several:
         raise ConfigError("make_model expected at least one network, got none")
-    classes, objectives = labels_of(loss, one.y), []
-    for variant, make in enumerate(makers):
-        net = make()
+    makers: list[MakeModel] = []
+    objectives: list[TrainingRun] = []
+    every: list[Examples | DrawData] = []
+    for variant, (given, examples) in enumerate(zip(several, _of_each(data, size, len(several)), strict=True)):
+        rows, one = _rows_and_one(examples, batch, held_out)
+        makers.append(_maker(given, one, examples, model_options))
+        every.append(examples)
+        net, classes = makers[-1](), labels_of(loss, one.y)
         objectives.append(TrainingRun(_network(net, one), _loss(loss), batch, rows, classes, high, variant))
         _try(objectives[-1], net, one)
     options: dict[str, Any] = {
         "make_model": make_model, "data": data, "batch": batch, "horizon": [low, high] if low < high else high,
-        "loss": loss, "queries": queries, "held_out": held_out, "size": size, "model_options": model_options,
+        "loss": loss, "queries": queries, "held_out": held_out, "size": plain(size), "model_options": model_options,
     }  # fmt: skip
     again = all(writable(value) for value in options.values())
     name = "training_jobs" if again else f"{IN_MEMORY}training_jobs"
@@ -210,7 +208,7 @@ def training_jobs(
             split=which,
             make_model=makers,
             objective=objectives,
-            data=examples,
+            data=every,
             horizon=(low, high),
             queries=queries,
         )
@@ -219,6 +217,39 @@ def training_jobs(
 
 
 training_jobs.flags = ("data",)  # type: ignore[attr-defined]  # on the command line; --model gives the network
+
+
+def _of_each(data: Any, size: int | Sequence[int] | None, number: int) -> list[Examples | Any]:
+    """What each of so many networks is trained on, in an order that is not the file's; networks of one size share it."""
+    sizes: list[int | None] = list(size) if isinstance(size, Sequence) else [size] * number
+    if len(sizes) != number:
+        raise ConfigError(f"size expected a number or one for each of {number} networks, got {len(sizes)}")
+    found = {own: _shuffled(read_examples(data, own)) for own in dict.fromkeys(sizes)}
+    return [found[own] for own in sizes]
+
+
+def _shuffled(examples: Examples | Any) -> Examples | Any:
+    if not isinstance(examples, Examples):
+        return examples
+    order = torch.randperm(len(examples.y), generator=torch.Generator().manual_seed(0))
+    return Examples(examples.x[order], examples.y[order])
+
+
+def _rows_and_one(examples: Examples | Any, batch: int | None, held_out: float) -> tuple[int, Examples]:
+    """(how many rows are trained on, a few examples as a network takes them)."""
+    if isinstance(examples, Examples):
+        if batch is None:
+            raise ConfigError(
+                "batch expected a number of rows for data that all runs share, got None; give batch=128, say"
+            )
+        expect_whole("batch", batch)
+        return len(examples.y) - int(held_out * len(examples.y)), Examples(examples.x[:2], examples.y[:2])
+    if batch is not None:
+        raise ConfigError("batch expected None for runs with examples of their own, got a number; leave it out")
+    drawn = examples(random_keys.task_keys(0, "train", 0, 0, 1))
+    if not isinstance(drawn, Examples) or drawn.y.shape[:1] != (1,):
+        raise InputError("data expected a function from keys (tasks,) to il.Examples (tasks, rows, ...), got another")
+    return 0, Examples(drawn.x[0], drawn.y[0])
 
 
 def _loss(loss: Any) -> Any:
@@ -278,10 +309,11 @@ def _maker(make_model: Any, one: Examples, data: Any, options: Mapping[str, Any]
         options = {**(options or {}), **{key: value for key, value in make_model.items() if key != "name"}}
         make_model = make_model.get("name")
     if isinstance(make_model, str):
+        typed = isinstance(make_model, Typed)
         y = data.y if isinstance(data, Examples) else one.y
         outputs = int(y.max()) + 1 if not y.is_floating_point() else 1 if y.ndim < 2 else y.shape[1]
         shape = tuple(one.x.shape[1:])
-        return lambda: models.fitting(make_model, shape, outputs, dict(options or {}), typed=False)
+        return lambda: models.fitting(make_model, shape, outputs, dict(options or {}), typed=typed)
     if options:
         raise ConfigError("model_options expected a model by name, got a function; put them into the function")
     if not callable(make_model):
