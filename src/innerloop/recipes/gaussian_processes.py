@@ -26,7 +26,7 @@ _CPU: dict[str, dict[str, Any]] = {
 _ANP_ON_RBF: dict[str, Any] = {
     "note": "Cut for one CPU core. Half as wide, no self-attention, 16 values of the latent variable.",
     "algorithm_options": {"width": 64, "heads": 4, "self_attention": 0, "residual": True, "samples": 16},
-    "training": {"steps": 15_000, "outer_lr": 1e-3, "validate_every": 5_000},
+    "training": {"steps": 13_000, "outer_lr": 1e-3, "validate_every": 3_250},
 }
 _DETERMINISTIC = {"steps": 24_000, "validate_every": 3_000}
 # The least standard deviation is below the noise, 0.02: with the notebooks' 0.1 no prediction could be as sure as it should be.
