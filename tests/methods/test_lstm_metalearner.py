@@ -162,3 +162,13 @@ def test_preprocessing_is_continuous_and_keeps_size_and_sign():
 def test_hidden_has_to_be_a_size():
     with pytest.raises(il.ConfigError, match="hidden expected an integer of at least 1, got 0"):
         il.lstm_metalearner(model(), hidden=0)
+
+
+def test_the_first_rates_are_those_of_the_bias_and_no_pair_of_numbers_is_told():
+    low, high = -2.0, -1.0
+    made = il.lstm_metalearner(model(), input_bias=(low, high))
+    assert low <= float(made.rule_by_name()["gates/bias"][1].detach()) <= high
+    assert -5.0 <= float(il.lstm_metalearner(model()).rule_by_name()["gates/bias"][1].detach()) <= -4.0
+    for wrong in ((1.0, -1.0), (0.0,), (0.0, math.inf)):
+        with pytest.raises(il.ConfigError, match="input_bias expected two finite numbers"):
+            il.lstm_metalearner(model(), input_bias=wrong)

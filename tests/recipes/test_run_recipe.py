@@ -1,11 +1,13 @@
 """What a recipe's run writes down, and how it goes on after it was stopped."""
 
 import dataclasses
+import math
 
 import PIL
 import pytest
 
 from innerloop.errors import ConfigError, InputError
+from innerloop.evaluation.evaluate import evaluate
 from innerloop.recipes import RECIPES, run
 from innerloop.recipes.recipe import Evaluation, recipe_hash
 from innerloop.recipes.result_rows import append_rows, number, read_rows
@@ -79,3 +81,19 @@ def test_fresh_test_tasks_are_other_tasks_and_the_row_says_so(tiny, tmp_path, mo
     again = run(NAME, out=tmp_path / "b", quiet=True)["rows"][0]
     assert again["metric"] == f"{first['metric']}, test tasks of seed 1" and again["value"] != first["value"]
     assert recipe_hash(fresh) != recipe_hash(tiny)
+
+
+def test_a_share_is_that_of_the_tasks_above_and_of_those_that_are_not_finite(tiny, tmp_path, monkeypatch):
+    def judged(*words, **how):
+        return dataclasses.replace(evaluate(*words, **how), per_task=(0.5, 2.0, math.inf, math.nan, 1.0))
+
+    monkeypatch.setattr("innerloop.recipes.run_recipe.evaluate", judged)
+    plain = tiny.evaluations[0]
+    shares = tuple(dataclasses.replace(plain, statistic="share", above=bound) for bound in (1.0, 0.4))
+    monkeypatch.setitem(RECIPES, NAME, dataclasses.replace(tiny, evaluations=shares))
+    some, all_of_them = run(NAME, out=tmp_path / "run", quiet=True)["rows"]
+    assert some["metric"].startswith("% of tasks with mse above 1 after ") and some["value"] == 60.0
+    assert some["ci95"] == pytest.approx(
+        1.96 * 100 * math.sqrt(0.3 / 5), abs=1e-3
+    )  # two zeros and three ones: variance 0.3
+    assert (all_of_them["value"], all_of_them["ci95"]) == (100.0, 0.0)

@@ -22,7 +22,9 @@ class Evaluation:
         tasks: options of the problem that differ from training's family (other shots, say).
         num_tasks: how many test tasks.
         published: the paper's numbers, one for each of ``steps`` (or ``instances``), as printed; "" where there is none.
-        statistic: "mean", or "median" over tasks (its interval is left empty).
+        statistic: "mean", or "median" over tasks (its interval is left empty), or "share": in percent, of the tasks whose number
+            is above ``above`` or not finite.
+        above: of "share".
         transductive: None: the method's protocol.
         instances: accuracy at these presentations of a class along a sequence, instead (`evaluation.instances`).
         metric: of `evaluate`; None: the problem's first.
@@ -34,7 +36,8 @@ class Evaluation:
     tasks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     num_tasks: int = 600
     published: tuple[str, ...] = ()
-    statistic: Literal["mean", "median"] = "mean"
+    statistic: Literal["mean", "median", "share"] = "mean"
+    above: float = 0.0
     transductive: bool | None = None
     instances: tuple[int, ...] | None = None
     metric: str | None = None

@@ -255,9 +255,13 @@ def _row(report: Report, steps: int, evaluation: Evaluation, index: int, shots: 
     # Accuracy is printed in percent, as papers do.
     scale = 100.0 if report.metric == "accuracy" else 1.0
     values = [scale * v for v in report.per_task]
+    name = "accuracy %" if report.metric == "accuracy" else report.metric
+    if evaluation.statistic == "share":
+        # "not at most": a number that is not finite is among them.
+        values = [100.0 * (not value <= evaluation.above) for value in values]
+        name = f"% of tasks with {name} above {evaluation.above:g}"
     mean, ci95 = mean_ci95(values)
     median = evaluation.statistic == "median"
-    name = "accuracy %" if report.metric == "accuracy" else report.metric
     besides = f", {evaluation.named}" if evaluation.named else ""
     besides += f", test tasks of seed {evaluation.seed}" if evaluation.seed else ""
     return {
