@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SEEDS = 2
+SEEDS = 5
 _SIZE, _TRAIN, _VALID, _CLASSES = 8, 600, 600, 10
 _SPACE = {"channels": 8, "cells": 1, "nodes": 3}
 _SEARCH = {"batch": 32, "inner_lr": 0.3, "outer_lr": 0.05}
