@@ -18,6 +18,7 @@ from innerloop.evaluation.costs import Cost
 from innerloop.methods import NAMED
 from innerloop.recipes import RECIPES
 from innerloop.tasks.pictures import omniglot
+from innerloop.tasks.streams import class_streams
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "methods"
 _BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.M | re.S)
@@ -55,7 +56,8 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(comparing, "costs", lambda learners, *_, **__: {label: Cost(1.0, 1) for label in learners})
     monkeypatch.setattr(innerloop, "fit", one_step, raising=False)
     monkeypatch.setattr(innerloop, "compare", two_tasks, raising=False)
-    monkeypatch.setattr(omniglot, "load_omniglot", random_omniglot)
+    for module in (omniglot, class_streams):
+        monkeypatch.setattr(module, "load_omniglot", random_omniglot)
     monkeypatch.chdir(tmp_path)
     return fitted
 
@@ -76,6 +78,9 @@ def test_the_pages_commands_work(name, tiny, capsys):
         if kind == "run":  # minutes to hours: that the recipe is there, and takes the flags that are shown
             assert words[1] in RECIPES
             assert main([*words, "--help"]) == 0
+        elif kind == "stream":  # of the run before, shorter than the page says
+            few = ["--classes", "3", "--streams", "2", "--valid-streams", "1"]
+            assert main([*words[:2], *few]) == 0, capsys.readouterr().err
         else:
             assert main(words) == 0, f"innerloop {shlex.join(words)}: {capsys.readouterr().err}"
         trained = [
@@ -83,4 +88,4 @@ def test_the_pages_commands_work(name, tiny, capsys):
         ]  # not what needs no training: known optimizers, and runs
         expected = [(m, words[2]) for m in trained] if kind in ("train", "compare") else []
         assert tiny[before:] == expected
-        assert kind in ("train", "compare", "doctor", "run")
+        assert kind in ("train", "compare", "stream", "doctor", "run")

@@ -246,8 +246,8 @@ def targets(y: Tensor, outputs: int, like: Tensor) -> Float[Tensor, "examples ou
 
 
 def mean_before(of: Mapping[str, Tensor], outputs: int, labels: bool) -> Tensor:
-    """The mean before anything was seen: the learned one, for classes above that of equal shares."""
-    return of["mean"] + (2 / outputs - 1) if labels else of["mean"]
+    """The mean before anything was seen: the learned one, for classes that of equal shares, at which its slope is zero."""
+    return of["mean"].new_full((), 2 / outputs - 1) if labels else of["mean"]
 
 
 @method(
@@ -286,7 +286,7 @@ def dkt(
     evaluation and in ``adapt``.
 
     Where we differ: all classes share the kernel's numbers, as any number of classes needs (the authors have a set for each
-    place in a task, whose classes are shuffled); their mean begins at equal shares, ``2 / classes - 1``; logits are ``2 mean /
+    place in a task, whose classes are shuffled); their mean is that of equal shares, ``2 / classes - 1``; logits are ``2 mean /
     variance``, the odds of +1 against -1 under the process itself (the authors take the greatest mean, which is the same class);
     the noise is learned for classes too (the authors hold it at 0.1).
 
