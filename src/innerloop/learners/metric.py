@@ -22,6 +22,7 @@ class MetricLearner(BaseLearner):
     eval_steps = 1
     any_ways = True
     at_a_look = True
+    asks_unshown = False  # queries may be of classes that the support set lacks
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         return (*of_model[:1], ways_of(tasks))
@@ -30,7 +31,7 @@ class MetricLearner(BaseLearner):
         """A batch of tasks that says how many classes there are, in the shape of ``class_ids``.
 
         Traced code cannot read that off the labels, so it is done where tasks come in. With ``class_ids`` there are as many
-        classes as these; without, one more than the largest label of a support set of the batch.
+        classes as these; without, one more than the largest label of the batch.
 
         Raises:
             InputError: targets that are no labels, a label that is too large, or a class with queries and without support.
@@ -50,16 +51,10 @@ class MetricLearner(BaseLearner):
                 f"labels expected 0 to {ids.shape[-1] - 1} for tasks of {ids.shape[-1]} classes (class_ids), "
                 f"got {max(tops)}; number each task's classes from 0 on"
             )
-        shown, asked = (_present(side, max(tops) + 1).cpu() for side in (support, query))
-        lacking = (asked & ~shown).nonzero().tolist()
-        if lacking:
-            task, label = lacking[0]
-            raise InputError(
-                f"every class with queries expected at least one support example, got none of class {label} in task "
-                f"{task}; add one, or leave out the queries of that class"
-            )
+        if not self.asks_unshown:
+            _expect_shown(support, query, max(tops) + 1)
         if ids is None:
-            ids = torch.arange(tops[0] + 1, device=support.y.device).expand(len(support.y), -1)
+            ids = torch.arange(max(tops) + 1, device=support.y.device).expand(len(support.y), -1)
         return dataclasses.replace(tasks, class_ids=ids)
 
 
@@ -67,6 +62,18 @@ def ways_of(task: Task) -> int:
     """How many classes a task has that was admitted; of a batch or of one task."""
     assert task.class_ids is not None
     return task.class_ids.shape[-1]
+
+
+def _expect_shown(support: Examples, query: Examples, ways: int) -> None:
+    """InputError for a class with queries and without support."""
+    shown, asked = (_present(side, ways).cpu() for side in (support, query))
+    lacking = (asked & ~shown).nonzero().tolist()
+    if lacking:
+        task, label = lacking[0]
+        raise InputError(
+            f"every class with queries expected at least one support example, got none of class {label} in task "
+            f"{task}; add one, or leave out the queries of that class"
+        )
 
 
 def _present(side: Examples, ways: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from innerloop import keys as random_keys
 from innerloop.core import Examples, Meta, Task
-from innerloop.errors import ConfigError, InputError
+from innerloop.errors import ConfigError
 from innerloop.functional import PureModel
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import Parts, features_of
@@ -119,6 +119,7 @@ class StreamLearner(EmbeddingLearner, MetricLearner):
     pass_salt = 52
     absorbs = True
     at_a_look = False
+    asks_unshown = True  # what is to be remembered
 
     def init_rule(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
         like = next(p for p in params.values() if p.is_floating_point())
@@ -136,30 +137,6 @@ class StreamLearner(EmbeddingLearner, MetricLearner):
         """New rows, from standard normal numbers: the bias begins at 0."""
         size = math.sqrt(2 / self.features) if self.new_rows == "drawn" else 0.0
         return torch.cat([size * drawn[..., :-1], torch.zeros_like(drawn[..., -1:])], -1)
-
-    def admit(self, tasks: Task) -> Task:
-        """A batch that says how many classes there are; what is to be remembered may be of classes that the stream lacks.
-
-        Raises:
-            InputError: targets that are no labels, or a label that is too large.
-        """
-        support, query = tasks.support, tasks.query
-        if support.y.is_floating_point() or support.y.ndim != 2:
-            raise InputError(
-                "y expected integer labels, one an example, for a method that tells classes apart, got "
-                f"{support.y.dtype} of shape {tuple(support.y.shape)}; give y.astype(int), or use a method that adapts by "
-                "gradients"
-            )
-        top = max(int(side.y.max()) for side in (support, query) if side.y.numel())
-        ids = tasks.class_ids
-        if ids is not None and top >= ids.shape[-1]:
-            raise InputError(
-                f"labels expected 0 to {ids.shape[-1] - 1} for tasks of {ids.shape[-1]} classes (class_ids), got {top}; number "
-                "each task's classes from 0 on"
-            )
-        if ids is None:
-            ids = torch.arange(top + 1, device=support.y.device).expand(len(support.y), -1)
-        return dataclasses.replace(tasks, class_ids=ids)
 
     def embed(
         self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
