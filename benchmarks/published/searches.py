@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.marked_text import table
-from benchmarks.published.states import state
+from benchmarks.published import curves
+from benchmarks.published.curves import Point, of, origin
 from innerloop.provenance import past_commits
-from innerloop.recipes import RECIPES
-from innerloop.recipes.result_rows import number, read_rows
 from innerloop.storage import write_atomically
 
 FILE, PICTURE = "hpo.csv", "hpo.png"
@@ -21,39 +19,9 @@ OURS = "what the past chose"
 _DRAWN = (OURS, "random search", "cold GP-EI", "optuna TPE", "optuna GP")
 
 
-class Point(NamedTuple):
-    """One number: of a recipe, so many trials, and a way to search or a difference of two."""
-
-    recipe: str
-    trials: int
-    way: str
-    value: float
-    ci95: float
-    data_sets: int
-    commit: str
-    doubt: str
-
-
 def read(folder: Path, known: Collection[str] | None = None) -> list[Point]:
-    """The points in results/; none where there is no file. Of several rows of one number the last counts.
-
-    Args:
-        folder: results/.
-        known: commits that today's state is built on; None: not known.
-    """
-    path = folder / FILE
-    found: dict[tuple[str, str], Point] = {}
-    for row in read_rows(path) if path.is_file() else []:
-        if match := _METRIC.fullmatch(row["metric"]):
-            doubt = state(row, RECIPES.get(row["recipe"]), known)
-            values = (number(row["value"]), number(row["ci95"]), int(row["num_tasks"]), row["commit"], doubt)
-            found[row["recipe"], row["metric"]] = Point(row["recipe"], int(match[1]), match[2], *values)
-    return list(found.values())
-
-
-def of(found: Sequence[Point], recipe: str, way: str) -> list[Point]:
-    """A curve, by the number of trials."""
-    return sorted((p for p in found if (p.recipe, p.way) == (recipe, way)), key=lambda p: p.trials)
+    """The points in results/; see `curves.read`."""
+    return curves.read(folder / FILE, _METRIC, known)
 
 
 def plot(found: Sequence[Point], path: Path) -> None:
@@ -68,14 +36,14 @@ def plot(found: Sequence[Point], path: Path) -> None:
         handles = []
         for way, look in looks.items():
             own = of(found, recipe, way)
-            trials, values = [p.trials for p in own], [p.value for p in own]
+            trials, values = [p.at for p in own], [p.value for p in own]
             low, high = ([max(p.value + sign * p.ci95, 1e-4) for p in own] for sign in (-1, 1))
             axes.fill_between(trials, low, high, color=look.colour, alpha=0.12, linewidth=0)
             (line,) = axes.plot(
                 trials, values, color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=5, linewidth=2
             )
             handles.append(line)
-        asked = [p.trials for p in of(found, recipe, OURS)]
+        asked = [p.at for p in of(found, recipe, OURS)]
         axes.set_xscale("log")
         axes.set_xticks(asked, [str(k) for k in asked])
         axes.minorticks_off()
@@ -112,12 +80,10 @@ def described(folder: Path) -> list[str]:
         own = [p for p in found if p.recipe == recipe]
         if not own:
             continue
-        ways = list(dict.fromkeys(p.way for p in own))
-        trials = sorted({p.trials for p in own})
-        doubts = sorted({p.doubt for p in own} - {""})
+        ways = list(dict.fromkeys(p.name for p in own))
+        trials = sorted({p.at for p in own})
         lines += [
-            f"{title}: `innerloop run {recipe}`, commit {own[0].commit}."
-            + "".join(f" **{doubt}.**" for doubt in doubts),
+            f"{title}: `innerloop run {recipe}`, {origin(own)}",
             "",
             *table([("way to search", str), *((f"{k} trials", _cell(own, k)) for k in trials)], ways),
             "",
@@ -127,7 +93,7 @@ def described(folder: Path) -> list[str]:
 
 def _cell(points: Sequence[Point], trials: int) -> Callable[[str], str]:
     def show(way: str) -> str:
-        own = [p for p in points if (p.way, p.trials) == (way, trials)]
+        own = [p for p in points if (p.name, p.at) == (way, trials)]
         return f"{own[0].value:.3f} ± {own[0].ci95:.3f}" if own else ""
 
     return show

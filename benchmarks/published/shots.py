@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.marked_text import table
-from benchmarks.published.states import state
+from benchmarks.published import curves
+from benchmarks.published.curves import Point, of, origin
 from innerloop.provenance import past_commits
-from innerloop.recipes import RECIPES
-from innerloop.recipes.result_rows import number, read_rows
 from innerloop.recipes.shots import LOGISTIC, META, SCRATCH
 from innerloop.storage import write_atomically
 
@@ -21,39 +19,9 @@ _TITLES = {"shots-tables": "letters, as rows of 16 numbers", "shots-glyphs": "pr
 _LESS = "{}, less {}, task by task"
 
 
-class Point(NamedTuple):
-    """One number: of a recipe, a number of examples a class, and a method or a difference of two."""
-
-    recipe: str
-    shots: int
-    method: str
-    value: float
-    ci95: float
-    tasks: int
-    commit: str
-    doubt: str
-
-
 def read(folder: Path, known: Collection[str] | None = None) -> list[Point]:
-    """The points in results/; none where there is no file. Of several rows of one number the last counts.
-
-    Args:
-        folder: results/.
-        known: commits that today's state is built on; None: not known.
-    """
-    path = folder / FILE
-    found: dict[tuple[str, str], Point] = {}
-    for row in read_rows(path) if path.is_file() else []:
-        if match := _METRIC.fullmatch(row["metric"]):
-            doubt = state(row, RECIPES.get(row["recipe"]), known)
-            values = (number(row["value"]), number(row["ci95"]), int(row["num_tasks"]), row["commit"], doubt)
-            found[row["recipe"], row["metric"]] = Point(row["recipe"], int(match[1]), match[2], *values)
-    return list(found.values())
-
-
-def of(found: Sequence[Point], recipe: str, method: str) -> list[Point]:
-    """A curve, by the number of examples."""
-    return sorted((p for p in found if (p.recipe, p.method) == (recipe, method)), key=lambda p: p.shots)
+    """The points in results/; see `curves.read`."""
+    return curves.read(folder / FILE, _METRIC, known)
 
 
 def plot(found: Sequence[Point], path: Path) -> None:
@@ -68,7 +36,7 @@ def plot(found: Sequence[Point], path: Path) -> None:
         handles = []
         for method, look in looks.items():
             own = of(found, recipe, method)
-            shots, values = [p.shots for p in own], [p.value / 100 for p in own]
+            shots, values = [p.at for p in own], [p.value / 100 for p in own]
             low, high = ([(p.value + sign * p.ci95) / 100 for p in own] for sign in (-1, 1))
             axes.fill_between(shots, low, high, color=look.colour, alpha=0.15, linewidth=0)
             (line,) = axes.plot(
@@ -76,7 +44,7 @@ def plot(found: Sequence[Point], path: Path) -> None:
             )
             handles.append(line)
         axes.set_xscale("log")
-        asked = [p.shots for p in of(found, recipe, META)]
+        asked = [p.at for p in of(found, recipe, META)]
         axes.set_xticks(asked, [str(k) for k in asked])
         axes.minorticks_off()
         style.dress(axes, "examples of each of five new classes", "accuracy, %" if recipe == recipes[0] else "")
@@ -102,25 +70,24 @@ def described(folder: Path) -> list[str]:
         return []
     lines = ["## Accuracy against examples a class", "", f"![accuracy against examples a class]({PICTURE})", ""]
     for recipe, title in _TITLES.items():
-        curves = {
-            method: {p.shots: p for p in of(found, recipe, method)}
+        each = {
+            method: {p.at: p for p in of(found, recipe, method)}
             for method in (
                 META, SCRATCH, LOGISTIC, *(_LESS.format(META, other) for other in (SCRATCH, LOGISTIC))
             )
         }  # fmt: skip
-        shots = sorted(curves[META])
+        shots = sorted(each[META])
         if not shots:
             continue
-        first = curves[META][shots[0]]
-        doubts = sorted({p.doubt for own in curves.values() for p in own.values()} - {""})
+        first = each[META][shots[0]]
+        points = [first, *(p for own in each.values() for p in own.values())]
         lines += [
-            f"{title.capitalize()}: `innerloop run {recipe}`, {first.tasks} test tasks, commit {first.commit}."
-            + "".join(f" **{doubt}.**" for doubt in doubts),
+            f"{title.capitalize()}: `innerloop run {recipe}`, {first.tasks} test tasks, {origin(points)}",
             "",
             *table(
                 (
                     ("examples a class", str),
-                    *((_short(method), _cell(own)) for method, own in curves.items()),
+                    *((_short(method), _cell(own)) for method, own in each.items()),
                 ),
                 shots,
             ),

@@ -32,7 +32,7 @@ def test_rows_become_curves_a_table_and_a_picture(tmp_path):
         writer.writeheader()
         writer.writerows([{**shared, **row} for row in rows])
     found = searches.read(tmp_path)
-    assert [(p.trials, p.value) for p in searches.of(found, "hpo-xgboost", searches.OURS)][-2:] == [
+    assert [(p.at, p.value) for p in searches.of(found, "hpo-xgboost", searches.OURS)][-2:] == [
         (25, 0.012),
         (50, 0.006),
     ]

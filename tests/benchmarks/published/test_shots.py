@@ -35,7 +35,7 @@ def rows(folder: Path, recipe: str, changed: str = "") -> None:
 def test_rows_become_curves_a_table_and_a_picture(tmp_path):
     rows(tmp_path, "shots-glyphs")
     found = shots.read(tmp_path)
-    assert [(p.shots, p.value) for p in shots.of(found, "shots-glyphs", META)] == [(1, 60), (10, 61), (100, 62)]
+    assert [(p.at, p.value) for p in shots.of(found, "shots-glyphs", META)] == [(1, 60), (10, 61), (100, 62)]
     (picture,) = shots.draw(tmp_path, tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
     text = "\n".join(shots.described(tmp_path))
@@ -54,11 +54,11 @@ def test_the_stored_rows_say_few_rows_help_most_and_many_catch_up(recipe):
     found = shots.read(ROOT / "results")
     for other in (SCRATCH, LOGISTIC):
         ahead = shots.of(found, recipe, f"{META}, less {other}, task by task")
-        assert [p.shots for p in ahead] == list(SHOTS)
+        assert [p.at for p in ahead] == list(SHOTS)
         for point in ahead:
-            if point.shots <= 5:
+            if point.at <= 5:
                 assert point.value > point.ci95, point
-            if point.shots >= 50:
+            if point.at >= 50:
                 assert point.value < point.ci95, point
     assert all(math.isfinite(p.value) and not p.doubt.startswith("stale") for p in found)
 
@@ -66,7 +66,7 @@ def test_the_stored_rows_say_few_rows_help_most_and_many_catch_up(recipe):
 def test_the_page_quotes_the_stored_rows():
     text = (ROOT / "docs" / "how-to-choose.md").read_text(encoding="utf-8")
     found = {
-        p.shots: p
+        p.at: p
         for p in shots.of(shots.read(ROOT / "results"), "shots-tables", f"{META}, less {LOGISTIC}, task by task")
     }
     first, last = re.search(
