@@ -36,12 +36,8 @@ def plot(found: Sequence[Point], path: Path) -> None:
         handles = []
         for way, look in looks.items():
             own = of(found, recipe, way)
-            trials, values = [p.at for p in own], [p.value for p in own]
-            low, high = ([max(p.value + sign * p.ci95, 1e-4) for p in own] for sign in (-1, 1))
-            axes.fill_between(trials, low, high, color=look.colour, alpha=0.12, linewidth=0)
-            (line,) = axes.plot(
-                trials, values, color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=5, linewidth=2
-            )
+            trials, values, widths = ([getattr(p, of_it) for p in own] for of_it in ("at", "value", "ci95"))
+            line = style.line_with_band(axes, trials, values, widths, look, positive=True, markersize=5)
             handles.append(line)
         asked = [p.at for p in of(found, recipe, OURS)]
         axes.set_xscale("log")
