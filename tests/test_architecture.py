@@ -34,7 +34,7 @@ LEVELS = (
     {"meta_gradients"},
     {"meta_learner"},
     {"methods"},
-    {"training", "evaluation", "serving", "hpo"},
+    {"training", "evaluation", "serving", "hpo", "lifelong"},
     {"assemble"},
     {"doctor", "report", "sharing"},
     {"recipes"},

@@ -30,6 +30,7 @@ _NAMES = {
     "Objective": "innerloop.core",
     "MetaGradient": "innerloop.core",
     "Report": "innerloop.core",
+    "StreamReport": "innerloop.lifelong.stream_report",
     "Task": "innerloop.core",
     "TaskDistribution": "innerloop.core",
     "TaskFamily": "innerloop.core",
@@ -48,10 +49,13 @@ _NAMES = {
     "hypergradients": "innerloop.training.hypergradients",
     "judge": "innerloop.evaluation.own_examples",
     "keep_freed_memory": "innerloop.allocation",
+    "la_maml": "innerloop.lifelong.methods.la_maml",
+    "learn_stream": "innerloop.lifelong.learn",
     "load": "innerloop.training.load",
     "pull": "innerloop.sharing",
     "push": "innerloop.sharing",
     "random_architecture": "innerloop.models.architecture",
+    "OnlineLearner": "innerloop.lifelong.learner",
     "Optimizer": "innerloop.training.torch_optimizer",
     "which_optimizer": "innerloop.evaluation.optimizer_sweep",
     "sync_gradients": "innerloop.training.distributed",
@@ -60,6 +64,7 @@ _NAMES = {
 _MODULES = {
     "hpo": "innerloop.hpo",
     "learners": "innerloop.learners",
+    "lifelong": "innerloop.lifelong",
     "losses": "innerloop.objectives.losses",
     "meta_gradients": "innerloop.meta_gradients",
     "models": "innerloop.models",
@@ -72,6 +77,7 @@ _MODULES = {
 if TYPE_CHECKING:
     from innerloop import hpo as hpo
     from innerloop import learners as learners
+    from innerloop import lifelong as lifelong
     from innerloop import meta_gradients as meta_gradients
     from innerloop import models as models
     from innerloop import recipes as recipes
@@ -99,6 +105,10 @@ if TYPE_CHECKING:
     from innerloop.evaluation.optimizer_sweep import which_optimizer as which_optimizer
     from innerloop.evaluation.own_examples import judge as judge
     from innerloop.evaluation.streams import evaluate_stream as evaluate_stream
+    from innerloop.lifelong.learn import learn_stream as learn_stream
+    from innerloop.lifelong.learner import OnlineLearner as OnlineLearner
+    from innerloop.lifelong.methods.la_maml import la_maml as la_maml
+    from innerloop.lifelong.stream_report import StreamReport as StreamReport
     from innerloop.meta_learner.fitted import Fitted as Fitted
     from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
     from innerloop.methods.other_meta_gradient import with_meta_gradient as with_meta_gradient

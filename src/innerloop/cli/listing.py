@@ -14,6 +14,7 @@ from innerloop.registry import Entry, installed
 KINDS = {
     "algorithms": "innerloop.methods:NAMED",
     "tasks": "innerloop.tasks:NAMED",
+    "stream-methods": "innerloop.lifelong:STREAM_METHODS",
     "models": "innerloop.models:MODELS",
     "embeddings": "innerloop.models:EMBEDDINGS",
     "recipes": "innerloop.recipes:RECIPES",
@@ -23,7 +24,8 @@ KINDS = {
 
 NOUNS = {"algorithms": "algorithm", "tasks": "problem", "models": "model"}  # of what other packages may offer too
 
-_HELP = """Usage: innerloop list [algorithms|tasks|models|embeddings|recipes|learners|meta-gradients] [--json]
+_HELP = """Usage: innerloop list [algorithms|tasks|stream-methods|models|embeddings|recipes|learners|
+                      meta-gradients] [--json]
 
 The names that the other commands take, with a line about each; those of installed packages too. Learners are trained already
 and ship with innerloop: builtin:NAME stands for a run.

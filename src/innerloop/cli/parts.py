@@ -16,9 +16,25 @@ from innerloop.errors import ConfigError
 from innerloop.models import EMBEDDINGS, is_embedding
 from innerloop.registry import Entry, find, is_place, load
 
-KIND = {"algorithm": "algorithms", "tasks": "tasks", "model": "models", "meta_gradient": "meta-gradients"}
-NOUN = {"algorithm": "algorithm", "tasks": "problem", "model": "model", "meta_gradient": "meta-gradient"}
+KIND = {
+    "algorithm": "algorithms",
+    "tasks": "tasks",
+    "model": "models",
+    "meta_gradient": "meta-gradients",
+    "stream_method": "stream-methods",
+    "stream": "tasks",
+}
+NOUN = {
+    "algorithm": "algorithm",
+    "tasks": "problem",
+    "model": "model",
+    "meta_gradient": "meta-gradient",
+    "stream_method": "stream method",
+    "stream": "stream",
+}
 TITLE = {
+    "stream_method": "Method",
+    "stream": "Stream",
     "algorithm": "Method",
     "tasks": "Problem",
     "model": "Model",
@@ -39,6 +55,14 @@ def known(part: str, name: str, *, typed: bool = True) -> str:
         ConfigError: an unknown name; the message has the nearest.
         InputError: a path where there is nothing.
     """
+    if part == "stream":
+        from innerloop.tasks import LONG_STREAMS
+
+        if name in LONG_STREAMS or Path(name).exists():
+            return name
+        raise ConfigError(
+            f"unknown stream {name!r}: {closest(name, LONG_STREAMS, 'or give the path of a table or folder')}"
+        )
     if _entry(part, name, typed) is not None or (part == "model" and is_embedding(name)):
         return name
     if part == "tasks" and not is_place(name):
@@ -92,6 +116,10 @@ def part_options(part: str, name: str | None) -> list[Option]:
     if name is None:
         return []
     name = known(part, name)
+    if part == "stream":
+        from innerloop.tasks import stream_factory
+
+        return options_of(stream_factory(name), leave_out=("path",))
     if part == "tasks" and _entry(part, name) is None:
         from innerloop.tasks import own_data
 

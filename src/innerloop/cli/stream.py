@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from innerloop.builtin import place_for_findings
 from innerloop.cli import given_again, output, program
+from innerloop.cli.learn_stream import learn_stream
 from innerloop.errors import ConfigError
+from innerloop.lifelong import STREAM_METHODS
+
+_HELP = """Usage: innerloop stream METHOD STREAM [flags]
+       innerloop stream RUN [PROBLEM] [flags]
+
+With a method that learns as examples come ({methods}): learn one long stream and say what is left of each part. STREAM is
+mnist_rotations, another name of innerloop list tasks that is one long stream, or a table or a folder of your own.
+See innerloop stream la_maml mnist_rotations --help.
+
+With a run of a method that was meta-trained on streams (oml, anml): {rest}"""
 
 
 def stream(argv: Sequence[str]) -> int:
+    first = argv[0] if argv else ""
+    if first in STREAM_METHODS:
+        return learn_stream(argv)
+    if first in ("--help", "-h"):
+        print(_HELP.format(methods=", ".join(STREAM_METHODS), rest=(inspect.getdoc(_stream) or "").partition("\n")[0]))
+        print()
     return program.run("stream", _stream, argv)
 
 
@@ -49,6 +68,8 @@ def _stream(
         algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         json: print one JSON object and nothing else.
     """
+    if not run.exists() and (close := nearest_of(str(run))):
+        raise ConfigError(f"expected a run directory or a method for streams, got {str(run)!r}; {close}")
     path = program.existing_folder(run, "a run directory", "train one: innerloop train oml omniglot_stream --out RUN")
     lengths = _lengths(classes)
     if rate is not None and not rate > 0:
@@ -86,6 +107,12 @@ def _stream(
         print(found)
         print(f"card: {file}")
     return 0
+
+
+def nearest_of(word: str) -> str:
+    """A sentence part on the method whose name is close; nothing where none is."""
+    close = difflib.get_close_matches(word, STREAM_METHODS, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _lengths(text: str) -> list[int]:

@@ -89,9 +89,18 @@ def mnist_training_examples(size: int = SIDE, folder: Path | None = None) -> Exa
     Raises:
         InputError: files that are missing or damaged, or a size that cannot be.
     """
+    return _examples(TRAINING_FILES, size, folder)
+
+
+def mnist_test_examples(size: int = SIDE, folder: Path | None = None) -> Examples:
+    """The 10,000 test digits, as `mnist_training_examples`."""
+    return _examples(FILES, size, folder)
+
+
+def _examples(files: tuple[str, str], size: int, folder: Path | None) -> Examples:
     if not 1 <= size <= SIDE:
         raise InputError(f"size expected 1 to {SIDE} pixels, got {size}")
-    pictures, labels = _read(TRAINING_FILES, folder)
+    pictures, labels = _read(files, folder)
     x = torch.from_numpy(pictures.copy()).float()[:, None] / 255
     return Examples(x if size == SIDE else F.adaptive_avg_pool2d(x, size), torch.from_numpy(labels.astype(np.int64)))
 

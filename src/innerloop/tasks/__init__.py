@@ -67,6 +67,26 @@ STREAMS: dict[str, Entry] = {
     ),
 }
 
+# One long stream each, in parts, for `il.learn_stream`: nothing in them is a task with a support set.
+LONG_STREAMS: dict[str, Entry] = {
+    "mnist_rotations": Entry(
+        "innerloop.tasks.streams.mnist_streams:mnist_rotations",
+        "one long stream: digits turned further from part to part (needs MNIST's files)",
+    ),
+    "mnist_permutations": Entry(
+        "innerloop.tasks.streams.mnist_streams:mnist_permutations",
+        "one long stream: digits with their pixels in another order in each part (needs MNIST's files)",
+    ),
+    "sine_stream": Entry(
+        "innerloop.tasks.streams.skills:sine_stream",
+        "one long stream: sine curves, one after another",
+    ),
+    "navigation_stream": Entry(
+        "innerloop.tasks.streams.skills:navigation_stream",
+        "one long stream: ways to goals in a square, one goal after another",
+    ),
+}
+
 # Training runs, for learned optimizers: nothing in them is a support set, so no other method takes them.
 TRAINING_RUNS: dict[str, Entry] = {
     "training_jobs": Entry(
@@ -82,11 +102,35 @@ TRAINING_RUNS: dict[str, Entry] = {
 # Problems without a name of their own: the user's data, and problems moved away from training.
 OWN: dict[str, Entry] = {
     "from_path": Entry("innerloop.tasks.own_data:from_path", "pictures by class or tables, from a folder or file"),
+    "own_stream": Entry(
+        "innerloop.tasks.streams.own_stream:own_stream",
+        "one long stream of your own: a table's rows in order, or pictures by class",
+    ),
+    "stream_from_arrays": Entry(
+        "innerloop.tasks.streams.own_stream:stream_from_arrays",
+        "one long stream from arrays or tensors, a pair for each part",
+    ),
     "from_arrays": Entry("innerloop.tasks.own_arrays:from_arrays", "arrays, tensors or a data set in memory"),
     "shifted": Entry("innerloop.tasks.shift:shifted", "a problem's tasks, moved away from those of training"),
 }
 
-NAMED = {**TASKS, **STREAMS, **TRAINING_RUNS}  # what a word can stand for, in Python, in a file and on the command line
+NAMED = {
+    **TASKS,
+    **STREAMS,
+    **LONG_STREAMS,
+    **TRAINING_RUNS,
+}  # what a word can stand for, in Python, in a file and on the command line
+
+
+def stream_factory(name: str) -> Any:
+    """What makes the long stream of this name, or of this path, whose argument ``path`` it is then."""
+    return load("stream", LONG_STREAMS, name) if name in LONG_STREAMS else load("problem", OWN, "own_stream")
+
+
+def stream_named(name: str, options: Mapping[str, Any]) -> Any:
+    """A long stream by name or path; see `stream_factory`."""
+    make = stream_factory(name)
+    return make(**options) if name in LONG_STREAMS else make(name, **options)
 
 
 def make(name: str, options: Mapping[str, Any], *, typed: bool = False) -> Any:

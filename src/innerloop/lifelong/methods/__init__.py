@@ -1,0 +1,1 @@
+"""The methods for streams, each in one file; `innerloop.lifelong` names them."""
