@@ -116,7 +116,6 @@ def learn_stream(
         raise CheckpointError(f"{run.out / STATE} is there already; go on with resume=True, or choose another folder")
     if resume:
         run.restore()
-    started = time.perf_counter()
     with on_interrupt() as interrupted:
         run.go(interrupted)
     return StreamReport(
@@ -132,7 +131,7 @@ def learn_stream(
         config={**run.settings(), "model": type(learner.pure.module).__name__},
         commit=commit(),
         environment=environment(),
-        wall_seconds=time.perf_counter() - started,
+        wall_seconds=run.seconds(),
         learner=learns,
     )
 
@@ -152,7 +151,11 @@ class _Pass:
         self.before: list[list[float]] = [
             [0.0, 0.0] for _ in stream.parts
         ]  # sum and number of what was reached before learning
-        self._saved = time.monotonic()
+        self._saved = self._begun = time.monotonic()
+        self._earlier = 0.0  # seconds before it was resumed
+
+    def seconds(self) -> float:
+        return self._earlier + time.monotonic() - self._begun
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -223,7 +226,7 @@ class _Pass:
             return
         header = {
             "settings": self.settings(), "learner": self.learner.about(), "part": self.part, "at": self.at, "seen": self.seen,
-            "rows": self.rows, "before": self.before,
+            "rows": self.rows, "before": self.before, "seconds": self.seconds(),
         }  # fmt: skip
         save_tensors(self.out / STATE, KIND, VERSION, self.learner.tensors(), header)
         self._saved = time.monotonic()
@@ -242,3 +245,4 @@ class _Pass:
         self.learner.restore(tensors, header["learner"])
         self.part, self.at, self.seen = header["part"], header["at"], header["seen"]
         self.rows, self.before = header["rows"], header["before"]
+        self._earlier = header["seconds"]
