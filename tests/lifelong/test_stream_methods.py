@@ -246,5 +246,5 @@ def test_other_models_and_settings_are_refused(tmp_path):
     learner.save(tmp_path / "a.safetensors")
     with pytest.raises(il.ConfigError, match="as it was made then"):
         made("la_maml", inner_lr=0.2).load(tmp_path / "a.safetensors")
-    with pytest.raises(il.ConfigError, match="expected labels, got values"):
+    with pytest.raises(il.InputError, match="expected labels, got values"):
         made("class_means").learn(torch.randn(2, 3), torch.randn(2))
