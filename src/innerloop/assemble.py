@@ -206,6 +206,11 @@ def problem(tasks: str, options: Mapping[str, Any] | None = None, *, typed: bool
     from innerloop.tasks import own_data
 
     own_data.refuse_memory(tasks)
+    if tasks in problems.LONG_STREAMS:
+        raise ConfigError(
+            f"{tasks} is one long stream and has no tasks to train on; learn it: innerloop stream la_maml {tasks}, or "
+            "il.learn_stream(il.la_maml(net), stream)"
+        )
     make_family = _factory(tasks, typed)
     _check_names(f"problem {tasks}", make_family, options or {})
     if not typed and (options or {}).get("embedding") is not None:

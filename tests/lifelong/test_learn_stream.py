@@ -235,6 +235,12 @@ def test_wrong_words_are_told(words, said, capsys, tmp_path, monkeypatch):
     assert said in capsys.readouterr().err
 
 
+def test_a_long_stream_has_no_tasks(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "maml", "sine_stream", "--steps", "1"]) == 2
+    assert "innerloop stream la_maml sine_stream" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["sine_stream", "navigation_stream"])
 def test_skills(name):
     stream = getattr(il.tasks, name)(skills=3, examples=20, tested=10)
