@@ -84,7 +84,9 @@ def test_list_prints_one_entry_a_line_name_first():
     lines = command("list", "tasks").stdout.splitlines()
     assert "sinusoid" in [line.split("\t")[0] for line in lines]
     listed = json.loads(command("list", "--json").stdout)
-    assert set(listed) == {"algorithms", "tasks", "models", "embeddings", "recipes", "learners", "meta-gradients"}
+    assert set(listed) == {
+        "algorithms", "tasks", "stream-methods", "models", "embeddings", "recipes", "learners", "meta-gradients"
+    }  # fmt: skip
     assert [line.split("\t")[0] for line in lines] == list(listed["tasks"])
 
 
