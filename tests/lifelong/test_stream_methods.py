@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -29,7 +31,7 @@ def examples(count: int = 6, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]
     return torch.randn(count, 3, generator=generator), torch.randint(4, (count,), generator=generator)
 
 
-def made(name: str, **options) -> il.OnlineLearner:
+def made(name: str, **options) -> Any:
     return getattr(il.lifelong, name)(nn.Flatten() if name == "class_means" else net(), **options)
 
 

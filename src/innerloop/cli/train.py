@@ -251,21 +251,28 @@ def _better_baseline(result: Any) -> str:
     )
 
 
+def _part(out: Path, part: str) -> str:
+    """The name of a run's method or problem; nothing where the run cannot be read."""
+    from innerloop.training.run_config import read_run_config
+
+    with contextlib.suppress(InputError):
+        return read_run_config(out)[part]["name"]
+    return ""
+
+
 def _used(out: Path) -> str:
     """What to do with a run, in a line."""
     from innerloop.methods import OPTIMIZERS
-    from innerloop.training.run_config import read_run_config
 
-    learned = False
-    with contextlib.suppress(InputError):
-        learned = read_run_config(out)["algorithm"]["name"] in OPTIMIZERS
-    if learned:
+    if _part(out, "algorithm") in OPTIMIZERS:
         return f"in Python: il.Optimizer({str(out)!r}, model.parameters(), num_steps=...)"
     return f"innerloop adapt {shlex.quote(str(out))} SUPPORT --out task.il    (one new task of your own)"
 
 
 def told(result: Any, out: Path, as_json: bool) -> int:
     """Print what a training run came to, where it is, and what to do with it next; of several processes, one prints."""
+    from innerloop.tasks import STREAMS
+
     interrupted = result.stopped == "interrupted"
     if launch.rank() > 0:
         if interrupted:
@@ -286,7 +293,8 @@ def told(result: Any, out: Path, as_json: bool) -> int:
                 print(worse)
         print(f"run directory: {out}")
         if not interrupted:
-            print(f"next: innerloop evaluate {shlex.quote(str(out))}")
+            judge = "stream" if _part(out, "tasks") in STREAMS else "evaluate"
+            print(f"next: innerloop {judge} {shlex.quote(str(out))}")
             print(f"      innerloop report {shlex.quote(str(out))}")
             print(f"      {_used(out)}")
     if interrupted:

@@ -218,7 +218,9 @@ def _best_rate(learner: MetaLearner, valid: Any, streams: int, rates: Sequence[f
         new = torch.tensor([rate for rate in tried if rate not in found], dtype=seen[0].z.dtype)
         means = torch.stack([one.accuracy(torch.vmap(one.after)(new)) for one in seen]).mean(0)
         found |= dict(zip([rate for rate in tried if rate not in found], means.nan_to_num(-1.0).tolist(), strict=True))
-        best = max(tried, key=lambda rate: found[rate])
+        highest = max(found.values())
+        equal = [rate for rate in tried if found[rate] == highest]
+        best = equal[len(equal) // 2]  # of equal ones the middle: no reason to look further out
         if len(tried) < 3 or turn == _WIDENED or best not in (tried[0], tried[-1]):
             return best
         tried = sorted([*tried, best / _FACTOR if best == tried[0] else best * _FACTOR])
