@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_class_means_cannot_be_asked_before(stream):
     ("call", "said"),
     [
         (lambda learner, stream: il.learn_stream(learner, stream, memory=0), r"il\.lifelong\.online"),
-        (lambda learner, stream: il.learn_stream(learner, stream, **{"order": "sorted"}), "unknown order"),
+        (lambda learner, stream: il.learn_stream(learner, stream, order=cast(Any, "sorted")), "unknown order"),
         (lambda learner, stream: il.learn_stream(learner, stream, batch=0), "batch expected"),
         (lambda learner, stream: il.learn_stream(learner, il.tasks.sinusoid()), "expected a stream"),
         (

@@ -72,7 +72,7 @@ def test_and_so_is_its_gradient():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_rows_of_shown_classes_begin_anew_and_the_others_are_learned(name):
-    learner, batch = getattr(il, name)(body()), stream()
+    learner, batch = getattr(il, name)(body(), new_rows="drawn"), stream()
     learner.widen(4)
     inner, meta = learner.learner, learner.meta()
     ready = inner.admit(learner.ready(batch, 0))
@@ -152,7 +152,7 @@ def test_training_teaches_it_to_remember():
 
 
 def test_the_gate_multiplies_the_features(tmp_path):
-    learner = il.anml(body())
+    learner = il.anml(body(), normalised=False)
     gate, own = learner.model.get_submodule("gate"), learner.model.get_submodule("model")
     x = torch.randn(5, 3)
     found, _ = learner.learner.embed(learner.meta(), x)
@@ -165,6 +165,16 @@ def test_the_gate_multiplies_the_features(tmp_path):
     fitted = learner.adapt(x, y)
     fitted.save(tmp_path / "task.il")
     assert (il.load(tmp_path / "task.il").predict_proba(x) == fitted.predict_proba(x)).all()
+
+
+def test_normalised_features_have_mean_zero_and_variance_one():
+    for make in (il.oml, il.anml):
+        learner = make(body())
+        found, _ = learner.learner.embed(learner.meta(), torch.randn(5, 3))
+        assert torch.allclose(found[:, :-1].mean(1), torch.zeros(5), atol=1e-6)
+        assert torch.allclose(found[:, :-1].var(1, unbiased=False), torch.ones(5), atol=1e-3)
+        assert learner.learner.inner_lr == 3 / (found.shape[1] - 1)
+    assert il.oml(body(), normalised=False).learner.inner_lr == 0.03
 
 
 @pytest.mark.parametrize("options", [{"new_rows": "ones"}, {"eval_lr": -1.0}, {"loss": "mse"}])

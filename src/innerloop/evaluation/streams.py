@@ -20,7 +20,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.waiting import waiting
 
-RATES = tuple(1e-4 * 10 ** (k / 2) for k in range(8))  # 1e-4 to 0.3
+RATES = tuple(1e-5 * 10 ** (k / 2) for k in range(10))  # 1e-5 to 0.3
 _WIDENED = 3  # how often the grid grows by a rate where its best is at its edge
 _FACTOR = 10**0.5
 _AT_ONCE = 500  # pictures embedded together
@@ -112,7 +112,7 @@ def evaluate_stream(
         classes: lengths of streams.
         streams: of each length.
         seed: which.
-        rates: to choose from; None: eight from 1e-4 to 0.3, more where the best is at the edge. One: it is taken as it is.
+        rates: to choose from; None: ten from 1e-5 to 0.3, more where the best is at the edge. One: it is taken as it is.
         valid: streams that the rate is chosen on; None: the problem's validation split.
         valid_streams: how many.
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -100,6 +101,7 @@ class StreamLearner(EmbeddingLearner, MetricLearner):
         eval_lr: on a new stream.
         new_rows: "drawn", normal with deviation sqrt(2 / features), or "zero".
         gated: there is a second network whose sigmoid multiplies the features.
+        normalised: the features of each example have mean 0 and variance 1.
         first_order: the outer gradient takes the steps as given.
         loss: of the queries; None: cross-entropy.
         training: meta-training (statistics recorded, dropout on) or evaluation.
@@ -110,8 +112,9 @@ class StreamLearner(EmbeddingLearner, MetricLearner):
     rows: int
     inner_lr: float
     eval_lr: float
-    new_rows: NewRows = "drawn"
+    new_rows: NewRows = "zero"
     gated: bool = False
+    normalised: bool = True
     first_order: bool = False
     loss: str | losses.Loss | None = None
     training: bool = True
@@ -146,6 +149,8 @@ class StreamLearner(EmbeddingLearner, MetricLearner):
         if self.gated:
             gate, buffers = self.model.apply(meta.params, buffers, x, mask=mask, training=self.training, part="gate")
             z = z * gate.reshape(z.shape).sigmoid()
+        if self.normalised:
+            z = F.layer_norm(z, z.shape[1:])
         return torch.cat([z, torch.ones_like(z[:, :1])], 1), buffers
 
     def blank(self, meta: Meta, task: Task) -> Tensor:
@@ -220,9 +225,10 @@ def _stream_method(
     parts: nn.Module,
     features: int,
     *,
-    inner_lr: float,
+    inner_lr: float | None,
     eval_lr: float | None,
     new_rows: NewRows,
+    normalised: bool,
     first_order: bool,
     loss: LossArgument,
     batch_norm: BatchNormPolicy,
@@ -233,9 +239,14 @@ def _stream_method(
     if eval_lr is not None and not (math.isfinite(eval_lr) and eval_lr >= 0):
         raise ConfigError(f"eval_lr expected a finite number of at least 0, got {eval_lr!r}")
 
+    if inner_lr is None:
+        inner_lr = 3 / features if normalised else {"oml": 0.03, "anml": 0.1}[name]
+    rate = inner_lr
+
     def learner(pure: PureModel) -> StreamLearner:
         return StreamLearner(
-            pure, features, 1, inner_lr, inner_lr if eval_lr is None else eval_lr, new_rows, name == "anml", first_order, loss
+            pure, features, 1, rate, rate if eval_lr is None else eval_lr, new_rows, name == "anml", normalised,
+            first_order, loss,
         )  # fmt: skip
 
     return backprop_method(
@@ -249,16 +260,17 @@ def _stream_method(
     )
 
 
-_MODEL = {"outputs": None, "norm": "none", "spatial": "flatten", "halvings": 3}
+_MODEL = {"outputs": None, "norm": "none", "spatial": "flatten", "halvings": 3, "last_relu": False}
 
 
 @method(model=_MODEL, declares=_DECLARES)
 def oml(
     model: nn.Module,
     *,
-    inner_lr: float = 0.03,
+    inner_lr: float | None = None,
     eval_lr: float | None = None,
-    new_rows: NewRows = "drawn",
+    new_rows: NewRows = "zero",
+    normalised: bool = True,
     first_order: bool = False,
     input_shape: Sequence[int] | None = None,
     loss: LossArgument = None,
@@ -274,13 +286,17 @@ def oml(
 
     Where we differ: the last layer is one linear layer, the body is whatever model is given (the authors: six convolutions in
     the body and two linear layers that are adapted); the outer gradient goes back through all steps at once, one example each.
-    As in the authors' code, not in the paper's pseudo-code, the last layer is learned across tasks, too.
+    As in the authors' code, not in the paper's pseudo-code, the last layer is learned across tasks, too. Two defaults are ours:
+    features are normalised, and new rows begin at zero. With the authors' ways (``normalised=False, new_rows="drawn"``, a body
+    that ends with ReLU) all features have a part in common, so that a step for one class moves the scores of all; a minute of
+    training then gave 0.36 after 50 classes of Omniglot's validation streams, and 0.76 with ours.
 
     Args:
         model: any nn.Module whose output is the embedding, so without a last layer; flattened. Copied, not changed.
-        inner_lr: rate of the steps in meta-training (the authors' 0.03).
+        inner_lr: rate of the steps in meta-training; None: 3 / features where they are normalised, else the authors' 0.03.
         eval_lr: on a new stream; None: ``inner_lr``. The longer a stream, the lower the best one: `il.evaluate_stream` chooses.
-        new_rows: how rows of new classes begin: "drawn" (the authors' way: normal, deviation sqrt(2 / features)) or "zero".
+        new_rows: how rows of new classes begin: "zero", or "drawn" (the authors' way: normal, deviation sqrt(2 / features)).
+        normalised: the features of each example get mean 0 and variance 1. False: as they are (the authors' way).
         first_order: the outer gradient takes the steps as given.
         input_shape: of one example, where it cannot be read off the model.
         loss: ``loss(logits, y) -> scalar`` on the queries, or a name; None: cross-entropy. The steps descend cross-entropy.
@@ -302,8 +318,8 @@ def oml(
     """
     features = math.prod(features_of(model, input_shape))
     return _stream_method(
-        "oml", model, features, inner_lr=inner_lr, eval_lr=eval_lr, new_rows=new_rows, first_order=first_order, loss=loss,
-        batch_norm=batch_norm, inductive=inductive,
+        "oml", model, features, inner_lr=inner_lr, eval_lr=eval_lr, new_rows=new_rows, normalised=normalised,
+        first_order=first_order, loss=loss, batch_norm=batch_norm, inductive=inductive,
     )  # fmt: skip
 
 
@@ -311,9 +327,10 @@ def oml(
 def anml(
     model: nn.Module,
     *,
-    inner_lr: float = 0.1,
+    inner_lr: float | None = None,
     eval_lr: float | None = None,
-    new_rows: NewRows = "drawn",
+    new_rows: NewRows = "zero",
+    normalised: bool = True,
     first_order: bool = False,
     input_shape: Sequence[int] | None = None,
     loss: LossArgument = None,
@@ -329,8 +346,8 @@ def anml(
     Args:
         model: the body f, any nn.Module whose output is the embedding; flattened. Copied, not changed. The gate g is another
             copy, with fresh weights.
-        inner_lr: rate of the steps in meta-training (the authors' 0.1).
-        eval_lr, new_rows, first_order, input_shape, loss, batch_norm, inductive: see `oml`.
+        inner_lr: rate of the steps in meta-training; None: 3 / features where they are normalised, else the authors' 0.1.
+        eval_lr, new_rows, normalised, first_order, input_shape, loss, batch_norm, inductive: see `oml`.
 
     Returns:
         A MetaLearner for classification tasks of any number of classes.
@@ -348,7 +365,7 @@ def anml(
     features = math.prod(features_of(model, input_shape))
     return _stream_method(
         "anml", Parts(model, gate=fresh_copy(model)), features, inner_lr=inner_lr, eval_lr=eval_lr, new_rows=new_rows,
-        first_order=first_order, loss=loss, batch_norm=batch_norm, inductive=inductive,
+        normalised=normalised, first_order=first_order, loss=loss, batch_norm=batch_norm, inductive=inductive,
     )  # fmt: skip
 
 

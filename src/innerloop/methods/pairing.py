@@ -148,7 +148,9 @@ def method(
             output: Any = kwargs.pop("output", None)
             options = arguments(factory, f"{factory.__name__}(model, option=value, ...)", args, kwargs)
             check_model(options.pop("model"), needs_parameters=not brings_networks)
-            check_options(options)
+            check_options(
+                {name: value for name, value in options.items() if value is not None or usual[name] is not None}
+            )
             if callable(options.get("loss")):
                 options["loss"] = losses.as_function(options["loss"])
             if "loss" in options:

@@ -24,6 +24,7 @@ class Conv4(nn.Module):
         norm: str,
         spatial: str,
         halvings: int,
+        last_relu: bool = True,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -35,7 +36,8 @@ class Conv4(nn.Module):
             layers.append(nn.Conv2d(channels, filters, 3, stride=stride, padding=1))
             if norm == "batch":
                 layers.append(nn.BatchNorm2d(filters))
-            layers.append(nn.ReLU())
+            if last_relu or block < 3:
+                layers.append(nn.ReLU())
             if halves and downsample == "max_pool":
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
@@ -55,7 +57,7 @@ class Conv4(nn.Module):
         return self.head(maps.mean((-2, -1)) if self.spatial == "mean" else maps.flatten(1))
 
 
-@described_with(newer=("init",))
+@described_with(newer=("init", "last_relu"))
 def conv4(
     inputs: int | Sequence[int],
     outputs: int | None,
@@ -66,6 +68,7 @@ def conv4(
     spatial: Literal["mean", "flatten", "map"] | None = None,
     halvings: int = 4,
     init: Literal["torch", "rajeswaran"] = "torch",
+    last_relu: bool = True,
 ) -> Conv4:
     """Four blocks of 3x3 convolution, batch norm and ReLU, then a linear layer.
 
@@ -86,6 +89,7 @@ def conv4(
             (1711.06025).
         init: "torch" (PyTorch's uniform) or "rajeswaran" (as the code of Rajeswaran 2019, 1909.04630: weights Xavier uniform
             with gain 1.73, in the inner blocks some three times as large; biases uniform between 0 and 0.05).
+        last_relu: False: no ReLU after the last block, so that features lie on both sides of 0.
 
     Shapes: (examples, channels, height, width) to (examples, outputs), or to (examples, filters, height, width) for a map.
 
@@ -109,7 +113,7 @@ def conv4(
             f"conv4 with max-pooling expected pictures of at least {least}x{least}, got {shape[1]}x{shape[2]}: "
             'enlarge them or use downsample="stride"'
         )
-    model = Conv4(shape, outputs, filters, downsample, norm, spatial, halvings)
+    model = Conv4(shape, outputs, filters, downsample, norm, spatial, halvings, last_relu)
     if init == "rajeswaran":
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):

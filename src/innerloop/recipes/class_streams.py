@@ -17,7 +17,7 @@ _PUBLISHED = {
     "oml": "Beaulieu et al. 2020, arXiv:2002.09571: 18.2 after 600 classes; method of Javed and White 2019, arXiv:1905.12588",
     "anml": "Beaulieu et al. 2020, arXiv:2002.09571: 63.8 after 600 classes",
 }
-_STEPS = {"60min": 60_000, "5min": 5_000}
+_STEPS = {"60min": 40_000, "5min": 5_000}
 
 
 def recipes() -> list[Recipe]:
@@ -32,9 +32,8 @@ def _recipe(method: str, budget: str) -> Recipe:
         source=_PUBLISHED[method],
         algorithm=method,
         tasks="omniglot_stream",
-        algorithm_options={"inner_lr": 0.1},
         model="conv4",
-        model_options={"outputs": None, "norm": "none", "spatial": "flatten", "halvings": 3},
+        model_options={"outputs": None, "norm": "none", "spatial": "flatten", "halvings": 3, "last_relu": False},
         training={
             "steps": _STEPS[budget],
             "num_tasks": 1,

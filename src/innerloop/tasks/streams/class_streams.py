@@ -141,10 +141,10 @@ class ClassStreams(TaskDistribution):
         return self.images.names[int(self.numbers[class_id])]
 
     def default_model(self) -> nn.Module:
-        """Four convolutions of 64 channels, three of them with stride 2, without norm layers or a last layer."""
+        """Four convolutions of 64 channels, three with stride 2, without norm layers, a ReLU at the end or a last layer."""
         from innerloop import models
 
-        return models.conv4(self.input_shape, None, norm="none", spatial="flatten", halvings=3)
+        return models.conv4(self.input_shape, None, norm="none", spatial="flatten", halvings=3, last_relu=False)
 
 
 def _family(
