@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _CLASSES = (50, 100, 600)
 _STREAMS = 10
+_SEED = 1  # of the test streams: those of seed 0 were judged before the settings were changed
 # Accuracy after 600 classes, theirs with pictures of 84x84, larger networks and rates chosen on the test characters.
 _PUBLISHED = {
     "oml": "Beaulieu et al. 2020, arXiv:2002.09571: 18.2 after 600 classes; method of Javed and White 2019, arXiv:1905.12588",
@@ -56,7 +57,9 @@ def beside_streams(learner: Any, test: TaskDistribution) -> list[dict[str, Any]]
 
     torch.manual_seed(0)
     untrained = methods.make(learner.name, test.default_model(), dict(learner.options))
-    trained, fresh = (evaluate_stream(one, test, classes=_CLASSES, streams=_STREAMS) for one in (learner, untrained))
+    trained, fresh = (
+        evaluate_stream(one, test, classes=_CLASSES, streams=_STREAMS, seed=_SEED) for one in (learner, untrained)
+    )
     rows: list[dict[str, Any]] = []
     for number, score in trained.classes.items():
         found = {
