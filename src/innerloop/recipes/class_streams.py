@@ -18,7 +18,7 @@ _PUBLISHED = {
     "oml": "Beaulieu et al. 2020, arXiv:2002.09571: 18.2 after 600 classes; method of Javed and White 2019, arXiv:1905.12588",
     "anml": "Beaulieu et al. 2020, arXiv:2002.09571: 63.8 after 600 classes",
 }
-_STEPS = {"60min": 40_000, "5min": 5_000}
+_STEPS = {"60min": 40_000, "20min": 15_000, "5min": 5_000}
 
 
 def recipes() -> list[Recipe]:
