@@ -119,8 +119,8 @@ def _portfolio(prior: Prior) -> Tensor:
     """What each candidate would add to those tried, in ranks of 0 to 1: the best rank so far of each past task, on average.
 
     Greedy, as of Wistuba, Schilling and Schmidt-Thieme 2015, "Sequential model-free hyperparameter tuning", on the tasks'
-    processes, since tasks need not have tried the same configurations. Ranks, not scores: the best hundredth is a hundredth, however
-    far out its score; a process that exaggerates its best places would win the portfolio for its task alone.
+    processes, since tasks need not have tried the same configurations. Ranks, not scores: the best hundredth is a hundredth,
+    however far out its score, or a process that exaggerates its best places would win the portfolio for its task alone.
     """
     ranks = torch.special.ndtr(prior.new)
     if not len(prior.tried):
