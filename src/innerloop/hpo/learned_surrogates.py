@@ -9,8 +9,10 @@ prior-fitted networks of Mueller et al. 2023, "PFNs4BO", arXiv:2305.17535 (ours 
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,25 +21,24 @@ from torch import Tensor
 
 from innerloop.core import Examples, Task
 from innerloop.data.search_tables import copula_scores
+from innerloop.errors import ConfigError
 from innerloop.hpo.past import PastTask
 from innerloop.hpo.space import Space
+from innerloop.methods import ALGORITHMS, make
+from innerloop.methods.traits import Traits
+from innerloop.models import mlp
+from innerloop.registry import load
 
 if TYPE_CHECKING:
     from innerloop.meta_learner.meta_learner import MetaLearner
 
-LEARNED: dict[str, str] = {
-    "dkt": "then a Gaussian process on an embedding that is learned from past tasks (Patacchiola 2020; Wistuba 2021)",
-    "anp": "then an attentive neural process that is trained on past tasks (Kim 2019)",
-    "pfn": "then a transformer that is trained on past tasks (Mueller 2022)",
-}
-_STEPS = {"dkt": 200, "anp": 200, "pfn": 200}
-_RATE = {"dkt": 3e-3, "anp": 1e-3, "pfn": 1e-3}
-_TASKS = 8  # a step
-_FEWEST, _MOST = 3, 40  # trials shown
+_HIDDEN = (32, 32)  # of the embedding of a row
+_TASKS = 12  # a step
+_FEWEST, _MOST = 5, 40  # trials shown
 _ASKED = 32
 _ROWS = 800  # of a past task
 _GREED = (0.0, 1.0, 2.0)  # how much the trials shown are better ones, as those of a search are
-_LEAST_SPREAD = 0.1
+_LEAST_SPREAD = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,30 +58,37 @@ class Learned:
         """Mean and variance of the scores at new rows, after scores ``z`` at ``rows``."""
         middle, spread = _units(z)
         told = ((z - middle) / spread)[:, None].float()
-        fitted = self.learner.adapt(rows.float(), told)
-        mean, sd = fitted.predict(new.float()), fitted.predict_std(new.float())
+        fitted, asked = self.learner.adapt(_inputs(rows), told), _inputs(new)
+        mean, sd = fitted.predict(asked), fitted.predict_std(asked)
         mean, sd = (torch.as_tensor(part).detach().double().reshape(len(new)) for part in (mean, sd))
         return middle + spread * mean, (spread * sd).square()
 
 
-def train(kind: str, tasks: Sequence[PastTask], space: Space, seed: int = 0) -> Learned:
-    """A surrogate of `LEARNED`, trained on past tasks in a space; the same seed gives the same surrogate.
+def train(method: str, tasks: Sequence[PastTask], space: Space, seed: int = 0) -> Learned:
+    """A surrogate that was trained on past tasks in a space; the same seed gives the same surrogate.
+
+    Sizes and steps are those of the method's traits: small, since a surrogate has to be there in seconds.
 
     Args:
-        kind: which.
+        method: a name of `innerloop.methods.ALGORITHMS` whose learner predicts a distribution.
         tasks: what to learn from.
         space: that rows are in.
         seed: of first weights and draws.
+
+    Raises:
+        ConfigError: a method that predicts no distribution.
     """
     generator = np.random.default_rng([seed, 3])
     tables = [_table(one, space, generator) for one in tasks]
+    traits = method_traits(method)
+    steps, rate = traits.training["steps"], traits.training["outer_lr"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        learner = _learner(kind, len(space.owners))
-        optimizer = torch.optim.Adam(learner.parameters(), lr=_RATE[kind])
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS[kind])
+        learner = untrained(method, len(space.owners))
+        optimizer = torch.optim.Adam(learner.parameters(), lr=rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         with torch.enable_grad():
-            for _ in range(_STEPS[kind]):
+            for _ in range(steps):
                 learner.backward(_batch(tables, generator))
                 optimizer.step()
                 optimizer.zero_grad()
@@ -88,28 +96,40 @@ def train(kind: str, tasks: Sequence[PastTask], space: Space, seed: int = 0) -> 
     return Learned(learner)
 
 
-def _learner(kind: str, columns: int) -> MetaLearner:
-    from innerloop.models import mlp
+def untrained(method: str, columns: int) -> MetaLearner:
+    """The learner of `train` before its first step.
 
-    if kind == "dkt":
-        from innerloop.methods.dkt import dkt
+    Raises:
+        ConfigError: a method that predicts no distribution, or none of this name.
+    """
+    options: dict[str, Any] = dict(method_traits(method).options)
+    if "outputs" in inspect.signature(load("algorithm", ALGORITHMS, method)).parameters:
+        options["outputs"] = 1
+    learner = make(method, mlp(columns, None, hidden=_HIDDEN), options)
+    if not learner.learner.predicts_distribution:
+        raise ConfigError(
+            f"a surrogate expected a method that predicts a distribution, got {method}, which predicts values alone; take dkt, "
+            "anp or pfn"
+        )
+    return learner
 
-        return dkt(mlp(columns, None, hidden=(32, 32)), kernel="matern52")
-    inputs = mlp(columns, None, hidden=())  # as they are
-    if kind == "anp":
-        from innerloop.methods.anp import anp
 
-        return anp(inputs, outputs=1, width=32, heads=4, encoder_layers=2, decoder_layers=2, latent=False)
-    from innerloop.methods.pfn import pfn
-
-    return pfn(inputs, outputs=1, width=32, depth=3, heads=4)
+def method_traits(method: str) -> Traits:
+    """What the method says of itself."""
+    found: Traits = load("algorithm", ALGORITHMS, method).traits
+    return found
 
 
 def _table(task: PastTask, space: Space, generator: np.random.Generator) -> tuple[Tensor, np.ndarray]:
     """Rows and scores of a past task, of more some drawn."""
     kept = generator.permutation(len(task.values))[:_ROWS]
-    rows = torch.as_tensor(space.rows([task.configs[i] for i in kept])).float()
-    return rows, copula_scores(task.values)[kept]
+    rows = torch.as_tensor(space.rows([task.configs[i] for i in kept]))
+    return _inputs(rows), copula_scores(task.values)[kept]
+
+
+def _inputs(rows: Tensor) -> Tensor:
+    """Rows of 0 to 1 as a network likes them: about 0, of spread 1."""
+    return (math.sqrt(12.0) * (rows - 0.5)).float()
 
 
 def _batch(tables: Sequence[tuple[Tensor, np.ndarray]], generator: np.random.Generator) -> Task:

@@ -79,16 +79,16 @@ def acquisition(
     prior: Prior | None,
     seen: Seen,
     candidates: Float[Tensor, "new columns"],
-    learned: Learned | None = None,
+    learned: Callable[[], Learned] | None = None,
 ) -> Float[Tensor, " new"] | None:
     """How good each candidate is to try next, the higher the better; None where nothing tells them apart yet.
 
     Args:
-        kind: of `KINDS` or of `innerloop.hpo.learned_surrogates.LEARNED`.
+        kind: of `KINDS`, or the method of a learned surrogate.
         prior: what the past says; None: nothing.
         seen: the trials so far.
         candidates: to choose from.
-        learned: the surrogate of a kind that is one.
+        learned: hands out the surrogate that is trained on the past, where the kind is one; asked when it is needed.
     """
     done, tried = len(seen.values), len(seen.rows)
     fewest = 1 if prior is not None and (learned is not None or kind in _LEFT) else _FIRST
@@ -109,7 +109,7 @@ def acquisition(
     def believed(prior: Prior | None, rows: Tensor, z: Tensor, new: Tensor) -> Mixture:
         if learned is None:
             return mixture(prior, kind, typical, rows, z, new)
-        mean, variance = learned.believed(rows, z, new)
+        mean, variance = learned().believed(rows, z, new)
         return Mixture(torch.ones(1, dtype=torch.float64), mean[None], variance[None], 1.0)
 
     return _improvement(believed, prior if kind in _LEFT else None, z, seen.rows, candidates)
@@ -241,7 +241,7 @@ def on_table(
     trials: int,
     generator: np.random.Generator,
     known: Float[Tensor, "pool tasks"] | None = None,
-    learned: Learned | None = None,
+    learned: Callable[[], Learned] | None = None,
 ) -> list[int]:
     """A search whose trials are rows of a table: the places of those that were tried, in order, each once.
 
@@ -253,7 +253,7 @@ def on_table(
         trials: how many.
         generator: of what nothing tells apart.
         known: ``past.at(rows)``, where it is at hand.
-        learned: the surrogate of a kind that is one, of the other tasks.
+        learned: hands out the surrogate that is trained on the other tasks, where the kind is one.
     """
     if past is not None and known is None:
         known = past.at(rows)

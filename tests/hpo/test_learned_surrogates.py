@@ -1,0 +1,118 @@
+"""Methods of this library as surrogates: what they learn of past tasks, and searches that use them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_hpo_search import valleys
+
+from innerloop import ConfigError, hpo
+from innerloop.data.search_tables import copula_scores
+from innerloop.hpo.learned_surrogates import train
+from innerloop.hpo.past import joint_space, past_tasks
+from innerloop.hpo.processes import fit_processes
+from innerloop.hpo.search import on_table
+
+LEARNED = ("anp", "dkt", "pfn")
+
+
+@pytest.fixture(scope="module")
+def past():
+    tasks = past_tasks(valleys((0.3, 0.35, 0.25, 0.3, 0.28)), task="task", metric="error")
+    return tasks, joint_space(tasks)
+
+
+@pytest.fixture(scope="module")
+def surrogates(past):
+    tasks, space = past
+    return {name: train(name, tasks[1:], space) for name in LEARNED}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_it_orders_configurations_of_a_new_task(name, past, surrogates):
+    """From six of its trials better than the order of those trials' nearest."""
+    tasks, space = past
+    rows, z = torch.as_tensor(space.rows(tasks[0].configs)), torch.as_tensor(copula_scores(tasks[0].values))
+    mean, variance = surrogates[name].believed(rows[:6], torch.as_tensor(copula_scores(tasks[0].values[:6])), rows[6:])
+    assert mean.shape == variance.shape == (74,) and mean.dtype == variance.dtype == torch.float64
+    assert bool((variance > 0).all())
+    assert float(torch.corrcoef(torch.stack([mean, z[6:]]))[0, 1]) > 0.5
+
+
+def test_level_and_spread_of_the_scores_are_those_of_the_trials(past, surrogates):
+    tasks, space = past
+    rows = torch.as_tensor(space.rows(tasks[0].configs))
+    z = torch.as_tensor(copula_scores(tasks[0].values[:10]))
+    mean, variance = surrogates["dkt"].believed(rows[:10], z, rows[10:])
+    moved, wider = surrogates["dkt"].believed(rows[:10], 3 * z + 50, rows[10:])
+    assert torch.allclose(moved, 3 * mean + 50, atol=1e-3) and torch.allclose(wider, 9 * variance, rtol=1e-3)
+
+
+def test_the_same_seed_is_the_same_surrogate_and_leaves_other_draws_alone(past, surrogates):
+    tasks, space = past
+    rows = torch.as_tensor(space.rows(tasks[0].configs))
+    z = torch.linspace(-1, 1, 6).double()
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    again = train("dkt", tasks[1:], space)
+    assert torch.equal(torch.rand(3), expected)
+    first, second = surrogates["dkt"].believed(rows[:6], z, rows), again.believed(rows[:6], z, rows)
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+    other = train("dkt", tasks[1:], space, seed=1).believed(rows[:6], z, rows)
+    assert not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_search_tries_each_row_once_and_looks_at_no_other(name, past, surrogates):
+    tasks, space = past
+    rows, values = torch.as_tensor(space.rows(tasks[0].configs)), tasks[0].values
+    processes = fit_processes(tasks[1:], space)
+    asked = []
+
+    def learned():
+        asked.append(1)
+        return surrogates[name]
+
+    tried = on_table(name, processes, rows, values, 9, np.random.default_rng(0), None, learned)
+    assert len(set(tried)) == 9 and asked, "the surrogate had a say"
+    hidden = np.where(np.isin(np.arange(len(values)), tried), values, values[::-1] * 7)
+    assert on_table(name, processes, rows, hidden, 9, np.random.default_rng(0), None, learned) == tried
+
+
+def test_fit_takes_one_by_name_or_chooses_among_those_that_are_named(tmp_path):
+    table = valleys((0.2, 0.21, 0.19), rows=25)
+    alone = hpo.fit(table, task="task", metric="error", kind="dkt", out=tmp_path / "hpo")
+    assert alone.kind == hpo.load(tmp_path / "hpo").kind == "dkt" and alone.regret == {}
+    both = hpo.fit(table, task="task", metric="error", kind=("portfolio", "dkt"))
+    assert list(both.regret) == ["portfolio", "dkt", "random"] and both.kind in ("portfolio", "dkt")
+    assert hpo.fit(table, task="task", metric="error", kind="auto").kind not in LEARNED
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("maml", "predicts a distribution"), ("dtk", "did you mean 'dkt'"), ((), "got none"), (["tasks", "x"], "'x'")],
+)
+def test_what_is_no_surrogate_is_one_line(kind, says):
+    with pytest.raises(ConfigError, match=says):
+        hpo.fit(valleys((0.2, 0.3)), task="task", metric="error", kind=kind)
+
+
+def test_a_study_is_searched_with_it_and_goes_on_with_the_same_suggestions(past_db):
+    import optuna
+    from small_search import objective
+
+    made = hpo.fit(past_db, kind="dkt")
+
+    def study(trials):
+        found = optuna.create_study(sampler=hpo.TransferSampler(made, seed=0))
+        found.optimize(objective(0.1), n_trials=trials)
+        return found
+
+    whole, begun = study(9), study(7)
+    begun.sampler = hpo.TransferSampler(made, seed=0)  # another process has trained nothing yet
+    begun.optimize(objective(0.1), n_trials=2)
+    assert [t.params for t in begun.trials] == [t.params for t in whole.trials]
+    assert len({str(t.params) for t in whole.trials}) == 9
+    assert whole.best_value < 1.0
