@@ -64,7 +64,7 @@ class Learned:
         return middle + spread * mean, (spread * sd).square()
 
 
-def train(method: str, tasks: Sequence[PastTask], space: Space, seed: int = 0) -> Learned:
+def train(method: str, tasks: Sequence[PastTask], space: Space, seed: int = 0, *, steps: int | None = None) -> Learned:
     """A surrogate that was trained on past tasks in a space; the same seed gives the same surrogate.
 
     Sizes and steps are those of the method's traits: small, since a surrogate has to be there in seconds.
@@ -74,6 +74,7 @@ def train(method: str, tasks: Sequence[PastTask], space: Space, seed: int = 0) -
         tasks: what to learn from.
         space: that rows are in.
         seed: of first weights and draws.
+        steps: of meta-training; None: as many as the method's traits say.
 
     Raises:
         ConfigError: a method that predicts no distribution.
@@ -81,7 +82,7 @@ def train(method: str, tasks: Sequence[PastTask], space: Space, seed: int = 0) -
     generator = np.random.default_rng([seed, 3])
     tables = [_table(one, space, generator) for one in tasks]
     traits = method_traits(method)
-    steps, rate = traits.training["steps"], traits.training["outer_lr"]
+    steps, rate = steps or traits.training["steps"], traits.training["outer_lr"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         learner = untrained(method, len(space.owners))
