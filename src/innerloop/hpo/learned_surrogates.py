@@ -82,14 +82,15 @@ def train(method: str, tasks: Sequence[PastTask], space: Space, seed: int = 0, *
     generator = np.random.default_rng([seed, 3])
     tables = [_table(one, space, generator) for one in tasks]
     traits = method_traits(method)
-    steps, rate = steps or traits.training["steps"], traits.training["outer_lr"]
+    count: int = steps or traits.training["steps"]
+    rate: float = traits.training["outer_lr"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         learner = untrained(method, len(space.owners))
         optimizer = torch.optim.Adam(learner.parameters(), lr=rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, count)
         with torch.enable_grad():
-            for _ in range(steps):
+            for _ in range(count):
                 learner.backward(_batch(tables, generator))
                 optimizer.step()
                 optimizer.zero_grad()
