@@ -11,7 +11,7 @@ from test_hpo_search import valleys
 
 from innerloop import ConfigError, hpo
 from innerloop.data.search_tables import copula_scores
-from innerloop.hpo import fitting, sampler
+from innerloop.hpo import fitting, learned_surrogates, sampler
 from innerloop.hpo.learned_surrogates import Learned, train, untrained
 from innerloop.hpo.past import joint_space, past_tasks
 from innerloop.hpo.processes import fit_processes
@@ -125,3 +125,18 @@ def test_a_study_is_searched_with_it_and_goes_on_with_the_same_suggestions(past_
     begun.optimize(objective(0.1), n_trials=1)
     assert [t.params for t in begun.trials] == [t.params for t in whole.trials]
     assert len({str(t.params) for t in whole.trials}) == 8
+
+
+@pytest.mark.parametrize("sizes", [(3,), (3, 60), (12, 200)])
+def test_tasks_of_any_size_are_learned_from(sizes):
+    """A task of three trials does not keep the others from showing many."""
+    generator = np.random.default_rng(0)
+    tables = [(torch.rand(n, 2), np.random.default_rng(n).normal(size=n)) for n in sizes]
+    seen = [learned_surrogates._batch(tables, generator) for _ in range(60)]
+    shown = {one.support.y.shape[1] for one in seen}
+    assert max(shown) <= min(40, max(sizes) // 2) and all(one.query.y.shape[1] >= 1 for one in seen)
+    assert max(shown) >= 0.8 * min(40, max(sizes) // 2)
+    for one in seen:
+        assert float(one.support.y.mean(1).abs().max()) < 1e-5, "scores in units of those shown"
+        rows = torch.cat([one.support.x, one.query.x], 1)[0]
+        assert len(rows.unique(dim=0)) == len(rows), "no trial is shown and asked for"

@@ -135,10 +135,13 @@ def _inputs(rows: Tensor) -> Tensor:
 
 
 def _batch(tables: Sequence[tuple[Tensor, np.ndarray]], generator: np.random.Generator) -> Task:
-    chosen = [tables[i] for i in generator.integers(len(tables), size=_TASKS)]
-    fewest = min(len(z) for _, z in chosen)
-    shown = int(generator.integers(min(_FEWEST, fewest - 1), min(_MOST, fewest - 1) + 1))
-    asked = min(_ASKED, fewest - shown)
+    most = min(_MOST, max(len(z) for _, z in tables) // 2)
+    shown = int(generator.integers(min(_FEWEST, most), most + 1))
+    large = [
+        table for table in tables if len(table[1]) >= 2 * shown
+    ]  # a task of few trials takes part where few are shown
+    chosen = [large[i] for i in generator.integers(len(large), size=_TASKS)]
+    asked = min(_ASKED, min(len(z) for _, z in chosen) - shown)
     sides: list[list[Tensor]] = [[], [], [], []]
     for rows, z in chosen:
         greed = float(generator.choice(_GREED))
