@@ -10,10 +10,10 @@ import torch
 
 from innerloop import CheckpointError, InputError, hpo
 from innerloop.data.search_tables import copula_scores
-from innerloop.hpo.fitting import LeftOut, regret_of
+from innerloop.hpo.fitting import USUAL_FIRST, LeftOut, regret_of
 from innerloop.hpo.past import joint_space, past_tasks
 from innerloop.hpo.processes import fit_processes
-from innerloop.hpo.search import KINDS, Prior, Seen, acquisition, expected_improvement, mixture, on_table
+from innerloop.hpo.search import KINDS, PORTFOLIO, Prior, Seen, acquisition, expected_improvement, mixture, on_table
 from innerloop.hpo.transfer import FILE, Transfer, load
 
 
@@ -101,6 +101,52 @@ def test_a_past_that_is_wrong_fades(kind, tables):
     assert wrong < 0.1 < 0.9 < right
 
 
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"cold"}))
+def test_a_search_begins_with_the_portfolio_of_the_past(kind):
+    """The configurations that together reach the best rank on each past task, whatever the first trials say."""
+    random = np.random.default_rng(3)
+    known = torch.as_tensor(random.normal(size=(60, 4)))
+    rows = torch.as_tensor(random.random((60, 2)))
+    past = Prior(known, known, torch.ones(2).double())
+    ranks = torch.special.ndtr(known).numpy()
+    best, wanted = np.ones(4), []
+    for _ in range(PORTFOLIO):
+        wanted.append(int(np.minimum(ranks, best).mean(1).argmin()))
+        best = np.minimum(best, ranks[wanted[-1]])
+    for values in (random.random(60), random.random(60)):
+        tried: list[int] = []
+        for _ in range(PORTFOLIO):
+            prior = Prior(known[tried], known, past.typical)
+            found = acquisition(kind, prior, Seen(rows[tried], values[tried]), rows)
+            assert found is not None
+            tried.append(int(found.argmax()))
+        assert tried == wanted
+
+
+def test_a_portfolio_counts_ranks_not_how_far_out_a_score_is():
+    """Of a task that exaggerates: its best place far out is a rank of 0 like another's 3 deviations out."""
+    good, far = [-2.0, -2.0, -2.0], [-30.0, 0.0, 0.0]
+    prior = Prior(torch.zeros(0, 3).double(), torch.tensor([far, good]).double(), torch.ones(1).double())
+    found = acquisition("tasks", prior, Seen(torch.zeros(0, 1).double(), np.zeros(0)), torch.zeros(2, 1).double())
+    assert found is not None and int(found.argmax()) == 1
+
+
+@pytest.mark.parametrize(("kind", "fewest"), [("tasks", 1), ("portfolio", 3)])
+def test_a_portfolio_ends_where_no_configuration_adds_to_it(kind, fewest):
+    """With one past task its best configuration is all of it."""
+    known = torch.linspace(-2.0, 2.0, 9).double()[:, None]
+    rows = torch.linspace(0.0, 1.0, 9).double()[:, None]
+    values = np.linspace(0.0, 1.0, 9)
+    for tried in ([0], [0, 1], [0, 1, 2]):
+        left = [i for i in range(9) if i not in tried]
+        prior = Prior(known[tried], known[left], torch.ones(1).double())
+        found = acquisition(kind, prior, Seen(rows[tried], values[tried]), rows[left])
+        assert found is not None
+        by_rank = -torch.special.ndtr(known[left])[:, 0]
+        assert torch.equal(found, by_rank) == (len(tried) < fewest)
+        assert float(found.max()) > float(found.min()), "something tells them apart"
+
+
 def test_what_is_under_way_is_not_tried_beside():
     """Of two places alike, the one beside a trial under way has less to give."""
     rows = torch.tensor([[0.4], [0.5], [0.6]]).double()
@@ -123,11 +169,12 @@ def test_infinite_values_are_the_worst(tables):
 def test_the_choice_is_the_usual_one_unless_another_leads_clearly():
     usual = np.full((6, 3), 0.5)
     better, noisy = usual - 0.1, usual - np.array([0.9, -0.8, 0.9, -0.8, 0.9, -0.8])[:, None]
-    by = dict.fromkeys(KINDS, usual)
+    by = dict.fromkeys(USUAL_FIRST, usual)
     assert LeftOut({}, []).best == LeftOut(by, [5]).best == "tasks"
     assert LeftOut({**by, "copula": better}, [5]).best == "copula"
     assert LeftOut({**by, "copula": noisy}, [5]).best == "tasks"
     assert LeftOut({**by, "random": better - 1}, [5]).best == "tasks", "random search is shown, not chosen"
+    assert LeftOut({"portfolio": usual, "tasks": noisy}, [5]).best == "portfolio", "the first of those that were named"
 
 
 def test_fit_tries_each_way_on_each_task(tmp_path):

@@ -147,7 +147,9 @@ def test_what_was_tried_is_masked_however_good_it_looks(kept, monkeypatch):
 
     study = study_with(TransferSampler(kept[1]))
     study.tell(study.ask({"layers": INT(1, 3)}), 1.0)
-    monkeypatch.setattr(sampler, "acquisition", lambda kind, prior, seen, rows: -(rows - seen.rows[0]).abs().sum(1))
+    monkeypatch.setattr(
+        sampler, "acquisition", lambda kind, prior, seen, rows, learned: -(rows - seen.rows[0]).abs().sum(1)
+    )
     first = study.trials[0].params["layers"]
     assert study.ask({"layers": INT(1, 3)}).params["layers"] != first
 

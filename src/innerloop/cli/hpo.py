@@ -41,7 +41,7 @@ def _fit(
     direction: Literal["minimize", "maximize"] | None = None,
     parameters: tuple[str, ...] | None = None,
     ignore: tuple[str, ...] = (),
-    kind: str | None = None,
+    kind: tuple[str, ...] = (),
     seed: int = 0,
     force: bool = False,
     json: bool = False,
@@ -58,7 +58,8 @@ def _fit(
         direction: which values are better; left out: each study's own, and for a table minimize.
         parameters: of a table, the columns of parameters; left out: all but task, metric and what is ignored.
         ignore: of a table, columns that are no parameters, such as other metrics.
-        kind: how to use the past: cold, copula, tasks or portfolio; left out: the best on tasks left out.
+        kind: how to use the past: tasks, copula, portfolio, cold, or a method that predicts a distribution and is trained on the
+            past (dkt, anp, pfn, cnp). Several: the best of these on tasks left out; left out: the best but for methods.
         seed: of which trials of large tasks are used.
         force: overwrite the fit that is there.
         json: print one JSON object and nothing else.
@@ -68,7 +69,7 @@ def _fit(
             "expected STUDIES, one or more optuna storages or a table, got nothing; for example: innerloop hpo fit past.db --out "
             "runs/hpo"
         )
-    from innerloop.hpo.fitting import fit
+    from innerloop.hpo.fitting import AUTO, fit
     from innerloop.hpo.past import studies_in
     from innerloop.hpo.transfer import FILE
 
@@ -93,7 +94,7 @@ def _fit(
         direction=direction,
         parameters=parameters,
         ignore=ignore,
-        kind=kind,
+        kind=kind or AUTO,
         out=out,
         force=force,
         seed=seed,
@@ -106,7 +107,7 @@ def _fit(
     if made.regret:
         header = ["regret on tasks left out, after", *(f"{mark} trials" for mark in made.trials)]
         print(output.table(header, [[name, *(f"{v:.3f}" for v in own)] for name, own in made.regret.items()]))
-    print(f"chosen: {made.kind}" + ("" if kind is None else ", as asked"))
+    print(f"chosen: {made.kind}" + (", as asked" if len(kind) == 1 else ""))
     print(f"kept in: {out} ({made.seconds:.1f} s)")
     print(
         f"next: innerloop hpo suggest {shlex.quote(str(out))} --study new.db    (or il.hpo.TransferSampler in Python)"

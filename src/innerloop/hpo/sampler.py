@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ import torch
 
 from innerloop.errors import expect_whole
 from innerloop.hpo.candidates import Shapes, around, candidates, different, draw, identity
+from innerloop.hpo.learned_surrogates import Learned, train
 from innerloop.hpo.past import joint_space, optuna_module
 from innerloop.hpo.processes import Processes, fit_processes, inside
-from innerloop.hpo.search import Seen, acquisition, prior_of
+from innerloop.hpo.search import KINDS, Seen, acquisition, prior_of
 from innerloop.hpo.space import Config, Parameter, Space
 from innerloop.hpo.study_so_far import PLAN, SoFar, so_far, with_parameter
 from innerloop.hpo.transfer import Transfer, load
@@ -58,6 +60,7 @@ class TransferSampler(BaseSampler):
         self.transfer = hpo if isinstance(hpo, Transfer) else load(hpo)
         self.seed, self.metric = seed, metric
         self._fitted: dict[str, Processes | None] = {}
+        self._learned: dict[str, Learned] = {}
         self._plans: dict[tuple[str, int], dict[str, Any]] = {}
 
     # ---- what optuna asks ----------------------------------------------------------------------------------------
@@ -92,7 +95,7 @@ class TransferSampler(BaseSampler):
         had = trial.params
         configs = different({**had, param_name: draw(own, generator)} for _ in range(_VALUES))
         found = with_parameter(so_far(study, self.metric, trial.number), had, param_name, own)
-        order = self._order(found, configs, [])
+        order = self._order(found, configs, [], alone=True)
         return configs[0 if order is None else order[0]][param_name]
 
     def reseed_rng(self) -> None:
@@ -140,22 +143,42 @@ class TransferSampler(BaseSampler):
             order = self._order(found, free, more) or [0]
         return free[order[0]]
 
-    def _order(self, found: SoFar, configs: Sequence[Config], more: Sequence[Config]) -> list[int] | None:
-        """The places of the configurations, the best to try first; None where nothing tells them apart."""
-        past = self._past_in(found.space)
+    def _order(
+        self, found: SoFar, configs: Sequence[Config], more: Sequence[Config], *, alone: bool = False
+    ) -> list[int] | None:
+        """The places of the configurations, the best to try first; None where nothing tells them apart.
+
+        No surrogate is trained for a parameter that is asked for ``alone``.
+        """
+        past, kind = self._past_in(found.space), self.transfer.kind
         tried = torch.as_tensor(found.space.rows([*found.tried, *more]))
         rows = torch.as_tensor(found.space.rows(configs))
         prior = None if past is None else prior_of(past, tried, rows)
-        value = acquisition(self.transfer.kind, prior, Seen(tried, found.values), rows)
+        learned = None
+        if past is not None and kind not in KINDS and not alone:
+            learned = functools.partial(self._learned_in, found.space)
+        value = acquisition(kind, prior, Seen(tried, found.values), rows, learned)
         return None if value is None else value.argsort(descending=True, stable=True).tolist()
 
     def _past_in(self, space: Space) -> Processes | None:
         """The past in the study's own space, fitted once for each; None where they have nothing in common."""
-        key = repr((sorted(space.parameters.items()), sorted(space.optional)))
+        key = _key(space)
         if key not in self._fitted:
             fitting = inside(self.transfer.tasks, space)
             self._fitted[key] = fit_processes(fitting, space, self.transfer.seed) if fitting else None
         return self._fitted[key]
 
+    def _learned_in(self, space: Space) -> Learned:
+        """The surrogate in the study's own space, trained once for each."""
+        key = _key(space)
+        if key not in self._learned:
+            fitting = inside(self.transfer.tasks, space)
+            self._learned[key] = train(self.transfer.kind, fitting, space, self.transfer.seed)
+        return self._learned[key]
+
     def _generator(self, number: int, name: str = "") -> np.random.Generator:
         return np.random.default_rng([self.seed, number, *name.encode()])
+
+
+def _key(space: Space) -> str:
+    return repr((sorted(space.parameters.items()), sorted(space.optional)))

@@ -1,7 +1,8 @@
-"""Where to look next: a mixture of Gaussian processes, with and without the past as their prior, and expected improvement.
+"""Where to look next: a portfolio first, then expected improvement by what explains the trials so far.
 
-Each process explains the scores of the trials so far in its own way: its lengths, its noise, how much the past counts. Their
-weights are their likelihoods, so a past that predicts badly fades by itself, and the search goes on as one that began cold.
+What explains them is a mixture of Gaussian processes, with and without the past as their prior, or a meta-learned surrogate.
+Each process of the mixture has its own lengths, its noise, how much the past counts. Their weights are their likelihoods, so a
+past that predicts badly fades by itself, and the search goes on as one that began cold.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,21 +20,24 @@ from torch import Tensor
 
 from innerloop.data.search_tables import copula_scores
 from innerloop.functional.gaussian_process import matern52, observe, square_distances
+from innerloop.hpo.learned_surrogates import Learned
 from innerloop.hpo.processes import LENGTH, Processes
 
+# All but the first begin with a portfolio: the few configurations that together did best on the past tasks.
 KINDS: dict[str, str] = {
     "cold": "a Gaussian process without the past",
-    "copula": "the past tasks' mean as a prior, and a Gaussian process on what it leaves (Salinas 2020)",
-    "tasks": "the past tasks' mean and how they differ as a prior, and a Gaussian process on what they leave",
-    "portfolio": "the few configurations that together did best on the past tasks, then a cold Gaussian process",
+    "copula": "then the past tasks' mean as a prior, and a Gaussian process on what it leaves (Salinas 2020)",
+    "tasks": "then the past tasks' mean and how they differ as a prior, and a Gaussian process on what they leave",
+    "portfolio": "then a cold Gaussian process",
 }
 PORTFOLIO = 5  # configurations that are tried first
+_WORTH = 1e-3  # what a configuration has to add to a portfolio: ranks of the past tasks, of 0 to 1
 
 _LENGTHS = (0.4, 1.0, 2.0)  # in units of the typical ones
 _NOISES = (1e-3, 0.05)
 _SIZES = (0.5, 1.0, 2.0)  # of the past's scores, in units of the scores of the trials so far
 _LEVEL = 9.0  # variance of the level of the scores, which nobody knows beforehand
-_KEPT = 6  # likeliest processes
+_KEPT = 12  # likeliest processes
 _WARM = 1.0  # the logarithm by which each process with a prior is likelier at first
 _FIRST = 3  # random trials of a cold search
 _LEFT = {"copula": 1.0, "tasks": 0.3}  # the variance of what a new task has that the past does not show
@@ -70,42 +75,69 @@ def prior_of(past: Processes, tried: Float[Tensor, "tried columns"], new: Float[
 
 
 def acquisition(
-    kind: str, prior: Prior | None, seen: Seen, candidates: Float[Tensor, "new columns"]
+    kind: str,
+    prior: Prior | None,
+    seen: Seen,
+    candidates: Float[Tensor, "new columns"],
+    learned: Callable[[], Learned] | None = None,
 ) -> Float[Tensor, " new"] | None:
-    """How good each candidate is to try next, the higher the better; None where nothing tells them apart yet."""
+    """How good each candidate is to try next, the higher the better; None where nothing tells them apart yet.
+
+    Args:
+        kind: of `KINDS`, or the method of a learned surrogate.
+        prior: what the past says; None: nothing.
+        seen: the trials so far.
+        candidates: to choose from.
+        learned: hands out the surrogate that is trained on the past, where the kind is one; asked when it is needed.
+    """
     done, tried = len(seen.values), len(seen.rows)
-    if prior is not None and kind != "cold" and (done == 0 or (kind == "portfolio" and tried < PORTFOLIO)):
-        return -_portfolio(prior)
-    warm = prior is not None and kind in _LEFT
-    if done < (1 if warm else _FIRST):
+    fewest = 1 if prior is not None and (learned is not None or kind in _LEFT) else _FIRST
+    if prior is not None and kind != "cold" and (tried < PORTFOLIO or done == 0):
+        added = _portfolio(prior)
+        if float(added.max()) > _WORTH:
+            return added
+        if done < fewest:  # no other is of use to any past task: what is good on average
+            return -torch.special.ndtr(prior.new).mean(1)
+    if done < fewest:
         return None
+    z = torch.as_tensor(copula_scores(seen.values))
     if prior is None or kind == "cold":
         typical = torch.full((candidates.shape[1],), LENGTH, dtype=torch.float64)
     else:
         typical = prior.typical
-    return _improvement(prior if warm else None, kind, typical, seen, candidates)
+
+    def believed(prior: Prior | None, rows: Tensor, z: Tensor, new: Tensor) -> Mixture:
+        if learned is None:
+            return mixture(prior, kind, typical, rows, z, new)
+        mean, variance = learned().believed(rows, z, new)
+        return Mixture(torch.ones(1, dtype=torch.float64), mean[None], variance[None], 1.0)
+
+    return _improvement(believed, prior if kind in _LEFT else None, z, seen.rows, candidates)
 
 
 def _portfolio(prior: Prior) -> Tensor:
-    """The mean over past tasks of the best score so far, if a candidate is tried next; lower is better.
+    """What each candidate would add to those tried, in ranks of 0 to 1: the best rank so far of each past task, on average.
 
     Greedy, as of Wistuba, Schilling and Schmidt-Thieme 2015, "Sequential model-free hyperparameter tuning", on the tasks'
-    processes, since tasks need not have tried the same configurations.
+    processes, since tasks need not have tried the same configurations. Ranks, not scores: the best hundredth is a hundredth,
+    however far out its score, or a process that exaggerates its best places would win the portfolio for its task alone.
     """
-    found = prior.new
-    if len(prior.tried):
-        found = torch.minimum(found, prior.tried.min(0).values)
-    return found.mean(1)
+    ranks = torch.special.ndtr(prior.new)
+    if not len(prior.tried):
+        return 1.0 - ranks.mean(1)
+    return (torch.special.ndtr(prior.tried).min(0).values - ranks).clamp(min=0).mean(1)
 
 
-def _improvement(prior: Prior | None, kind: str, typical: Tensor, seen: Seen, candidates: Tensor) -> Tensor:
-    done = len(seen.values)
-    z, rows = torch.as_tensor(copula_scores(seen.values)), seen.rows
+Believed = Callable[[Prior | None, Tensor, Tensor, Tensor], "Mixture"]  # (prior, rows, their scores, new rows)
+
+
+def _improvement(believed: Believed, prior: Prior | None, z: Tensor, rows: Tensor, candidates: Tensor) -> Tensor:
+    done = len(z)
     if len(rows) > done:  # under way: believed to come out as expected, so that nothing like them looks new
         first = None if prior is None else Prior(prior.tried[:done], prior.tried[done:], prior.typical)
-        known = mixture(first, kind, typical, rows[:done], z, rows[done:])
+        known = believed(first, rows[:done], z, rows[done:])
         z = torch.cat([z, (known.weights[:, None] * known.mean).sum(0)])
-    found = mixture(prior, kind, typical, rows, z, candidates)
+    found = believed(prior, rows, z, candidates)
     gain = expected_improvement(z[:done].min(), found.mean, found.variance.sqrt())
     return (found.weights[:, None] * gain).sum(0)
 
@@ -209,17 +241,19 @@ def on_table(
     trials: int,
     generator: np.random.Generator,
     known: Float[Tensor, "pool tasks"] | None = None,
+    learned: Callable[[], Learned] | None = None,
 ) -> list[int]:
     """A search whose trials are rows of a table: the places of those that were tried, in order, each once.
 
     Args:
-        kind: of `KINDS`.
+        kind: as of `acquisition`.
         past: of the other tasks.
         rows: the table's configurations.
         values: of each; lower is better. What is not yet tried is not looked at.
         trials: how many.
         generator: of what nothing tells apart.
         known: ``past.at(rows)``, where it is at hand.
+        learned: hands out the surrogate that is trained on the other tasks, where the kind is one.
     """
     if past is not None and known is None:
         known = past.at(rows)
@@ -228,7 +262,7 @@ def on_table(
     for _ in range(min(trials, len(rows))):
         new = np.flatnonzero(free)
         prior = None if past is None or known is None else Prior(known[tried], known[new], past.typical)
-        value = acquisition(kind, prior, Seen(rows[tried], values[tried]), rows[new])
+        value = acquisition(kind, prior, Seen(rows[tried], values[tried]), rows[new], learned)
         chosen = int(generator.choice(new)) if value is None else int(new[int(value.argmax())])
         tried.append(chosen)
         free[chosen] = False

@@ -27,7 +27,7 @@ class Transfer:
 
     Attributes:
         tasks: the past tasks, lower values are better.
-        kind: how a search uses them, of `innerloop.hpo.search.KINDS`.
+        kind: how a search uses them, of `innerloop.hpo.search.KINDS`, or the method of a learned surrogate.
         regret: of each kind that was tried, and of random search, the mean regret on past tasks that were left out, after each
             number of trials in ``trials``; empty where a single task was given, of which none can be left out.
         trials: see ``regret``.
