@@ -284,6 +284,21 @@ class Fitted:
         x = self._named(x)
         return self.in_units(self._asked(self.learner.predict_std, x, transductive), x, spread=True)
 
+    @property
+    def change_probability(self) -> float:
+        """How likely it is that the task changed within the last examples that it learned.
+
+        Raises:
+            ConfigError: a learner that looks for no changes.
+        """
+        found = getattr(self.fast, "change_probability", None)
+        if found is None:
+            raise ConfigError(
+                f"change_probability expected a learner that looks for changes, got {self.owner.name} without; make it with "
+                "changepoints=True, which its method has to have"
+            )
+        return float(found)
+
     def predict_proba(self, x: Any, transductive: bool = False) -> Any:
         """Class probabilities (examples, classes); columns follow ``classes_``."""
         if self.classes_ is None:
