@@ -110,7 +110,10 @@ def evaluate_online(
     for start in range(0, num_tasks, _TASKS):
         batch = tasks.at(seed, 0, min(_TASKS, num_tasks - start), start)
         parts.append(_absorbed(learner, batch) if window is None else _anew(learner, batch, window, steps))
-    errors, densities, chances = (None if v[0] is None else torch.cat(v) for v in zip(*parts, strict=True))
+    errors = torch.cat([part[0] for part in parts])
+    densities, chances = (
+        None if column[0] is None else torch.cat(column) for column in list(zip(*parts, strict=True))[1:]
+    )
     keys = random_keys.task_keys(seed, tasks.split, 0, 0, num_tasks)
     when: Any = getattr(tasks, "changes", None)
     changes = torch.full((num_tasks,), errors.shape[1]) if when is None else when(keys)

@@ -89,8 +89,8 @@ def posterior(
 ) -> Weights:
     """What is believed after all these examples at once.
 
-    ``S = S0 - S0 Z' (I + Z S0 Z')^-1 Z S0`` and ``M = M0 + S0 Z' (I + Z S0 Z')^-1 (y - Z M0)``; where there are more examples than
-    features, the same by the inverse of S0. Solved in double precision where the device has it.
+    ``S = S0 - S0 Z' (I + Z S0 Z')^-1 Z S0`` and ``M = M0 + S0 Z' (I + Z S0 Z')^-1 (y - Z M0)``; where there are more examples
+    than features, ``S = (I + S0 Z'Z)^-1 S0``, which is the same. Solved in double precision where the device has it.
 
     Args:
         prior: before them; without batch axes.

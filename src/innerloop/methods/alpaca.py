@@ -155,8 +155,8 @@ class BayesLearner(PredictiveLearner, MetricLearner):
             mean = torch.zeros_like(of["factor"][:, :1]).expand(-1, outputs)
         if mean.shape[1] != outputs:
             raise ShapeError(
-                f"targets expected {mean.shape[1]} numbers an example, as in training, got {outputs}; give as many, or train with "
-                f"outputs={outputs}"
+                f"targets expected {mean.shape[1]} numbers an example, as in training, got {outputs}; give as many, or train "
+                f"with outputs={outputs}"
             )
         return Weights(mean, symmetric(of["factor"]))
 
@@ -328,7 +328,7 @@ class BayesLearner(PredictiveLearner, MetricLearner):
         return (share * (found.sd.square() + (found.mean - mean).square())).sum(0).sqrt()
 
     def density_of(self, found: Mixed, y: Tensor) -> Tensor:
-        each = gaussian_log_density(y.reshape(found.mean.shape[1:]), found.mean, found.sd)
+        each = gaussian_log_density(y.reshape(found.mean.shape[1:]).expand_as(found.mean), found.mean, found.sd)
         return torch.logsumexp(found.chances[:, None] + each, 0)
 
     def log_density(self, meta: Meta, fast: BayesFast, query: Examples) -> Tensor:
@@ -366,7 +366,8 @@ def targets(y: Tensor, fast: BayesFast, like: Tensor) -> Float[Tensor, "examples
 
 def _density(y: Tensor, seen: Seen, noise: Tensor) -> Float[Tensor, " *runs"]:
     """The log density of an example's target."""
-    return gaussian_log_density(y, seen.mean, (seen.variance[..., None] * noise).sqrt())
+    sd = (seen.variance[..., None] * noise).sqrt()
+    return gaussian_log_density(y.expand_as(sd), seen.mean, sd)
 
 
 def _hazard(meta: Meta) -> tuple[Tensor, Tensor]:
@@ -386,6 +387,7 @@ def _logit(share: float) -> float:
         "adds_parameters": True,
         "any_ways": True,
         "equivariant": True,
+        "least_scale": 1e-2,  # 3.0e-15 was seen where a slope is zero: a bias before batch norm
         "memory": "one pass",
         "derivatives": "1",
     },
@@ -413,9 +415,9 @@ def alpaca(
     once; ``fitted.predict_std(x)`` is the spread. Looking at the support set is one step. Labels are regressed, +1 for a class's
     own examples and -1 for all others, so a task may have any number of classes; the paper has values alone.
 
-    Tasks that change while they are used: examples come in their order, and training goes by the log density of each example
-    before it is learned, along support and query side. With ``forget`` the weights drift, pulled to the prior, so that what is not
-    seen for long is believed as before anything was seen, and the covariance never exceeds the prior's. With ``changepoints``
+    Tasks that change while they are used: examples come in their order, and training goes by the log density of each
+    before it is learned, along support and query side. With ``forget`` the weights drift, pulled to the prior, so that what is
+    not seen for long is believed as before anything was seen, and the covariance never exceeds the prior's. With ``changepoints``
     a mixture over when the present conditions began is kept (MOCA): each run has a posterior of its own, the chance of a change
     is learned, and ``fitted.change_probability`` says how likely it is that one came within the ``recent`` last examples.
 

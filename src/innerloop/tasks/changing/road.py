@@ -169,7 +169,8 @@ def road(
         dtype: of x and y, "float32" or "float64"; None: torch's default.
 
     Raises:
-        InputError: a range that is not (low, high), a grip or mass that is not above 0, a latency beyond a step, a negative noise.
+        InputError: a range that is not (low, high), a grip or mass that is not above 0, a latency beyond a step,
+            a negative noise.
     """
     ranges = expect_ranges(
         "road",
