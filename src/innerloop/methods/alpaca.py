@@ -34,7 +34,7 @@ Forget = Literal["learned"] | float | None
 _KEPT = 0.97  # from one example to the next, where what is kept is learned: at the beginning
 _SPREAD = 10.0  # variance of all weights together before anything was seen, in units of the noise's: at the beginning
 _LEAST_NOISE = 1e-6  # a variance
-_NEVER = -1e30  # log probability of what holds no run
+_NEVER = -80.0  # log probability of what holds no run
 
 
 class Mixed(NamedTuple):
@@ -86,7 +86,7 @@ class BayesFast:
         None: nobody looks for changes.
         """
         new = (self.lengths <= self.recent) & (self.lengths < self.seen)
-        return None if self.recent == 0 else torch.where(new, self.chances.exp(), 0.0).sum()
+        return None if self.recent == 0 else torch.where(new, self.chances.exp(), 0.0).sum().clamp(max=1.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
