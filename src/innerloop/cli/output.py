@@ -81,6 +81,16 @@ def new_file(path: Path, force: bool, flag: str = "--out") -> Path:
     return path
 
 
+def existing_task(path: Path) -> Path:
+    """A task file that is there already, for --onto."""
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing"
+        raise InputError(
+            f"--onto expected a task file of `innerloop adapt`, got {what} at {str(path)!r}; make one with --out first"
+        )
+    return path
+
+
 def folder(path: Path, flag: str = "--out") -> Path:
     """``path``, where a folder can be or become one."""
     if path.exists() and not path.is_dir():
