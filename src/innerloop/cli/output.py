@@ -98,6 +98,15 @@ def folder(path: Path, flag: str = "--out") -> Path:
     return below_no_file(path, flag)
 
 
+def new_folder(path: Path, force: bool) -> Path:
+    """`folder`, and empty or not there yet, unless ``force``."""
+    if folder(path).is_dir() and any(path.iterdir()) and not force:
+        raise InputError(
+            f"expected a new folder, got {str(path)!r} with files in it; add --force or give another --out"
+        )
+    return path
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Errors of the disk name ``path``, not the file beside it that is written first."""

@@ -135,10 +135,10 @@ def evaluate_online(
 
 
 def within(phase: str, changes: Int64[Tensor, " tasks"], steps: int) -> Bool[Tensor, "tasks steps"]:
-    """Which steps of each task belong to a phase of `PHASES`."""
+    """Which steps of each task belong to a phase of `PHASES`; none, of a task that stays as it is."""
     low, high = PHASES[phase]
     since = torch.arange(steps) - changes[:, None]
-    return (since >= low) & (since < high)
+    return (since >= low) & (since < high) & (changes[:, None] < steps)
 
 
 def scores(values: Float[Tensor, "tasks steps"], changes: Int64[Tensor, " tasks"]) -> dict[str, OnlineScore]:
