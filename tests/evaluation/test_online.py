@@ -15,6 +15,7 @@ from innerloop.core import Examples, TaskFamily
 from innerloop.evaluation.online import scores, sequences, within
 
 TASKS = il.tasks.road(shots=8, queries=4)
+SETTINGS = ("split", "shots", "queries", "change", "dtype", "grip", "mass", "latency", "slope", "noise")
 
 
 def learner(**options):
@@ -58,11 +59,32 @@ def test_an_example_is_not_seen_before_it_is_predicted():
             task = super().from_keys(keys)
             return dataclasses.replace(task, query=Examples(task.query.x, task.query.y + 100))
 
-    spoiled = Spoiled(**{k: getattr(TASKS.valid, k) for k in ("split", "shots", "queries", "change", "dtype", "grip",
-                                                               "mass", "latency", "slope", "noise")})  # fmt: skip
+    spoiled = Spoiled(**{k: getattr(TASKS.valid, k) for k in SETTINGS})
     for made, options in ((learner(), {}), (il.maml(il.models.mlp(6, 3), inner_steps=1), {"window": 3})):
         plain, other = (il.evaluate_online(made, t, num_tasks=2, **options).errors for t in (TASKS.valid, spoiled))
         assert torch.equal(plain[:, :8], other[:, :8]) and not torch.equal(plain[:, 8:], other[:, 8:])
+
+
+def test_padding_is_neither_learned_nor_judged():
+    made, whole = learner(), TASKS.valid.at(0, 0, 2)
+
+    class Padded(type(TASKS.valid)):
+        def from_keys(self, keys):
+            task = super().from_keys(keys)
+            mask = (torch.arange(8) < 5).expand(len(keys), -1)
+            return dataclasses.replace(
+                task, support=Examples(task.support.x, task.support.y + 9 * ~mask[..., None], mask)
+            )
+
+    padded = Padded(**{k: getattr(TASKS.valid, k) for k in SETTINGS})
+    found = il.evaluate_online(made, padded, num_tasks=2)
+    assert found.errors[:, 5:8].isnan().all() and found.errors[:, 8:].isfinite().all()
+    fitted = made.adapt(whole.support.x[0, :5], whole.support.y[0, :5])
+    expected = (fitted.predict(whole.query.x[0, :1]) - whole.query.y[0, :1]).square().mean()
+    assert float(found.errors[0, 8]) == pytest.approx(float(expected), rel=1e-4)
+    assert found.phases["all"].mean == pytest.approx(float(found.errors.nanmean(1).mean()), rel=1e-5)
+    with pytest.raises(il.InputError, match="expected streams of one length for a window"):
+        il.evaluate_online(il.maml(il.models.mlp(6, 3)), padded, num_tasks=2, window=2)
 
 
 def test_phases_are_counted_from_the_change():

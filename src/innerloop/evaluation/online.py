@@ -15,6 +15,7 @@ from innerloop import keys as random_keys
 from innerloop.core import Examples, Meta, Task, TaskDistribution
 from innerloop.errors import ConfigError, InputError, expect_whole
 from innerloop.evaluation.evaluate import mean_ci95
+from innerloop.learners.embedding import counted
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.waiting import waiting
@@ -39,7 +40,7 @@ class OnlineEvaluation:
 
     Attributes:
         phases: squared error, mean over outputs, by steps from the change (`PHASES`), and "all".
-        errors: the same of each task and step.
+        errors: the same of each task and step; NaN where a shorter stream has none.
         changes: the first step of each task that is under the new law; the number of steps where it stays.
         log_likelihood: of the targets before they were learned, in nats a step, by phase; empty where the method has no spread.
         change_probability: after each step; None: the learner looks for no changes.
@@ -167,17 +168,19 @@ def _absorbed(learner: MetaLearner, batch: Task) -> tuple[Tensor, Tensor | None,
     def run(meta: Meta, task: Task) -> tuple[Tensor, Tensor, Tensor]:
         fast = own.init(meta, task)
         x, y = (torch.cat([getattr(task.support, name), getattr(task.query, name)]) for name in ("x", "y"))
+        there = torch.cat([counted(side) for side in (task.support, task.query)])
+        padded = task.support.mask is not None or task.query.mask is not None
         found, densities, chances = [], [], []
         for i in range(len(y)):
-            one = Examples(x[i : i + 1], y[i : i + 1])
+            one = Examples(x[i : i + 1], y[i : i + 1], there[i : i + 1] if padded else None)
             found.append(own.predict(meta, fast, one.x)[0])
             if dense:
                 densities.append(own.log_density(meta, fast, one)[0])
             fast = own.absorb(meta, fast, one)
             chance = getattr(fast, "change_probability", None)
             chances.append(y.new_full((), torch.nan) if chance is None else chance)
-        off = torch.stack(found) - y
-        return off.square().mean(-1), torch.stack(densities or chances), torch.stack(chances)
+        off = torch.where(there, (torch.stack(found) - y).square().mean(-1), torch.nan)
+        return off, torch.where(there, torch.stack(densities or chances), torch.nan), torch.stack(chances)
 
     ready = learner.ready(batch, learner.outer_step)
     errors, densities, chances = learner.engine.map(run, learner.meta(), ready)
@@ -186,6 +189,11 @@ def _absorbed(learner: MetaLearner, batch: Task) -> tuple[Tensor, Tensor | None,
 
 def _anew(learner: MetaLearner, batch: Task, window: int, steps: int | None) -> tuple[Tensor, None, None]:
     """Squared errors, (tasks, steps), where each step's support set is the last examples before it."""
+    if batch.support.mask is not None or batch.query.mask is not None:
+        raise InputError(
+            "evaluate_online expected streams of one length for a window, got such of several; leave out window, or give "
+            "shots and queries"
+        )
     x, y = sequences(batch)
     number, length = y.shape[:2]
     found = []
@@ -201,7 +209,7 @@ def _anew(learner: MetaLearner, batch: Task, window: int, steps: int | None) -> 
         mask = (place >= 0).expand(len(rows), -1, -1).flatten(0, 1)
         asked = [v[rows, 1:].flatten(0, 1)[:, None] for v in (x, y)]
         noise = None if batch.noise is None else batch.noise[rows].repeat_interleave(length - 1)
-        task = Task(Examples(*shown, mask), Examples(*asked), batch.objective, noise=noise)
+        task = Task(Examples(shown[0], shown[1], mask), Examples(asked[0], asked[1]), batch.objective, noise=noise)
         found.append(learner.predict_queries(task, steps).reshape(len(rows), length - 1, -1))
     predicted = torch.cat([guesses[:, :1], torch.cat(found)], 1)
     return (predicted.cpu() - y).square().mean(-1), None, None

@@ -217,7 +217,7 @@ def _export(
         expected = _several(module(*others))
     off = max(
         float((one.to(own) - own).abs().max() / own.abs().max().clamp(min=1e-6))
-        for pair in zip(found, expected, strict=True)
+        for pair in zip(_several(found), expected, strict=True)
         for one, own in zip(*map(parts, pair), strict=True)
     )
     if not off <= _TOLERANCE.get(expected[0].dtype, 1e-2):
