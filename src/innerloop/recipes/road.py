@@ -14,5 +14,12 @@ def recipes() -> list[Recipe]:
             algorithm="alpaca",
             tasks="road",
             runner="innerloop.recipes.beside_road:rows",
-        )
+        ),
+        Recipe(
+            name="road-gru-cpu",
+            summary="The recurrent network on the same drives, with a wider sweep and a longer training.",
+            source="this project's world and network",
+            tasks="road",
+            runner="innerloop.recipes.road_recurrent:rows",
+        ),
     ]
