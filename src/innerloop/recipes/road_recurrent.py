@@ -1,7 +1,7 @@
 """A recurrent network on the drives of `beside_road`, with a wider sweep and a longer training than it has there.
 
-There the best rate lay at the edge of the grid. Here three rates train for a third of the steps, the one that is best on validation
-drives for all of them, and the same test drives are gone through once.
+There the best rate lay at the edge of the grid. Here three rates train for a third of the steps, the one that is best on
+validation drives for all of them, and the same test drives are gone through once.
 """
 
 from __future__ import annotations
