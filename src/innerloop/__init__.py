@@ -44,6 +44,7 @@ _NAMES = {
     "compare": "innerloop.evaluation.compare",
     "darts": "innerloop.training.darts",
     "evaluate": "innerloop.evaluation.evaluate",
+    "evaluate_online": "innerloop.evaluation.online",
     "evaluate_stream": "innerloop.evaluation.streams",
     "fit": "innerloop.training.fit",
     "hypergradients": "innerloop.training.hypergradients",
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from innerloop.evaluation.calibration import calibrate as calibrate
     from innerloop.evaluation.compare import compare as compare
     from innerloop.evaluation.evaluate import evaluate as evaluate
+    from innerloop.evaluation.online import evaluate_online as evaluate_online
     from innerloop.evaluation.optimizer_sweep import which_optimizer as which_optimizer
     from innerloop.evaluation.own_examples import judge as judge
     from innerloop.evaluation.streams import evaluate_stream as evaluate_stream

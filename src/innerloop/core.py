@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.utils import _pytree
 
@@ -388,9 +388,13 @@ class BaseLearner(ABC):
         return {}
 
     def widened_rule(self, rule: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
-        """Those of its learned parameters that have a row for each global class, and fewer than these, all made anew."""
+        """Those of its learned parameters that have a row for each global class (`rows_for`), and fewer, all made anew."""
         del rule, rows
         return {}
+
+    def rows_for(self, tasks: Task) -> int | None:
+        """How many rows `widened_rule` is asked for in training on such tasks; None: they stay."""
+        return tasks.num_classes
 
     def init_buffers(self) -> dict[str, Tensor]:
         """Values carried from step to step without a gradient; they become `Meta.buffers`."""
@@ -445,7 +449,6 @@ class BaseLearner(ABC):
         del outer_step
         fast = self.adapt(meta, task, self.inner_steps)
         assert isinstance(task.objective, Objective)  # the boundary has seen to it
-
         key = None if task.noise is None else random_keys.fold(task.noise, _JUDGED)
         query = task.objective.data(task.query, task.shared)
         loss = task.objective.loss(self.as_model(meta, fast), query, key)
@@ -645,6 +648,3 @@ def _with_interval(mean: float, ci95: float) -> str:
         first = -math.floor(math.log10(ci95))  # of the interval's first digit
         digits = first if first > 3 else max(0, min(3, first + 2))
     return f"{mean:.{digits}f} ± {ci95:.{digits}f}"
-
-
-Scalar = Float[Tensor, ""]

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow  # processes and trainings of their own
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 ENGLISH = sorted(path for path in FOLDER.glob("*.ipynb") if not path.name.endswith(".zh-CN.ipynb"))
 SMALL = {
+    "changing_road": 200,
     "few_shot_pictures": 20,
     "learned_optimizer": 60,
     "never_forget": 150,

@@ -44,7 +44,9 @@ def _adapt(
     support: Path,
     /,
     *,
-    out: Path,
+    out: Path | None = None,
+    onto: Path | None = None,
+    with_examples: bool = False,
     target: str | None = None,
     text: str | None = None,
     separator: str | None = None,
@@ -67,8 +69,12 @@ def _adapt(
         run: a run directory of `innerloop train`.
         support: a folder with one subfolder of pictures (or .txt files) a class, a zip of such, or a CSV list of path,label; or
             a table with a target column (CSV, TSV, JSON lines, Parquet, Arrow; - for one on standard input).
-        out: the task file to write, such as task.il.
-        target: the table's column to learn; left out: the one of the training tables.
+        out: the task file to write, such as task.il; with --onto left out: the file there is written anew.
+        onto: a task file of this run, which takes in these examples too, of new classes as well.
+        with_examples: keep the examples in the task file, so that any method can take in more later (--onto); methods that
+            absorb examples need it for new classes alone.
+        target: the table's column to learn, or several with commas between for a run of plain numbers; left out: the one of the
+            training tables.
         text: the table's column of texts, for a run of texts; left out: the one of the training table.
         separator: between a text table's cells, where it is not found rightly.
         encoding: of a text table that is not in UTF-8, such as latin-1.
@@ -99,7 +105,15 @@ def _adapt(
             f"expected a folder with one subfolder of pictures a class, or a table, got the picture {str(support)!r}; put "
             "the pictures of each class into a folder"
         )
-    output.new_file(out, force)
+    if onto is not None:
+        output.existing_task(onto)
+    if out is None and onto is None:
+        raise ConfigError("expected --out, the task file to write, got none; give --out task.il, say")
+    if out is None or (onto is not None and out.resolve() == onto.resolve()):
+        assert onto is not None
+        out = onto
+    else:
+        output.new_file(out, force)
     from innerloop.training.placement import device_of
 
     again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
@@ -124,6 +138,14 @@ def _adapt(
     left_out: list[str] = []
     if not of_texts:
         only_for("a run of texts", "other data", text=text)
+    if onto is not None:
+        only_for("a new task", "--onto, whose task file has its own", text=text, invert=invert)
+        given = (
+            support if of_pictures or (of_texts and not _is_table(support)) else _table(support, separator, encoding)
+        )
+        return _learned_onto(
+            learner, load(onto, **again), given, onto, out, target, steps, bool(judge), with_examples, json
+        )
     if of_texts:
         only_for("pictures", "texts", invert=invert)
         given = _table(support, separator, encoding) if _is_table(support) else support
@@ -146,7 +168,7 @@ def _adapt(
         fitted = judged(fitted)
     with output.writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        fitted.save(out)
+        fitted.save(out, support=with_examples)
     if json:
         output.print_json(_told(fitted, len(y), score, left_out, lines, out))
         return 0
@@ -181,6 +203,104 @@ def _told(
         "left_out": list(left_out),
         "said": [line.strip() for line in lines],
     }
+
+
+def _learned_onto(
+    learner: Any,
+    task: Any,
+    given: Path | Table,
+    onto: Path,
+    out: Path,
+    target: str | None,
+    steps: int | None,
+    judge: bool,
+    with_examples: bool,
+    json: bool,
+) -> int:
+    """Let the task of a file learn more examples, and write it.
+
+    Args:
+        learner: of the run.
+        task: what the file holds.
+        given: the new examples: a table, or where pictures or texts are.
+        onto, out: the file, and where to write.
+        target, steps, judge, with_examples, json: as of `adapt`.
+    """
+    import torch
+
+    from innerloop.data.table_preprocessing import table_record
+    from innerloop.data.tables import Table
+    from innerloop.evaluation.own_examples import judge as judged
+    from innerloop.meta_learner.fitted import Fitted
+
+    if not isinstance(task, Fitted):
+        raise InputError(f"--onto expected a task file of `innerloop adapt`, got a run directory at {str(onto)!r}")
+    for what in ("method_spec", "model_record"):
+        own, other = getattr(task.owner, what), getattr(learner, what)
+        if own != other:
+            raise InputError(
+                f"--onto expected a task of this run's learner, {learner.name}, got one of {task.owner.name} with other "
+                "settings; give the run that it was adapted by"
+            )
+    task = task.to(learner.device)
+    here = learner.meta().params
+    if not all(torch.equal(value, here[name]) for name, value in task.meta.params.items() if name in here):
+        say("note: --onto: the task file was adapted by other weights than this run has now; it goes on with its own")
+    before, x, y = None, given, None
+    if isinstance(given, Table):
+        record = table_record(task.preprocessing)
+        if record is None:  # adapted to arrays
+            if target is None:
+                raise ConfigError(
+                    "expected --target, the columns to learn, as this task file names none, got none; name them"
+                )
+            names = [name.strip() for name in target.split(",")]
+            given.expect(*names)
+            y = given.numbers(names) if task.classes_ is None else given.class_names(names[0])
+            x = given.without(names)
+        elif target is not None and target.split(",") != list(record.targets):
+            raise ConfigError(
+                f"--target expected {','.join(record.targets)}, the target of this task file, got {target!r}; leave it out"
+            )
+        names: Any = [] if task.classes_ is None else y
+        if task.classes_ is not None and record is not None:
+            names = given.class_names(record.targets[0])
+        known = not set(map(str, names)) - set(map(str, task.classes_ or []))
+        before = task.score(x, y) if known else None
+    more = task.learn(x, y, steps=steps)
+    after = None if before is None else more.score(x, y)
+    if judge:
+        more = judged(more)
+    with output.writing(out):
+        more.save(out, support=with_examples or task.holds_support)
+    number = (more.num_examples or 0) - (task.num_examples or 0)
+    new = [] if more.classes_ is None else [name for name in more.classes_ if name not in (task.classes_ or [])]
+    chance = None if getattr(more.fast, "change_probability", None) is None else more.change_probability
+    if json:
+        output.print_json(
+            {
+                "task": str(out), "examples": more.num_examples, "new_examples": number, "classes": more.classes_,
+                "new_classes": new, "metric": _metric(more), "on_them_before": before, "on_them": after,
+                "change_probability": chance, "judged": None if more.judged is None else more.judged.to_dict(),
+            }
+        )  # fmt: skip
+        return 0
+    print(
+        f"learned {number} more examples, {more.num_examples} in all"
+        + (f"; new classes: {first_few(new)}" if new else "")
+    )
+    if before is not None:
+        print(f"{_metric(more)} on them: {before:.4f} before they were learned, {after:.4f} after")
+    if chance is not None:
+        print(f"probability of a change within the last examples: {chance:.3f}")
+    if more.judged is not None:
+        print("\n".join(more.judged.lines()))
+    if task.threshold is not None:
+        print(
+            "unknown inputs: the threshold was measured for fewer examples, so it is left out; adapt to all of them to have one"
+        )
+    print(f"task file: {out}")
+    return 0
 
 
 def _adapted_to_pictures(

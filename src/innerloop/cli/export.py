@@ -25,6 +25,7 @@ def _export(
     out: Path,
     format: Literal["onnx", "torch-export"] = "onnx",
     ways: int | None = None,
+    online: bool = False,
     algorithm: str | None = None,
     tasks: str | None = None,
     model: str | None = None,
@@ -39,21 +40,37 @@ def _export(
         format: onnx, or torch-export, whose archive holds pickled parts by torch's design: open it only where you
             trust its source.
         ways: classes of a task, for a run directory; left out: 5.
+        online: write what goes on learning, for a task of values of a method such as alpaca: --out is a folder, which gets
+            update, (state, x, y) to state; predict, (state, x) to mean and standard deviation; and state.npy, the state as it is.
         algorithm, tasks, model: the run's own, given again as package.module:name; where no installed package offers it.
         force: overwrite an existing file.
     """
     if not task.exists():
         raise InputError(f"expected a task file or a run directory, got nothing at {str(task)!r}; check the path")
-    output.new_file(out, force)
+    if online:
+        output.new_folder(out, force)
+    else:
+        output.new_file(out, force)
     if ways is not None and (task.is_file() or ways < 1):
         raise ConfigError(
             f"--ways expected a run directory and at least 1, got {ways} with {str(task)!r}; leave it out"
         )
     from innerloop import load
     from innerloop.meta_learner.fitted import Fitted
-    from innerloop.serving.export import export_fitted, export_learner
+    from innerloop.serving.export import export_fitted, export_learner, export_online
 
     found = load(task, **given_again.checked(task, algorithm=algorithm, tasks=tasks, model=model))
+    if online:
+        if not isinstance(found, Fitted):
+            raise InputError(
+                f"--online expected a task file of `innerloop adapt`, got the run directory {str(task)!r}; adapt it"
+            )
+        with output.writing(out):
+            wrote = export_online(found, out, format)
+        print(f"{format}: {wrote.update}, {wrote.predict} and {wrote.state}")
+        print(f"the state is {wrote.numbers} numbers, {wrote.size / 1_000:.1f} kB")
+        print(f"agrees with PyTorch on random inputs to {wrote.off:.1g} of the largest value")
+        return 0
     with output.writing(out):
         if isinstance(found, Fitted):
             off = export_fitted(found, out, format)

@@ -81,11 +81,30 @@ def new_file(path: Path, force: bool, flag: str = "--out") -> Path:
     return path
 
 
+def existing_task(path: Path) -> Path:
+    """A task file that is there already, for --onto."""
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing"
+        raise InputError(
+            f"--onto expected a task file of `innerloop adapt`, got {what} at {str(path)!r}; make one with --out first"
+        )
+    return path
+
+
 def folder(path: Path, flag: str = "--out") -> Path:
     """``path``, where a folder can be or become one."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{flag} expected a folder, got the file {str(path)!r}; give another")
     return below_no_file(path, flag)
+
+
+def new_folder(path: Path, force: bool) -> Path:
+    """`folder`, and empty or not there yet, unless ``force``."""
+    if folder(path).is_dir() and any(path.iterdir()) and not force:
+        raise InputError(
+            f"expected a new folder, got {str(path)!r} with files in it; add --force or give another --out"
+        )
+    return path
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""`innerloop stream`: a run goes through long streams of classes it never saw, and is judged on all of them at the end."""
+"""`innerloop stream`: a run goes through long streams of classes it never saw, or along tasks that change in the middle."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Sequence
@@ -39,8 +40,9 @@ def _stream(
     problem: str | None = None,
     /,
     *,
-    classes: str = "50",
-    streams: int = 10,
+    classes: str | None = None,
+    streams: int | None = None,
+    window: int | None = None,
     seed: int = 0,
     split: Literal["valid", "test"] = "test",
     rate: float | None = None,
@@ -51,15 +53,19 @@ def _stream(
     model: str | None = None,
     json: bool = False,
 ) -> int:
-    """Learn streams of classes one after another, one example a step, and judge what is left of all of them.
+    """Learn streams of classes one after another, and judge what is left of all of them; or go along tasks that change.
 
-    Writes stream.json into the run. The rate of the steps is chosen on validation streams.
+    Writes stream.json into the run. The rate of the steps is chosen on validation streams. Where the targets are values (a road,
+    a pendulum, drifting sines), each example is predicted before it is learned, and errors are told by how long ago the task
+    changed.
 
     Args:
         run: a run directory, such as one of `innerloop train oml omniglot_stream`.
-        problem: the streams, omniglot_stream or glyphs_stream; left out: the run's own.
-        classes: lengths of the streams in classes, with commas between: 50,100,600.
-        streams: of each length.
+        problem: the streams, such as glyphs_stream, or tasks of values, such as road; left out: the run's own.
+        classes: lengths of the streams in classes, with commas between: 50,100,600; left out: 50.
+        streams: of each length; left out: 10, and 120 of values.
+        window: of values: adapt anew to so many of the last examples before each step, 0 to none; left out: take in each, for
+            methods that do that at constant cost.
         seed: which: equal seeds give equal streams.
         split: of the problem.
         rate: of the steps; left out: the best of a grid on validation streams, for each length.
@@ -71,10 +77,10 @@ def _stream(
     if not run.exists() and (close := nearest_of(str(run))):
         raise ConfigError(f"expected a run directory or a method for streams, got {str(run)!r}; {close}")
     path = program.existing_folder(run, "a run directory", "train one: innerloop train oml omniglot_stream --out RUN")
-    lengths = _lengths(classes)
+    lengths = _lengths(classes or "50")
     if rate is not None and not rate > 0:
         raise ConfigError(f"--rate expected a number above 0, got {rate:g}")
-    from innerloop import evaluate_stream, load
+    from innerloop import evaluate_online, evaluate_stream, load, losses
     from innerloop import tasks as problems
     from innerloop.assemble import problem_of
     from innerloop.training.placement import device_of
@@ -86,20 +92,28 @@ def _stream(
     else:
         family = problems.make(problem, {}, typed=True)
     learner: Any = load(path, **again)
-    place = device_of(device)
-    found = evaluate_stream(
-        learner.to(place),
-        getattr(family, split),
-        classes=lengths,
-        streams=streams,
-        seed=seed,
-        rates=None if rate is None else [rate],
-        valid=family.valid,
-        valid_streams=valid_streams,
-    )
+    learner.to(device_of(device))
+    tasks_of_split = getattr(family, split)
+    if losses.kind_of(tasks_of_split.objective) == "regression":
+        output.only_for("streams of classes", "tasks of values", rate=rate, classes=classes)
+        found = evaluate_online(learner, tasks_of_split, num_tasks=streams or 120, seed=seed, window=window)
+        parts = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+        plain = output.plain({name: v.tolist() if hasattr(v, "tolist") else v for name, v in parts.items()})
+    else:
+        output.only_for("tasks of values", "streams of classes", window=window)
+        found = evaluate_stream(
+            learner,
+            tasks_of_split,
+            classes=lengths,
+            streams=10 if streams is None else streams,
+            seed=seed,
+            rates=None if rate is None else [rate],
+            valid=family.valid,
+            valid_streams=valid_streams,
+        )
+        plain = output.plain(found)
+        plain["classes"] = {str(number): score for number, score in plain["classes"].items()}
     file = place_for_findings(path) / "stream.json"
-    plain = output.plain(found)
-    plain["classes"] = {str(number): score for number, score in plain["classes"].items()}
     output.write_json(file, plain)
     if json:
         output.print_json({**plain, "run": str(path), "card": str(file)})

@@ -217,7 +217,11 @@ def support_of(
             raise ShapeError(f"y expected the {len(names)} targets of the training tables, got {values.shape[1]}")
         whole = table.beside(dict(zip(names, values.T, strict=True)))
         return support_of(record, whole, None if record.targets else names[0], notes=notes)
-    targets = (target,) if target is not None else record.targets
+    targets = _named_targets(record, table, target)
+    if record.scaling == "none" and not record.classification:
+        record = dataclasses.replace(
+            record, target_mean=(0.0,) * len(targets or "y"), target_std=(1.0,) * len(targets or "y")
+        )
     if y is None and ((record.classification and len(targets) > 1) or not targets):
         known = ", ".join(record.targets) or list(table.columns)[-1]
         raise ConfigError(
@@ -268,6 +272,14 @@ def support_of(
     if notes is not None:
         notes += own.notes_on(table, fitted=fitted)
     return own.encode(table), labels if labels is not None else own.values(table), own
+
+
+def _named_targets(record: TablePreprocessing, table: Table, target: str | None) -> tuple[str, ...]:
+    """The target columns: those of training, one that is named, or several with commas between for a learner of plain numbers."""
+    if target is None:
+        return record.targets
+    several = record.scaling == "none" and not record.classification and target not in table.columns
+    return tuple(name.strip() for name in target.split(",")) if several else (target,)
 
 
 def _one_input(table: Table, columns: Sequence[Column]) -> tuple[Column, ...]:

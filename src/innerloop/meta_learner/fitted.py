@@ -175,14 +175,15 @@ class Fitted:
         if whole is not None:
             assert self.preprocessing is not None
             targets = self.preprocessing["targets"]
-            target = targets[0] if len(targets) == 1 else None
+            plain = self.preprocessing["scaling"] == "none"  # such a record names no targets before a table has come
+            target = ",".join(targets) if plain or len(targets) == 1 else None
             shown = support_set(wanted_by(self.owner), whole, target=target)
             return adapted(self.owner, shown, self.meta, self.objective, asked)
         if not self.holds_support:
             why = f"the new class {new[0]!r} needs" if absorbs else f"{self.owner.name} learns from"
             raise InputError(
-                f"{why} the support set, which this task's file does not hold; save it with fitted.save(path, support=True), "
-                "or adapt again to all examples"
+                f"{why} the support set, which this task's file does not hold; save it with fitted.save(path, support=True) "
+                "(on the command line: adapt --with-examples), or adapt again to all examples"
             )
         side, classes = joined(wanted, self.support, self.classes_, x, y)
         return adapted(self.owner, Shown(side, classes, preprocessing, None), self.meta, self.objective, asked)
@@ -283,6 +284,21 @@ class Fitted:
         """
         x = self._named(x)
         return self.in_units(self._asked(self.learner.predict_std, x, transductive), x, spread=True)
+
+    @property
+    def change_probability(self) -> float:
+        """How likely it is that the task changed within the last examples that it learned.
+
+        Raises:
+            ConfigError: a learner that looks for no changes.
+        """
+        found = getattr(self.fast, "change_probability", None)
+        if found is None:
+            raise ConfigError(
+                f"change_probability expected a learner that looks for changes, got {self.owner.name} without; make it with "
+                "changepoints=True, which its method has to have"
+            )
+        return float(found)
 
     def predict_proba(self, x: Any, transductive: bool = False) -> Any:
         """Class probabilities (examples, classes); columns follow ``classes_``."""

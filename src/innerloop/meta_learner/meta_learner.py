@@ -405,7 +405,7 @@ class MetaLearner(nn.Module):
     def ready(self, batch: Task, outer_step: int) -> Task:
         """A batch as the meta-gradient takes it: checked, in this learner's dtype and device, with a key for each task."""
         batch = self._with_noise(self.check(batch), outer_step)
-        self.widen(batch.num_classes)
+        self.widen(self.learner.rows_for(batch))
         # From here on an objective is an `Objective`.
         given = batch.objective if self.loss is None else self.loss
         return dataclasses.replace(batch, objective=losses.as_objective(given))

@@ -96,6 +96,10 @@ ALGORITHMS: dict[str, Entry] = {
         "innerloop.methods.dkt:dkt",
         "A Gaussian process on a learned embedding, by its marginal likelihood (Patacchiola 2020).",
     ),
+    "alpaca": Entry(
+        "innerloop.methods.alpaca:alpaca",
+        "A Bayesian last layer, updated example by example; finds changes of the task (Harrison 2018, 2020).",
+    ),
     "column_evidence": Entry(
         "innerloop.methods.column_evidence:column_evidence",
         "Densities, ridge and neighbours of a table's columns, with learned trust in each; any columns and classes.",

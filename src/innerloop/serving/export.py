@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from innerloop.data.table_preprocessing import table_record
 from innerloop.errors import ConfigError, InnerloopError, first_line
 from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.serving import metadata
-from innerloop.serving.graphs import OneLook, Predictor
+from innerloop.serving.graphs import Asked, OneLook, Predictor, Updated, as_state
 from innerloop.storage import write_atomically
 from innerloop.waiting import waiting
 
@@ -98,6 +101,86 @@ def export_learner(learner: MetaLearner, path: str | Path, format: Format = "onn
     return _export(OneLook(learner, ways), Path(path), format, inputs(2, 3), inputs(3, 7), names, axes, about)
 
 
+@dataclasses.dataclass(frozen=True)
+class OnlineExport:
+    """What `export_online` wrote.
+
+    Attributes:
+        update: the file that takes (state, x, y) to the state after one more example.
+        predict: the file that takes (state, x) to mean and standard deviation.
+        state: the .npy file of the state as the task is now.
+        numbers, size: in a state, and bytes of them.
+        off: the largest difference from PyTorch's own results, of the largest value.
+    """
+
+    update: Path
+    predict: Path
+    state: Path
+    numbers: int
+    size: int
+    off: float
+
+
+def export_online(fitted: Fitted, folder: str | Path, format: Format = "onnx") -> OnlineExport:
+    """Write an adapted learner that goes on learning where there is no innerloop: update, predict and the state as it is.
+
+    The state is one vector; ``update`` takes (state, x of one example, its y) to the next one, ``predict`` takes (state, x of any
+    number of examples) to means and standard deviations, both in the model's own units.
+
+    Args:
+        fitted: adapted to values, by a method that absorbs examples and predicts a distribution, such as `il.alpaca`.
+        folder: where; made if it is not there.
+        format: as of `export_fitted`.
+
+    Raises:
+        ConfigError: another kind of task or method; else as `export_fitted`.
+        ExportFailed: as `export_fitted`.
+    """
+    learner, like = fitted.learner, getattr(fitted.support, "x", None)
+    if fitted.classes_ is not None or not isinstance(like, Tensor):
+        raise ConfigError(
+            "expected a task of values whose inputs are one tensor to export with its learning, got another"
+        )
+    if (
+        not (learner.absorbs and learner.predicts_distribution)
+        or fitted.owner.mixes_examples
+        or fitted.owner.loss is not None
+    ):
+        raise ConfigError(
+            f"expected a method that takes in example by example and predicts a spread, got {fitted.owner.name} as it is here; "
+            "export the task alone"
+        )
+    record = table_record(fitted.preprocessing)
+    if record is not None and record.scaling != "none":
+        raise ConfigError(
+            "expected a task of plain numbers to export with its learning, got one of a table whose numbers are scaled; "
+            "train on arrays that you have scaled yourself"
+        )
+    state = as_state(fitted.fast)
+    ending = {"onnx": "onnx", "torch-export": "pt2"}.get(format, "")
+    folder, about = Path(folder), metadata.of_fitted(fitted)
+    examples = [_random(like, n) for n in (3, 5)]
+    targets = [_random(fitted.support.y, n + 10) for n in (3, 5)]
+    with torch.no_grad():  # a state that comes later, to compare at
+        later = Updated(fitted)(state, examples[0][0], targets[0][0])
+    paths = [folder / f"{name}.{ending}" for name in ("update", "predict")]
+    update = Updated(fitted)
+    off = _export(
+        update, paths[0], format, (state, examples[0][0], targets[0][0]), (later, examples[1][1], targets[1][1]),
+        ["state", "x", "y"], [{}, {}, {}], {**about, "part": "update"}, ("next_state",), update.parts,
+    )  # fmt: skip
+    other = _export(
+        Asked(fitted), paths[1], format, (state, examples[0]), (later, examples[1]), ["state", "x"], [{}, {0: "examples"}],
+        {**about, "part": "predict"}, ("mean", "std"),
+    )  # fmt: skip
+    buffer = io.BytesIO()
+    np.save(buffer, state.cpu().numpy(), allow_pickle=False)
+    write_atomically(folder / "state.npy", buffer.getvalue())
+    return OnlineExport(
+        paths[0], paths[1], folder / "state.npy", state.numel(), state.numel() * state.element_size(), max(off, other)
+    )
+
+
 @waiting("exporting, and comparing with PyTorch")
 def _export(
     module: nn.Module,
@@ -108,8 +191,13 @@ def _export(
     names: list[str],
     axes: list[dict[int, str]],
     about: dict[str, str],
+    gives: tuple[str, ...] = ("output",),
+    parts: Callable[[Tensor], Sequence[Tensor]] = lambda value: (value,),
 ) -> float:
-    """Export, write, read back, and compare on inputs of other sizes than it was exported with."""
+    """Export, write, read back, and compare on inputs of other sizes than it was exported with.
+
+    What comes out is compared part by part, each in units of its own largest value.
+    """
     if format not in FORMATS:
         raise ConfigError(f"format expected one of {', '.join(FORMATS)}, got {format!r}")
     if format == "onnx":
@@ -123,12 +211,16 @@ def _export(
     except Exception as error:  # torch raises of many kinds here
         raise ExportFailed(f"this model cannot be exported: {first_line(error)[:200]}") from error
     content, found = (
-        _onnx(program, names, axes, others, about) if format == "onnx" else _archive(program, others, about)
+        _onnx(program, names, axes, others, about, gives) if format == "onnx" else _archive(program, others, about)
     )
     with torch.no_grad():
-        expected = module(*others)
-    off = float((found.to(expected) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
-    if not off <= _TOLERANCE.get(expected.dtype, 1e-2):
+        expected = _several(module(*others))
+    off = max(
+        float((one.to(own) - own).abs().max() / own.abs().max().clamp(min=1e-6))
+        for pair in zip(_several(found), expected, strict=True)
+        for one, own in zip(*map(parts, pair), strict=True)
+    )
+    if not off <= _TOLERANCE.get(expected[0].dtype, 1e-2):
         raise ExportFailed(
             f"the exported file differs from PyTorch by {off:.2g} of the largest value; nothing was written"
         )
@@ -136,24 +228,33 @@ def _export(
     return off
 
 
-def _archive(program: Any, inputs: tuple[Tensor, ...], about: dict[str, str]) -> tuple[bytes, Tensor]:
+def _several(given: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (given,) if isinstance(given, Tensor) else tuple(given)
+
+
+def _archive(program: Any, inputs: tuple[Tensor, ...], about: dict[str, str]) -> tuple[bytes, tuple[Tensor, ...]]:
     buffer = io.BytesIO()
     with _quiet():
         torch.export.save(program, buffer, extra_files={ABOUT: json.dumps(about, ensure_ascii=False)})
         buffer.seek(0)
-        return buffer.getvalue(), torch.export.load(buffer).module()(*inputs)
+        return buffer.getvalue(), _several(torch.export.load(buffer).module()(*inputs))
 
 
 def _onnx(
-    program: Any, names: list[str], axes: list[dict[int, str]], inputs: tuple[Tensor, ...], about: dict[str, str]
-) -> tuple[bytes, Tensor]:
+    program: Any,
+    names: list[str],
+    axes: list[dict[int, str]],
+    inputs: tuple[Tensor, ...],
+    about: dict[str, str],
+    gives: tuple[str, ...],
+) -> tuple[bytes, tuple[Tensor, ...]]:
     import onnx
     import onnxruntime
 
     try:
         with _quiet():
             made = torch.onnx.export(
-                program, (), dynamo=True, verbose=False, input_names=names, output_names=["output"]
+                program, (), dynamo=True, verbose=False, input_names=names, output_names=list(gives)
             )
             assert made is not None
             model = made.model_proto
@@ -166,7 +267,7 @@ def _onnx(
             f"this model cannot be written as ONNX: {first_line(error.__cause__ or error)[:200]}; try --format torch-export"
         ) from error
     given = {i.name: x.cpu().numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)}
-    return content, torch.from_numpy(session.run(None, given)[0])
+    return content, tuple(torch.from_numpy(value) for value in session.run(None, given))
 
 
 def _name_axes(graph: Any, axes: list[dict[int, str]]) -> None:

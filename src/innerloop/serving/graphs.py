@@ -134,3 +134,52 @@ class OneLook(Holding):
         task = Task(side, side, class_ids=self.get_buffer("class_ids"))
         fast = learner.step(meta, learner.init(meta, task), side, 0)
         return torch.softmax(learner.predict(meta, fast, query_x), -1)
+
+
+def as_state(fast: Any) -> Float[Tensor, " numbers"]:
+    """What was adapted to a task as one vector."""
+    return torch.cat([leaf.flatten() for leaf in pytree.tree_leaves(fast)])
+
+
+class Going(Holding):
+    """A learner that goes on learning a task, whose state is a vector (`as_state`).
+
+    Args:
+        fitted: adapted by a method that absorbs examples.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        super().__init__()
+        self.hold("meta", tuple(fitted.meta))
+        leaves, self._spec = pytree.tree_flatten(fitted.fast)
+        self._shapes = [leaf.shape for leaf in leaves]
+        self._learner = [fitted.learner]
+
+    def parts(self, state: Float[Tensor, " numbers"]) -> tuple[Tensor, ...]:
+        """The numbers of a state by what they are."""
+        return state.split([shape.numel() for shape in self._shapes])
+
+    def fast(self, state: Float[Tensor, " numbers"]) -> Any:
+        """What was adapted, from its vector."""
+        leaves = [part.reshape(shape) for part, shape in zip(self.parts(state), self._shapes, strict=True)]
+        return pytree.tree_unflatten(leaves, self._spec)
+
+
+class Updated(Going):
+    """(state, x of one example, its y) to the state after it."""
+
+    def forward(
+        self, state: Float[Tensor, " numbers"], x: Shaped[Tensor, "*shape"], y: Float[Tensor, "*outputs"]
+    ) -> Float[Tensor, " numbers"]:
+        meta = Meta(*self.held("meta"))
+        return as_state(self._learner[0].absorb(meta, self.fast(state), Examples(x[None], y[None])))
+
+
+class Asked(Going):
+    """(state, x of some examples) to means and standard deviations."""
+
+    def forward(
+        self, state: Float[Tensor, " numbers"], x: Shaped[Tensor, "*examples"]
+    ) -> tuple[Float[Tensor, "examples outputs"], Float[Tensor, "examples outputs"]]:
+        meta, fast, learner = Meta(*self.held("meta")), self.fast(state), self._learner[0]
+        return learner.predict(meta, fast, x), learner.predict_std(meta, fast, x)

@@ -49,6 +49,18 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.searches.hpo_tables:hpo_tables",
         "regression of what configurations reach on a data set (needs the tables under INNERLOOP_DATA/hpo)",
     ),
+    "road": Entry(
+        "innerloop.tasks.changing.road:road",
+        "how a car moves on; grip, mass, latency and slope change in mid-drive",
+    ),
+    "pendulum": Entry(
+        "innerloop.tasks.changing.pendulum:pendulum",
+        "how a driven pendulum moves on; length, mass and friction change in mid-run",
+    ),
+    "drifting_sines": Entry(
+        "innerloop.tasks.changing.drifting_sines:drifting_sines",
+        "points on a sine curve whose amplitude and phase drift",
+    ),
     "quadratics": Entry(
         "innerloop.tasks.curves.quadratics:quadratics",
         "least squares with closed-form answers, to test methods against",
