@@ -146,7 +146,7 @@ def ndcg(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     gains = torch.where(entries, target.clamp(min=0.0).exp2() - 1, 0.0)
     depth = min(_DEPTH, len(entries))
     discounts = 1 / torch.arange(2, depth + 2, dtype=wide, device=y.device).log2()[:, None]
-    order = torch.where(entries, found, -torch.inf).argsort(0, descending=True, stable=True)[:depth]
+    order = torch.where(entries, found, -torch.inf).argsort(dim=0, descending=True, stable=True)[:depth]
     reached = (gains.gather(0, order) * discounts).sum(0)
     best = (gains.sort(0, descending=True).values[:depth] * discounts).sum(0)
     broken = torch.where((found.isnan() & entries).any(), torch.nan, 0.0)
