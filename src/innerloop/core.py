@@ -181,7 +181,9 @@ class TaskDistribution(ABC):
     preprocessing: Mapping[str, Any] | None = None  # how a user's files become inputs; JSON values, kept with the run
     scaled_by_support: bool = False  # a task's inputs are scaled by its own support set
     target_scale: Sequence[float] | None = None  # of each output: values times this are in the user's unit
-    target_offset: Sequence[float] | None = None  # of each output: what is added to those, for values as the user has them
+    target_offset: Sequence[float] | None = (
+        None  # of each output: what is added to those, for values as the user has them
+    )
     item_columns: int = 0  # so many numbers at the beginning of an input name items and measure nothing
     size: int | None = None  # how many distinct tasks there are, where that is a number: see `which` and `each`
     one_draw: bool = False  # every draw of a distinct task shows the same rows

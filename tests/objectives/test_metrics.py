@@ -343,7 +343,9 @@ def test_ndcg_by_hand():
     y = torch.tensor([3.0, 0.0, 1.0, 2.0])
     discount = [1, 1 / np.log2(3), 1 / 2, 1 / np.log2(5)]
     best = np.dot([7, 3, 1, 0], discount)
-    assert value("ndcg", torch.tensor([0.0, 3.0, 2.0, 1.0]), y).item() == pytest.approx(np.dot([0, 1, 3, 7], discount) / best)
+    assert value("ndcg", torch.tensor([0.0, 3.0, 2.0, 1.0]), y).item() == pytest.approx(
+        np.dot([0, 1, 3, 7], discount) / best
+    )
     assert value("ndcg", torch.zeros(4), y).item() == pytest.approx(np.dot([7, 0, 1, 3], discount) / best)  # ties stay
     many = torch.cat([torch.zeros(10), torch.ones(1)])
     assert value("ndcg", torch.arange(11, 0, -1.0), many) == 0  # the eleventh of a list is not looked at

@@ -26,7 +26,7 @@ def item_facts(table: Table, column: str, trained: Collection[str], cells: np.nd
     """(what is known of each item, notes).
 
     Every other column becomes numbers as a table's columns do, by the rows of the items that training has seen; a column of
-    lists such as "Action|Comedy" becomes a 0 or 1 for each word, and of texts that end in a year, "Alien (1979)", the year is one.
+    lists such as "Action|Comedy" becomes a 0 or 1 for each word, and texts that end in a year, "Alien (1979)", that year.
 
     Args:
         table: one row an item.
@@ -63,11 +63,12 @@ def item_facts(table: Table, column: str, trained: Collection[str], cells: np.nd
     table = table.take(np.flatnonzero(rows))
     items = [name for name in names if name is not None]
     lists = [name for name in table.columns if name != column and _are_lists(table, name)]
-    own = [name for name in table.columns if name not in (column, *lists) and _names_items(table, name)]
+    dated = {name: found for name in table.columns if (found := _years(table, name)) is not None}
+    years = {f"{name}: year": found for name, found in dated.items()}
+    own = [name for name in table.columns if name not in (column, *lists, *dated) and _names_items(table, name)]
     notes += [f"{table.name}: column {name!r} is left out: another text for each item" for name in own]
     words = {f"{name}: {word}": has for name in lists for word, has in _words(table, name).items()}
-    years = {f"{name}: year": found for name in table.columns if (found := _years(table, name)) is not None}
-    table = table.without([column, *lists, *own]).beside({**words, **years})
+    table = table.without([column, *lists, *own, *dated]).beside({**words, **years})
     shown = np.array([name in trained for name in items], dtype=bool)
     columns, more = fit_columns(table.take(np.flatnonzero(shown)), table.index) if shown.any() else ((), [])
     notes += [

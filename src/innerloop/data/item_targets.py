@@ -58,7 +58,9 @@ class ItemTargets:
         means = sums / (counts[:, None] + np.array(self.strengths))
         return np.concatenate([means, np.log1p(counts)[:, None] / self._spread], 1)
 
-    def without(self, task: str, cells: Sequence[str | None] | np.ndarray, y: np.ndarray) -> Float[np.ndarray, "rows 3"]:
+    def without(
+        self, task: str, cells: Sequence[str | None] | np.ndarray, y: np.ndarray
+    ) -> Float[np.ndarray, "rows 3"]:
         """The numbers of the items in a training task's rows, from the rows of all other tasks alone.
 
         Args:

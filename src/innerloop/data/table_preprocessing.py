@@ -21,7 +21,7 @@ from innerloop.data.table_text import looks_headless
 from innerloop.data.tables import Table, near_column
 from innerloop.errors import CheckpointError, InputError, first_few
 
-# 2: columns with readings, 3: curves, 4: columns of items, 5: ratings on a scale; a record without any of them is one of version 1, as ever.
+# 2: columns with readings, 3: curves, 4: columns of items, 5: ratings on a scale; a record without any is one of version 1.
 KIND, VERSION = "table", 5
 LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
 _HUGE = 1e15

@@ -159,7 +159,11 @@ def evaluate(
         said = [simplest.predictions(name, full, ways) for name in beside]
         counted = [one.to(rows) for one in counted]
         return torch.cat(
-            [rows, *counted, *(task_metrics([metric], one, batch, scale, offset)[metric][None].to(rows) for one in said)]
+            [
+                rows,
+                *counted,
+                *(task_metrics([metric], one, batch, scale, offset)[metric][None].to(rows) for one in said),
+            ]
         )
 
     with group.together():

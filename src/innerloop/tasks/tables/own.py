@@ -79,10 +79,10 @@ def table_family(
             training tasks share has a learned vector, all others are one unknown item. Never a quantity.
         item_table: a table with one row an item and the same ``item_column``, whose other columns are inputs too; in a column of
             lists such as "Action|Comedy" each word is one. The run and the task file keep what it says of each item.
-        item_statistics: whether three numbers more stand beside each item: its mean target over the training tasks, its mean above
-            each task's own, and how many there are, the two means shrunk towards zero by how much they tell. A training task's
-            own rows are left out of its own. None: where rows are ratings (one item column, at most 20 different values of one
-            target, hardly any item twice in a task).
+        item_statistics: whether three numbers more stand beside each item: its mean target over the training tasks, its mean
+            above each task's own, and how many there are, the two means shrunk towards zero by how much they tell. A training
+            task's own rows are left out of its own. None: where rows are ratings (one item column, at most 20 different values of
+            one target, hardly any item twice in a task).
         categories: columns of numbers that are categories.
         quantities: columns of whole numbers that are measures although they look like identifiers or codes.
         kind: of the target; "auto": texts and whole numbers of at most 20 values are classes.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from innerloop.data.item_targets import ItemTargets, names_of
-from innerloop.data.table_items import item_name
+from innerloop.data.table_items import last_rows
 from innerloop.data.table_preprocessing import TablePreprocessing
 from innerloop.data.tables import Table
 from innerloop.tasks.tables.few_shot import TableGroup
@@ -53,19 +53,13 @@ def ratings_in(
     if not 2 <= len(scale) <= _MOST_VALUES:
         return None
     cells = table.texts[items[0]]
-    last = [(name, target, rows[latest([item_name(cell) for cell in cells[rows]])]) for name, target, rows in pieces]
+    last = [(name, target, rows[last_rows(cells[rows])]) for name, target, rows in pieces]
     before, after = (sum(len(rows) for _, _, rows in own) for own in (pieces, last))
     if before - after > _MOST_AGAIN * before:
         return None
     if before > after:
         left_out.append(f"{before - after} ratings that their task changed later")
     return Ratings((float(scale[0]), float(scale[-1])), last)
-
-
-def latest(names: Sequence[str | None]) -> np.ndarray:
-    """Positions of the last row of each item, in order; rows without an item are all kept."""
-    last = {name: i for i, name in enumerate(names)}
-    return np.array([i for i, name in enumerate(names) if name is None or last[name] == i], dtype=int)
 
 
 def leave_own_out(

@@ -281,7 +281,9 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
         for split, names in sides.items()
     }
     if said is not None:
-        groups["train"] = [leave_own_out(said, table, piece, g, record) for piece, g in _beside(pieces, groups["train"])]
+        groups["train"] = [
+            leave_own_out(said, table, piece, g, record) for piece, g in _beside(pieces, groups["train"])
+        ]
     return Understanding(record, groups, rule, notes, left_out, table.rows)
 
 
@@ -303,7 +305,8 @@ def _with_statistics(
         raise ConfigError(
             "item_statistics expected one item_column, one target of numbers and no ranked columns, got others; leave it out"
         )
-    item, *rest = record.columns or ()
+    assert record.columns is not None
+    item, rest = record.columns[0], record.columns[1:]
     y = {name: record.values(table.take(rows))[:, 0] for name, _, rows in pieces}
     said = ItemTargets.of({name: (table.texts[item.name][rows], y[name]) for name, _, rows in pieces})
     facts = said.beside(item.facts, record.targets[0])
