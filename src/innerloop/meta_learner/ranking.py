@@ -38,7 +38,7 @@ def ranked(fitted: Any, items: Any, k: int, exclude_seen: bool) -> list[tuple[An
     if not len(left):
         known = "" if not len(names) else f" that the user has not rated, got {len(names)} that are"
         raise InputError(
-            f"rank expected items{known or ', got none'}; give others, or rank those too: exclude_seen=False"
+            f"rank expected items{known or ', got none'}; give others, or rank those too: exclude_seen=False (--with-seen)"
         )
     shown = table.take(left)
     if items is None:  # of which nobody has to be told that they are new
