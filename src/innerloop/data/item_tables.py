@@ -70,7 +70,8 @@ def item_facts(table: Table, column: str, trained: Collection[str], cells: np.nd
     words = {f"{name}: {word}": has for name in lists for word, has in _words(table, name).items()}
     table = table.without([column, *lists, *own, *dated]).beside({**words, **years})
     shown = np.array([name in trained for name in items], dtype=bool)
-    columns, more = fit_columns(table.take(np.flatnonzero(shown)), table.index) if shown.any() else ((), [])
+    trained_rows = table.take(np.flatnonzero(shown))
+    columns, more = fit_columns(trained_rows, table.index, quantities=tuple(years)) if shown.any() else ((), [])
     notes += [
         type(note)(f"{table.name}: {note}")
         for note in more

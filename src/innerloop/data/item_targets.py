@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from innerloop.data.table_items import ItemFacts, item_name, item_numbers
 
+_MOST = 3.0  # the number of the most frequent item
 _STRENGTHS = (0.5, 50.0)  # the prior's weight in ratings stays between these, however few items tell of it
 
 
@@ -50,13 +51,13 @@ class ItemTargets:
         return cls(items, sums, counts, (first, second), means)
 
     @functools.cached_property
-    def _spread(self) -> float:
-        """What the logarithm of a count is divided by; no rows at all stay at 0."""
-        return float(np.log1p(self.counts).std()) or 1.0
+    def _per_log(self) -> float:
+        """What the logarithm of a count is multiplied by: no rows at all are 0, the most frequent item is `_MOST`."""
+        return _MOST / float(np.log1p(self.counts.max()))
 
     def _numbers(self, sums: np.ndarray, counts: np.ndarray) -> Float[np.ndarray, "rows 3"]:
         means = sums / (counts[:, None] + np.array(self.strengths))
-        return np.concatenate([means, np.log1p(counts)[:, None] / self._spread], 1)
+        return np.concatenate([means, self._per_log * np.log1p(counts)[:, None]], 1)
 
     def without(
         self, task: str, cells: Sequence[str | None] | np.ndarray, y: np.ndarray
