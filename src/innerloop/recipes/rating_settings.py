@@ -167,7 +167,7 @@ def streams(tasks: Any) -> list[Examples]:
     )
     mask = batch.query.mask
     count = torch.full((tasks.size,), _MOST) if mask is None else 1 + mask.sum(1)
-    every = [torch.cat([a, b], 1) for a, b in zip(batch.support[:2], batch.query[:2], strict=True)]
+    every = [torch.cat([getattr(batch.support, name), getattr(batch.query, name)], 1) for name in ("x", "y")]
     return [Examples(*(side[i, :n] for side in every)) for i, n in enumerate(count.tolist()) if n >= _LONG]
 
 

@@ -106,7 +106,7 @@ def net(tasks: TableTasks, outputs: int | None, hidden: Sequence[int]) -> torch.
 
 
 LEARNERS: dict[str, Callable[[TableTasks], MetaLearner]] = {
-    "r2d2": lambda tasks: r2d2(net(tasks, None, (64,)), ridge=0.3, prior=1, loss="torch.smooth_l1_loss"),
+    "r2d2": lambda tasks: r2d2(net(tasks, None, (64,)), ridge=0.3, prior=1, loss="torch.l1_loss"),
     "cnp": lambda tasks: cnp(
         net(tasks, None, ()), outputs=1, width=64, encoder_layers=2, decoder_layers=3, loss="torch.smooth_l1_loss"
     ),
@@ -130,7 +130,7 @@ def trained(
             num_tasks=32,
             outer_optimizer="adam",
             outer_optimizer_options={"weight_decay": 1e-3},
-            outer_lr=1e-3,
+            outer_lr=3e-3,
             schedule="cosine",
             validate_every=max(1, steps // 8),
             valid_tasks=200,
