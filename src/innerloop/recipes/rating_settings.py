@@ -28,6 +28,7 @@ _NEW = 0.2  # of the films
 _LONG, _MOST = 100, 300  # ratings of a user whose stream is followed, and of it
 _WINDOWS = (20, 50, 100, 200, None)  # last ratings that are kept; None: all
 _FROZEN = 0  # the first ten for good
+_OF_LATER = ("r2d2", "cnp")
 _AT_ONCE = 64
 
 
@@ -105,7 +106,7 @@ def later(steps: int = STEPS, seed: int = 0) -> list[dict[str, Any]]:
     """A user's first ten ratings are shown, all later ones asked for; training users likewise."""
     with plain.files() as folder:
         family = plain.family_of(folder, order_by="timestamp")
-        learners = plain.trained(family, tuple(plain.LEARNERS), steps, seed)
+        learners = plain.trained(family, _OF_LATER, steps, seed)
         valid, test = plain.drawn(family.valid), plain.drawn(family.test)
         predictors = {name: plain.predictor(learner) for name, learner in learners.items()}
         predictors |= simple.chosen(simple.Known.of(family.train), lambda p: plain.mae(p, valid, family.valid))
