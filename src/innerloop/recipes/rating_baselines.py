@@ -69,7 +69,8 @@ def everyone(known: Known) -> Predictor:
 def own_mean(batch: Task) -> np.ndarray:
     """The mean of the shown ratings."""
     _, stars, there = _side(batch.support)
-    return np.broadcast_to((stars * there).sum(1, keepdims=True) / there.sum(1, keepdims=True), batch.query.y.shape[:2])
+    means = (stars * there).sum(1) / there.sum(1)
+    return np.repeat(means[:, None], batch.query.y.shape[1], 1)
 
 
 def film_means(known: Known, strength: float) -> np.ndarray:
