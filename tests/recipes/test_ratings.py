@@ -188,3 +188,16 @@ def test_the_stream_is_what_learn_gives(movielens, monkeypatch):
         fitted = fitted.learn(own.x[i : i + 1], own.y[i : i + 1])
     found = rating_settings.errors(ratings.predictor(learner), [own], family.test, None)
     assert found[0] == pytest.approx(np.mean(off), abs=1e-4) and isinstance(fitted, il.Fitted)
+
+
+def test_rows_of_streams_stand_beside_the_means(movielens, monkeypatch):
+    monkeypatch.setattr(rating_settings, "_LONG", 20)
+    monkeypatch.setattr(rating_settings, "_WINDOWS", (12, None))
+    rows = {row["metric"].partition("with 20: ")[2]: row for row in rating_settings.streaming(steps=2)}
+    ours = [name for name in rows if name.startswith("r2d2") and " less " not in name]
+    assert ours == ["r2d2, the last 12", "r2d2, all so far", "r2d2, the first 10 for good"]
+    (means,) = (row for name, row in rows.items() if name.startswith(simple.BIAS) and name.endswith(", all so far"))
+    for name in ours:
+        (lead,) = (row for told, row in rows.items() if told.startswith(f"{name} less {simple.BIAS}, all so far"))
+        assert lead["value"] == pytest.approx(rows[name]["value"] - means["value"], abs=2e-4)
+        assert rows[name]["steps"] == lead["steps"] == 2 and means["steps"] == 0

@@ -139,25 +139,25 @@ def streaming(steps: int = STEPS, seed: int = 0) -> list[dict[str, Any]]:
         predictors |= simple.chosen(simple.Known.of(family.train), lambda p: plain.mae(p, first, family.valid))
         valid, test = streams(family.valid), streams(family.test)
         found: dict[str, np.ndarray] = {}
+        taken: dict[str, int] = {}
         base = next(name for name in predictors if name.startswith(simple.BIAS))
         for name, predict in predictors.items():
             if name not in (*learners, base):
                 continue
             best = min(_WINDOWS[:-1], key=lambda last: errors(predict, valid, family.valid, last).mean())
-            for last, told in ((_FROZEN, "the first 10 for good"), (None, "all so far"), (best, f"the last {best}")):
+            for last, told in ((best, f"the last {best}"), (None, "all so far"), (_FROZEN, "the first 10 for good")):
                 found[f"{name}, {told}"] = errors(predict, test, family.test, last)
+                taken[f"{name}, {told}"] = steps if name in learners else 0
     against = next(name for name in found if name.startswith(base) and name.endswith("all so far"))
     made = []
     setting = f"mae in stars, test then learn, ratings {SHOWN + 1} to {_MOST} of users with {_LONG}"
     for name, values in found.items():
-        made.append(
-            plain.row(f"{setting}: {name}", *mean_ci95(values.tolist()), len(values), steps if name in learners else 0)
-        )
+        made.append(plain.row(f"{setting}: {name}", *mean_ci95(values.tolist()), len(values), taken[name]))
     for name, values in found.items():
         if name != against:
             lead = plain.verdict(values - found[against], higher=False)
             text = f"{setting}: {name} less {simple.BIAS}, all so far ({lead.text})"
-            made.append(plain.row(text, lead.mean, lead.ci95, len(values), steps if name in learners else 0))
+            made.append(plain.row(text, lead.mean, lead.ci95, len(values), taken[name]))
     return made
 
 
