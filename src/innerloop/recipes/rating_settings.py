@@ -38,9 +38,13 @@ def run_new_films() -> list[dict[str, Any]]:
     return new_films()
 
 
+def _hash(film: str) -> int:
+    return int.from_bytes(hashlib.blake2b(film.encode(), digest_size=8).digest(), "big")
+
+
 def _is_new(film: str) -> bool:
     """One film in five, by a hash of its number."""
-    return int.from_bytes(hashlib.blake2b(film.encode(), digest_size=8).digest()) < _NEW * 2**64
+    return _hash(film) < _NEW * 2**64
 
 
 def new_films(steps: int = STEPS, seed: int = 0) -> list[dict[str, Any]]:
@@ -54,15 +58,18 @@ def new_films(steps: int = STEPS, seed: int = 0) -> list[dict[str, Any]]:
         whole = read_table(folder / "ratings.csv")
         learners = plain.trained(family, tuple(plain.LEARNERS), steps, seed)
         known = simple.Known.of(family.train)
-        valid = about_new(whole, family.valid)
-        predictors = {name: plain.predictor(learner) for name, learner in learners.items()}
-        predictors |= simple.chosen(known, lambda p: plain.mae(p, valid, family.valid))
+        ours = {name: plain.predictor(learner) for name, learner in learners.items()}
+
+        def all_judged(valid: list[Task], asked: list[Task], tasks: Any) -> dict[str, plain.Judged]:
+            """Beside the baselines that are best on such questions to the validation users."""
+            beside = simple.chosen(known, lambda p: plain.mae(p, valid, family.valid))
+            return {name: plain.judged(predict, asked, tasks) for name, predict in {**ours, **beside}.items()}
+
+        new = about_new(whole, family.valid)
         for setting, tasks in (("a known user, new films", family.train), ("a new user, new films", family.test)):
-            asked = about_new(whole, tasks)
-            found[setting] = {name: plain.judged(predict, asked, tasks) for name, predict in predictors.items()}
-        asked = plain.drawn(family.test)
-        known_films = {name: plain.judged(predict, asked, family.test) for name, predict in predictors.items()}
-        found["a new user, known films"] = known_films
+            found[setting] = all_judged(new, about_new(whole, tasks), tasks)
+        valid, test = plain.drawn(family.valid), plain.drawn(family.test)
+        found["a new user, known films"] = all_judged(valid, test, family.test)
     made = []
     for setting, values in found.items():
         made += plain.rows(values, f"{SHOWN} ratings of {setting}", dict.fromkeys(learners, steps))
@@ -70,11 +77,15 @@ def new_films(steps: int = STEPS, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def about_new(whole: Table, tasks: Any) -> list[Task]:
-    """The users of a side with ten ratings shown of films that are known, asked for all their ratings of new ones."""
+    """The users of a side with ten ratings shown of films that are known, asked for all their ratings of new ones.
+
+    These come in an order that says nothing, in which equal predictions are ranked.
+    """
     made = []
     users = whole.texts["userId"].astype(str)
     new = np.array([_is_new(film) for film in whole.texts["movieId"]])
-    own = [np.flatnonzero((users == name) & new) for name in tasks.task_names]
+    order = np.argsort([_hash(film) for film in whole.texts["movieId"]], kind="stable")
+    own = [order[(users[order] == name) & new[order]] for name in tasks.task_names]
     asked = [i for i, rows in enumerate(own) if len(rows)]
     most = max(len(own[i]) for i in asked)
     x, y = np.zeros((len(asked), most, tasks.record.width)), np.zeros((len(asked), most, 1))
