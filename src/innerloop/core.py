@@ -181,6 +181,7 @@ class TaskDistribution(ABC):
     preprocessing: Mapping[str, Any] | None = None  # how a user's files become inputs; JSON values, kept with the run
     scaled_by_support: bool = False  # a task's inputs are scaled by its own support set
     target_scale: Sequence[float] | None = None  # of each output: values times this are in the user's unit
+    target_offset: Sequence[float] | None = None  # of each output: those plus this are what the user has
     item_columns: int = 0  # so many numbers at the beginning of an input name items and measure nothing
     size: int | None = None  # how many distinct tasks there are, where that is a number: see `which` and `each`
     one_draw: bool = False  # every draw of a distinct task shows the same rows
@@ -414,11 +415,7 @@ class BaseLearner(ABC):
 
     def as_model(self, meta: Meta, fast: Any) -> Apply:
         """The adapted model as an objective calls it."""
-
-        def apply(x: Any, mask: Tensor | None = None) -> Any:
-            return self.predict(meta, fast, x, mask)
-
-        return apply
+        return lambda x, mask=None: self.predict(meta, fast, x, mask)
 
     def predict_std(self, meta: Meta, fast: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Standard deviations of the predicted distributions of floating targets, in the shape of `predict`."""

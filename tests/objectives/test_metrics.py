@@ -12,8 +12,8 @@ from sklearn import metrics as sklearn_metrics
 from innerloop.errors import ConfigError, ShapeError
 from innerloop.objectives.metrics import DISTRIBUTION_METRICS, HIGHER_IS_BETTER, METRICS, check, masked_mean
 
-ON_LABELS = [name for name, metric in METRICS.items() if metric.kind != "values"]
-ON_VALUES = [name for name, metric in METRICS.items() if metric.kind == "values"]
+ON_LABELS = [name for name, metric in METRICS.items() if metric.kind in ("labels", "scores")]
+ON_VALUES = [name for name, metric in METRICS.items() if metric.kind in ("values", "order")]
 SEEDS = range(12)
 
 
@@ -45,7 +45,7 @@ def many_values(seed, shape=(30, 3), missing=0.3, dtype=torch.float64):
 
 
 def data(name, seed, form, **more):
-    if METRICS[name].kind == "values":
+    if name in ON_VALUES:
         return many_values(seed, **more)
     return classes(seed, **more) if form == "classes" else many_labels(seed, **more)
 
@@ -84,12 +84,21 @@ def expected_of_classes(name, prediction, y):
     return np.mean(judged) if judged else np.nan
 
 
+def ndcg_at_10(y, prediction):
+    """With gains 2^y - 1, where scikit-learn takes the targets themselves; the mean over outputs."""
+    y, prediction = (np.asarray(v).reshape(len(v), -1).T for v in (y, prediction))
+    gains = 2 ** np.clip(y, 0, None) - 1
+    each = zip(gains, prediction, strict=True)
+    return np.mean([sklearn_metrics.ndcg_score(g[None], p[None], k=10, ignore_ties=True) for g, p in each if g.any()])
+
+
 def expected_of_values(name, prediction, y):
     function = {
         "mse": sklearn_metrics.mean_squared_error,
         "mae": sklearn_metrics.mean_absolute_error,
         "rmse": sklearn_metrics.root_mean_squared_error,
         "r2": sklearn_metrics.r2_score,
+        "ndcg": ndcg_at_10,
     }[name]
     if not y.isnan().any():
         return function(y, prediction)
@@ -102,7 +111,7 @@ def expected_of_values(name, prediction, y):
 
 
 def expected(name, form, prediction, y):
-    if METRICS[name].kind == "values":
+    if name in ON_VALUES:
         return expected_of_values(name, prediction, y)
     return expected_of_classes(name, prediction, y) if form == "classes" else expected_of_labels(name, prediction, y)
 
@@ -313,7 +322,7 @@ def test_low_precision_counts_as_exactly_as_float32(name):
     torch.testing.assert_close(value(name, prediction, y), wanted, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("name", ON_VALUES)
+@pytest.mark.parametrize("name", [name for name in ON_VALUES if METRICS[name].kind == "values"])
 def test_units_are_the_power_of_the_targets_unit(name):
     prediction, y = many_values(0)
     assert value(name, 10 * prediction, 10 * y).item() == pytest.approx(
@@ -330,12 +339,25 @@ def test_the_direction_is_that_of_a_better_prediction(name):
     assert METRICS[name].units == 0 or name in ON_VALUES
 
 
+def test_ndcg_by_hand():
+    y = torch.tensor([3.0, 0.0, 1.0, 2.0])
+    discount = [1, 1 / np.log2(3), 1 / 2, 1 / np.log2(5)]
+    best = np.dot([7, 3, 1, 0], discount)
+    assert value("ndcg", torch.tensor([0.0, 3.0, 2.0, 1.0]), y).item() == pytest.approx(
+        np.dot([0, 1, 3, 7], discount) / best
+    )
+    assert value("ndcg", torch.zeros(4), y).item() == pytest.approx(np.dot([7, 0, 1, 3], discount) / best)  # ties stay
+    many = torch.cat([torch.zeros(10), torch.ones(1)])
+    assert value("ndcg", torch.arange(11, 0, -1.0), many) == 0  # the eleventh of a list is not looked at
+    assert value("ndcg", torch.randn(4), torch.zeros(4)).isnan()  # nothing is better than anything
+
+
 INTEGERS, FLOATS = torch.int64, torch.float32
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_that_can_judge_passes(name):
-    if METRICS[name].kind == "values":
+    if name in ON_VALUES:
         check(name, (5,), FLOATS, (5,))
         check(name, (5, 2), torch.float64, (5, 2))
     else:
@@ -347,7 +369,7 @@ def test_a_metric_that_can_judge_passes(name):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_that_cannot_judge_says_so_in_a_line(name):
-    if METRICS[name].kind == "values":
+    if name in ON_VALUES:
         kind, wrong = "expected targets that are values, got labels", ((5, 3), INTEGERS, (5,), None)
         binary = ((5,), FLOATS, (5,), True)
     else:
@@ -358,14 +380,14 @@ def test_a_metric_that_cannot_judge_says_so_in_a_line(name):
             check(name, prediction, dtype, y, labels=labels)
         text = str(error.value)
         assert text.startswith(name) and "\n" not in text
-        others = {n for n, m in METRICS.items() if (m.kind == "values") != (METRICS[name].kind == "values")}
+        others = {n for n in METRICS if (n in ON_VALUES) != (name in ON_VALUES)}
         assert set(text.split("use one of ")[1].split(", ")) == others
 
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("prediction", [(5, 1), (4,), (4, 3), (5, 3, 2), ()])
 def test_shapes_that_would_broadcast_are_refused(name, prediction):
-    of_values = METRICS[name].kind == "values"
+    of_values = name in ON_VALUES
     with pytest.raises(ShapeError, match="expected equal shapes"):
         check(name, prediction, FLOATS if of_values else INTEGERS, (5,))
     with pytest.raises(ShapeError, match="expected equal shapes"):

@@ -183,6 +183,8 @@ def _adapt(
     print(f"task file: {out}")
     unknown = " --unknown" if fitted.threshold is not None and fitted.threshold.works else ""
     print(f"next: innerloop predict {shlex.quote(str(out))} INPUTS{unknown} --out predictions.csv")
+    if fitted.seen is not None and fitted.classes_ is None:
+        print(f"or: innerloop recommend {shlex.quote(str(out))} --top 10")
     return 0
 
 

@@ -41,6 +41,9 @@ COMMANDS: dict[str, Entry] = {
     "compare": Entry("innerloop.cli.compare:compare", "several methods on the same tasks, with paired intervals"),
     "adapt": Entry("innerloop.cli.adapt:adapt", "adapt a run to one new task: a folder of pictures or a table"),
     "predict": Entry("innerloop.cli.adapt:predict", "an adapted task's predictions for new inputs, as CSV"),
+    "recommend": Entry(
+        "innerloop.cli.recommend:recommend", "the items that a user would rate best, from a few ratings"
+    ),
     "export": Entry("innerloop.cli.export:export", "an adapted task as ONNX or torch.export, without innerloop"),
     "serve": Entry("innerloop.cli.serve:serve", "a page: show it a few examples, see it recognise new ones; and HTTP"),
     "report": Entry("innerloop.cli.report:report", "one HTML file about one or more runs, with plots"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -17,13 +18,15 @@ from innerloop.errors import InputError
 _BETWEEN = "|"  # words of a list in one cell
 _LISTS = 0.1  # of the cells at least, where they are lists
 _WORDS = 30  # at most, which get a number each
+_YEAR = re.compile(r"\(((?:1[5-9]|20)\d\d)\)\s*$")
+_YEARS = 0.5  # of the cells at least, where texts end in a year
 
 
 def item_facts(table: Table, column: str, trained: Collection[str], cells: np.ndarray) -> tuple[ItemFacts, list[str]]:
     """(what is known of each item, notes).
 
     Every other column becomes numbers as a table's columns do, by the rows of the items that training has seen; a column of
-    lists such as "Action|Comedy" becomes a 0 or 1 for each word.
+    lists such as "Action|Comedy" becomes a 0 or 1 for each word, and texts that end in a year, "Alien (1979)", that year.
 
     Args:
         table: one row an item.
@@ -60,12 +63,15 @@ def item_facts(table: Table, column: str, trained: Collection[str], cells: np.nd
     table = table.take(np.flatnonzero(rows))
     items = [name for name in names if name is not None]
     lists = [name for name in table.columns if name != column and _are_lists(table, name)]
-    own = [name for name in table.columns if name not in (column, *lists) and _names_items(table, name)]
+    dated = {name: found for name in table.columns if (found := _years(table, name)) is not None}
+    years = {f"{name}: year": found for name, found in dated.items()}
+    own = [name for name in table.columns if name not in (column, *lists, *dated) and _names_items(table, name)]
     notes += [f"{table.name}: column {name!r} is left out: another text for each item" for name in own]
     words = {f"{name}: {word}": has for name in lists for word, has in _words(table, name).items()}
-    table = table.without([column, *lists, *own]).beside(words)
+    table = table.without([column, *lists, *own, *dated]).beside({**words, **years})
     shown = np.array([name in trained for name in items], dtype=bool)
-    columns, more = fit_columns(table.take(np.flatnonzero(shown)), table.index) if shown.any() else ((), [])
+    trained_rows = table.take(np.flatnonzero(shown))
+    columns, more = fit_columns(trained_rows, table.index, quantities=tuple(years)) if shown.any() else ((), [])
     notes += [
         type(note)(f"{table.name}: {note}")
         for note in more
@@ -88,6 +94,15 @@ def _names_items(table: Table, name: str) -> bool:
     """Texts that never come twice say no more than the item's own name."""
     cells = [cell for cell in table.texts[name] if cell is not None]
     return not table.is_number(name) and len(set(cells)) == len(cells)
+
+
+def _years(table: Table, name: str) -> np.ndarray | None:
+    """The years that texts end in, NaN for a text that does not; None where most do not."""
+    if table.is_number(name):
+        return None
+    found = [None if cell is None else _YEAR.search(cell) for cell in table.texts[name]]
+    there = sum(match is not None for match in found)
+    return np.array([float(m[1]) if m else np.nan for m in found]) if there > _YEARS * len(found) else None
 
 
 def _are_lists(table: Table, name: str) -> bool:

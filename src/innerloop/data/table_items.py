@@ -36,6 +36,13 @@ def item_numbers(cells: Sequence[str | None] | np.ndarray, items: tuple[str, ...
     return np.array([numbers.get(item_name(cell), 0) for cell in cells], dtype=np.float32)
 
 
+def last_rows(cells: Sequence[str | None] | np.ndarray) -> np.ndarray:
+    """Positions of the last row of each item, in order; rows without an item are all kept."""
+    names = [item_name(cell) for cell in cells]
+    last = {name: i for i, name in enumerate(names)}
+    return np.array([i for i, name in enumerate(names) if name is None or last[name] == i], dtype=int)
+
+
 @dataclasses.dataclass(frozen=True)
 class ItemFacts:
     """What is known of items beside their names: numbers as a model reads them.

@@ -21,8 +21,8 @@ from innerloop.data.table_text import looks_headless
 from innerloop.data.tables import Table, near_column
 from innerloop.errors import CheckpointError, InputError, first_few
 
-# 2: columns with readings, 3: curves, 4: columns of items; a record without any of them is one of version 1, as ever.
-KIND, VERSION = "table", 4
+# 2: columns with readings, 3: curves, 4: columns of items, 5: ratings on a scale; a record without any is one of version 1.
+KIND, VERSION = "table", 5
 LIMIT = 5.0  # scaled numbers are cut there: one outlier must not decide an inner step
 _HUGE = 1e15
 Scaling = Literal["train", "support", "none"]
@@ -123,6 +123,8 @@ class TablePreprocessing:
         support: a task's own scales, on a task file.
         target_readings: how the cells of regression targets became numbers; empty where all were plain.
         curve: a table has one column of numbers beside the target, which may count rows (0, 1, 2, ...) and is not cut.
+        scale: the lowest and the highest target, where rows are ratings of items: others are refused, and of ratings of one item
+            by one task the last one counts; empty: rows are no ratings.
     """
 
     columns: tuple[Column, ...] | None
@@ -137,6 +139,7 @@ class TablePreprocessing:
     support: SupportScales | None = None
     target_readings: tuple[Reading | None, ...] = ()
     curve: bool = False
+    scale: tuple[float, ...] = ()
 
     @property
     def items(self) -> tuple[int, ...]:
@@ -255,11 +258,25 @@ class TablePreprocessing:
             if bad.any():
                 row = int(bad.argmax()) + 1
                 raise InputError(f"{table.name} row {row}: the target {name!r} expected a number, got a missing cell")
+            self._expect_on_scale(table, name, values)
             found.append(values)
         y = (np.stack(found, 1) - np.array(self.target_mean)) / np.array(self.target_std)
         if self.support is not None and self.support.target_mean:
             y = (y - np.array(self.support.target_mean)) / np.array(self.support.target_std)
         return y.astype(np.float32)
+
+    def _expect_on_scale(self, table: Table, name: str, values: np.ndarray) -> None:
+        """InputError for a rating that nobody could have given."""
+        if not self.scale:
+            return
+        low, high = self.scale
+        beyond = (values < low) | (values > high)
+        if beyond.any():
+            row = int(beyond.argmax())
+            raise InputError(
+                f"{table.name} row {row + 1}: {name!r} expected {low:g} to {high:g}, the scale that the learner knows, got "
+                f"{values[row]:g}; correct it or leave the row out"
+            )
 
     def original(self, prediction: np.ndarray) -> np.ndarray:
         """Predictions (rows, targets) in the table's own units."""
@@ -283,7 +300,11 @@ class TablePreprocessing:
             if not self.curve and not any(column.reading for column in self.columns or ()):
                 found["version"] = 1
         if self.items:
+            found["version"] = 4
+        if self.scale:
             found["version"] = VERSION
+        else:
+            del found["scale"]
         return found
 
     @classmethod
@@ -313,10 +334,13 @@ class TablePreprocessing:
                 target_std=_numbers(found.pop("target_std"), positive=True),
                 width=_count(found.pop("width")),
                 target_readings=tuple(map(reading_of, found.pop("target_readings", ()))),
+                scale=_numbers(found.pop("scale", ())),
                 **found,
             )
             if made.target_readings and len(made.target_readings) != len(made.targets):
                 raise ValueError("readings of other targets")
+            if made.scale and not (len(made.scale) == 2 and made.scale[0] < made.scale[1] and len(made.items) == 1):
+                raise ValueError(f"a scale of {made.scale}")
             if made.scaling not in get_args(Scaling):
                 raise ValueError(f"scaling {made.scaling!r}")
             encoded = None if made.columns is None else sum(c.width for c in made.columns) - len(made.items)

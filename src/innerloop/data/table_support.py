@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from innerloop.data.arrays import as_tensor, label_names
+from innerloop.data.table_items import item_name, last_rows
 from innerloop.data.table_preprocessing import (
     LIMIT,
     Column,
@@ -173,6 +174,36 @@ def encoded(given: Any, preprocessing: Mapping[str, Any] | None) -> tuple[Rows, 
     if record.columns is None:
         raise InputError("expected a task adapted to a table, got one adapted to arrays; give arrays")
     return record.encode(table), record.notes_on(table, new=True)
+
+
+def items_of(given: Any, record: TablePreprocessing | None) -> tuple[str, ...] | None:
+    """The item in each row, "" where there is none; None for a record that is not of one column of items, or no table."""
+    if record is None or len(record.items) != 1 or not isinstance(given, Table):
+        return None
+    assert record.columns is not None
+    cells = given.texts.get(record.columns[0].name)
+    return None if cells is None else tuple(item_name(cell) or "" for cell in cells)
+
+
+def ratings_of(given: Any, y: Any, record: TablePreprocessing | None) -> tuple[Any, Any, list[str]]:
+    """(table, targets beside it, notes) where rows are ratings: all in the table, and of ratings of one item the last alone.
+
+    Other tables and targets stay as they are.
+
+    Raises:
+        InputError, ShapeError: targets that are not one finite number a row.
+    """
+    if record is None or not record.scale or record.columns is None:
+        return given, y, []
+    table, item = as_table(given), record.columns[0].name
+    if y is not None and not isinstance(y, str):
+        table, y = table.beside({record.targets[0]: given_values(y, table.rows)[:, 0]}), None
+    if item not in table.texts:
+        return table, y, []  # which its reader says
+    rows = last_rows(table.texts[item])
+    again = table.rows - len(rows)
+    note = f"column {item!r}: {again} rows rate an item that a later row rates again; the last rating of each counts"
+    return (table.take(rows), y, [note]) if again else (table, y, [])
 
 
 def given_values(y: Any, rows: int) -> Rows:

@@ -124,7 +124,10 @@ def evaluate(
         beside = simplest.names(simplest.seen(one, tasks.preprocessing, tasks.item_columns)) if baselines else ()
         of_classes = not one.query.y.is_floating_point() and one.query.y.ndim == 2
         sure = confidence.ROWS if of_classes and set(names) - set(losses.DISTRIBUTION_METRICS) else 0
-    scale = None if tasks.target_scale is None else torch.as_tensor(tasks.target_scale, dtype=torch.float64)
+    scale, offset = (
+        None if own is None else torch.as_tensor(own, dtype=torch.float64)
+        for own in (tasks.target_scale, tasks.target_offset)
+    )
 
     def values(batch: Task) -> Tensor:
         """Of some tasks, (rows, tasks): metrics after ``main`` steps, or after 0, 1, ... ``longest``; then how sure it is, and
@@ -144,7 +147,7 @@ def evaluate(
                 else:
                     predictions = learner.predict_queries(batch, steps, inductive)[None]
                 batch = batch if learner.loss is None else dataclasses.replace(batch, objective=learner.loss)
-                judged = [task_metrics(outputs, prediction, batch, scale) for prediction in predictions]
+                judged = [task_metrics(outputs, prediction, batch, scale, offset) for prediction in predictions]
                 found = {name: torch.stack([one[name] for one in judged]) for name in outputs}
                 ways = predictions.shape[-1]
                 if sure:
@@ -156,7 +159,11 @@ def evaluate(
         said = [simplest.predictions(name, full, ways) for name in beside]
         counted = [one.to(rows) for one in counted]
         return torch.cat(
-            [rows, *counted, *(task_metrics([metric], one, batch, scale)[metric][None].to(rows) for one in said)]
+            [
+                rows,
+                *counted,
+                *(task_metrics([metric], one, batch, scale, offset)[metric][None].to(rows) for one in said),
+            ]
         )
 
     with group.together():
@@ -297,7 +304,7 @@ def _asked(tasks: TaskDistribution, metric: str | Sequence[str] | None) -> dict[
 
 
 def task_metrics(
-    names: Sequence[str], prediction: Tensor, batch: Task, scale: Tensor | None = None
+    names: Sequence[str], prediction: Tensor, batch: Task, scale: Tensor | None = None, offset: Tensor | None = None
 ) -> dict[str, Tensor]:
     """These metrics of each task, (tasks,) each, in double precision.
 
@@ -306,6 +313,7 @@ def task_metrics(
         prediction: of the queries, (tasks, queries, outputs).
         batch: the tasks.
         scale: of each output, what its values are multiplied by to be in the target's unit; None: they are.
+        offset: of each output, what is added then, for values as the user has them; None: nothing.
     """
     query = batch.query
     y = query.y.to(prediction.device)
@@ -314,6 +322,8 @@ def task_metrics(
         y = y.to(torch.float64)
         if scale is not None:
             prediction, y = (v * scale.to(v.device) for v in (prediction, y))
+        if offset is not None:
+            prediction, y = (v + offset.to(v.device) for v in (prediction, y))
     labels = losses.judges_labels(losses.resolve(batch.objective, y), prediction[0], y[0])
     # NaN is what these metrics say of a task that they cannot judge; one that diverged is something else.
     finite = torch.isfinite(prediction).flatten(2).all(2)

@@ -119,6 +119,15 @@ def class_names(names: Any) -> list[Any] | None:
     return names
 
 
+def item_names(names: Any) -> tuple[str, ...] | None:
+    """The items that a task has rated."""
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError("items are not a list of names")
+    return tuple(names)
+
+
 def dtype_named(name: str) -> torch.dtype:
     known = {
         str(d): d

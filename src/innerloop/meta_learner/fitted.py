@@ -18,7 +18,7 @@ from innerloop.core import BaseLearner, Examples, Meta, Task
 from innerloop.data.counts import as_packed, is_sparse, kinds_of, wider
 from innerloop.data.support_files import is_path, picture_shape, read_inputs
 from innerloop.data.table_preprocessing import table_record
-from innerloop.data.table_support import encoded, named, warn
+from innerloop.data.table_support import encoded, items_of, named, ratings_of, warn
 from innerloop.data.tables import Table, as_table
 from innerloop.data.texts import are_texts
 from innerloop.engine import Engine, take
@@ -28,6 +28,7 @@ from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_adap
 from innerloop.meta_learner.files import write_task
 from innerloop.meta_learner.own_examples import Judged
 from innerloop.meta_learner.query_predictions import predict_alone
+from innerloop.meta_learner.ranking import ranked
 from innerloop.meta_learner.support_set import (
     Shown,
     Taker,
@@ -96,6 +97,7 @@ class Fitted:
         table: that the support set comes from, for `learn`; None: it comes from none, or from a file.
         judged: how good it is on its own examples, beside the simplest predictors; None: not known (`innerloop.judge`
             measures it).
+        seen: the item of each example in the support set, where one column names items; None: not known.
     """
 
     owner: Owner
@@ -112,6 +114,7 @@ class Fitted:
     num_examples: int | None = None
     table: Table | None = None
     judged: Judged | None = None
+    seen: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.num_examples is None:
@@ -139,8 +142,8 @@ class Fitted:
         """This task with more data, of new classes too: what adapting to all its data at once would have given.
 
         A method that absorbs data (`BaseLearner.absorbs`) takes the new examples alone, at a cost that does not depend on what
-        came before; every other one, and new class names, adapt again to the support set with the new examples after it, from
-        the outer parameters that this task was adapted from.
+        came before; every other one, new class names, and a rating in place of an earlier one, adapt again to the support set
+        with the new examples after it, from the outer parameters that this task was adapted from.
 
         Args:
             x, y: as in `MetaLearner.adapt`, of a table with the target column or ``y``; new names go into ``classes_`` where
@@ -163,15 +166,23 @@ class Fitted:
         shape = tuple(self.support.x.shape[1:]) if isinstance(self.support.x, Tensor) else None
         wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=self.preprocessing)
         whole, scaled = None, False
+        items: tuple[str, ...] | None = None
         if names_table(x, self.preprocessing, wanted.picture_shape):
+            record = table_record(self.preprocessing)
+            x, y, notes = ratings_of(x, y, record)
+            warn(notes)
+            items = items_of(as_table(x), record)
             x, y, whole, scaled = more_rows(wanted, self.table, self.classes_, x, y)
         x, y, preprocessing = more_examples(wanted, self.support, self.classes_, x, y)
+        # A rating that was changed takes the place of the one before, which what was absorbed still holds.
+        changed = set(self.seen or ()) & set(items or ()) - {""} if self._rates else set()
         absorbs = (
             self.learner.absorbs and not self.owner.mixes_examples and asked > 0 and self.steps != 0 and not scaled
-        )
+        ) and not changed
+        known = None if items is None or self.seen is None else (*self.seen, *items)
         new = [] if self.classes_ is None else labels.unknown(y, self.classes_)
         if absorbs and not new:
-            return dataclasses.replace(self._absorbed(x, y), preprocessing=preprocessing, table=whole)
+            return dataclasses.replace(self._absorbed(x, y), preprocessing=preprocessing, table=whole, seen=known)
         if whole is not None:
             assert self.preprocessing is not None
             targets = self.preprocessing["targets"]
@@ -181,12 +192,45 @@ class Fitted:
             return adapted(self.owner, shown, self.meta, self.objective, asked)
         if not self.holds_support:
             why = f"the new class {new[0]!r} needs" if absorbs else f"{self.owner.name} learns from"
+            why = f"a new rating of {min(changed)!r} in place of another needs" if changed else why
             raise InputError(
                 f"{why} the support set, which this task's file does not hold; save it with fitted.save(path, support=True) "
                 "(on the command line: adapt --with-examples), or adapt again to all examples"
             )
-        side, classes = joined(wanted, self.support, self.classes_, x, y)
-        return adapted(self.owner, Shown(side, classes, preprocessing, None), self.meta, self.objective, asked)
+        kept = self.support
+        if changed and self.seen is not None and known is not None:
+            stay = torch.tensor([i for i, name in enumerate(self.seen) if name not in changed], dtype=torch.int64)
+            kept = Examples(kept.x[stay.to(kept.y.device)], kept.y[stay.to(kept.y.device)])
+            known = (*(self.seen[i] for i in stay.tolist()), *known[len(self.seen) :])
+        side, classes = joined(wanted, kept, self.classes_, x, y)
+        made = adapted(self.owner, Shown(side, classes, preprocessing, None), self.meta, self.objective, asked)
+        return dataclasses.replace(made, seen=known)
+
+    def rank(self, items: Any = None, k: int = 10, exclude_seen: bool = True) -> list[Any]:
+        """The items that this task would rate best, best first: recommendations for a user.
+
+        Args:
+            items: to choose from: their names, or a table with the column of items (and every other input); None: all that the
+                learner knows, by training or from its item table.
+            k: how many at most.
+            exclude_seen: leave out the items of the support set, which the user has rated.
+
+        Returns:
+            Names as they were given; integers for ``items=None`` where all names are whole numbers. Equal predictions stay in
+            the order of ``items``. What they are expected to be rated is ``predict`` of them.
+
+        Raises:
+            ConfigError: no task of one column of items and one number to predict, a ``k`` below 1, inputs beside the items that
+                no table says, or items that were seen and are not known (a task from a tensor).
+            InputError: no items, or none that the user has not rated.
+        """
+        return [name for name, _ in ranked(self, items, k, exclude_seen)]
+
+    @property
+    def _rates(self) -> bool:
+        """Whether rows are ratings, one of each item."""
+        record = table_record(self.preprocessing)
+        return record is not None and bool(record.scale)
 
     def _steps(self, steps: int | None) -> int:
         """How many to adapt again with."""
@@ -366,6 +410,7 @@ class Fitted:
             "preprocessing": self.preprocessing,
             **({} if self.threshold is None else {"threshold": self.threshold.to_dict()}),
             **({} if self.judged is None else {"judged": self.judged.to_dict()}),
+            **({} if self.seen is None else {"seen": list(self.seen)}),  # to recommend others
             "mixes_examples": owner.mixes_examples,
             "needs_loop": list(owner.engine.needs_loop),
             "written": list(owner.pure.written),
@@ -456,7 +501,10 @@ def adapted(
     task = Task(side, side, objective, noise=keys.task_keys(0, "adapt", 0, 0, 1))
     learner, one, meta, fast = fast_of(owner, task, meta, steps, classes)
     warn(notes)
-    return Fitted(owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps, table=table)
+    seen = items_of(table, table_record(preprocessing))
+    return Fitted(
+        owner, learner, meta, fast, one.support, classes, objective, preprocessing, steps=steps, table=table, seen=seen
+    )
 
 
 def fast_of(

@@ -28,7 +28,7 @@ from innerloop.data.support_files import (
 )
 from innerloop.data.table_files import FILE_COLUMN, below_each_other
 from innerloop.data.table_preprocessing import is_record_of_tables, table_record
-from innerloop.data.table_support import encoded, given_values, named, plain_record, support_of
+from innerloop.data.table_support import encoded, given_values, named, plain_record, ratings_of, support_of
 from innerloop.data.tables import Table, as_table, is_table, is_tabular
 from innerloop.data.texts import are_texts, read_texts
 from innerloop.errors import ConfigError, InnerloopWarning, InputError, ShapeError
@@ -210,7 +210,7 @@ def _of_table(wanted: Wanted, x: Any, y: Any, target: str | None) -> Shown:
         raise ConfigError("expected the targets once, got both y and target; leave out one")
     if record is None or record.scaling == "none":
         record = plain_record(wanted.input_shape, _names_classes(wanted.loss, table, y, target))
-    notes: list[str] = []
+    table, y, notes = ratings_of(table, y, record)
     inputs, targets, own = support_of(record, table, target, y, notes)
     side, classes = _examples(wanted, inputs, y if own.scaling == "none" and y is not None else targets)
     if classes is not None and y is None:  # in the order of their texts, which is that of a text file

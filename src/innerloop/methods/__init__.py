@@ -23,6 +23,10 @@ ALGORITHMS: dict[str, Entry] = {
     ),
     "anil": Entry("innerloop.methods.maml:anil", "MAML that adapts the head only (Raghu 2020)."),
     "boil": Entry("innerloop.methods.maml:boil", "MAML that adapts the body only (Oh 2021)."),
+    "melu": Entry(
+        "innerloop.methods.melu:melu",
+        "MAML on the layers behind the embedding, for a user's ratings of items (Lee 2019).",
+    ),
     "meta_sgd": Entry(
         "innerloop.methods.maml:meta_sgd",
         "MAML with a learned rate for every parameter (Li 2017).",

@@ -131,18 +131,41 @@ def r2(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     return _mean_of_judged(torch.where(constant, flat, 1 - residual / torch.where(constant, 1.0, total)), counts > 1)
 
 
+_DEPTH = 10  # of a list that somebody looks at
+
+
+def ndcg(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    """nDCG@10: how good the ten examples are that the prediction puts first, of those at hand; the mean over outputs.
+
+    ``sum over ranks r of (2^y - 1) / log2(r + 1)`` over the first ten, divided by what the best order would have. Targets are
+    grades such as stars, in their own unit; at least 0. Equal predictions keep the order of the examples.
+    """
+    wide = _wide(prediction.dtype)
+    entries = _entries(y, mask)
+    found, target = prediction.to(wide).reshape(entries.shape), y.to(wide).reshape(entries.shape)
+    gains = torch.where(entries, target.clamp(min=0.0).exp2() - 1, 0.0)
+    depth = min(_DEPTH, len(entries))
+    discounts = 1 / torch.arange(2, depth + 2, dtype=wide, device=y.device).log2()[:, None]
+    order = torch.where(entries, found, -torch.inf).argsort(dim=0, descending=True, stable=True)[:depth]
+    reached = (gains.gather(0, order) * discounts).sum(0)
+    best = (gains.sort(0, descending=True).values[:depth] * discounts).sum(0)
+    broken = torch.where((found.isnan() & entries).any(), torch.nan, 0.0)
+    return _mean_of_judged(reached / best.clamp(min=1e-30), best > 0) + broken
+
+
 class Metric(NamedTuple):
     """One metric and what has to be known of it.
 
     function: (prediction, y, mask) -> scalar, of one task.
     higher_is_better: its direction.
-    kind: what it judges: "labels" (the predicted ones), "scores" (their order, against labels) or "values".
+    kind: what it judges: "labels" (the predicted ones), "scores" (their order, against labels), "values", or "order" (that of
+        values, which are grades).
     units: the power of the target's unit that it is in; 0 is a pure number.
     """
 
     function: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     higher_is_better: bool
-    kind: Literal["labels", "values", "scores"]
+    kind: Literal["labels", "values", "scores", "order"]
     units: int
 
 
@@ -155,12 +178,16 @@ METRICS: dict[str, Metric] = {
     "roc_auc": Metric(roc_auc, True, "scores", 0),
     "average_precision": Metric(average_precision, True, "scores", 0),
     "f1": Metric(f1, True, "labels", 0),
+    "ndcg": Metric(ndcg, True, "order", 0),
 }
-# NaN on a task that they cannot judge: one label only, or fewer than two values.
-UNJUDGED = ("roc_auc", "average_precision", "r2")
+# NaN on a task that they cannot judge: one label only, fewer than two values, or no grade above 0.
+UNJUDGED = ("roc_auc", "average_precision", "r2", "ndcg")
 # Metrics of the predicted distribution, not of the outputs: the learner judges its queries itself (`BaseLearner.log_density`).
 DISTRIBUTION_METRICS = ("log_likelihood",)
 HIGHER_IS_BETTER = {name: metric.higher_is_better for name, metric in METRICS.items()} | {"log_likelihood": True}
+
+
+_OF_VALUES = ("values", "order")  # kinds that judge values, not labels
 
 
 def check(
@@ -190,10 +217,10 @@ def check(
         raise ConfigError(f"unknown metric {name!r}: {nearest(name, HIGHER_IS_BETTER)}")
     floating = y_dtype.is_floating_point
     labels = not floating if labels is None else labels
-    of_values = METRICS[name].kind == "values"
+    of_values = METRICS[name].kind in _OF_VALUES
     if of_values == labels:
         wanted, got = ("values", "labels") if of_values else ("labels", "values")
-        known = ", ".join(n for n, metric in METRICS.items() if (metric.kind == "values") != of_values)
+        known = ", ".join(n for n, metric in METRICS.items() if (metric.kind in _OF_VALUES) != of_values)
         kind = str(y_dtype).removeprefix("torch.")
         raise ConfigError(f"{name} expected targets that are {wanted}, got {got} ({kind}); use one of {known}")
     p, t = tuple(prediction_shape), tuple(y_shape)

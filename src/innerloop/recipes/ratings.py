@@ -2,36 +2,45 @@
 
 ml-latest-small: 100,836 ratings from half a star to five by 610 users of 9,724 films (Harper and Konstan 2015, ACM Transactions
 on Interactive Intelligent Systems 5(4); for research, see its README). 368 users to train on, 92 to validate, 150 to test. Ten
-ratings of a user are shown, all others are asked. Whatever is known of a film comes from the training users alone: a user's own
-ratings among a film's would give the answer away. Ours begins near the baseline, with a film's shrunk mean in its vector.
+ratings of a user are shown, all others are asked, and are the candidates of the ranking; which, the user's key says. Whatever is
+known of a film comes from other users' ratings: a user's own among a film's would give the answer away.
 """
 
 from __future__ import annotations
 
+import contextlib
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from innerloop import keys, models
-from innerloop.core import Task
+from innerloop.core import Task, TaskFamily
 from innerloop.data.locations import data_folder
 from innerloop.errors import InputError
-from innerloop.evaluation.evaluate import mean_ci95
+from innerloop.evaluation.evaluate import mean_ci95, task_metrics
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.methods.cnp import cnp
+from innerloop.methods.melu import melu
 from innerloop.methods.r2d2 import r2d2
+from innerloop.recipes import rating_baselines as simple
+from innerloop.recipes.scratch_folder import scratch_folder
 from innerloop.tasks.tables.few_shot import TableTasks
-from innerloop.tasks.tables.own import table_family
+from innerloop.tasks.tables.own_ratings import ratings
 from innerloop.training.fit import fit
 
 _FILE = "movielens/ml-latest-small.zip"
 _USERS, _TEST_USERS = 610, 150
-_SHOWN, _ALL = 10, 3000  # nobody has rated so many
-_DRAWS = 10  # of the shown ratings of each user, whose mean error is one number
-_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-_STEPS, _FIRST = 400, 4.0  # and the strength of film means that training begins with
-_OURS = "r2d2 on items with a learned prior"
-_ITEM_BIAS = "item bias + shrunk user mean"
+SHOWN = 10
+_DRAWS = 10  # of the shown ratings of each user, whose mean is one number
+STEPS = 300
+METRICS = {"mae": "mae in stars", "rmse": "rmse in stars", "ndcg": "nDCG@10"}
+
+Predictor = Callable[[Task], np.ndarray]  # stars of the queries, (users, queries)
+Judged = Mapping[str, np.ndarray]  # metric -> a value of each user
 
 
 def run_10_ratings() -> list[dict[str, Any]]:
@@ -39,157 +48,160 @@ def run_10_ratings() -> list[dict[str, Any]]:
     return run()
 
 
-def run(steps: int = _STEPS, seed: int = 0) -> list[dict[str, Any]]:
-    """Mean absolute errors in stars over the test users, beside what needs no learner, and the lead user by user."""
-    family = table_family(
-        _path(),
-        only=["*ratings"],
-        target="rating",
-        task_column="userId",
-        item_column="movieId",
-        ignore=["timestamp"],
-        support_size=_SHOWN,
-        train_queries=100,
-        test_share=_TEST_USERS / _USERS,
-    )
-    train, valid, test = family.train, family.valid, family.test
-    assert isinstance(train, TableTasks) and isinstance(valid, TableTasks) and isinstance(test, TableTasks)
-    known = ratings_of(train)
-    torch.manual_seed(seed)
-    net = models.items_mlp(1, None, items=train.record.items, hidden=())
-    with torch.no_grad():
-        net.vectors *= 0.1
-        net.vectors[:, 0] = torch.as_tensor(film_means(known, _FIRST) / train.record.target_std[0])
-    learner = r2d2(net, ridge=0.3, prior=1, loss="torch.l1_loss")
-    with torch.no_grad():
-        learner.rule_by_name()["prior"][0] = 1.0
-    done = fit(
-        learner,
-        family,
-        steps=steps,
-        seed=seed,
-        num_tasks=32,
-        outer_optimizer="adam",
-        outer_optimizer_options={"weight_decay": 1e-4},
-        outer_lr=1e-3,
-        schedule="cosine",
-        validate_every=max(1, steps // 8),
-        valid_tasks=200,
-        valid_metric="mae",
-        strategy="vmapped",
-        quiet=True,
-    )
-    strengths = min(
-        ((of_item, of_user) for of_item in _STRENGTHS for of_user in _STRENGTHS),
-        key=lambda pair: float(np.mean(bias_errors(known, valid, *pair))),
-    )
-    told = "item bias over {:g} + its ratings, user mean over {:g} + theirs, both chosen on the validation users"
-    found = {
-        _OURS: errors(learner, test),
-        f"{_ITEM_BIAS} ({told.format(*strengths)})": bias_errors(known, test, *strengths),
-        "the mean of the shown ratings": mean_errors(test),
-        "the mean of all training ratings": global_errors(known, test),
-    }
-    rows = []
-    first = found[_OURS]
-    for name, values in [*found.items(), *((f"{_OURS} less {name}", first - v) for name, v in list(found.items())[1:])]:
-        mean, ci95 = mean_ci95(values.tolist())
-        rows.append(
-            {
-                "metric": f"mae in stars, {_SHOWN} ratings of a new user: {name}",
-                "value": round(mean, 4),
-                "ci95": round(ci95, 4),
-                "num_tasks": len(values),
-                "transductive": False,
-                "steps": done.steps if name.startswith(_OURS) else 0,
-            }
-        )
-    return rows
+def mae(predict: Predictor, batches: Sequence[Task], tasks: Any) -> float:
+    return float(judged(predict, batches, tasks)["mae"].mean())
 
 
-class Ratings(NamedTuple):
-    """All ratings of the training users, in row order: numbers of films (0: unknown), stars; and how many films there are."""
+def run(steps: int = STEPS, seed: int = 0) -> list[dict[str, Any]]:
+    """Errors in stars and nDCG over the test users, beside what needs no learner, and the leads user by user."""
+    with files() as folder:
+        family = family_of(folder)
+        learners = trained(family, tuple(LEARNERS), steps, seed)
+        valid, test = drawn(family.valid), drawn(family.test)
+        known = simple.Known.of(family.train)
+        found = {name: judged(predictor(learner), test, family.test) for name, learner in learners.items()}
+        found |= {
+            name: judged(predict, test, family.test)
+            for name, predict in simple.chosen(known, lambda p: mae(p, valid, family.valid)).items()
+        }
+    return rows(found, f"{SHOWN} ratings of a new user", dict.fromkeys(learners, steps))
 
-    films: np.ndarray
-    stars: np.ndarray
-    size: int
 
+# ---- data ------------------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def files() -> Iterator[Path]:
+    """A folder with ratings.csv and movies.csv.
 
-def _path() -> Any:
+    Raises:
+        InputError: GroupLens' zip is not there.
+    """
     path = data_folder() / _FILE
     if not path.is_file():
         raise InputError(
             f"expected MovieLens' ratings at {path}, got nothing; put GroupLens' ml-latest-small.zip there"
         )
-    return path
+    with scratch_folder() as folder, zipfile.ZipFile(path) as archive:
+        for name in ("ratings.csv", "movies.csv"):
+            (folder / name).write_bytes(archive.read(f"ml-latest-small/{name}"))
+        yield folder
 
 
-def _stars(y: torch.Tensor, tasks: TableTasks) -> np.ndarray:
-    return y[..., 0].double().numpy() * tasks.record.target_std[0] + tasks.record.target_mean[0]
+def family_of(folder: Path, name: str = "ratings.csv", **options: Any) -> TaskFamily:
+    """The users of a table of ratings there, split once and for all by a hash of their ids."""
+    given = {"task_column": "userId", "item_column": "movieId", "target": "rating", "test_share": _TEST_USERS / _USERS}
+    return ratings(folder / name, items=folder / "movies.csv", shots=SHOWN, **{**given, **options})
 
 
-def ratings_of(tasks: TableTasks) -> Ratings:
-    """Each training user's ratings once, all of them."""
-    batch = tasks.resized(0, _SHOWN, _ALL).each(
-        keys.task_keys(0, "train", 0, 0, tasks.size or 0), torch.arange(tasks.size or 0)
-    )
-    films, stars = [], []
-    for side in (batch.support, batch.query):
-        there = np.ones(side.y.shape[:2], dtype=bool) if side.mask is None else side.mask.numpy()
-        films.append(side.x[..., 0].long().numpy()[there])
-        stars.append(_stars(side.y, tasks)[there])
-    return Ratings(np.concatenate(films), np.concatenate(stars), tasks.record.items[0])
-
-
-def drawn(tasks: TableTasks) -> list[Task]:
+def drawn(tasks: Any, draws: int = _DRAWS) -> list[Task]:
     """The users of a side, each with other ratings shown, again and again; the same whoever asks."""
-    count = tasks.size or 0
-    each = keys.task_keys(0, tasks.split, 0, 0, count * _DRAWS).reshape(_DRAWS, count)
+    count, draws = tasks.size, 1 if tasks.one_draw else draws
+    each = keys.task_keys(0, tasks.split, 0, 0, count * draws).reshape(draws, count)
     return [tasks.each(own, torch.arange(count)) for own in each]
 
 
-def _error(predicted: np.ndarray, batch: Task, tasks: TableTasks) -> np.ndarray:
-    """Each user's mean absolute error in stars; predictions are cut to the scale of stars."""
-    there = np.ones(batch.query.y.shape[:2]) if batch.query.mask is None else batch.query.mask.numpy()
-    off = np.abs(predicted.clip(0.5, 5) - _stars(batch.query.y, tasks))
-    return (off * there).sum(1) / there.sum(1)
+# ---- methods ---------------------------------------------------------------------------------------------------------
+def net(tasks: TableTasks, outputs: int | None, hidden: Sequence[int]) -> torch.nn.Module:
+    """A vector for each film beside what is known of it, then layers."""
+    return models.items_mlp(tasks.record.width, outputs, items=tasks.record.items, width=16, hidden=hidden)
 
 
-def errors(learner: MetaLearner, tasks: TableTasks) -> np.ndarray:
-    """The learner's errors, one a user."""
-    return np.mean([_error(_stars(learner.predict_queries(batch), tasks), batch, tasks) for batch in drawn(tasks)], 0)
+LEARNERS: dict[str, Callable[[TableTasks], MetaLearner]] = {
+    "r2d2": lambda tasks: r2d2(net(tasks, None, (64,)), ridge=0.3, prior=1, loss="torch.l1_loss"),
+    "cnp": lambda tasks: cnp(
+        net(tasks, None, ()), outputs=1, width=64, encoder_layers=2, decoder_layers=3, loss="torch.smooth_l1_loss"
+    ),
+    "melu": lambda tasks: melu(net(tasks, 1, (64, 64)), inner_lr=0.03, inner_steps=5),
+}
 
 
-def film_means(known: Ratings, strength: float) -> np.ndarray:
-    """Each film's sum of differences from the mean rating over their number and a strength."""
-    sums = np.bincount(known.films, known.stars - known.stars.mean(), known.size)
-    return sums / (np.bincount(known.films, minlength=known.size) + strength)
+def trained(
+    family: TaskFamily, names: Sequence[str], steps: int, seed: int, make: Mapping[str, Any] = LEARNERS
+) -> dict[str, MetaLearner]:
+    """These learners after so many outer steps, each with the weights that were best on the validation users."""
+    found = {}
+    for name in names:
+        torch.manual_seed(seed)
+        learner = make[name](family.train)
+        fit(
+            learner,
+            family,
+            steps=steps,
+            seed=seed,
+            num_tasks=32,
+            outer_optimizer="adam",
+            outer_optimizer_options={"weight_decay": 1e-3},
+            outer_lr=3e-3,
+            schedule="cosine",
+            validate_every=max(1, steps // 8),
+            valid_tasks=200,
+            strategy="vmapped",
+            quiet=True,
+        )
+        found[name] = learner
+    return found
 
 
-def bias_errors(known: Ratings, tasks: TableTasks, of_item: float, of_user: float) -> np.ndarray:
-    """Errors of the mean rating + the film's shrunk difference from it + the user's shrunk difference from both.
+def predictor(learner: MetaLearner) -> Predictor:
+    """A learner's predictions as its tasks hold targets."""
+    return lambda batch: learner.predict_queries(batch)[..., 0].double().numpy()
 
-    Each is a sum of differences over their number and a strength.
+
+# ---- measures --------------------------------------------------------------------------------------------------------
+def judged(predict: Predictor, batches: Sequence[Task], tasks: Any) -> Judged:
+    """Each user's errors, of predictions that are cut to the scale of stars, and nDCG@10 by the predictions as they are."""
+    record = tasks.record
+    scale, offset = (torch.tensor(own, dtype=torch.float64) for own in (record.target_std, record.target_mean))
+    low, high = ((star - record.target_mean[0]) / record.target_std[0] for star in record.scale)
+    each: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
+    for batch in batches:
+        found = torch.as_tensor(predict(batch), dtype=torch.float64)[..., None]
+        own = task_metrics(["mae", "rmse"], found.clamp(low, high), batch, scale, offset)
+        own |= task_metrics(["ndcg"], found, batch, scale, offset)
+        for name, values in own.items():
+            each[name].append(values.numpy())
+    return {name: np.mean(values, 0) for name, values in each.items()}
+
+
+class Verdict(NamedTuple):
+    mean: float
+    ci95: float
+    text: str
+
+
+def verdict(lead: np.ndarray, higher: bool) -> Verdict:
+    mean, ci95 = mean_ci95(lead.tolist())
+    better = mean > 0 if higher else mean < 0
+    return Verdict(mean, ci95, "level with it" if abs(mean) <= ci95 else "better" if better else "worse")
+
+
+def rows(found: Mapping[str, Judged], setting: str, steps: Mapping[str, int]) -> list[dict[str, Any]]:
+    """A row for each number, and for each learner its difference from item bias + user mean, user by user.
+
+    Args:
+        found: what each method and baseline reaches, by name.
+        setting: in words.
+        steps: of the learners, by name; what else is there needs no training.
     """
-    level, film = known.stars.mean(), film_means(known, of_item)
-    found = []
-    for batch in drawn(tasks):
-        shown, asked = (level + film[side.x[..., 0].long().numpy()] for side in (batch.support, batch.query))
-        user = (_stars(batch.support.y, tasks) - shown).sum(1, keepdims=True) / (_SHOWN + of_user)
-        found.append(_error(asked + user, batch, tasks))
-    return np.mean(found, 0)
+    base = next(name for name in found if name.startswith(simple.BIAS))
+    made = []
+    for metric, told in METRICS.items():
+        for name, values in found.items():
+            mean, ci95 = mean_ci95(values[metric].tolist())
+            made.append(row(f"{told}, {setting}: {name}", mean, ci95, len(values[metric]), steps.get(name, 0)))
+        for name in found:
+            if name != base:
+                lead = verdict(found[name][metric] - found[base][metric], metric == "ndcg")
+                text = f"{told}, {setting}: {name} less {simple.BIAS} ({lead.text})"
+                made.append(row(text, lead.mean, lead.ci95, len(found[name][metric]), steps.get(name, 0)))
+    return made
 
 
-def mean_errors(tasks: TableTasks) -> np.ndarray:
-    """Errors of the mean of the shown ratings."""
-    found = []
-    for batch in drawn(tasks):
-        level = _stars(batch.support.y, tasks).mean(1, keepdims=True)
-        found.append(_error(np.broadcast_to(level, batch.query.y.shape[:2]), batch, tasks))
-    return np.mean(found, 0)
-
-
-def global_errors(known: Ratings, tasks: TableTasks) -> np.ndarray:
-    """Errors of one number for all."""
-    level = np.array(known.stars.mean())
-    return np.mean([_error(np.broadcast_to(level, batch.query.y.shape[:2]), batch, tasks) for batch in drawn(tasks)], 0)
+def row(metric: str, mean: float, ci95: float, count: int, steps: int) -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "value": round(mean, 4),
+        "ci95": round(ci95, 4),
+        "num_tasks": count,
+        "transductive": False,
+        "steps": steps,
+    }

@@ -28,11 +28,24 @@ def recipes() -> list[Recipe]:
     found.append(
         Recipe(
             name="movielens-10-ratings",
-            summary="stars of an unseen user from 10 ratings, beside item bias + shrunk user mean.",
+            summary="stars of an unseen user from 10 ratings, by three methods, beside item bias + shrunk user mean and ALS.",
             source=_SOURCE.partition(".")[0],
             runner="innerloop.recipes.ratings:run_10_ratings",
         )
     )
+    found += [
+        Recipe(
+            name=f"movielens-{name.replace('_', '-')}",
+            summary=f"stars of an unseen user, {said}, beside item bias + shrunk user mean.",
+            source=_SOURCE.partition(".")[0],
+            runner=f"innerloop.recipes.rating_settings:run_{name}",
+        )
+        for name, said in (
+            ("new_films", "of films that nobody has rated"),
+            ("later", "who shows the first 10 ratings and is asked for all later ones"),
+            ("streaming", "who rates one film after another: test, then learn"),
+        )
+    ]
     return found + [
         Recipe(
             name=f"pmlb-{rows}-rows",

@@ -1,8 +1,8 @@
 """Problems: families of tasks, by name. ``innerloop.tasks.NAME(**options)`` returns a `TaskFamily`.
 
 One problem is one file, in the folder of its field, and one line here; nothing is imported before it is asked for. Data
-of your own: ``innerloop.tasks.from_path(path)`` and ``innerloop.tasks.from_arrays(x, y)``. ``innerloop.tasks.shifted(tasks, kind,
-amount)`` moves tasks away from those of training.
+of your own: ``innerloop.tasks.from_path(path)``, ``innerloop.tasks.from_arrays(x, y)`` and ``innerloop.tasks.ratings(path)``.
+``innerloop.tasks.shifted(tasks, kind, amount)`` moves tasks away from those of training.
 """
 
 from __future__ import annotations
@@ -123,6 +123,9 @@ OWN: dict[str, Entry] = {
         "one long stream from arrays or tensors, a pair for each part",
     ),
     "from_arrays": Entry("innerloop.tasks.own_arrays:from_arrays", "arrays, tensors or a data set in memory"),
+    "ratings": Entry(
+        "innerloop.tasks.tables.own_ratings:ratings", "users who rate items, from a table of ratings and one of items"
+    ),
     "shifted": Entry("innerloop.tasks.shift:shifted", "a problem's tasks, moved away from those of training"),
 }
 

@@ -26,6 +26,7 @@ from innerloop.meta_learner.files import (
     class_names,
     dtype_named,
     expect_modest,
+    item_names,
     steps_of,
     stored_support,
     stored_weights,
@@ -364,4 +365,5 @@ def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], agai
         holds_support=whole,
         num_examples=int(header["support"]["y"][0][0]),
         judged=None if header.get("judged") is None else Judged.from_dict(header["judged"]),
+        seen=item_names(header.get("seen")),
     )

@@ -99,6 +99,8 @@ class TableTasks(TaskDistribution):
                 ones = (1.0,) * self.output_size
                 own = () if record.support is None else record.support.target_std
                 self.target_scale = [a * b for a, b in zip(record.target_std or ones, own or ones, strict=True)]
+            if record.scale and not record.center_target:
+                self.metrics, self.target_offset = ("mae", "ndcg"), list(record.target_mean)
         self.input_shape, self.scaled_by_support = (record.width,), record.scaling == "support"
         self.item_columns = len(record.items)
         self.size, self.one_draw = len(groups), sizes.ordered

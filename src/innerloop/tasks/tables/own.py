@@ -36,6 +36,7 @@ def table_family(
     ignore: Sequence[str] = (),
     item_column: str | Sequence[str] | None = None,
     item_table: str | None = None,
+    item_statistics: bool | None = None,
     categories: Sequence[str] = (),
     quantities: Sequence[str] = (),
     kind: Kind = "auto",
@@ -78,6 +79,10 @@ def table_family(
             training tasks share has a learned vector, all others are one unknown item. Never a quantity.
         item_table: a table with one row an item and the same ``item_column``, whose other columns are inputs too; in a column of
             lists such as "Action|Comedy" each word is one. The run and the task file keep what it says of each item.
+        item_statistics: whether three numbers more stand beside each item: its mean target over the training tasks, its mean
+            above each task's own, and how many there are, the two means shrunk towards zero by how much they tell. A training
+            task's own rows are left out of its own. None: where rows are ratings (one item column, at most 20 different values of
+            one target, hardly any item twice in a task).
         categories: columns of numbers that are categories.
         quantities: columns of whole numbers that are measures although they look like identifiers or codes.
         kind: of the target; "auto": texts and whole numbers of at most 20 values are classes.
@@ -94,7 +99,7 @@ def table_family(
             at most.
         support_size: support rows of the whole task, its classes as frequent as in the task itself, in place of ``shots``.
         order_by: a column of times or other numbers: a task's first rows are its support set, later ones are asked for. It
-            stays an input; ``ignore`` leaves it out.
+            stays an input (of ratings it does not); ``ignore`` leaves it out.
         train_ways, train_shots, train_queries: of training tasks, where they differ.
         valid_share, test_share: of the tasks.
         seed: of the split.

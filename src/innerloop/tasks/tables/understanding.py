@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from innerloop.data.item_tables import item_facts
+from innerloop.data.item_targets import ItemTargets
 from innerloop.data.table_cells import PLAIN, TYPED, Reading
 from innerloop.data.table_files import FILE_COLUMN, below_each_other, read_tables
 from innerloop.data.table_items import LEAST_TASKS, item_name, vocabulary
@@ -28,6 +29,7 @@ from innerloop.tasks.tables.grouping import (
     split_names,
     units,
 )
+from innerloop.tasks.tables.ratings import Piece, leave_own_out, ratings_in
 
 Kind = Literal["auto", "classification", "regression"]
 ColumnRule = Literal["auto", "common", "own"]
@@ -48,6 +50,7 @@ class TableOptions:
     ignore: Sequence[str] = ()
     item_column: str | Sequence[str] | None = None
     item_table: str | None = None
+    item_statistics: bool | None = None
     categories: Sequence[str] = ()
     quantities: Sequence[str] = ()
     kind: Kind = "auto"
@@ -258,29 +261,72 @@ def _one_table(table: Table, options: TableOptions, notes: list[str], left_out: 
             left_out=left_out,
         )
     leave = [*targets, *options.ignore, *(c for c in (options.task_column, options.split_by) if c), FILE_COLUMN]
+    rated = None if classification or each else ratings_in(table, pieces, targets, options.items, left_out)
+    if rated is not None:
+        pieces = rated.pieces
+        if options.order_by is not None and options.order_by not in options.quantities:
+            leave.append(options.order_by)  # what is recommended is rated later, nobody knows when
+            notes.append(f"column {options.order_by!r} orders the ratings and is no input; --quantities makes it one")
     training = np.concatenate([piece[2] for piece in pieces if piece[0] in sides["train"]] or [np.empty(0, int)])
     of_tasks = [piece[2] for piece in pieces if piece[0] in sides["train"]]
     record = _record(table, np.unique(training), of_tasks, leave, options, classification, notes, each)
+    said = None
+    if rated is not None:
+        record = dataclasses.replace(record, scale=rated.scale)
+    if options.item_statistics or (options.item_statistics is None and rated is not None):
+        record, said = _with_statistics(table, [p for p in pieces if p[0] in sides["train"]], record, options, notes)
     encoded = raw(table, record.columns or ()) if each else None
     groups = {
         split: [_group(table, piece, record, encoded) for piece in pieces if piece[0] in names]
         for split, names in sides.items()
     }
+    if said is not None:
+        groups["train"] = [
+            leave_own_out(said, table, piece, g, record) for piece, g in _beside(pieces, groups["train"])
+        ]
     return Understanding(record, groups, rule, notes, left_out, table.rows)
 
 
-_Piece = tuple[str, str, np.ndarray]  # the task's name, its target ("" for all), its rows
+def _beside(pieces: Sequence[Piece], groups: Sequence[TableGroup]) -> list[tuple[Piece, TableGroup]]:
+    """Each group and the piece that it was made from."""
+    of = {piece[0]: piece for piece in pieces}
+    return [(of[group.name], group) for group in groups]
+
+
+def _with_statistics(
+    table: Table, pieces: Sequence[Piece], record: TablePreprocessing, options: TableOptions, notes: list[str]
+) -> tuple[TablePreprocessing, ItemTargets]:
+    """The record whose inputs say, too, what the training tasks' rows tell of each item; and those sums.
+
+    Raises:
+        ConfigError: more than one column of items, or targets that are not one number.
+    """
+    if len(record.items) != 1 or record.classification or len(record.targets) != 1 or options.ranked:
+        raise ConfigError(
+            "item_statistics expected one item_column, one target of numbers and no ranked columns, got others; leave it out"
+        )
+    assert record.columns is not None
+    item, rest = record.columns[0], record.columns[1:]
+    y = {name: record.values(table.take(rows))[:, 0] for name, _, rows in pieces}
+    said = ItemTargets.of({name: (table.texts[item.name][rows], y[name]) for name, _, rows in pieces})
+    facts = said.beside(item.facts, record.targets[0])
+    width = record.width + len(facts.names) - (0 if item.facts is None else len(item.facts.names))
+    notes.append(
+        f"what {len(pieces)} training tasks say of each item is an input: {', '.join(facts.names[-3:])}; a training task's own "
+        "rows are left out of it"
+    )
+    return dataclasses.replace(record, columns=(dataclasses.replace(item, facts=facts), *rest), width=width), said
 
 
 def _pieces(
     table: Table, rows: Mapping[str, np.ndarray], targets: Sequence[str], classification: bool, least: int,
     left_out: list[str], each: bool = False,
-) -> list[_Piece]:  # fmt: skip
+) -> list[Piece]:  # fmt: skip
     """Tasks with enough rows that have a target; for classification each target makes a task of its own.
 
     ``each``: a task is a target, and has its name.
     """
-    pieces: list[_Piece] = []
+    pieces: list[Piece] = []
     few: list[str] = []
     gone = 0
     for name, own in rows.items():
@@ -399,7 +445,7 @@ def _readings(table: Table, targets: Sequence[str], classification: bool) -> tup
 
 
 def _group(
-    table: Table, piece: _Piece, record: TablePreprocessing, encoded: np.ndarray | None = None
+    table: Table, piece: Piece, record: TablePreprocessing, encoded: np.ndarray | None = None
 ) -> TableGroup:  # fmt: skip
     """A task's rows; ``encoded`` are those of the whole table, where each target is a task and all share them."""
     name, target, rows = piece
@@ -533,7 +579,7 @@ def _own_columns(
     )
 
 
-def _own_group(table: Table, piece: _Piece, target: str, x: np.ndarray, classification: bool) -> TableGroup:
+def _own_group(table: Table, piece: Piece, target: str, x: np.ndarray, classification: bool) -> TableGroup:
     name, _, rows = piece
     if classification:
         return TableGroup(name, x, None, _by_class(table.texts[target][rows]))
