@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +17,13 @@ from innerloop.lifelong import STREAM_METHODS
 _HELP = """Usage: innerloop stream METHOD STREAM [flags]
        innerloop stream RUN [PROBLEM] [flags]
 
-With a method that learns as examples come ({methods}): learn one long stream and say what is left of each part. STREAM is
-mnist_rotations, another name of innerloop list tasks that is one long stream, or a table or a folder of your own.
+METHOD STREAM: a method that learns as examples come ({methods})
+learns one long stream, and what is left of each part is told. STREAM is mnist_rotations, another
+long stream of innerloop list tasks, or a table or a folder of your own.
 See innerloop stream la_maml mnist_rotations --help.
 
-With a run of a method that was meta-trained on streams (oml, anml): {rest}"""
+RUN: what a run of a method that was trained on many streams or tasks does on new ones; its flags:
+"""
 
 
 def stream(argv: Sequence[str]) -> int:
@@ -30,8 +31,7 @@ def stream(argv: Sequence[str]) -> int:
     if first in STREAM_METHODS:
         return learn_stream(argv)
     if first in ("--help", "-h"):
-        print(_HELP.format(methods=", ".join(STREAM_METHODS), rest=(inspect.getdoc(_stream) or "").partition("\n")[0]))
-        print()
+        print(_HELP.format(methods=", ".join(STREAM_METHODS)))
     return program.run("stream", _stream, argv)
 
 
