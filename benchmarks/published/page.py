@@ -42,6 +42,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     (BUILT_IN, r"builtin-"),
     ("Trained networks in front of a method", r"(photos|intents)-embedded"),
     ("Streams of classes", r"omniglot-stream-"),
+    ("One long stream", r"mnist-.*-lifelong"),
     ("A road that changes", r"road-"),
     ("Learned schedules and optimizers", r"learned-"),
     ("Architecture search", r"darts-|nas201-"),

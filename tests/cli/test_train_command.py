@@ -150,7 +150,7 @@ def test_a_missing_file_is_told_on_one_line(fitted, capsys):
         ("train --resume . --steps 3000", "a resumed run keeps its settings, got --steps"),
         ("train --resume . --inner-lr=1", "a resumed run keeps its settings, got --inner-lr"),
         ("train --resume . --quite", "unknown flag '--quite': did you mean '--quiet'?"),
-        ("adapt . .", "--out is required; see innerloop adapt --help"),
+        ("adapt . .", "expected --out, the task file to write, got none; give --out task.il, say"),
         ("adapt . . --out", "expected a value, got nothing after --out"),
         ("adapt . . --yaml --out x", "unknown flag '--yaml': see innerloop adapt --help"),
         ("list --out", "unknown flag '--out': see innerloop list --help"),
