@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from innerloop.core import BaseLearner, Examples, Task
-from innerloop.errors import InputError
+from innerloop.errors import InputError, ShapeError
 
 
 class MetricLearner(BaseLearner):
@@ -56,6 +56,32 @@ class MetricLearner(BaseLearner):
         if ids is None:
             ids = torch.arange(max(tops) + 1, device=support.y.device).expand(len(support.y), -1)
         return dataclasses.replace(tasks, class_ids=ids)
+
+
+class ValuesOrClasses(MetricLearner):
+    """One that takes regressions, too: as many columns as there are values."""
+
+    def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
+        y = tasks.support.y
+        if not y.is_floating_point():
+            return super().prediction_shape(tasks, of_model)
+        return (*of_model[:1], 1 if y.ndim == 2 else y.shape[-1])
+
+    def admit(self, tasks: Task) -> Task:
+        """Labels as for every method that compares classes; or values, (tasks, examples, outputs).
+
+        Raises:
+            ShapeError: values with more axes.
+        """
+        y = tasks.support.y
+        if not y.is_floating_point():
+            return super().admit(tasks)
+        if y.ndim > 3:
+            raise ShapeError(
+                f"y expected one row of values an example, (tasks, examples, outputs), got {tuple(y.shape)}; "
+                "flatten the targets"
+            )
+        return tasks
 
 
 def ways_of(task: Task) -> int:

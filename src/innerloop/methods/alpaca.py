@@ -22,7 +22,7 @@ from innerloop.functional.bayesian_linear import Seen, Weights, posterior, symme
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
 from innerloop.learners.embedding import coded
-from innerloop.learners.metric import MetricLearner, only_shown, shown_labels, ways_of
+from innerloop.learners.metric import ValuesOrClasses, only_shown, shown_labels, ways_of
 from innerloop.learners.predictive import PredictiveLearner, counts_of, gaussian_log_density
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
@@ -90,7 +90,7 @@ class BayesFast:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class BayesLearner(PredictiveLearner, MetricLearner):
+class BayesLearner(PredictiveLearner, ValuesOrClasses):
     """A Bayesian last layer on embeddings, of values or of -1 and +1 for each class.
 
     Args:
@@ -168,20 +168,10 @@ class BayesLearner(PredictiveLearner, MetricLearner):
 
     # ---- one task --------------------------------------------------------------------------------------------------------
     def admit(self, tasks: Task) -> Task:
-        y = tasks.support.y
-        if not y.is_floating_point():
-            return MetricLearner.admit(self, tasks)
-        if y.ndim > 3:
-            raise ShapeError(
-                f"y expected one row of values an example, (tasks, examples, outputs), got {tuple(y.shape)}; "
-                "flatten the targets"
-            )
-        return tasks
+        return ValuesOrClasses.admit(self, tasks)
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
-        y = tasks.support.y
-        outputs = (1 if y.ndim == 2 else y.shape[-1]) if y.is_floating_point() else ways_of(tasks)
-        return (*of_model[:1], outputs)
+        return ValuesOrClasses.prediction_shape(self, tasks, of_model)
 
     def embed(
         self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None

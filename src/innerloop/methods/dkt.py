@@ -16,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core import Examples, Meta, Task
-from innerloop.errors import ConfigError, InputError, ShapeError
+from innerloop.errors import ConfigError, InputError
 from innerloop.functional import Parts
 from innerloop.functional.gaussian_process import KERNELS, Covariance, Observed, Solved, exact_dtype, observe
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
 from innerloop.learners.embedding import coded, first_input, longest_support
-from innerloop.learners.metric import MetricLearner, only_shown, shown_labels, ways_of
+from innerloop.learners.metric import ValuesOrClasses, only_shown, shown_labels, ways_of
 from innerloop.learners.predictive import PredictiveLearner, counts_of, gaussian_log_density
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
@@ -107,7 +107,7 @@ class Process(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class KernelLearner(PredictiveLearner, MetricLearner):
+class KernelLearner(PredictiveLearner, ValuesOrClasses):
     """Exact regression of values, or of -1 and +1 for each class, by a Gaussian process on embeddings.
 
     There are as many outputs as the task has classes or values; ``outputs`` is not used.
@@ -135,20 +135,10 @@ class KernelLearner(PredictiveLearner, MetricLearner):
                 f"a support set expected at most {MOST_EXAMPLES:,} examples, as time grows with their cube, got {longest:,}; "
                 "show a part of them"
             )
-        y = tasks.support.y
-        if not y.is_floating_point():
-            return MetricLearner.admit(self, tasks)
-        if y.ndim > 3:
-            raise ShapeError(
-                f"y expected one row of values an example, (tasks, examples, outputs), got {tuple(y.shape)}; "
-                "flatten the targets"
-            )
-        return tasks
+        return ValuesOrClasses.admit(self, tasks)
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
-        y = tasks.support.y
-        outputs = (1 if y.ndim == 2 else y.shape[-1]) if y.is_floating_point() else ways_of(tasks)
-        return (*of_model[:1], outputs)
+        return ValuesOrClasses.prediction_shape(self, tasks, of_model)
 
     def embed(
         self, meta: Meta, x: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
