@@ -17,7 +17,7 @@ from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.parts import features_of
 from innerloop.learners.embedding import EmbeddingLearner, first_input
 from innerloop.learners.gradient import query_metrics
-from innerloop.learners.metric import MetricLearner, members_of, shown_labels, ways_of
+from innerloop.learners.metric import ValuesOrClasses, members_of, shown_labels, ways_of
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import LossArgument, backprop_method, expect_choice, loss_name, method
@@ -45,7 +45,7 @@ class RidgeFast:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RidgeLearner(EmbeddingLearner, MetricLearner):
+class RidgeLearner(EmbeddingLearner, ValuesOrClasses):
     """Ridge regression of the targets (one-hot for labels) on the embeddings of the support set.
 
     In meta-training support and query set go through the network together, so batch norm takes its statistics over both.
@@ -83,11 +83,6 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
             found["prior"] = like.new_zeros(features + 1, outputs)
         return found
 
-    def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
-        y = tasks.support.y
-        outputs = (1 if y.ndim == 2 else y.shape[-1]) if y.is_floating_point() else ways_of(tasks)
-        return (*of_model[:1], outputs)
-
     def admit(self, tasks: Task) -> Task:
         """Labels as for every method that compares classes; or values, (tasks, examples, outputs)."""
         y = tasks.support.y
@@ -96,14 +91,7 @@ class RidgeLearner(EmbeddingLearner, MetricLearner):
             raise ShapeError(
                 f"prior={self.prior[1]} expected targets of so many numbers an example, got {got}; give it their number"
             )
-        if not y.is_floating_point():
-            return super().admit(tasks)
-        if y.ndim > 3:
-            raise ShapeError(
-                f"y expected one row of values an example, (tasks, examples, outputs), got {tuple(y.shape)}; "
-                "flatten the targets"
-            )
-        return tasks
+        return super().admit(tasks)
 
     def init(self, meta: Meta, task: Task) -> RidgeFast:
         one, _ = self.embed(meta, first_input(task.support))  # only the model knows how long its embeddings are
