@@ -213,7 +213,7 @@ class _Pass:
                         mine.sum()
                     )
                     self.before[part][1] += int(mine.sum())
-            self.learner.learn(x, y)
+            self.learner.learn_checked(x, y)
         except InputError as error:
             self.save()
             where = f"{self.stream.parts[int(of[0])]}, examples {self.at + 1} to {self.at + len(y)}"

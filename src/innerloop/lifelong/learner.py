@@ -117,7 +117,7 @@ class OnlineLearner(ABC):
 
     @abstractmethod
     def _learn(self, x: Tensor, y: Tensor) -> None:
-        """Learn from checked examples, `glances` times, and keep some."""
+        """Learn from checked examples, `glances` times. Tensors are replaced, not written into, so that they can be put back."""
 
     def begin_part(self, part: int) -> None:
         """Told by `il.learn_stream` before each part, for methods that heed where parts begin."""
@@ -133,14 +133,24 @@ class OnlineLearner(ABC):
             InputError: a number that is not finite, labels that the model has no output for, no examples.
             ShapeError: shapes that do not fit, or are not those of before.
         """
-        x, y = self.checked(x, y)
-        before = {n: p.clone() for n, p in self.params.items()}
+        self.learn_checked(*self.checked(x, y))
+
+    def learn_checked(self, x: Tensor, y: Tensor) -> None:
+        """`learn`, from what `checked` gave."""
+        params, own, drawn = dict(self.params), self._own_tensors(), self.generator.get_state()
         self._learn(x, y)
-        if not all(bool(p.isfinite().all()) for p in self.params.values()):
-            self.params = before
+        if not all(bool(v.isfinite().all()) for v in (*self.params.values(), *self._own_tensors().values())):
+            self.params = params
+            self._restore_own(own)
+            self.generator.set_state(drawn)
             raise InputError(
-                f"{self.name}: weights are not finite after these examples; they are as before now. Choose a lower rate"
+                f"{self.name}: weights are not finite after these examples; all is as before now. Choose a lower rate"
             )
+        self._keep(x, y)
+
+    def _keep(self, x: Tensor, y: Tensor) -> None:
+        """Take in what was learned from, for later."""
+        self.memory.add(x, y)
 
     def learn_one(self, x: Tensor, y: Tensor | int | float) -> None:
         """Learn from one example: x (*input_shape), y its label or values."""
@@ -148,9 +158,7 @@ class OnlineLearner(ABC):
 
     def predict(self, x: Tensor) -> Tensor:
         """Outputs of the model, (examples, outputs): a score for each class, or values."""
-        like = self._like()
-        x = torch.as_tensor(x)
-        x = x.to(like) if x.is_floating_point() else x.to(like.device)
+        x = self._as_input(x)
         if self.input_shape is not None and tuple(x.shape[1:]) != self.input_shape:
             raise ShapeError(f"x expected (examples, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
         with torch.no_grad():
@@ -160,6 +168,11 @@ class OnlineLearner(ABC):
         """The class number, or the values (outputs,), for one example."""
         output = self.predict(torch.as_tensor(x)[None])[0]
         return output if self.kind == "regression" else int(output.argmax())
+
+    def _as_input(self, x: Tensor) -> Tensor:
+        """Numbers, and bytes as numbers, in the model's type and place; other integers name things and stay."""
+        x, like = torch.as_tensor(x), self._like()
+        return x.to(like) if x.is_floating_point() or x.dtype == torch.uint8 else x.to(like.device)
 
     def _like(self) -> Tensor:
         return next(iter(self.params.values()), torch.zeros(()))
@@ -182,13 +195,11 @@ class OnlineLearner(ABC):
 
     def checked(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The examples as the model takes them; the first ones settle the kind and the shapes. Raises: see `learn`."""
-        x, y = torch.as_tensor(x), torch.as_tensor(y)
-        like = self._like()
+        x, y, like = self._as_input(x), torch.as_tensor(y), self._like()
         if len(x) != len(y) or not len(x):
             raise ShapeError(
                 f"expected as many targets as inputs, and at least one, got {len(x)} inputs, {len(y)} targets"
             )
-        x = x.to(like) if x.is_floating_point() or x.dtype == torch.uint8 else x.to(like.device)
         kind = "regression" if y.is_floating_point() else "classification"
         if kind == "regression" and not self.regression:
             raise InputError(f"{self.name} expected labels, got values; use another method for a regression")

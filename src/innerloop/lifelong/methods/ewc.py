@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from innerloop.errors import ConfigError, expect_whole
+from innerloop.errors import expect_whole
 from innerloop.lifelong.learner import OnlineLearner, expect_rates
 from innerloop.lifelong.memory import Reservoir
 
@@ -52,6 +52,8 @@ class ElasticWeights(OnlineLearner):
                 held = self.strength * (self.precision[n] * p - self.pull[n])
                 # The quadratic's step is taken implicitly: with many parts an explicit one overshoots.
                 self.params[n] = p - self.lr * (grads[n] + held) / (1 + self.lr * self.strength * self.precision[n])
+
+    def _keep(self, x: Tensor, y: Tensor) -> None:
         self.recent.add(x, y)
 
     def end_part(self) -> None:
@@ -108,7 +110,5 @@ def ewc(
 
     Reference: Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks", arXiv:1612.00796.
     """
-    if examples < 1:
-        raise ConfigError(f"examples expected at least 1, got {examples}")
     options: dict[str, float | int] = {"lr": lr, "strength": strength, "examples": examples, "glances": glances}
     return ElasticWeights(model, options, lr=lr, strength=strength, examples=examples, glances=glances, seed=seed)

@@ -48,7 +48,6 @@ class LookAhead(OnlineLearner):
             order = torch.randperm(len(x), generator=self.generator).to(x.device)
             grads, by_rate = self.look_ahead(x[order], y[order], self.memory.draw(self.replayed))
             self._move(clipped(grads, self.clip), clipped(by_rate, self.clip))
-        self.memory.add(x, y)
 
     def look_ahead(
         self, x: Tensor, y: Tensor, kept: tuple[Tensor, Tensor] | None

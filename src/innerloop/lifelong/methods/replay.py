@@ -35,11 +35,8 @@ class Replay(OnlineLearner):
         for _ in range(self.glances):
             kept = self.memory.draw(self.replayed)
             both = (x, y) if kept is None else (torch.cat([x, kept[0]]), torch.cat([y, kept[1]]))
-            self._move(self.gradient(*both))
-        self.memory.add(x, y)
-
-    def _move(self, grads: dict[str, Tensor]) -> None:
-        self.params = {n: p - self.lr * grads[n] for n, p in self.params.items()}
+            grads = self.gradient(*both)
+            self.params = {n: p - self.lr * grads[n] for n, p in self.params.items()}
 
 
 def online(model: nn.Module, *, lr: float = 0.03, glances: int = 1, seed: int = 0) -> OnlineLearner:

@@ -82,8 +82,7 @@ def own_stream(
         k: list(v) if isinstance(v, tuple) else str(v) if isinstance(v, Path) else v for k, v in locals().items()
     }
     expect_whole("parts", parts)
-    if not 0 < test_share < 1:
-        raise ConfigError(f"test_share expected a number between 0 and 1, got {test_share}")
+    _expect_share(test_share)
     where = Path(path).expanduser()
     if not where.exists():
         raise InputError(
@@ -177,8 +176,7 @@ def stream_from_arrays(
                     f"part {i % len(parts) + 1} expected finite numbers, got NaN or infinity; leave these examples out"
                 )
     if test is None:
-        if not 0 < test_share < 1:
-            raise ConfigError(f"test_share expected a number between 0 and 1, got {test_share}")
+        _expect_share(test_share)
         made = [_sides(x, y, test_share, seed, i) for i, (x, y) in enumerate(zip(xs, ys, strict=True))]
         shown, judged = [a for a, _ in made], [b for _, b in made]
     else:
@@ -190,6 +188,11 @@ def stream_from_arrays(
     if len(labels) != len(parts):
         raise InputError(f"names expected one for each of {len(parts)} parts, got {len(labels)}")
     return HeldStream(name, labels, shown, judged, kind=kind, class_names=classes)
+
+
+def _expect_share(test_share: float) -> None:
+    if not 0 < test_share < 1:
+        raise ConfigError(f"test_share expected a number between 0 and 1, got {test_share}")
 
 
 def _targets(given: Sequence[Any], name: str) -> tuple[list[Tensor], tuple[str, ...] | None]:
