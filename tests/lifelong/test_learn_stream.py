@@ -226,6 +226,7 @@ def test_the_command(table, tmp_path, monkeypatch, capsys):
         (["la_mam", "mnist_rotations"], "did you mean 'la_maml'"),
         (["la_maml"], "expected a stream after la_maml"),
         (["la_maml", "mnist_rotation"], "did you mean 'mnist_rotations'"),
+        (["la_maml", "nothing.csv"], "or give the path of a table or folder that is there"),
         (["online", "sine_stream", "--memory", "5"], "--memory"),
         (["replay", "sine_stream", "--memory", "0"], "memory expected at least 1"),
     ],

@@ -61,7 +61,7 @@ def known(part: str, name: str, *, typed: bool = True) -> str:
         if name in LONG_STREAMS or Path(name).exists():
             return name
         raise ConfigError(
-            f"unknown stream {name!r}: {closest(name, LONG_STREAMS, 'or give the path of a table or folder')}"
+            f"unknown stream {name!r}: {closest(name, LONG_STREAMS, 'see innerloop list tasks, or give the path of a table or folder that is there')}"
         )
     if _entry(part, name, typed) is not None or (part == "model" and is_embedding(name)):
         return name
