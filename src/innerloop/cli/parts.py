@@ -60,9 +60,8 @@ def known(part: str, name: str, *, typed: bool = True) -> str:
 
         if name in LONG_STREAMS or Path(name).exists():
             return name
-        raise ConfigError(
-            f"unknown stream {name!r}: {closest(name, LONG_STREAMS, 'see innerloop list tasks, or give the path of a table or folder that is there')}"
-        )
+        otherwise = "see innerloop list tasks, or give the path of a table or folder that is there"
+        raise ConfigError(f"unknown stream {name!r}: {closest(name, LONG_STREAMS, otherwise)}")
     if _entry(part, name, typed) is not None or (part == "model" and is_embedding(name)):
         return name
     if part == "tasks" and not is_place(name):
