@@ -149,6 +149,7 @@ def _copies() -> None:
     tutorials.mkdir(parents=True)
     for notebook in sorted((ROOT / "examples").glob("*.ipynb")):
         shutil.copy(notebook, tutorials)
+    shutil.copy(ROOT / "examples" / "README.md", tutorials)
     for name in ("README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md"):
         shutil.copy(ROOT / name, MADE / name)
 
@@ -173,7 +174,7 @@ def _links(app: Any, name: str, source: list[str]) -> None:
     if name.startswith("_made/") and "/reference/" not in name:
         up = "../../" if "/tutorials/" in name else "../"
         text = re.sub(r"\]\((?:\.\./)?docs/", f"]({up}", text)
-        text = re.sub(r"\]\(examples/([\w.-]+\.ipynb)", r"](tutorials/\1", text)
+        text = re.sub(r"\]\(examples/([\w.-]+\.ipynb|README\.md)", r"](tutorials/\1", text)
     else:
         text = re.sub(r"\]\((?:\.\./)+examples/([\w.-]+\.ipynb)", rf"]({here}_made/tutorials/\1", text)
         text = re.sub(r"\]\((?:\.\./)+(README|CHANGELOG|CONTRIBUTING)", rf"]({here}_made/\1", text)
