@@ -156,10 +156,8 @@ def _copies() -> None:
 
 def _contents(pattern: str) -> str:
     """The English pages of a pattern that no list of `site.md` names."""
-    named = set(re.findall(r"^[\w/-]+$", (DOCS / "site.md").read_text(encoding="utf-8"), re.MULTILINE)) | {
-        "site",
-        "README",
-    }
+    listed = re.findall(r"^[\w/-]+$", (DOCS / "site.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = {*listed, "site", "index", "README"}
     found = sorted(
         page for kind in ("md", "ipynb") for page in DOCS.glob(f"{pattern}.{kind}") if "zh-CN" not in page.name
     )
