@@ -47,13 +47,25 @@ def _channels_last(x: Any) -> np.ndarray:
     return images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
 
 
-def predicted_images(learners: Mapping[str, Any], tasks: Task, *, queries: int = _ACROSS) -> list[ImageTask]:
+def class_names(tasks: Task, i: int, distribution: Any) -> dict[int, str]:
+    """The names of one task's labels, where the tasks know their classes and these have names; else the labels."""
+    named = getattr(distribution, "class_name", None)
+    ways = tasks.class_ids.shape[1] if tasks.class_ids is not None else int(tasks.support.y[i].max()) + 1
+    if tasks.class_ids is None or named is None:
+        return {label: str(label) for label in range(ways)}
+    return {label: str(named(int(tasks.class_ids[i, label]))) for label in range(ways)}
+
+
+def predicted_images(
+    learners: Mapping[str, Any], tasks: Task, *, queries: int = _ACROSS, distribution: Any = None
+) -> list[ImageTask]:
     """Batched tasks of images with every learner's predictions, ready for `image_figure`.
 
     Args:
         learners: label to MetaLearner.
         tasks: batched tasks with inputs (tasks, examples, channels, height, width), channels 1 or 3.
         queries: query images shown a task, spread evenly over the query set so that every class has its turn.
+        distribution: knows the names of classes; None: their labels are shown.
     """
     said = {label: learner.predict_queries(tasks).argmax(-1).cpu().numpy() for label, learner in learners.items()}
     found = []
@@ -66,20 +78,22 @@ def predicted_images(learners: Mapping[str, Any], tasks: Task, *, queries: int =
         )
         s_keep = s_keep[np.argsort(s_labels[s_keep], kind="stable")]
         q_keep = q_keep[_spread(len(q_keep), queries)]
+        names = class_names(tasks, i, distribution)
         found.append(
             ImageTask(
                 support[s_keep],
-                [str(k) for k in s_labels[s_keep]],
+                [names[int(k)] for k in s_labels[s_keep]],
                 query[q_keep],
-                [str(k) for k in q_labels[q_keep]],
-                {label: [str(k) for k in labels[i][q_keep]] for label, labels in said.items()},
+                [names[int(k)] for k in q_labels[q_keep]],
+                {label: [names.get(int(k), str(k)) for k in labels[i][q_keep]] for label, labels in said.items()},
             )
         )
     return found
 
 
 def _short(text: str, letters: int = 8) -> str:
-    return text if len(text) <= letters else text[: letters - 1] + "…"
+    """Its end: names of classes begin alike, with their alphabet or folder."""
+    return text if len(text) <= letters else "…" + text[1 - letters :]
 
 
 def _label(axes: Any, text: str, colour: str) -> None:
@@ -103,7 +117,7 @@ def image_figure(task: ImageTask) -> Figure:
     predictions.
 
     A right prediction has a blue frame and a tick, a wrong one a vermilion frame, a cross and the true label:
-    the sign says it without the colour. At most ten images a row; further support images are left out.
+    the sign says it without the colour. At most ten images a row; where there are more in the support set, it is said.
     """
     across = min(_ACROSS, max(len(task.query_labels), len(task.support_labels)))
     rows = 1 + len(task.predictions)
@@ -127,7 +141,9 @@ def image_figure(task: ImageTask) -> Figure:
             va="center",
         )
 
-    heading(0, "support: what the learner adapts to")
+    shown = min(across, len(task.support_labels))
+    sample = f", {shown} of {len(task.support_labels)}" if shown < len(task.support_labels) else ""
+    heading(0, f"support: what the learner adapts to{sample}")
     for column, i in enumerate(_spread(len(task.support_labels), across)):
         axes = place(0, column)
         _image(axes, task.support_images[i], None)
@@ -152,7 +168,7 @@ def _spread(count: int, room: int) -> list[int]:
 
 def task_pictures(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Picture]:
     """The first three tasks of a distribution with what learners in memory say, a picture each with its caption."""
-    shown = predicted_images(learners, distribution.at(0, 0, 3))
+    shown = predicted_images(learners, distribution.at(0, 0, 3), distribution=distribution)
     return [
         Picture(
             f"task-{number}",
@@ -197,11 +213,8 @@ def task_sheet(tasks: TaskDistribution, *, num_tasks: int = 3, seed: int = 0) ->
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image, interpolation="nearest")
         step = width / len(labels)
-        names = [str(label) for label in labels]
-        named = getattr(tasks, "class_name", None)
-        if batch.class_ids is not None and named is not None:
-            names = [str(named(int(batch.class_ids[i, label]))) for label in labels]
-        names = [style.plain(name if len(name) <= 14 else "…" + name[-13:]) for name in names]
+        known = class_names(batch, i, tasks)
+        names = [style.plain(_short(known[label], 14)) for label in labels]
         axes.set_xticks([(k + 0.5) * step for k in range(len(labels))], names, fontsize=style.SMALL)
         axes.set_yticks([])
         axes.set_title(
