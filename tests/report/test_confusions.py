@@ -60,3 +60,14 @@ def test_the_verdict_is_in_words(lead, said):
 def test_what_is_folded_is_opened_by_a_click():
     page = to_html("title", [Section("Settings", ["a sentence"], folded=True)])
     assert "<details><summary><h2>Settings</h2></summary>\n<p>a sentence</p>\n</details></section>" in page
+
+
+def test_long_names_of_classes_stand_in_the_caption(monkeypatch):
+    from innerloop.report.image_tasks import predicted_images
+
+    tasks, learners = Named().at(0, 0, 1), {"one": LabelLearner(2)}
+    (short,) = predicted_images(learners, tasks, distribution=Named())
+    assert list(short.support_labels) == ["a", "f", "f"] and not short.legend
+    monkeypatch.setattr(Named, "class_name", lambda self, class_id: f"a long name {class_id}")
+    (long,) = predicted_images(learners, tasks, distribution=Named())
+    assert list(long.support_labels) == ["0", "1", "1"] and long.legend == {"0": "a long name 0", "1": "a long name 5"}

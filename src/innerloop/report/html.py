@@ -50,6 +50,8 @@ td.number{white-space:nowrap}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;padding-left:.6rem}
 footer{margin-top:3rem;color:var(--soft);font-size:.87rem}
 @media print{.frame{border:0}nav{display:none}}
+summary{cursor:pointer}
+summary h2{display:inline;border:0}
 """
 
 

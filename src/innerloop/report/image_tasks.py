@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ACROSS = 10  # images in a row
+_LETTERS = 8  # of a name below an image
 # Inches: an image with its gap, the image, the line above a row, a whole row, the figure's margin.
 _CELL, _IMAGE, _TITLE, _ROW, _EDGE = 1.0, 0.9, 0.3, 1.68, 0.08
 
@@ -32,6 +33,7 @@ class ImageTask:
         query_images: as the support's.
         query_labels: the true names.
         predictions: label of a learner to the names it predicted, one a query image.
+        legend: what labels stand for, where names are too long to stand below a picture.
     """
 
     support_images: Float[np.ndarray, "support height width *rgb"]
@@ -39,6 +41,7 @@ class ImageTask:
     query_images: Float[np.ndarray, "query height width *rgb"]
     query_labels: Sequence[str]
     predictions: Mapping[str, Sequence[str]]
+    legend: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _channels_last(x: Any) -> np.ndarray:
@@ -78,7 +81,10 @@ def predicted_images(
         )
         s_keep = s_keep[np.argsort(s_labels[s_keep], kind="stable")]
         q_keep = q_keep[_spread(len(q_keep), queries)]
-        names = class_names(tasks, i, distribution)
+        names, legend = class_names(tasks, i, distribution), {}
+        if max(map(len, names.values())) > _LETTERS:
+            legend = {str(label): name for label, name in names.items()}
+            names = {label: str(label) for label in names}
         found.append(
             ImageTask(
                 support[s_keep],
@@ -86,12 +92,13 @@ def predicted_images(
                 query[q_keep],
                 [names[int(k)] for k in q_labels[q_keep]],
                 {label: [names.get(int(k), str(k)) for k in labels[i][q_keep]] for label, labels in said.items()},
+                legend,
             )
         )
     return found
 
 
-def _short(text: str, letters: int = 8) -> str:
+def _short(text: str, letters: int = _LETTERS) -> str:
     """Its end: names of classes begin alike, with their alphabet or folder."""
     return text if len(text) <= letters else "…" + text[1 - letters :]
 
@@ -174,7 +181,8 @@ def task_pictures(learners: Mapping[str, Any], distribution: TaskDistribution) -
             f"task-{number}",
             image_figure(task),
             f"Example task {number}. Above, the support images with their labels; below, query images with the predicted "
-            "label: ✓ and a blue frame is right, ✗ and an orange frame is wrong, with the true label in brackets.",
+            "label: ✓ and a blue frame is right, ✗ and an orange frame is wrong, with the true label in brackets."
+            + "".join(f" {label}: {name}." for label, name in task.legend.items()),
             wide=True,
         )
         for number, task in enumerate(shown, start=1)
