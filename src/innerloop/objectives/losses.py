@@ -164,6 +164,7 @@ class Supervised(Objective):
 
     @property
     def metrics(self) -> Mapping[str, bool]:  # type: ignore[override]
+        """Those of its loss, each with whether higher is better."""
         kinds = ("values",) if predicts_values(self) else ("labels", "scores")
         return {name: metric.higher_is_better for name, metric in METRICS.items() if metric.kind in kinds}
 

@@ -52,6 +52,18 @@ def evaluation_card(report: Report, extra: Mapping[str, str] | None = None) -> T
     return Table(rows)
 
 
+def verdict(report: Report) -> str:
+    """What the number means beside the baseline that is hardest to beat, in words."""
+    known = {name: one for name, one in report.baselines.items() if math.isfinite(one.lead)} or dict(report.baselines)
+    name, hardest = min(known.items(), key=lambda item: item[1].lead)
+    reached = numbers.with_interval(hardest.mean, hardest.ci95, report.metric)
+    apart = "not told apart from it"
+    if abs(hardest.lead) > hardest.lead_ci95:
+        where = "ahead" if hardest.lead > 0 else "behind"
+        apart = f"{numbers.with_interval(abs(hardest.lead), hardest.lead_ci95, report.metric)} {where}"
+    return f"Of what needs no training {name} does best: {reached} on the same tasks. The learner is {apart}, task by task."
+
+
 def median(report: Report) -> str:
     """The median over tasks: a handful of diverging tasks ruins the mean and leaves it alone."""
     return numbers.with_interval(float(np.median(report.per_task)), None, report.metric)

@@ -13,7 +13,7 @@ from innerloop.errors import InnerloopError
 from innerloop.evaluation.calibration import expectation
 from innerloop.meta_learner.unknown_inputs import cannot_tell
 from innerloop.objectives import losses
-from innerloop.report import adaptation, cards, curves, image_tasks, numbers, sine_plots, style
+from innerloop.report import adaptation, cards, confusions, curves, image_tasks, numbers, sine_plots, style
 from innerloop.report.html import render
 from innerloop.report.page import Note, Part, Picture, Section
 from innerloop.report.runs import Run, read_runs
@@ -89,12 +89,13 @@ def run_sections(runs: Sequence[Run], given: str | None = None) -> list[Section]
         sections.append(_adaptation(same, able, distribution, looks))
         sections += unknown_section(able, distribution)
         sections += _examples(able, distribution)
+        sections += confusions.section(able, distribution)
     elif tasks_missing:
         sections.append(Section("Adaptation", [Note(tasks_missing)]))
     else:
         sections.append(Section("Adaptation", [Note("No run has weights to load, so there is nothing to adapt yet.")]))
     settings = {run.label: cards.flat(run.config) for run in runs}
-    sections.append(Section("Settings", [cards.settings_table(settings)]))
+    sections.append(Section("Settings", [cards.settings_table(settings)], folded=True))
     return sections
 
 
@@ -108,6 +109,8 @@ def _result(runs: Sequence[Run], others: Sequence[str]) -> Section:
             f"{numbers.with_interval(e.mean, e.ci95, e.metric)} on {e.num_tasks} tasks of the {e.split} split "
             "(mean and 95 % interval over tasks)."
         )
+        if e.baselines:
+            parts.append(cards.verdict(e))
     if others:
         parts.append(
             Note(
@@ -167,6 +170,10 @@ def _adaptation(
     distribution: TaskDistribution,
     looks: Mapping[str, style.LineStyle],
 ) -> Section:
+    if all(getattr(getattr(learner, "learner", None), "at_a_look", False) for learner in learners.values()):
+        return Section(
+            "Adaptation", [f"{', '.join(learners)}: one look at the support set is all the adapting there is."]
+        )
     stored = {r.label: r.evaluation for r in runs if r.evaluation is not None and r.evaluation.curve}
     kinds = {(e.seed, e.split, e.num_tasks, e.metric) for e in stored.values()}
     trained = {label: learner.inner_steps or None for label, learner in learners.items()}

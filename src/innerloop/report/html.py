@@ -50,6 +50,8 @@ td.number{white-space:nowrap}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;padding-left:.6rem}
 footer{margin-top:3rem;color:var(--soft);font-size:.87rem}
 @media print{.frame{border:0}nav{display:none}}
+summary{cursor:pointer}
+summary h2{display:inline;border:0}
 """
 
 
@@ -144,9 +146,11 @@ def to_html(title: str, sections: Sequence[Section], pictures: dict[str, bytes] 
         links = (f'<a href="#{a}">{html.escape(s.title)}</a>' for a, s in zip(anchors, sections, strict=True))
         out.append("<nav>" + "\n".join(links) + "</nav>")
     for anchor, section in zip(anchors, sections, strict=True):
-        out.append(f'<section id="{anchor}">\n<h2>{html.escape(section.title)}</h2>')
+        heading = f"<h2>{html.escape(section.title)}</h2>"
+        begin, end = (f"<details><summary>{heading}</summary>", "</details>") if section.folded else (heading, "")
+        out.append(f'<section id="{anchor}">\n{begin}')
         out.extend(_part(part, drawn) for part in section.parts)
-        out.append("</section>")
+        out.append(end + "</section>")
     out.append("<footer>Written by innerloop. Everything on this page is in this one file.</footer>")
     out.append("</main>\n</body>\n</html>\n")
     return "\n".join(out)

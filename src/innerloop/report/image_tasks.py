@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ACROSS = 10  # images in a row
+_LETTERS = 8  # of a name below an image
 # Inches: an image with its gap, the image, the line above a row, a whole row, the figure's margin.
 _CELL, _IMAGE, _TITLE, _ROW, _EDGE = 1.0, 0.9, 0.3, 1.68, 0.08
 
@@ -32,6 +33,7 @@ class ImageTask:
         query_images: as the support's.
         query_labels: the true names.
         predictions: label of a learner to the names it predicted, one a query image.
+        legend: what labels stand for, where names are too long to stand below a picture.
     """
 
     support_images: Float[np.ndarray, "support height width *rgb"]
@@ -39,6 +41,7 @@ class ImageTask:
     query_images: Float[np.ndarray, "query height width *rgb"]
     query_labels: Sequence[str]
     predictions: Mapping[str, Sequence[str]]
+    legend: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _channels_last(x: Any) -> np.ndarray:
@@ -47,13 +50,25 @@ def _channels_last(x: Any) -> np.ndarray:
     return images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
 
 
-def predicted_images(learners: Mapping[str, Any], tasks: Task, *, queries: int = _ACROSS) -> list[ImageTask]:
+def class_names(tasks: Task, i: int, distribution: Any) -> dict[int, str]:
+    """The names of one task's labels, where the tasks know their classes and these have names; else the labels."""
+    named = getattr(distribution, "class_name", None)
+    ways = tasks.class_ids.shape[1] if tasks.class_ids is not None else int(tasks.support.y[i].max()) + 1
+    if tasks.class_ids is None or named is None:
+        return {label: str(label) for label in range(ways)}
+    return {label: str(named(int(tasks.class_ids[i, label]))) for label in range(ways)}
+
+
+def predicted_images(
+    learners: Mapping[str, Any], tasks: Task, *, queries: int = _ACROSS, distribution: Any = None
+) -> list[ImageTask]:
     """Batched tasks of images with every learner's predictions, ready for `image_figure`.
 
     Args:
         learners: label to MetaLearner.
         tasks: batched tasks with inputs (tasks, examples, channels, height, width), channels 1 or 3.
         queries: query images shown a task, spread evenly over the query set so that every class has its turn.
+        distribution: knows the names of classes; None: their labels are shown.
     """
     said = {label: learner.predict_queries(tasks).argmax(-1).cpu().numpy() for label, learner in learners.items()}
     found = []
@@ -66,20 +81,26 @@ def predicted_images(learners: Mapping[str, Any], tasks: Task, *, queries: int =
         )
         s_keep = s_keep[np.argsort(s_labels[s_keep], kind="stable")]
         q_keep = q_keep[_spread(len(q_keep), queries)]
+        names, legend = class_names(tasks, i, distribution), {}
+        if max(map(len, names.values())) > _LETTERS:
+            legend = {str(label): name for label, name in names.items()}
+            names = {label: str(label) for label in names}
         found.append(
             ImageTask(
                 support[s_keep],
-                [str(k) for k in s_labels[s_keep]],
+                [names[int(k)] for k in s_labels[s_keep]],
                 query[q_keep],
-                [str(k) for k in q_labels[q_keep]],
-                {label: [str(k) for k in labels[i][q_keep]] for label, labels in said.items()},
+                [names[int(k)] for k in q_labels[q_keep]],
+                {label: [names.get(int(k), str(k)) for k in labels[i][q_keep]] for label, labels in said.items()},
+                legend,
             )
         )
     return found
 
 
-def _short(text: str, letters: int = 8) -> str:
-    return text if len(text) <= letters else text[: letters - 1] + "…"
+def _short(text: str, letters: int = _LETTERS) -> str:
+    """Its end: names of classes begin alike, with their alphabet or folder."""
+    return text if len(text) <= letters else "…" + text[1 - letters :]
 
 
 def _label(axes: Any, text: str, colour: str) -> None:
@@ -103,7 +124,7 @@ def image_figure(task: ImageTask) -> Figure:
     predictions.
 
     A right prediction has a blue frame and a tick, a wrong one a vermilion frame, a cross and the true label:
-    the sign says it without the colour. At most ten images a row; further support images are left out.
+    the sign says it without the colour. At most ten images a row; where there are more in the support set, it is said.
     """
     across = min(_ACROSS, max(len(task.query_labels), len(task.support_labels)))
     rows = 1 + len(task.predictions)
@@ -127,7 +148,9 @@ def image_figure(task: ImageTask) -> Figure:
             va="center",
         )
 
-    heading(0, "support: what the learner adapts to")
+    shown = min(across, len(task.support_labels))
+    sample = f", {shown} of {len(task.support_labels)}" if shown < len(task.support_labels) else ""
+    heading(0, f"support: what the learner adapts to{sample}")
     for column, i in enumerate(_spread(len(task.support_labels), across)):
         axes = place(0, column)
         _image(axes, task.support_images[i], None)
@@ -152,13 +175,14 @@ def _spread(count: int, room: int) -> list[int]:
 
 def task_pictures(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Picture]:
     """The first three tasks of a distribution with what learners in memory say, a picture each with its caption."""
-    shown = predicted_images(learners, distribution.at(0, 0, 3))
+    shown = predicted_images(learners, distribution.at(0, 0, 3), distribution=distribution)
     return [
         Picture(
             f"task-{number}",
             image_figure(task),
             f"Example task {number}. Above, the support images with their labels; below, query images with the predicted "
-            "label: ✓ and a blue frame is right, ✗ and an orange frame is wrong, with the true label in brackets.",
+            "label: ✓ and a blue frame is right, ✗ and an orange frame is wrong, with the true label in brackets."
+            + "".join(f" {label}: {name}." for label, name in task.legend.items()),
             wide=True,
         )
         for number, task in enumerate(shown, start=1)
@@ -197,11 +221,8 @@ def task_sheet(tasks: TaskDistribution, *, num_tasks: int = 3, seed: int = 0) ->
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image, interpolation="nearest")
         step = width / len(labels)
-        names = [str(label) for label in labels]
-        named = getattr(tasks, "class_name", None)
-        if batch.class_ids is not None and named is not None:
-            names = [str(named(int(batch.class_ids[i, label]))) for label in labels]
-        names = [style.plain(name if len(name) <= 14 else "…" + name[-13:]) for name in names]
+        known = class_names(batch, i, tasks)
+        names = [style.plain(_short(known[label], 14)) for label in labels]
         axes.set_xticks([(k + 0.5) * step for k in range(len(labels))], names, fontsize=style.SMALL)
         axes.set_yticks([])
         axes.set_title(

@@ -56,7 +56,14 @@ Part = str | Note | Table | Picture
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it, in order; a plain string is a paragraph."""
+    """A heading and what stands below it, in order; a plain string is a paragraph.
+
+    Attributes:
+        title: the heading.
+        parts: what stands below.
+        folded: whether the reader opens it by a click: what most need not see.
+    """
 
     title: str
     parts: Sequence[Part]
+    folded: bool = False
