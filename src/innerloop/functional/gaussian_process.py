@@ -17,6 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from innerloop.errors import ConfigError, nearest
+from innerloop.functional.tanimoto import tanimoto
 
 # Rows of up to so many columns are compared by differences, which are exact; longer ones by products, which take no memory of
 # (first, second, columns).
@@ -126,28 +127,6 @@ def hamming(
     """
     differs = (a[..., :, None, :] != b[..., None, :, :]).to(length.dtype)
     return torch.exp(-(differs / length).sum(-1))
-
-
-def tanimoto(
-    a: Float[Tensor, "*batch first 2 entries"], b: Float[Tensor, "*batch second 2 others"], kinds: int
-) -> Float[Tensor, "*batch first second"]:
-    """``sum_j min(a_j, b_j) / sum_j max(a_j, b_j)`` of sparse rows of counts, 1 for two rows without entries; without slopes.
-
-    Positive definite (Ralaivola et al. 2005, "Graph kernels for chemical informatics", Neural Networks 18:1093, as MinMax).
-
-    Args:
-        a, b: packed rows as `il.Counts.packed` gives them, whose entries are data.
-        kinds: how many different entries there are.
-    """
-    dtype, single = a.dtype, torch.float32  # which holds counts exactly, in half of the memory
-    a, b = a.detach().to(single), b.detach().to(single)
-    index, count = a[..., 0, :].to(torch.int64), a[..., 1, :]
-    full = count.new_zeros(*b.shape[:-2], kinds).scatter_add(-1, b[..., 0, :].to(torch.int64), b[..., 1, :])
-    there = full[..., None, :].expand(*full.shape[:-1], count.shape[-2], kinds)
-    there = there.gather(-1, index[..., None, :, :].expand(*there.shape[:-1], index.shape[-1]))
-    both = torch.minimum(there, count[..., None, :, :]).sum(-1).transpose(-1, -2)
-    either = count.sum(-1)[..., :, None] + full.sum(-1)[..., None, :] - both
-    return torch.where(either > 0, both / torch.where(either > 0, either, 1.0), 1.0).to(dtype)
 
 
 def _root(square: Tensor) -> Tensor:

@@ -139,6 +139,11 @@ class KernelLearner(PredictiveLearner, ValuesOrClasses):
 
     pass_salt = 43
 
+    @property
+    def own_steps(self) -> int:
+        """Steps that fit a task's own scales: in meta-training those of all tasks are learned."""
+        return 0 if self.training else self.scale_steps
+
     def admit(self, tasks: Task) -> Task:
         """Labels as for every method that compares classes; or values, (tasks, examples, outputs).
 
@@ -168,7 +173,7 @@ class KernelLearner(PredictiveLearner, ValuesOrClasses):
     def init(self, meta: Meta, task: Task) -> KernelFast:
         one, _ = self.embed(meta, first_input(task.support))  # only the model knows how long its embeddings are
         known = nothing_seen(task, one)
-        own = known.z.new_zeros(len(self.covariance.names) + 1) if self.scale_steps else None
+        own = known.z.new_zeros(len(self.covariance.names) + 1) if self.own_steps else None
         return dataclasses.replace(known, own=own)
 
     def step(self, meta: Meta, fast: KernelFast, batch: Examples, i: int) -> KernelFast:
@@ -179,26 +184,29 @@ class KernelLearner(PredictiveLearner, ValuesOrClasses):
 
     def look(self, meta: Meta, fast: KernelFast, z: Tensor, y: Tensor, counts: Tensor) -> KernelFast:
         z = z.to(exact_dtype(z))
+        of: Any = self.net(meta, "process", z)
+        return self.looked(of, fast, z, self.covariance.each(of, z, z), y, counts)
+
+    def looked(
+        self, of: dict[str, Tensor], fast: KernelFast, z: Tensor, parts: Mapping[str, Tensor], y: Tensor, counts: Tensor
+    ) -> KernelFast:
+        """`look`, where each kernel's covariances of the rows are known."""
         shown = ((y > 0) * counts[:, None]).sum(0) if fast.labels else torch.ones_like(y[0])
-        observed, own = self.observed(meta, z, y, counts, fast.labels)
+        observed, own = self.observed(of, parts, y, counts, fast.labels)
         solved = observed.solved()
         return KernelFast(z, solved.inverse, solved.solution, shown.to(z.dtype), own, 1, fast.labels)
 
     def observed(
-        self, meta: Meta, z: Tensor, y: Tensor, counts: Tensor, labels: bool
+        self, of: dict[str, Tensor], parts: Mapping[str, Tensor], y: Tensor, counts: Tensor, labels: bool
     ) -> tuple[Observed, Tensor | None]:
-        """The process, seen at embeddings in double precision, and the task's own factors (`KernelFast.own`)."""
-        of: Any = self.net(meta, "process", z)
-        y = y.to(z.dtype) - mean_before(of, y.shape[1], labels)
-        parts, own = self.covariance.each(of, z, z), None
-        if self.scale_steps:
-            # Without slopes: where they fit best, the likelihood does not change with them.
-            fixed = {name: value.detach() for name, value in of.items()}
-            scales = torch.stack([fixed[f"{name}_scale"].square() for name in parts])
-            own = fitted_variances(
-                [part.detach() for part in parts.values()], scales, fixed["noise"], y.detach(), counts,
-                steps=self.scale_steps, spread=self.scale_spread,
-            )  # fmt: skip
+        """The process, seen at rows of these covariances, and the task's own factors (`KernelFast.own`)."""
+        first = next(iter(parts.values()))
+        y, own = y.to(first.dtype) - mean_before(of, y.shape[1], labels), None
+        if self.own_steps:
+            variances = torch.stack([of[f"{name}_scale"].square() for name in parts])
+            of_kernels = list(parts.values())
+            steps, spread = self.own_steps, self.scale_spread
+            own = fitted_variances(of_kernels, variances, of["noise"], y, counts, steps=steps, spread=spread)
             of = self.scaled(of, own)
         return observe(self.covariance.total(of, parts), of["noise"], y, counts), own
 
@@ -212,9 +220,15 @@ class KernelLearner(PredictiveLearner, ValuesOrClasses):
 
     def distribution(self, meta: Meta, fast: KernelFast, z: Tensor) -> Believed:
         dtype, z = z.dtype, z.to(fast.z.dtype)
-        of: Any = self.scaled(self.net(meta, "process", z), fast.own)
-        across = self.covariance.between(of, z, fast.z)
-        mean, variance = Solved(fast.inverse, fast.solution).at(across, self.covariance.alone(of, z))
+        of: Any = self.net(meta, "process", z)
+        of = self.scaled(of, fast.own)
+        return self.believed(of, fast, self.covariance.between(of, z, fast.z), self.covariance.alone(of, z), dtype)
+
+    def believed(
+        self, of: dict[str, Tensor], fast: KernelFast, across: Tensor, alone: Tensor, dtype: torch.dtype
+    ) -> Believed:
+        """`distribution`, where the queries' covariances with the support set and their own variances are known."""
+        mean, variance = Solved(fast.inverse, fast.solution).at(across, alone)
         base = mean_before(of, fast.shown.shape[0], fast.labels)
         found = (base + mean, (variance + of["noise"]).sqrt(), fast.shown)
         return Believed(*(part.to(dtype) for part in found))
@@ -243,18 +257,28 @@ class KernelLearner(PredictiveLearner, ValuesOrClasses):
         y, counts = targets(both.y, start.shown.shape[0], z), counts_of(both, z)
         given = losses.short_form(self.loss or task.objective)
         own = self.loss is not None or not (start.labels or given in (None, "mse", losses.mse))
-        judged = z if own else z.detach()  # where nobody gave another loss, the posterior is for metrics alone
-        fast = self.look(meta, start, judged[:shots], y[:shots], counts[:shots])
-        found = self.distribution(meta, fast, judged[shots:])
+        rows = z.to(exact_dtype(z))
+        of: Any = self.net(meta, "process", rows)
+        parts = self.covariance.each(of, rows, rows)
+        # Where nobody gave another loss, the posterior is for metrics alone.
+        judged = (of, parts) if own else tuple({k: v.detach() for k, v in each.items()} for each in (of, parts))
+        fast = self.looked(
+            judged[0],
+            start,
+            rows[:shots],
+            {k: v[:shots, :shots] for k, v in judged[1].items()},
+            y[:shots],
+            counts[:shots],
+        )
+        scaled = self.scaled(judged[0], fast.own)
+        total = self.covariance.total(scaled, {k: v[shots:] for k, v in judged[1].items()})
+        found = self.believed(scaled, fast, total[:, :shots], total[:, shots:].diagonal(), z.dtype)
         if own:
             asked = shown_labels(task.query, fast.shown) if start.labels else task.query.y
             loss = losses.objective(given, self.outputs_of(found, start.labels), asked, task.query.mask)
         else:
-            observed, factors = self.observed(meta, z.to(exact_dtype(z)), y, counts, start.labels)
-            likely = observed.log_likelihood().mean()
-            if factors is not None:  # and how likely a task's own factors are
-                likely = likely - 0.5 * (factors / self.scale_spread).square().sum()
-            loss = -likely.to(z.dtype) / counts.sum().clamp(min=1.0)
+            likely = self.observed(of, parts, y, counts, start.labels)[0].log_likelihood()
+            loss = -likely.mean().to(z.dtype) / counts.sum().clamp(min=1.0)
         return loss, {"metrics": self.metrics(loss, found, task), "buffers": buffers}
 
 
@@ -325,10 +349,10 @@ def dkt(
     variance``, the odds of +1 against -1 under the process itself (the authors take the greatest mean, which is the same class);
     the noise is learned for classes too (the authors hold it at 0.1).
 
-    ``scale_steps`` is adaptive deep kernel fitting (ADKF, Chen et al. 2023, arXiv:2205.02708) in part: the kernel's scales and
-    the noise are a task's own, its lengths and the embedding those of all tasks. They are the most probable ones beside a prior,
-    so a few examples cannot lead them astray (the authors have no such prior), and the outer loss, in which they stand, does not
-    change with them: no implicit function theorem is needed, and none is used.
+    ``scale_steps`` is adaptive deep kernel fitting (ADKF, Chen et al. 2023, arXiv:2205.02708) in part: a task that is adapted has
+    scales and noise of its own, the most probable ones given its support set and a prior around those of all tasks. Where we
+    differ: lengths and the embedding are all tasks'; there is a prior, so a few examples cannot lead them astray; and
+    meta-training learns all tasks' scales by the marginal likelihood, not through those of each (no implicit function theorem).
 
     Args:
         model: any nn.Module whose output is the embedding, so without a last layer (``outputs=None`` in `il.models`);
@@ -340,8 +364,8 @@ def dkt(
         noise: variance of the noise at the beginning, in squared units of y; for classes of -1 and +1. Learned.
         norm_embedding: batch norm between the model and the kernel; with "cosine" the authors' BNCosSim.
         ard: a length for each feature of the embedding.
-        scale_steps: how many steps of Fisher scoring fit each task's own scales and noise to its examples (to its support set,
-            when it is adapted), around those of all tasks; 0: all tasks have the same, as the paper. It takes 3 to 10.
+        scale_steps: how many steps of Fisher scoring fit an adapted task's own scales and noise to its support set; 0: all tasks
+            have the same, as in the paper. Five are enough.
         scale_spread: how far they may lie from those of all tasks: the standard deviation of the logarithms of the variances.
         input_shape: of one example, where it cannot be read off the model; asked for by ``norm_embedding`` and ``ard`` alone.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits) of the queries, or a name; None: minus the log marginal

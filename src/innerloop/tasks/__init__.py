@@ -61,6 +61,10 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.changing.drifting_sines:drifting_sines",
         "points on a sine curve whose amplitude and phase drift",
     ),
+    "fsmol": Entry(
+        "innerloop.tasks.molecules.fsmol:fsmol",
+        "whether a molecule is active, an assay a task (needs FS-Mol's files under INNERLOOP_DATA/fsmol)",
+    ),
     "quadratics": Entry(
         "innerloop.tasks.curves.quadratics:quadratics",
         "least squares with closed-form answers, to test methods against",
