@@ -7,7 +7,6 @@ connectivity fingerprints", J. Chem. Inf. Model. 50:742). Salts and mixtures are
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import warnings
@@ -350,15 +349,21 @@ def features_of(preprocessing: Mapping[str, Any], given: Any, *, quiet: bool = F
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
-def drawn(smiles: str, size: tuple[int, int] = (180, 120)) -> str:
-    """The molecule's structure as an SVG picture, without an XML header."""
+def picture(smiles: str, width: int = 240, height: int = 160) -> np.ndarray:
+    """The molecule's structure, (height, width, 3) bytes, on white.
+
+    Raises:
+        InputError: rdkit refuses it.
+    """
+    import io
+
+    from PIL import Image
+
     molecule = parsed(smiles)
     if isinstance(molecule, str):
         raise InputError(f"expected a molecule that rdkit reads, got {smiles!r} ({molecule}); mend it")
     draw = rdkit("Chem.Draw.rdMolDraw2D")
-    canvas = draw.MolDraw2DSVG(*size)
-    canvas.drawOptions().clearBackground = False
-    with contextlib.suppress(RuntimeError):  # of coordinates that cannot be found; an empty picture then
-        draw.PrepareAndDrawMolecule(canvas, molecule)
+    canvas = draw.MolDraw2DCairo(width, height)
+    draw.PrepareAndDrawMolecule(canvas, molecule)
     canvas.FinishDrawing()
-    return canvas.GetDrawingText().partition("?>")[2].strip()
+    return np.asarray(Image.open(io.BytesIO(canvas.GetDrawingText())).convert("RGB"))
