@@ -50,5 +50,52 @@ def _fsmol(size: int, **changes: Any) -> Recipe:
     return vary(made, **changes)
 
 
+def _protonet(size: int, distance: str) -> Recipe:
+    label = "protonet" if distance == "euclidean" else distance
+    return _fsmol(
+        size,
+        name=f"fsmol-{size}-{label}",
+        summary=f"FS-Mol: is a molecule active, from {size} measurements? Class means of an embedding, {distance} distance.",
+        source=_GRAPHS,
+        algorithm="protonet",
+        algorithm_options={"distance": distance},
+        task_options={"train_support_size": 32},
+        model_options={"outputs": None, "hidden": (512, 64 if distance == "mahalanobis" else 256)},
+        evaluations=(_evaluation(size, _PROTONET[size]),),
+    )
+
+
+def _table(name: str, disjoint: bool) -> Recipe:
+    said = "no molecule on both sides" if disjoint else "as published, the molecules of training assays"
+    return Recipe(
+        name=f"{name}-10shot" + ("-disjoint" if disjoint else ""),
+        summary=f"{name}, 10 molecules of each class, {said}: AUC of a deep kernel beside the other assays' labels.",
+        source="Altae-Tran et al. 2017, ACS Cent. Sci. 3:283; the numbers as the PAR protocol's later papers have them",
+        algorithm="dkt",
+        tasks=name,
+        algorithm_options={"kernel": "tanimoto+rbf", "noise": 0.5, "scale_steps": 5},
+        task_options={"disjoint": disjoint},
+        model="counts_mlp",
+        model_options={"outputs": None, "hidden": (256, 128)},
+        training={
+            "steps": 150,
+            "num_tasks": 8,
+            "outer_lr": 1e-3,
+            "schedule": "cosine",
+            "clip_norm": 1.0,
+            "valid_tasks": 8,
+            "validate_every": 50,
+            "strategy": "vmapped",
+            "threads": 1,
+        },
+        evaluations=(Evaluation(num_tasks=24, metric="roc_auc", named="10 of each class"),),
+        beside="innerloop.recipes.beside_assay_tables:beside",
+    )
+
+
 def recipes() -> list[Recipe]:
-    return [_fsmol(size) for size in SIZES]
+    return [
+        *(_fsmol(size) for size in SIZES),
+        *(_protonet(size, distance) for distance in ("euclidean", "mahalanobis") for size in SIZES),
+        *(_table(name, disjoint) for name in ("tox21", "sider") for disjoint in (False, True)),
+    ]
