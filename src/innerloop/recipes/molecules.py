@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
 
-from innerloop.recipes.recipe import Evaluation, Recipe, vary
+from innerloop.recipes.recipe import Evaluation, Recipe
 
 SIZES = (16, 32, 64)
 _SOURCE = "Stanley et al. 2021, FS-Mol (CC BY-SA 3.0, from ChEMBL); numbers made from the files of microsoft/FS-Mol"
@@ -22,8 +22,8 @@ def _evaluation(size: int, published: str = "") -> Evaluation:
     )
 
 
-def _fsmol(size: int, **changes: Any) -> Recipe:
-    made = Recipe(
+def _fsmol(size: int) -> Recipe:
+    return Recipe(
         name=f"fsmol-{size}",
         summary=f"FS-Mol: is a molecule active, from {size} measurements of an assay? A deep kernel on fingerprints.",
         source=_SOURCE,
@@ -47,19 +47,19 @@ def _fsmol(size: int, **changes: Any) -> Recipe:
         evaluations=(_evaluation(size),),
         beside=f"innerloop.recipes.beside_assays:beside_{size}",
     )
-    return vary(made, **changes)
 
 
 def _protonet(size: int, distance: str) -> Recipe:
     label = "protonet" if distance == "euclidean" else distance
-    return _fsmol(
-        size,
+    made = _fsmol(size)
+    return dataclasses.replace(
+        made,
         name=f"fsmol-{size}-{label}",
         summary=f"FS-Mol: is a molecule active, from {size} measurements? Class means of an embedding, {distance} distance.",
         source=_GRAPHS,
         algorithm="protonet",
         algorithm_options={"distance": distance},
-        task_options={"train_support_size": 32},
+        task_options={**made.task_options, "train_support_size": 32},
         model_options={"outputs": None, "hidden": (512, 64 if distance == "mahalanobis" else 256)},
         evaluations=(_evaluation(size, _PROTONET[size]),),
     )

@@ -121,6 +121,6 @@ def assay_family(
 
 
 def mean_of_others(tasks: Any, rows: Sequence[int]) -> torch.Tensor:
-    """Of these rows' molecules the share of the other assays that call them active; no support set is needed. NaN: none has it."""
+    """Of these rows' molecules the share of the other assays that call them active; without any support set. NaN: none."""
     known = tasks.other_labels[tasks.molecule_of[torch.as_tensor(rows)]]
     return known.nanmean(1)
