@@ -59,6 +59,7 @@ _NAMES = {
     "OnlineLearner": "innerloop.lifelong.learner",
     "Optimizer": "innerloop.training.torch_optimizer",
     "which_optimizer": "innerloop.evaluation.optimizer_sweep",
+    "screen": "innerloop.meta_learner.molecules",
     "sync_gradients": "innerloop.training.distributed",
     "with_meta_gradient": "innerloop.methods.other_meta_gradient",
 }
@@ -113,6 +114,7 @@ if TYPE_CHECKING:
     from innerloop.lifelong.stream_report import StreamReport as StreamReport
     from innerloop.meta_learner.fitted import Fitted as Fitted
     from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
+    from innerloop.meta_learner.molecules import screen as screen
     from innerloop.methods.other_meta_gradient import with_meta_gradient as with_meta_gradient
     from innerloop.models.architecture import Architecture as Architecture
     from innerloop.models.architecture import random_architecture as random_architecture

@@ -316,7 +316,7 @@ def build_model(
     of_problem = _known(name, getattr(split, "model_options", {}), typed)
     given = {**_known(name, advice or {}, typed), **of_problem, **(options or {})}
     outputs = given.pop("outputs", split.output_size)
-    _check_names(f"model {name}", make_model, given)
+    _check_names(f"model {name}", make_model, {key: v for key, v in given.items() if key not in of_problem})
     return _prepared(models.fitting(name, tuple(split.input_shape), outputs, given, typed=typed), split)
 
 

@@ -68,6 +68,34 @@ def small_archives(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def small_assays(monkeypatch):
+    """Nor are measured molecules: counts drawn at random."""
+    import numpy as np
+
+    from innerloop.data.counts import as_counts
+    from innerloop.tasks.molecules import assay_tables, fsmol
+
+    random = np.random.default_rng(0)
+
+    def molecules(number: int):
+        return as_counts(
+            (random.random((number, 2048)) < 0.02) * random.integers(1, 5, (number, 2048)).astype(np.float32)
+        )
+
+    tasks = [f"{split}{i}" for split in ("train", "valid", "test") for i in range(3) for _ in range(30)]
+    splits = {split: [f"{split}{i}" for i in range(3)] for split in ("train", "valid", "test")}
+    assays = molecules(len(tasks)), tasks, random.integers(0, 2, len(tasks)), splits
+    monkeypatch.setattr(fsmol, "_read", lambda folder: assays)
+    tables = {
+        name: assay_tables.AssayTable(
+            molecules(120), tuple(f"a{i}" for i in range(n)), (random.random((120, n)) < 0.5).astype(float)
+        )
+        for name, n in (("tox21", 12), ("sider", 27))
+    }
+    monkeypatch.setattr(assay_tables, "load", lambda name: tables[name])
+
+
+@pytest.fixture(autouse=True)
 def small_tables(monkeypatch):
     """Nor are tables of searches."""
     import numpy as np

@@ -15,6 +15,7 @@ SMALL = {
     "changing_road": 200,
     "few_shot_pictures": 20,
     "learned_optimizer": 60,
+    "molecules": 30,
     "never_forget": 150,
     "sine": 300,
     "table_rows": 300,

@@ -11,6 +11,7 @@ from torch import nn
 
 import innerloop as il
 from innerloop.core import Examples, Task
+from innerloop.data.counts import as_counts, dense
 from innerloop.tasks.curves.gaussian_process import exact_on_split
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -246,3 +247,74 @@ def test_more_points_than_are_feasible_are_one_line():
     x = np.zeros((4_001, 4))
     with pytest.raises(il.InputError, match=r"at most 4,000 examples.* got 4,001"):
         il.dkt(net()).adapt(x, x[:, :1])
+
+
+def packed_task(num_tasks: int = 2) -> Task:
+    generator = torch.Generator().manual_seed(5)
+
+    def side(examples: int) -> Examples:
+        full = (torch.rand(num_tasks * examples, 12, generator=generator) < 0.5) * torch.randint(
+            1, 5, (num_tasks * examples, 12), generator=generator
+        )
+        rows = as_counts(full.double()).packed(width=12, dtype=torch.float64)
+        y = (torch.arange(examples) % 2).expand(num_tasks, -1)
+        return Examples(rows.reshape(num_tasks, examples, 2, 12), y.contiguous())
+
+    return Task(side(6), side(5))
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Tanimoto's coefficient of counts, by hand."""
+    a, b = (dense(rows, 12) for rows in (a, b))
+    least, most = torch.minimum(a[:, None], b), torch.maximum(a[:, None], b)
+    return least.sum(-1) / most.sum(-1)
+
+
+@pytest.mark.parametrize("strategy", ["looped", "vmapped"])
+def test_tanimoto_compares_the_inputs_beside_the_embedding(strategy):
+    task, model = packed_task(), il.models.counts_mlp(12, None, hidden=(5, 3))
+    learner = moved(il.dkt(model, kernel="tanimoto+rbf", noise=0.3))
+    learner.strategy = strategy
+    own = {name: p.detach().clone() for name, p in numbers(learner).items()}
+    found = []
+    for i in range(2):
+        x, y = side_of(task, i)
+        signs = 2 * nn.functional.one_hot(y, 2).double() - 1
+        z = model(x)
+        scale = own["log_tanimoto_scale"].exp() + 1e-4
+        given = scale**2 * alike(x, x) + covariance("rbf", own, z, z)
+        given = given + (own["log_noise"].exp() + 1e-6) * torch.eye(len(x))
+        found.append(-NORMAL(torch.zeros(len(x)), given).log_prob(signs.T).mean() / len(x))
+    loss = torch.stack(found).mean()
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    assert float(learner.backward(task)["loss"]) == pytest.approx(float(loss.detach()), rel=1e-6)
+    for mine, theirs in zip(learner.parameters(), expected, strict=False):
+        assert torch.allclose(mine.grad, theirs, rtol=1e-5, atol=1e-8)
+
+
+def test_tanimoto_needs_a_model_of_sparse_rows():
+    with pytest.raises(il.ConfigError, match="counts_mlp, got Sequential"):
+        il.dkt(net(), kernel="tanimoto")
+
+
+def test_a_tasks_own_scales_are_the_most_probable_ones():
+    task = packed_task(1)
+    learner = il.dkt(
+        il.models.counts_mlp(12, None, hidden=(5, 3)), kernel="tanimoto+rbf", scale_steps=30, scale_spread=0.7
+    )
+    fitted = learner.adapt(task.support.x[0], task.support.y[0])
+    own = fitted.fast.own.clone().requires_grad_()
+    of = {name: p.detach() for name, p in numbers(learner).items()}
+    z = learner.model.model(task.support.x[0]).detach()
+    y = 2 * task.support.y[0].double() - 1
+    scales = [of[f"log_{name}_scale"].exp() + 1e-4 for name in ("tanimoto", "rbf")]
+    plain = [alike(task.support.x[0], task.support.x[0]), covariance("rbf", of, z, z) / scales[1] ** 2]
+    given = sum(s**2 * f.exp() * k for s, f, k in zip(scales, own, plain, strict=False))
+    given = given + (of["log_noise"].exp() + 1e-6) * own[2].exp() * torch.eye(6)
+    likely = NORMAL(torch.zeros(6), given).log_prob(y) - (own / 0.7).square().sum() / 2
+    slope = torch.autograd.grad(likely, own)[0]
+    assert float(slope.abs().max()) < 1e-4 and float(own.abs().max()) > 1e-2
+    # In meta-training all tasks have the same ones.
+    same = il.dkt(il.models.counts_mlp(12, None, hidden=(5, 3)), kernel="tanimoto+rbf")
+    same.load_state_dict(learner.state_dict())
+    assert float(learner.backward(task)["loss"]) == float(same.backward(task)["loss"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -243,3 +244,25 @@ def test_the_command_line_builds_the_papers_embedding():
     learner, _ = assemble("protonet", "glyphs", "conv4", model_options={"outputs": 16, "downsample": "stride"})
     assert learner.model_spec["arguments"]["outputs"] == 16
     assert learner.model_spec["arguments"]["downsample"] == "stride"
+
+
+def test_mahalanobis_distances_are_by_a_covariance_of_each_class():
+    torch.manual_seed(0)
+    model = il.models.mlp(4, 5)
+    x, y, asked = torch.randn(7, 4), np.array([0, 0, 0, 1, 1, 1, 1]), torch.randn(3, 4)
+    found = il.protonet(model, distance="mahalanobis").adapt(x, y).predict_proba(asked)
+    z, q = (model(rows).detach().double().numpy() for rows in (x, asked))
+    logits = []
+    for label in (0, 1):
+        own = z[y == label]
+        share = len(own) / (len(own) + 1)
+        spread = share * np.cov(own.T) + (1 - share) * np.cov(z.T) + np.eye(5)
+        apart = q - own.mean(0)
+        logits.append(-0.5 * np.einsum("if,fg,ig->i", apart, np.linalg.inv(spread), apart))
+    expected = torch.softmax(torch.tensor(np.stack(logits, 1)), -1)
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+
+
+def test_an_unknown_distance_is_named():
+    with pytest.raises(il.ConfigError, match="euclidean or mahalanobis, got 'cosine'"):
+        il.protonet(il.models.mlp(4, 5), distance="cosine")

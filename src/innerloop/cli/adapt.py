@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.cli import given_again, output, program, trust
+from innerloop.cli import given_again, output, program, screen, trust
 from innerloop.cli.boundary import say
 from innerloop.cli.output import only_for
 from innerloop.errors import ConfigError, InputError, first_few
@@ -49,6 +49,7 @@ def _adapt(
     with_examples: bool = False,
     target: str | None = None,
     text: str | None = None,
+    smiles: str | None = None,
     separator: str | None = None,
     encoding: str | None = None,
     steps: int | None = None,
@@ -76,6 +77,7 @@ def _adapt(
         target: the table's column to learn, or several with commas between for a run of plain numbers; left out: the one of the
             training tables.
         text: the table's column of texts, for a run of texts; left out: the one of the training table.
+        smiles: the table's column of SMILES, for a run of molecules; left out: the one of the training table, or smiles.
         separator: between a text table's cells, where it is not found rightly.
         encoding: of a text table that is not in UTF-8, such as latin-1.
         steps: inner steps; left out: the method's.
@@ -92,6 +94,7 @@ def _adapt(
         json: print one JSON object and nothing else.
     """
     from innerloop import load
+    from innerloop.data.molecules import are_molecules
     from innerloop.data.picture_decoding import SUFFIXES
     from innerloop.data.support_files import picture_shape, takes_pictures
     from innerloop.data.texts import are_texts
@@ -121,6 +124,9 @@ def _adapt(
 
     record = read_run_config(run)
     of_texts = are_texts(record.get("preprocessing"))
+    of_molecules = are_molecules(record.get("preprocessing"))
+    if not of_molecules:
+        only_for("a run of molecules", "other data", smiles=smiles)
     shape = picture_shape(record.get("input_shape") or (), record.get("preprocessing"))
     of_pictures = not of_texts and (support.is_dir() or takes_pictures(shape))
     if of_pictures and support == STANDARD_INPUT:
@@ -155,9 +161,9 @@ def _adapt(
         fitted, score = _adapted_to_pictures(learner, support, steps, invert, left_out)
     else:
         only_for("pictures", "a table", invert=invert)
-        table = _table(support, separator, encoding)
+        table = screen.with_column(_table(support, separator, encoding), record.get("preprocessing"), smiles)
         fitted = learner.adapt(table, target=target, steps=steps)
-        score = fitted.score(table)
+        score = screen.on_support(fitted, _targets(fitted)) if of_molecules else fitted.score(table)
     y = _targets(fitted)
     lines: list[str] = []
     if valid_tasks:
@@ -382,9 +388,12 @@ def _predict(
     inputs: Path,
     /,
     *,
-    out: Path,
+    out: Path | None = None,
     target: str | None = None,
     text: str | None = None,
+    smiles: str | None = None,
+    rank: bool | None = None,
+    picture_page: Path | None = None,
     separator: str | None = None,
     encoding: str | None = None,
     unknown: bool = False,
@@ -401,9 +410,14 @@ def _predict(
         task: a task file of `innerloop adapt`.
         inputs: a picture, a folder of pictures (with all its subfolders), or a table, whose columns are found by their
             names; - for a table on standard input. For a task of texts: a .txt file, a folder of such, or a table.
-        out: the CSV file to write.
+        out: the CSV file to write; with --rank it may be left out.
         target: a column of the table to leave out, for a task that does not know its columns' names.
         text: the table's column of texts, for a task of texts; left out: the one it was adapted to.
+        smiles: the table's column of SMILES, for a task of molecules; left out: the one it was adapted to, or smiles.
+        rank: molecules alone: the most promising first, by the chance of the class that is looked for (active, 1, true) or by
+            the predicted value; without --out the first 20 are printed.
+        picture_page: molecules alone: an HTML page to write, on which the first are drawn beside the most alike of those
+            that were measured.
         separator: between a text table's cells, where it is not found rightly.
         encoding: of a text table that is not in UTF-8, such as latin-1.
         unknown: call inputs "unknown" that are probably of none of the classes, by the task's threshold.
@@ -421,7 +435,10 @@ def _predict(
         raise InputError(f"expected a task file of `innerloop adapt`, got no file at {str(task)!r}; check the path")
     if inputs != STANDARD_INPUT and not inputs.exists():
         raise InputError(f"expected a picture, a folder or a CSV table, got nothing at {str(inputs)!r}; check the path")
-    output.new_file(out, force)
+    if out is not None:
+        output.new_file(out, force)
+    elif not rank and picture_page is None:
+        raise ConfigError("expected --out, the CSV file to write, got none; give --out predictions.csv, say")
     again = given_again.checked(task, algorithm=algorithm, tasks=tasks, model=model)
     from innerloop import load
     from innerloop.data import support_files, texts
@@ -437,6 +454,17 @@ def _predict(
             f"expected a task file of `innerloop adapt`, got a run directory at {str(task)!r}; adapt it first"
         )
     fitted = fitted.to(device_of(device))
+    if screen.are_molecules(fitted.preprocessing):
+        only_for("pictures", "molecules", invert=invert, target=target, text=text)
+        given = (
+            screen.library(inputs, separator, encoding)
+            if inputs != STANDARD_INPUT
+            else _table(inputs, separator, encoding)
+        )
+        return screen.predicted(fitted, given, smiles, bool(rank), out, picture_page, force)
+    only_for("a task of molecules", "other data", smiles=smiles, rank=rank, picture_page=picture_page)
+    if out is None:
+        raise ConfigError("expected --out, the CSV file to write, got none; give --out predictions.csv, say")
     if unknown and fitted.classes_ is None:
         raise ConfigError("--unknown expected a classification task, got regression; leave it out")
     if unknown and fitted.threshold is None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from innerloop.data.arrays import as_tensor
 from innerloop.errors import InputError, ShapeError, expect_whole
 
-KIND = "counts"  # of the preprocessing record
+KIND, MOLECULES = "counts", "molecules"  # of the preprocessing record; molecules' is one of counts with more in it
 _BLOCK = 1 << 14  # rows that are taken at a time
 _LARGEST = 1 << 24  # entry numbers are exact in float32 below it
 
@@ -212,7 +212,8 @@ def dense(packed: Shaped[Tensor, "*rows 2 entries"], kinds: int) -> Float[Tensor
 
 def kinds_of(preprocessing: Mapping[str, Any] | None) -> int | None:
     """How many kinds of entries inputs have, where they are packed rows; None: they are not."""
-    return int(preprocessing["kinds"]) if preprocessing is not None and preprocessing.get("kind") == KIND else None
+    of_counts = preprocessing is not None and preprocessing.get("kind") in (KIND, MOLECULES)
+    return int(preprocessing["kinds"]) if of_counts and preprocessing is not None else None
 
 
 def record(kinds: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from innerloop.evaluation import confidence
 from innerloop.meta_learner.boundary import looked_up
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.objectives import losses
-from innerloop.objectives.metrics import UNJUDGED, check
+from innerloop.objectives.metrics import OF_THE_SECOND, UNJUDGED, check
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group
 from innerloop.waiting import waiting
@@ -71,10 +71,10 @@ def evaluate(
         allow_diverged: give the mean as it comes, infinite or NaN, where some tasks diverged.
         group: processes that share the tasks out; each has to call this, and each gets the whole report. None: this process
             takes all tasks.
-        metric: one name or several, the first is the one reported: accuracy, f1, roc_auc, average_precision for labels; mse,
-            mae, rmse, r2 for values; "log_likelihood" (nats a query) for a learner that predicts a distribution; those of the
-            problem's own objective. None: the problem's, and all others that its targets can be judged by. Errors of values
-            are in the target's own unit (mse: its square) where the problem knows it.
+        metric: one name or several, the first is the one reported: accuracy, f1, roc_auc, average_precision, delta_auprc for
+            labels; mse, mae, rmse, r2 for values; "log_likelihood" (nats a query) for a learner that predicts a distribution;
+            those of the problem's own objective. None: the problem's, and all others that its targets can be judged by. Errors
+            of values are in the target's own unit (mse: its square) where the problem knows it.
         every_task: judge each of the problem's distinct tasks, in order, instead of drawing ``num_tasks``.
         draws: with ``every_task``: how often each is drawn, with other rows shown; its value is the mean over them; None: once.
         baselines: judge the simplest predictors (`innerloop.evaluation.baselines`) on the same tasks by the same metric, where
@@ -332,13 +332,25 @@ def task_metrics(
     for name in names:
         check(name, prediction.shape[1:], query.y.dtype, query.y.shape[1:], labels=labels)
         function = losses.METRICS[name].function
+        p, t = in_global_order(prediction, y, batch.class_ids) if name in OF_THE_SECOND else (prediction, y)
         if query.mask is None:
-            found[name] = torch.vmap(lambda p, t, f=function: f(p, t, None))(prediction, y)
+            found[name] = torch.vmap(lambda p, t, f=function: f(p, t, None))(p, t)
         else:
-            found[name] = torch.vmap(function)(prediction, y, query.mask.to(prediction.device))
+            found[name] = torch.vmap(function)(p, t, query.mask.to(prediction.device))
         if name in UNJUDGED:
             found[name] = torch.where(finite, found[name], torch.inf)
     return found
+
+
+def in_global_order(prediction: Tensor, y: Tensor, class_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Predictions (tasks, queries, ways) and labels of two classes in the order of their global numbers; others as they are."""
+    if class_ids is None or y.is_floating_point() or prediction.shape[-1] != 2 or class_ids.shape[-1] != 2:
+        return prediction, y
+    turned = (class_ids[:, 0] > class_ids[:, 1]).to(prediction.device)
+    return (
+        torch.where(turned[:, None, None], prediction.flip(-1), prediction),
+        torch.where(turned[:, None], 1 - y, y),
+    )
 
 
 def card(report: Report, folder: str | Path) -> Path:

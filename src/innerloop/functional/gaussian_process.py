@@ -17,6 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from innerloop.errors import ConfigError, nearest
+from innerloop.functional.tanimoto import tanimoto
 
 # Rows of up to so many columns are compared by differences, which are exact; longer ones by products, which take no memory of
 # (first, second, columns).
@@ -192,6 +193,10 @@ KERNELS: dict[str, Kernel] = {
 }  # fmt: skip
 
 
+# Kernels of sparse rows of counts, which stand in front of a learned embedding and are compared themselves.
+OF_COUNTS = ("tanimoto",)
+
+
 @dataclasses.dataclass(frozen=True)
 class Covariance:
     """A sum of kernels of the same rows, each with a variance of its own: ``sum_i scale_i^2 kernel_i``.
@@ -199,10 +204,15 @@ class Covariance:
     Hyperparameters go by ``<kernel>_scale``, ``<kernel>_length`` and so on, and are above 0.
 
     Attributes:
-        names: of `KERNELS`, each once.
+        names: of `KERNELS` or `OF_COUNTS`, each once.
+        kinds: of the entries of sparse rows, where a kernel compares such; 0: none does.
+        features: with ``kinds``: how many of a row's last columns are its embedding, which all other kernels compare. Those
+            before it are its packed entries (numbers, then counts), of any length.
     """
 
     names: tuple[str, ...]
+    kinds: int = 0
+    features: int = 0
 
     @classmethod
     def named(cls, words: str, known: Sequence[str] = tuple(KERNELS)) -> Covariance:
@@ -235,26 +245,54 @@ class Covariance:
         found = {}
         for name in self.names:
             found[f"{name}_scale"] = torch.ones(())
-            for what, value in KERNELS[name].begins.items():
+            for what, value in self._begins(name).items():
                 shape = () if columns is None or what not in KERNELS[name].by_column else (columns,)
                 found[f"{name}_{what}"] = torch.full(shape, value)
         return found
 
     def between(self, of: Of, a: Tensor, b: Tensor) -> Tensor:
         """(..., first, second) covariances of values at ``a`` (..., first, columns) and at ``b`` (..., second, columns)."""
-        return self._sum(of, lambda kernel, own: kernel.between(a, b, own))
+        return self.total(of, self.each(of, a, b))
+
+    def each(self, of: Of, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        """Each kernel's part of `between`, without its scale."""
+        found = {}
+        for name in self.names:
+            if name in OF_COUNTS:
+                found[name] = tanimoto(self._entries(a), self._entries(b), self.kinds)
+            else:
+                found[name] = KERNELS[name].between(self._embedding(a), self._embedding(b), self._own(of, name))
+        return found
 
     def alone(self, of: Of, z: Tensor) -> Tensor:
         """(..., rows) variances at ``z`` (..., rows, columns), the diagonal of `between`."""
-        return self._sum(of, lambda kernel, own: kernel.alone(z, own))
-
-    def _sum(self, of: Of, part: Callable[[Kernel, Of], Tensor]) -> Tensor:
-        total: Tensor | None = None
+        found = {}
         for name in self.names:
-            own = {what: of[f"{name}_{what}"] for what in KERNELS[name].begins}
-            term = of[f"{name}_scale"].square() * part(KERNELS[name], own)
-            total = term if total is None else total + term
-        assert total is not None
+            at = self._embedding(z)
+            found[name] = (
+                torch.ones_like(z[..., 0]) if name in OF_COUNTS else KERNELS[name].alone(at, self._own(of, name))
+            )
+        return self.total(of, found)
+
+    @staticmethod
+    def _begins(name: str) -> Mapping[str, float]:
+        return {} if name in OF_COUNTS else KERNELS[name].begins
+
+    def _own(self, of: Of, name: str) -> Of:
+        return {what: of[f"{name}_{what}"] for what in self._begins(name)}
+
+    def _embedding(self, rows: Tensor) -> Tensor:
+        return rows[..., -self.features :] if self.kinds else rows
+
+    def _entries(self, rows: Tensor) -> Tensor:
+        return rows[..., : -self.features].unflatten(-1, (2, -1))
+
+    def total(self, of: Of, parts: Mapping[str, Tensor]) -> Tensor:
+        """The sum of such parts, each with its scale."""
+        terms = [of[f"{name}_scale"].square() * part for name, part in parts.items()]
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
         return total
 
 
@@ -363,3 +401,47 @@ def observe(
     factor = cholesky(covariance + torch.diag_embed(level), jitters)
     y = y.expand(*covariance.shape[:-2], *y.shape[-2:])
     return Observed(factor, torch.linalg.solve_triangular(factor, y, upper=False), counts)
+
+
+def fitted_variances(
+    parts: Sequence[Float[Tensor, "n n"]],
+    variances: Float[Tensor, " parts"],
+    noise: Tensor,
+    y: Float[Tensor, "n outputs"],
+    counts: Float[Tensor, " n"],
+    *,
+    steps: int,
+    spread: float,
+) -> Float[Tensor, " parts_and_noise"]:
+    """Logarithms by which the variances of a sum of kernels, and of the noise, are to be multiplied to suit what was observed.
+
+    The most probable ones where each is normal around 0 before: Fisher scoring on the log likelihood of the values, averaged
+    over outputs, less ``sum_i log_i^2 / (2 spread^2)``. Each step is cut to a factor of e.
+
+    Args:
+        parts: covariances of what was observed by each kernel, without its variance.
+        variances: of each kernel.
+        noise: its variance.
+        y: values less the process's mean.
+        counts: 1 for a row that counts, 0 for padding.
+        steps: of scoring; each costs two inverses of n x n.
+        spread: standard deviation of the logarithms.
+    """
+    counts = counts.to(y.dtype)
+    of = torch.stack([part * (counts[:, None] * counts[None]) for part in parts] + [torch.diag_embed(counts)])
+    start = torch.cat([variances, noise.reshape(1)])
+    y = torch.where(counts[:, None] > 0, y, 0.0)
+    found = torch.zeros_like(start)
+    precision = torch.eye(len(start), dtype=y.dtype, device=y.device) / spread**2
+    for _ in range(steps):
+        each = (start * found.exp())[:, None, None] * of
+        factor = cholesky(each.sum(0) + torch.diag_embed(1 - counts))
+        one = torch.eye(len(y), dtype=y.dtype, device=y.device)
+        inverse = torch.cholesky_solve(one, factor)
+        weights = inverse @ y
+        moved = inverse @ each  # (parts, n, n)
+        explained = torch.einsum("no,pnm,mo->p", weights, each, weights) / y.shape[1]
+        slope = 0.5 * (explained - moved.diagonal(dim1=-2, dim2=-1).sum(-1)) - precision @ found
+        fisher = 0.5 * torch.einsum("pnm,qmn->pq", moved, moved)
+        found = found + torch.linalg.solve(fisher + precision, slope).clamp(-1.0, 1.0)
+    return found

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -26,6 +27,7 @@ from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError
 from innerloop.meta_learner import labels
 from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_adapted, expect_steps, inputs_like
 from innerloop.meta_learner.files import write_task
+from innerloop.meta_learner.molecules import asked_molecules, in_units, shown_molecules, takes_molecules
 from innerloop.meta_learner.own_examples import Judged
 from innerloop.meta_learner.query_predictions import predict_alone
 from innerloop.meta_learner.ranking import ranked
@@ -162,9 +164,12 @@ class Fitted:
         asked = self._steps(steps)
         if are_texts(self.preprocessing):
             x, y = features_of_texts(self.preprocessing, x, y)
+        own = self.preprocessing
+        if takes_molecules(x, own):
+            x, y, own = shown_molecules(own, x, y)
         x = self._named(x)
         shape = tuple(self.support.x.shape[1:]) if isinstance(self.support.x, Tensor) else None
-        wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=self.preprocessing)
+        wanted = dataclasses.replace(wanted_by(self.owner), input_shape=shape, preprocessing=own)
         whole, scaled = None, False
         items: tuple[str, ...] | None = None
         if names_table(x, self.preprocessing, wanted.picture_shape):
@@ -283,6 +288,8 @@ class Fitted:
         """Rows of an array as a table, for a task of tables; texts and pictures in memory as their features."""
         if are_texts(self.preprocessing):
             return features_of_texts(self.preprocessing, x, labelled=False)[0]
+        if takes_molecules(x, self.preprocessing):
+            x = asked_molecules(self.preprocessing, x)
         if not is_path(x):
             x = embedded(x, self.preprocessing)
         if is_sparse(x) or kinds_of(self.preprocessing) is not None:
@@ -316,8 +323,6 @@ class Fitted:
         names = [self.classes_[i] if sure else unknown for i, sure in zip(chosen.tolist(), known, strict=True)]
         if any(isinstance(v, Tensor) for v in pytree.tree_leaves(x)) and not isinstance(names[0], str):
             return torch.tensor(names)
-        import numpy as np
-
         return np.asarray(names)
 
     def predict_std(self, x: Any, transductive: bool = False) -> Any:
@@ -354,6 +359,11 @@ class Fitted:
         """Accuracy (a fraction), or mean squared error for regression; of a table in its units, and ``y`` may be its target."""
         if are_texts(self.preprocessing):
             x, y = features_of_texts(self.preprocessing, x, y)
+        if takes_molecules(x, self.preprocessing):
+            x, y, _ = shown_molecules(self.preprocessing, x, y)
+            if self.classes_ is None:
+                found, y = (in_units(self.preprocessing, v, False) for v in (self.outputs(x).cpu().numpy(), y))
+                return float(np.square(found - y).mean())
         x = self._named(x)
         if names_table(x, self.preprocessing):
             x = as_table(x)
@@ -468,6 +478,8 @@ class Fitted:
         """Regression values, or their spread, as the targets were given: for a table in its units."""
         found = self._as_given(value, x)
         record = table_record(self.preprocessing)
+        if record is None and not isinstance(x, Tensor):
+            return in_units(self.preprocessing, found, spread)
         if record is None or not names_table(x, self.preprocessing):
             return found
         found = found.reshape(len(found), -1)

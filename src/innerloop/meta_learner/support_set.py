@@ -35,6 +35,7 @@ from innerloop.errors import ConfigError, InnerloopWarning, InputError, ShapeErr
 from innerloop.functional import PureModel
 from innerloop.meta_learner import labels
 from innerloop.meta_learner.boundary import as_inputs, as_tensor, check_finite, inputs_like, moved
+from innerloop.meta_learner.molecules import shown_molecules, takes_molecules
 from innerloop.models.embeddings import embedded
 from innerloop.objectives import losses
 
@@ -159,6 +160,10 @@ def support_set(wanted: Wanted, x: Any, y: Any = None, target: str | None = None
         x, y = features_of_texts(wanted.preprocessing, x, y, target)
         side, classes = _examples(wanted, x, y)
         return Shown(side, classes, wanted.preprocessing, None)
+    if takes_molecules(x, wanted.preprocessing):
+        x, y, record = shown_molecules(wanted.preprocessing, x, y, target)
+        side, classes = _examples(wanted, as_packed(x, record, (wanted.input_shape or (1,))[-1]), y)
+        return Shown(side, classes, record, None)
     if names_table(x, wanted.preprocessing, wanted.picture_shape) or (
         target is not None and isinstance(x, str | Path | Mapping)
     ):

@@ -86,6 +86,23 @@ def average_precision(prediction: Tensor, y: Tensor, mask: Tensor | None = None)
     return _mean_of_judged(area, (ones > 0) & (zeros > 0)) + found.broken
 
 
+def delta_auprc(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Average precision less the share of 1s, which scores without meaning reach: how much an order of the examples is worth.
+
+    Of two classes, that of the second alone: of the active molecules of an assay, say (Stanley et al. 2021, FS-Mol). Else labels
+    and classes are averaged as in `average_precision`.
+    """
+    found = _ranked(prediction, y, mask)
+    ones, zeros = found.positive.sum(-1), found.negative.sum(-1)
+    right = found.from_group(found.positive)
+    precision = right / (right + found.from_group(found.negative)).clamp(min=1)
+    lead = (found.positive * precision).sum(-1) / ones.clamp(min=1) - ones / (ones + zeros).clamp(min=1)
+    judged = (ones > 0) & (zeros > 0)
+    if prediction.shape != y.shape and prediction.shape[-1] == 2:
+        lead, judged = lead[1:], judged[1:]
+    return _mean_of_judged(lead, judged) + found.broken
+
+
 def mse(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     """Squared error, averaged over the examples that count and over outputs.
 
@@ -177,11 +194,14 @@ METRICS: dict[str, Metric] = {
     "r2": Metric(r2, True, "values", 0),
     "roc_auc": Metric(roc_auc, True, "scores", 0),
     "average_precision": Metric(average_precision, True, "scores", 0),
+    "delta_auprc": Metric(delta_auprc, True, "scores", 0),
     "f1": Metric(f1, True, "labels", 0),
     "ndcg": Metric(ndcg, True, "order", 0),
 }
 # NaN on a task that they cannot judge: one label only, fewer than two values, or no grade above 0.
-UNJUDGED = ("roc_auc", "average_precision", "r2", "ndcg")
+UNJUDGED = ("roc_auc", "average_precision", "delta_auprc", "r2", "ndcg")
+# Which of two classes is the second says their global number, whatever a task calls them.
+OF_THE_SECOND = ("delta_auprc",)
 # Metrics of the predicted distribution, not of the outputs: the learner judges its queries itself (`BaseLearner.log_density`).
 DISTRIBUTION_METRICS = ("log_likelihood",)
 HIGHER_IS_BETTER = {name: metric.higher_is_better for name, metric in METRICS.items()} | {"log_likelihood": True}

@@ -20,7 +20,7 @@ class Evaluation:
     Attributes:
         steps: inner steps after which to report; None: the learner's ``eval_steps``.
         tasks: options of the problem that differ from training's family (other shots, say).
-        num_tasks: how many test tasks.
+        num_tasks: how many test tasks; None: each distinct one, in several draws (`evaluate`).
         published: the paper's numbers, one for each of ``steps`` (or ``instances``), as printed; "" where there is none.
         statistic: "mean", or "median" over tasks (its interval is left empty), or "share": in percent, of the tasks whose number
             is above ``above`` or not finite.
@@ -34,7 +34,7 @@ class Evaluation:
 
     steps: tuple[int, ...] | None = None
     tasks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    num_tasks: int = 600
+    num_tasks: int | None = 600
     published: tuple[str, ...] = ()
     statistic: Literal["mean", "median", "share"] = "mean"
     above: float = 0.0

@@ -1,4 +1,4 @@
-"""Tables of few rows: patients with few visits, assays, users with few ratings, and data sets with few rows a class."""
+"""Tables of few rows: patients with few visits, users with few ratings, and data sets with few rows a class."""
 
 from __future__ import annotations
 
@@ -17,14 +17,6 @@ def recipes() -> list[Recipe]:
         )
         for visits in (5, 10)
     ]
-    found.append(
-        Recipe(
-            name="fsmol-16",
-            summary="FS-Mol: is a molecule active, from 16 measurements of an assay? Beside a forest and logistic regression.",
-            source="Stanley et al. 2021, FS-Mol; published delta-AUPRC at 16: random forest .098, ProtoNet with a graph net .211",
-            runner="innerloop.recipes.assays:run",
-        )
-    )
     found.append(
         Recipe(
             name="movielens-10-ratings",

@@ -61,6 +61,18 @@ TASKS: dict[str, Entry] = {
         "innerloop.tasks.changing.drifting_sines:drifting_sines",
         "points on a sine curve whose amplitude and phase drift",
     ),
+    "fsmol": Entry(
+        "innerloop.tasks.molecules.fsmol:fsmol",
+        "whether a molecule is active, an assay a task (needs FS-Mol's files under INNERLOOP_DATA/fsmol)",
+    ),
+    "tox21": Entry(
+        "innerloop.tasks.molecules.tox21:tox21",
+        "whether a molecule is toxic by an assay (needs Tox21's files under INNERLOOP_DATA/molecules)",
+    ),
+    "sider": Entry(
+        "innerloop.tasks.molecules.sider:sider",
+        "whether a drug has side effects of a kind (needs SIDER's files under INNERLOOP_DATA/molecules)",
+    ),
     "quadratics": Entry(
         "innerloop.tasks.curves.quadratics:quadratics",
         "least squares with closed-form answers, to test methods against",

@@ -108,6 +108,27 @@ class RowTasks(TaskDistribution):
         new._set_outputs()
         return new
 
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What a model has to know of sparse rows: how many kinds of entries there are."""
+        return {"inputs": self.x.kinds} if isinstance(self.x, Counts) else {}
+
+    def prepared(self, net: nn.Module) -> nn.Module:
+        """The model, where it takes sparse rows for what they are.
+
+        Raises:
+            ConfigError: it would take the numbers of entries for quantities.
+        """
+        from innerloop import models
+
+        known = models.describe(net)
+        if isinstance(self.x, Counts) and known is not None and not hasattr(net, "kinds"):
+            raise ConfigError(
+                f"{self.name}: expected a model of sparse rows, got {known['name']}, which would take the numbers of their "
+                "entries for quantities; leave --model out, or say --model counts_mlp"
+            )
+        return net
+
     def default_model(self) -> nn.Module:
         """Two hidden layers; sparse rows have one that adds up the weights of their entries."""
         from innerloop import models

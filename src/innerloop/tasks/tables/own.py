@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from innerloop.data.check_result import CheckResult
 from innerloop.data.table_cells import Loud
 from innerloop.data.table_preprocessing import Scaling
 from innerloop.errors import ConfigError, InnerloopWarning
+from innerloop.tasks.molecules.own import check_molecules, molecule_family
 from innerloop.tasks.own_texts import check_texts, text_family
 from innerloop.tasks.row_draws import sizes_of
 from innerloop.tasks.tables.few_shot import TableTasks
@@ -60,6 +61,7 @@ def table_family(
     encoding: str | None = None,
     text: str | None = None,
     embedding: str | None = None,
+    smiles: str | None = None,
 ) -> TaskFamily:
     """Tasks from a CSV, TSV or Parquet table, or from a folder or zip of them.
 
@@ -107,6 +109,8 @@ def table_family(
         text: a column of texts, which alone is the input; the classes of ``target`` are then split, and no rule for tasks is
             needed (`own_texts.text_family`).
         embedding: the trained network that reads the texts; None: "sentences".
+        smiles: a column of molecules as SMILES, which alone is the input; the tasks are those of ``task_column``, or several
+            targets (`tasks.molecules.own.molecule_family`).
 
     Returns:
         The family; ``train.preprocessing`` says how rows are encoded, learned on the training tasks alone.
@@ -120,6 +124,8 @@ def table_family(
         raise ConfigError(f"{path} expected --target, the column to predict, got none; see innerloop data check {path}")
     if item_table is not None:
         given["item_table"] = str(Path(item_table).expanduser().resolve())  # wherever the run is opened again
+    if smiles is not None:
+        return molecule_family(path, **_of_others(path, given, molecule_family, "molecules"))._replace(options=given)
     if text is not None or embedding is not None:
         return text_family(path, **_of_texts(path, given))._replace(options=given)
     names = {field.name for field in dataclasses.fields(TableOptions)}
@@ -137,17 +143,29 @@ def _of_texts(path: str | Path, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: one that has no meaning for texts.
     """
-    usual = {p.name: p.default for p in inspect.signature(table_family).parameters.values()}
-    known = inspect.signature(text_family).parameters
-    renamed = {"split_seed" if name == "seed" else name: name for name in given}
-    for name, own in renamed.items():
-        if name not in known and given[own] and given[own] != usual[own]:
-            raise ConfigError(
-                f"{path}: {own} expected a table whose columns are the inputs, got one of texts; leave {own} out"
-            )
     if not isinstance(given.get("target"), str | None):
         raise ConfigError(f"{path}: target expected one column of classes for texts, got {given['target']}")
-    return {name: given[own] for name, own in renamed.items() if name in known and given[own] is not None}
+    return _of_others(path, given, text_family, "texts", split_seed="seed")
+
+
+def _of_others(
+    path: str | Path, given: Mapping[str, Any], family: Callable[..., TaskFamily], what: str, **renamed: str
+) -> dict[str, Any]:
+    """Of `table_family`'s options those of another family of tables, some by another name.
+
+    Raises:
+        ConfigError: one that has no meaning there.
+    """
+    usual = {p.name: p.default for p in inspect.signature(table_family).parameters.values()}
+    known = inspect.signature(family).parameters
+    other = {own: name for name, own in renamed.items()}
+    found = {other.get(name, name): name for name in given}
+    for name, own in found.items():
+        if name not in known and given[own] and given[own] != usual[own]:
+            raise ConfigError(
+                f"{path}: {own} expected a table whose columns are the inputs, got one of {what}; leave {own} out"
+            )
+    return {name: given[own] for name, own in found.items() if name in known and given[own] is not None}
 
 
 def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]) -> TaskFamily:
@@ -174,6 +192,8 @@ def check(path: str | Path, **options: Any) -> CheckResult:
     """
     from innerloop.tasks.tables.report import described, suggested
 
+    if options.get("smiles") is not None:
+        return check_molecules(Path(path), **_of_others(path, options, molecule_family, "molecules"))
     if options.get("text") is not None:
         return check_texts(Path(path), **_of_texts(path, options))
     if options.get("target") is None:

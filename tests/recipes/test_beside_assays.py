@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+import innerloop as il
 from innerloop.core import Examples, Task
 from innerloop.data.counts import dense
 from innerloop.errors import InputError
-from innerloop.recipes import assays
+from innerloop.evaluation.evaluate import task_metrics
+from innerloop.recipes import beside_assays
+from innerloop.tasks.molecules.fsmol import fsmol, seen_in_training
 
 
 @pytest.fixture
@@ -37,10 +40,10 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_assays_are_tasks_of_their_own_molecules(folder):
-    family = assays.family(8, train_queries=4)
+    family = fsmol(support_size=8, train_queries=4)
     assert family.train.task_names == ("train0", "train1", "train2") and family.test.size == 3
     task = family.test.each(torch.arange(3), torch.arange(3))
-    active = assays.active(task)
+    active = beside_assays.active(task)
     assert (task.support.y == active[:, None]).sum(1).tolist() == [2, 2, 2] and task.query.y.shape == (3, 12)
     full = dense(task.query.x, 2048)
     molecule = full.argmax(-1) // 2
@@ -50,15 +53,37 @@ def test_assays_are_tasks_of_their_own_molecules(folder):
     assert family.train.at(0, 0, 2).query.y.shape == (2, 4)
     (folder / "fsmol_test.csv.xz").unlink()
     with pytest.raises(InputError, match=r"got no fsmol_test\.csv\.xz"):
-        assays.family()
+        fsmol()
 
 
-def test_delta_auprc_is_the_average_precision_above_chance():
+def test_a_molecule_is_seen_where_a_training_assay_has_it(folder):
+    family = fsmol(support_size=8)
+    seen = seen_in_training(family)
+    molecule = family.test.x.dense().argmax(1) // 2
+    known = set(molecule[family.train.rows].tolist())
+    assert seen.tolist() == [one in known for one in molecule.tolist()]
+    drawn = list(beside_assays.drawn_once(family))
+    assert len(drawn) == 3 and 0 < sum(int(one.seen.sum()) for one in drawn) < sum(len(one.seen) for one in drawn)
+
+
+def test_the_beside_rows_are_paired(folder):
+    pytest.importorskip("sklearn")
+    learner = il.dkt(il.models.counts_mlp(2048, None, hidden=(4,)), kernel="tanimoto+rbf", scale_steps=2)
+    rows = {row["metric"]: row for row in beside_assays.beside(learner, 8 * 2)}
+    own, forest = (rows[f"delta-AUPRC, 16 measurements: {name}"] for name in ("dkt", "random forest"))
+    lead = rows["delta-AUPRC, 16 measurements: dkt less random forest"]
+    assert lead["value"] == pytest.approx(own["value"] - forest["value"], abs=2e-4) and forest["published"]
+    assert own["num_tasks"] == 3
+
+
+def test_delta_auprc_is_the_average_precision_of_the_second_class_above_chance():
     y = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0]])
     mask = torch.tensor([[True] * 4, [True, True, True, False]])
     score = torch.tensor([[0.9, 0.1, 0.2, 0.3], [0.5, 0.1, 0.3, 9.0]])
+    logits = torch.stack([-score, score], -1)
     task = Task(Examples(y, y), Examples(y, y, mask), class_ids=torch.tensor([[0, 1], [0, 1]]))
-    found = assays.delta_auprc(score, task)
+    found = task_metrics(["delta_auprc"], logits, task)["delta_auprc"]
+    # The same tasks with their labels the other way round.
     turned = dataclasses.replace(task, query=Examples(y, 1 - y, mask), class_ids=torch.tensor([[1, 0], [1, 0]]))
-    assert torch.equal(assays.delta_auprc(score, turned), found)
+    assert torch.equal(task_metrics(["delta_auprc"], logits.flip(-1), turned)["delta_auprc"], found)
     assert torch.allclose(found, torch.tensor([1 - 0.25, (1 + 2 / 3) / 2 - 2 / 3], dtype=torch.float64))

@@ -1,0 +1,1 @@
+"""Few-shot drug discovery: what a molecule does, from a few that were measured."""
