@@ -179,10 +179,10 @@ class DenoisingUNet(nn.Module):
 def denoising_unet(
     inputs: Sequence[int],
     *,
-    channels: Sequence[int] = (64, 96),
+    channels: Sequence[int] = (48, 64),
     blocks: int = 1,
     patch: int = 2,
-    width: int = 96,
+    width: int = 64,
     heads: int = 4,
     sigma_data: float = 0.5,
 ) -> DenoisingUNet:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -45,7 +46,7 @@ class Denoising(Objective):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
 
-    metrics = {NAME: False}
+    metrics: ClassVar[Mapping[str, bool]] = {NAME: False}
 
     def __post_init__(self) -> None:
         for name in ("sigma_data", "p_std", "sigma_min", "sigma_max"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from innerloop.tasks.precision import DtypeName
 
 # The root mean square of Omniglot's pixels at 16 x 16, ink 1 and paper 0 (training characters, measured).
 INK = 0.23
+# Mean of ln(sigma / sigma_data) in training; the paper's is -.5, for larger pictures. Below it the strokes themselves say what the
+# noise hid; above it, which kind of drawing it is has to be known (measured on validation characters).
+LEVEL = 1.0
 
 
 class Kinds(FewShotImages):
@@ -125,7 +130,8 @@ def drawings(
         record = source.train.preprocessing
         spread = _spread(source.train) if sigma_data is None else sigma_data
         options["sigma_data"] = spread
-    objective = Denoising.of_spread(spread)
+    levels = Denoising.of_spread(spread)
+    objective = dataclasses.replace(levels, p_mean=round(math.log(spread) + LEVEL, 6))
     made = {}
     for name in ("train", "valid", "test"):
         own = getattr(source, name)
