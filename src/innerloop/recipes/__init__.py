@@ -23,6 +23,7 @@ from innerloop.recipes import (
     own_new_classes,
     raw_pixels,
     road,
+    score_models,
     searches,
     short,
     shots,
@@ -54,6 +55,7 @@ _FAMILIES = (
     learned_optimizers,
     architectures,
     searches,
+    score_models,
     short,
     builtin_learners,
 )
