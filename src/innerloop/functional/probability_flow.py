@@ -1,13 +1,14 @@
 """From a denoiser to new examples and to densities: the probability flow, its Heun sampler, and the variational bound.
 
-``denoiser(x, sigma)`` gives the clean examples for noisy ones (examples, ...) at noise levels (examples,), each example by itself.
-The score of the density with noise sigma is ``(D(x; sigma) - x) / sigma^2``. Karras et al. 2022, arXiv:2206.00364, algorithm 1;
-Song et al. 2021, "Score-based generative modeling through stochastic differential equations", arXiv:2011.13456; Kingma et al. 2021,
+``denoiser(x, sigma)`` gives the clean examples for noisy ones (examples, ...) at noise levels (examples,), each by itself. The
+score of the density with noise sigma is ``(D(x; sigma) - x) / sigma^2``. Karras et al. 2022, arXiv:2206.00364, algorithm 1; Song
+et al. 2021, "Score-based generative modeling through stochastic differential equations", arXiv:2011.13456; Kingma et al. 2021,
 "Variational diffusion models", arXiv:2107.00630.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -39,7 +40,7 @@ def heun(
     """
     every = levels(steps, sigma_min, sigma_max)
     x = start * every[0]
-    for now, then in zip(every, every[1:], strict=False):
+    for now, then in itertools.pairwise(every):
         slope = (x - denoiser(x, x.new_full(x.shape[:1], now))) / now
         moved = x + (then - now) * slope
         if then > 0:
@@ -71,9 +72,9 @@ def flow_log_density(
 ) -> Float[Tensor, " examples"]:
     """Log densities in nats by the change of variables along the probability flow, for few dimensions.
 
-    With u = ln sigma, ``dx/du = x - D(x)`` and ``d ln p/du = -(dim - trace dD/dx)``, by Runge and Kutta's fourth-order method from
-    ``sigma_min``, where x is, to ``sigma_max``, where the density is normal with variance ``sigma_max^2 + sigma_data^2``. The
-    trace is exact, a derivative for each dimension.
+    With u = ln sigma, ``dx/du = x - D(x)`` and ``d ln p/du = -(dim - trace dD/dx)``, by Runge and Kutta's fourth-order method
+    from ``sigma_min``, where x is, to ``sigma_max``, where the density is normal with variance ``sigma_max^2 + sigma_data^2``.
+    The trace is exact, a derivative for each dimension.
     """
     dim = x.shape[1]
 

@@ -49,8 +49,8 @@ class FittedScore(FittedData):
     ) -> Float[Tensor, "examples ..."]:
         """New examples, shape (n, ...), as the support set's are.
 
-        The probability flow by Heun's method (Karras et al. 2022). The same seed gives the same examples, and the first of many are
-        those of few.
+        The probability flow by Heun's method (Karras et al. 2022). The same seed gives the same examples, and the first of many
+        are those of few.
 
         Args:
             n: how many.
@@ -81,9 +81,9 @@ class FittedScore(FittedData):
     def log_density(self, x: Any, *, seed: int = 0, steps: int | None = None) -> Any:
         """How likely examples are, in nats, (examples,); numpy in, numpy out.
 
-        For examples of one or two numbers the log density itself, by the probability flow, at the least noise level. For all others
-        a lower bound (`functional.probability_flow.log_density_bound`), an estimate whose noise depends on the seed alone: compare
-        tasks, or examples, under one seed.
+        For examples of one or two numbers the log density itself, by the probability flow, at the least noise level. For all
+        others a lower bound (`functional.probability_flow.log_density_bound`), an estimate whose noise depends on the seed
+        alone: compare tasks, or examples, under one seed.
 
         Args:
             x: (examples, ...) as the support set's.

@@ -1,7 +1,7 @@
 """Score models that are meta-learned: shown a few examples of something never seen, they make more and say how likely others are.
 
-The learner that reads the support set, and the factory. Denoising at many noise levels: Song and Ermon 2019, arXiv:1907.05600, and
-Karras et al. 2022, arXiv:2206.00364; conditioned on a set: Giannone, Nielsen and Winther 2022, "Few-shot diffusion models",
+The learner that reads the support set, and the factory. Denoising at many noise levels: Song and Ermon 2019, arXiv:1907.05600,
+and Karras et al. 2022, arXiv:2206.00364; conditioned on a set: Giannone, Nielsen and Winther 2022, "Few-shot diffusion models",
 arXiv:2205.15463; adapted by gradient steps: as `maml` and `reptile`.
 """
 
@@ -131,9 +131,10 @@ def score_model(
     (`innerloop.objectives.denoising`).
 
     Args:
-        model: the denoiser D: ``model(x, sigma)`` gives the clean example that ``x`` (examples, ...) is a noisy one of, noise level
-            sigma (examples,). For ``adapt="set"`` it also takes the support examples and which of them count:
-            ``model(x, sigma, support, counts)``. `il.models.denoising_unet` and `il.models.denoising_mlp` do. Copied, not changed.
+        model: the denoiser D: ``model(x, sigma)`` gives the clean examples that ``x`` (examples, ...) are noisy ones of, at noise
+            levels sigma (examples,). For ``adapt="set"`` it also takes the support examples and which of them count:
+            ``model(x, sigma, support, counts)``. `il.models.denoising_unet` and `il.models.denoising_mlp` do. Copied, not
+            changed.
         adapt: "set": the denoiser looks at the support examples; "maml": gradient steps on their denoising loss, the outer
             gradient taken through them; "reptile": the same steps, and the initial weights move to where they lead.
         inner_lr, inner_steps: rate and number of the gradient steps; not for "set".

@@ -26,8 +26,8 @@ def preconditioned(
     """``D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)``, the clean example that ``x`` is a noisy one of.
 
     ``c_skip = s^2 / (sigma^2 + s^2)``, ``c_out = sigma s / sqrt(sigma^2 + s^2)``, ``c_in = 1 / sqrt(sigma^2 + s^2)``,
-    ``c_noise = ln(sigma) / 4`` with s = ``sigma_data`` (table 1 of the paper): whatever the noise, the network's input and what it
-    has to give are of size 1.
+    ``c_noise = ln(sigma) / 4`` with s = ``sigma_data`` (table 1 of the paper): whatever the noise, the network's input and what
+    it has to give are of size 1.
 
     Args:
         network: F, of (c_in x, c_noise).

@@ -179,7 +179,7 @@ class DenoisingUNet(nn.Module):
 def denoising_unet(
     inputs: Sequence[int],
     *,
-    channels: Sequence[int] = (48, 64),
+    channels: Sequence[int] = (32, 64),
     blocks: int = 1,
     patch: int = 2,
     width: int = 64,

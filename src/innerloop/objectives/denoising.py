@@ -76,8 +76,8 @@ class Denoising(Objective):
             if not isinstance(side, Tensor) or not side.is_floating_point():
                 got = f"{side.dtype} values" if isinstance(side, Tensor) else type(side).__name__
                 raise InputError(
-                    f"the {what} side expected one tensor of examples without labels, floating point, got {got}; give the examples "
-                    "alone, as floats"
+                    f"the {what} side expected one tensor of examples without labels, floating point, got {got}; give the "
+                    "examples alone, as floats"
                 )
             if side.ndim < 3:
                 raise ShapeError(

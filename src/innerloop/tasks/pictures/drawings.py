@@ -23,8 +23,8 @@ from innerloop.tasks.precision import DtypeName
 
 # The root mean square of Omniglot's pixels at 16 x 16, ink 1 and paper 0 (training characters, measured).
 INK = 0.23
-# Mean of ln(sigma / sigma_data) in training; the paper's is -.5, for larger pictures. Below it the strokes themselves say what the
-# noise hid; above it, which kind of drawing it is has to be known (measured on validation characters).
+# Mean of ln(sigma / sigma_data) in training; the paper's is -.5, for larger pictures. Below it the strokes themselves say what
+# the noise hid; above it, which kind of drawing it is has to be known (measured on validation characters).
 LEVEL = 1.0
 
 
