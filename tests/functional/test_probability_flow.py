@@ -1,5 +1,6 @@
 """Samplers and densities against closed forms: Gaussians and mixtures, whose best denoisers are known."""
 
+import itertools
 import math
 
 import pytest
@@ -38,7 +39,7 @@ def mixture():
 def test_levels_fall_from_the_largest_to_the_least_and_end_at_0():
     found = levels(5, 0.002, 80.0)
     assert found[0] == pytest.approx(80.0) and found[-2] == pytest.approx(0.002) and found[-1] == 0.0
-    assert all(a > b for a, b in zip(found, found[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(found))
     # The paper's formula at its second level.
     assert found[1] == pytest.approx((80 ** (1 / 7) + 0.25 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7)
     assert levels(1, 0.002, 80.0) == [80.0, 0.0]
@@ -52,7 +53,7 @@ def test_heun_follows_the_exact_solution_to_second_order():
     for steps in (16, 32, 64):
         made = heun(gaussian(spread), start, steps, 0.002, 80.0)
         errors.append(float((made - exact).abs().max()))
-    assert errors[2] < 2e-3
+    assert errors[2] < 5e-3
     # The step from the least level to 0 is of first order, but tiny; the others' error falls by four.
     assert 3.3 < errors[0] / errors[1] < 5.5 and 3.3 < errors[1] / errors[2] < 5.5
 
@@ -60,11 +61,14 @@ def test_heun_follows_the_exact_solution_to_second_order():
 def test_samples_of_a_mixture_have_its_moments():
     true, dtype = mixture(), torch.float64
     start = keys.normal(KEY, (4000, 2), 0, dtype)
-    made = heun(true.denoise, start, 40, 0.002, 80.0)
-    drawn = true.sample(KEY, 4000, 3)
-    assert torch.allclose(made.mean(0), drawn.mean(0), atol=0.05)
-    assert torch.allclose(made.T.cov(), drawn.T.cov(), atol=0.05)
-    assert abs(float((made[:, 0] < 0).double().mean() - (drawn[:, 0] < 0).double().mean())) < 0.03
+    mean = true.weights @ true.centres
+    around = true.roots @ true.roots.mT + true.centres[:, :, None] * true.centres[:, None]
+    spread = torch.einsum("p,pij->ij", true.weights, around) - mean[:, None] * mean
+    left = float((true.weights * torch.special.ndtr(-true.centres[:, 0] / true.roots[:, 0].norm(dim=-1))).sum())
+    for points in (heun(true.denoise, start, 80, 0.002, 80.0), true.sample(KEY, 4000, 3)):  # four standard errors
+        assert torch.allclose(points.mean(0), mean, atol=0.06)
+        assert torch.allclose(points.T.cov(), spread, atol=0.08)
+        assert abs(float((points[:, 0] < 0).double().mean()) - left) < 0.03
 
 
 @pytest.mark.parametrize("spread", [[0.5], [0.3, 1.2]])
@@ -78,8 +82,11 @@ def test_the_flow_gives_the_log_density_of_gaussians(spread):
 def test_the_flow_gives_the_log_density_of_a_mixture():
     true = mixture()
     x = true.sample(KEY, 50, 1)
-    found = flow_log_density(true.denoise, x, 64, 0.002, 80.0, 1.0)
-    assert torch.allclose(found, true.log_density(x, 0.002), atol=3e-3)
+    found = flow_log_density(true.denoise, x, 64, 0.002, 400.0, 1.0)
+    assert torch.allclose(found, true.log_density(x, 0.002), atol=2e-3)
+    # The mean of the data is not 0, which the flow's end forgets: about |mean| |x| / sigma_max.
+    early = flow_log_density(true.denoise, x, 64, 0.002, 80.0, 1.0)
+    assert 4e-3 < float((early - true.log_density(x, 0.002)).abs().max()) < 1.2e-2
 
 
 def test_the_bound_is_tight_on_gaussians_and_below_for_a_worse_denoiser():
@@ -88,7 +95,7 @@ def test_the_bound_is_tight_on_gaussians_and_below_for_a_worse_denoiser():
     exact = log_normal(x, spread**2)
     each = torch.stack([log_density_bound(gaussian(spread), x, keys.fold(KEY, i), 256, 0.002, 80.0) for i in range(64)])
     error = each.std(0) / 8
-    assert bool(((each.mean(0) - exact).abs() < 4 * error + 1e-3).all()) and float(error.max()) < 0.15
+    assert bool(((each.mean(0) - exact).abs() < 4 * error + 1e-3).all()) and float(error.max()) < 0.2
     worse = torch.stack(
         [log_density_bound(gaussian(2 * spread), x, keys.fold(KEY, i), 256, 0.002, 80.0) for i in range(64)]
     )

@@ -67,9 +67,9 @@ class FittedScore(FittedData):
         expect_whole("steps", steps)
         if not guidance >= 0 or guidance == float("inf"):
             raise ConfigError(f"guidance expected a finite number of at least 0, got {guidance}")
-        denoiser = self._denoiser()
+        denoiser = self.denoiser()
         if guidance:
-            denoiser = guided(denoiser, self._denoiser(adapted=False), guidance)
+            denoiser = guided(denoiser, self.denoiser(adapted=False), guidance)
         shape = (n, *self.support.shape[1:])
         start = keys.normal(keys.task_keys(seed, "sample", 0, 0, 1)[0], shape, 0, self.support.dtype)
         start = start.to(self.support.device)
@@ -78,7 +78,7 @@ class FittedScore(FittedData):
         )
         return _finite(made, "the new examples")
 
-    def log_density(self, x: Any, *, seed: int = 0, steps: int | None = None) -> Any:
+    def log_density(self, x: Any, *, seed: int = 0, steps: int | None = None, adapted: bool = True) -> Any:
         """How likely examples are, in nats, (examples,); numpy in, numpy out.
 
         For examples of one or two numbers the log density itself, by the probability flow, at the least noise level. For all
@@ -89,6 +89,7 @@ class FittedScore(FittedData):
             x: (examples, ...) as the support set's.
             seed: of the bound's noise; the exact density has none.
             steps: of the flow (None: 64) or noise levels of the bound (None: 128).
+            adapted: False: by the learner as it is without the support set.
 
         Raises:
             InputError, ShapeError: none, values that are not finite, or another shape.
@@ -97,7 +98,7 @@ class FittedScore(FittedData):
         given = examples_of(x, self.support.shape[1:], None, "x").to(self.support)
         steps = (64 if self.exact else 128) if steps is None else steps
         expect_whole("steps", steps)
-        levels, denoiser = self.levels, self._denoiser()
+        levels, denoiser = self.levels, self.denoiser(adapted)
         key = keys.task_keys(seed, "density", 0, 0, 1)[0].to(given.device)
 
         def judged(part: Tensor) -> Tensor:
@@ -116,12 +117,12 @@ class FittedScore(FittedData):
         found = _finite(self._in_parts(judged, given), "the log densities")
         return found if isinstance(x, Tensor) else found.cpu().numpy()
 
-    def loss_at(self, x: Any, sigma: float, *, seed: int = 0, shown: bool = True) -> Float[Tensor, " examples"]:
-        """The weighted denoising loss of each example at one noise level; ``shown=False``: without the support set."""
+    def loss_at(self, x: Any, sigma: float, *, seed: int = 0, adapted: bool = True) -> Float[Tensor, " examples"]:
+        """The weighted denoising loss of each example at one noise level; ``adapted=False``: without the support set."""
         given = examples_of(x, self.support.shape[1:], None, "x").to(self.support)
         key = keys.task_keys(seed, "level", 0, 0, 1)[0].to(given.device)
         with torch.no_grad():
-            return self.levels.at_levels(self._denoiser(shown), given, given.new_full((len(given),), sigma), key)
+            return self.levels.at_levels(self.denoiser(adapted), given, given.new_full((len(given),), sigma), key)
 
     def save(self, path: str | Path, support: bool = False) -> Path:  # type: ignore[override]
         """Write one self-contained file (safetensors and JSON, no pickle); `il.load` opens it.
@@ -164,7 +165,7 @@ class FittedScore(FittedData):
         )
         return Path(path)
 
-    def _denoiser(self, adapted: bool = True) -> Apply:
+    def denoiser(self, adapted: bool = True) -> Apply:
         """The denoiser that has seen the support set, or the one before it has."""
         fast = self.fast
         if not adapted:

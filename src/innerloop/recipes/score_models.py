@@ -24,4 +24,14 @@ def recipes() -> list[Recipe]:
             evaluations=(Evaluation(steps=(0, 1), num_tasks=600),),
             beside="innerloop.recipes.beside_drawings:drawings_rows",
         ),
+        Recipe(
+            name="mixtures-2d",
+            summary="Gaussian mixtures in the plane from fifty points: the score beside the true one, the density beside kernels.",
+            source=_SOURCE,
+            algorithm="score_model",
+            tasks="mixtures",
+            training={"num_tasks": 8, "valid_tasks": 50, "threads": 1, "strategy": "vmapped"},
+            evaluations=(Evaluation(steps=(0, 1), num_tasks=600),),
+            beside="innerloop.recipes.beside_mixtures:mixtures_rows",
+        ),
     ]
