@@ -165,13 +165,17 @@ class FittedScore(FittedData):
         )
         return Path(path)
 
+    def unconditional(self) -> FittedScore:
+        """The learner as it is without the support set: what all tasks together are like."""
+        return dataclasses.replace(self, fast=self._unadapted())
+
     def denoiser(self, adapted: bool = True) -> Apply:
-        """The denoiser that has seen the support set, or the one before it has."""
-        fast = self.fast
-        if not adapted:
-            task = Task(self.support, self.support, self.objective, noise=torch.tensor(0, device=self.support.device))
-            fast = self.learner.init(self.meta, task)
-        return self.learner.as_model(self.meta, fast)
+        """``D(x, sigma)`` that has seen the support set, or the one before it has."""
+        return self.learner.as_model(self.meta, self.fast if adapted else self._unadapted())
+
+    def _unadapted(self) -> Any:
+        task = Task(self.support, self.support, self.objective, noise=torch.tensor(0, device=self.support.device))
+        return self.learner.init(self.meta, task)
 
     def _in_parts(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with torch.no_grad():

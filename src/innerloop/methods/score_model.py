@@ -24,6 +24,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import InnerOptimizer, backprop_method, gradient_method, inner_rule, method
 from innerloop.methods.reptile import Displacement
+from innerloop.objectives.denoising import Denoising
 from innerloop.records import record, static
 
 _HIDDEN, _NUMBER = 41, 42  # salts
@@ -167,7 +168,7 @@ def score_model(
     outer = Outer(num_tasks=8, lr=2e-3, schedule="cosine", min_lr=2e-5, clip_norm=1.0)
     if adapt == "set":
         _expect_reads_support(model)
-        return backprop_method(
+        made = backprop_method(
             "score_model",
             model,
             lambda pure: SetLearner(pure, drop, whole),
@@ -176,9 +177,10 @@ def score_model(
             batch_norm="none",
             inductive=False,
         )
+        return _of_examples(made, model)
     if adapt == "reptile":
         outer = Outer("sgd", lr=0.5, num_tasks=5, schedule="linear")
-    return gradient_method(
+    made = gradient_method(
         model,
         rule=inner_rule(inner_optimizer, inner_lr),
         inner_steps=inner_steps,
@@ -191,6 +193,15 @@ def score_model(
         outer=outer,
         **({"first_order": True} if first_order or adapt == "reptile" else {}),
     )
+    return _of_examples(made, model)
+
+
+def _of_examples(made: MetaLearner, model: nn.Module) -> MetaLearner:
+    """The learner, which adapts to examples without labels also where nothing has told it of a problem yet."""
+    spread = getattr(model, "sigma_data", None)
+    objective = Denoising.of_spread(spread) if isinstance(spread, float) else Denoising()
+    made.spec = dataclasses.replace(made.spec, objective=objective)
+    return made
 
 
 def _expect_reads_support(model: nn.Module) -> None:

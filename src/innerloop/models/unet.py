@@ -79,7 +79,7 @@ class SupportPictures(nn.Module):
 
     def forward(
         self, pictures: Float[Tensor, "support channels height width"]
-    ) -> Float[Tensor, "support places width"]:
+    ) -> Float[Tensor, "support places told"]:
         for i, layer in enumerate(self.net):
             pictures = layer(F.silu(_normed(pictures)) if i else pictures)
         tokens = pictures.flatten(2).transpose(1, 2) + self.place

@@ -92,8 +92,8 @@ def judged(
     and five more are the real ones beside which all is measured.
 
     Returns:
-        One number a character: "accuracy", "real accuracy", "nearest" and "real nearest" (root mean square distance to the nearest
-        support drawing), "apart" and "real apart" (between two of one kind).
+        One number a character: "accuracy", "real accuracy", "nearest" and "real nearest" (root mean square distance to the
+        nearest support drawing), "apart" and "real apart" (between two of one kind).
     """
     names = ("accuracy", "nearest", "apart")
     found: dict[str, list[float]] = {prefix + name: [] for name in names for prefix in ("", "real ")}

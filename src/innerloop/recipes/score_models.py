@@ -26,7 +26,7 @@ def recipes() -> list[Recipe]:
         ),
         Recipe(
             name="mixtures-2d",
-            summary="Gaussian mixtures in the plane from fifty points: the score beside the true one, the density beside kernels.",
+            summary="Gaussian mixtures in the plane from fifty points: beside the true score, and beside kernels.",
             source=_SOURCE,
             algorithm="score_model",
             tasks="mixtures",
