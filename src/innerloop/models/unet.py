@@ -77,9 +77,7 @@ class SupportPictures(nn.Module):
         self.place = nn.Parameter(_STARTING * torch.randn(places, width))
         self.out = nn.Linear(width, width)
 
-    def forward(
-        self, pictures: Float[Tensor, "support channels height width"]
-    ) -> Float[Tensor, "support places told"]:
+    def forward(self, pictures: Float[Tensor, "support channels height width"]) -> Float[Tensor, "support places told"]:
         for i, layer in enumerate(self.net):
             pictures = layer(F.silu(_normed(pictures)) if i else pictures)
         tokens = pictures.flatten(2).transpose(1, 2) + self.place

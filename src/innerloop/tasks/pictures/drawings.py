@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int64
@@ -13,10 +14,11 @@ from torch import nn
 
 from innerloop.core import Task, TaskFamily
 from innerloop.data.support_files import preprocessing_of
-from innerloop.errors import InputError
+from innerloop.errors import ConfigError, InputError
 from innerloop.objectives.denoising import Denoising
 from innerloop.tasks.pictures.changes import Changes
 from innerloop.tasks.pictures.few_shot import FewShotImages, NoTasks
+from innerloop.tasks.pictures.glyphs import glyphs
 from innerloop.tasks.pictures.omniglot import Split, omniglot
 from innerloop.tasks.pictures.own import picture_family
 from innerloop.tasks.precision import DtypeName
@@ -63,6 +65,7 @@ def _of_kinds(source: FewShotImages, shots: int, queries: int, objective: Denois
 
 def drawings(
     *,
+    source: Literal["omniglot", "glyphs"] = "omniglot",
     folder: str | None = None,
     shots: int = 5,
     queries: int = 10,
@@ -80,18 +83,18 @@ def drawings(
     """Pictures of one kind in each task: handwritten characters of 50 alphabets, or the kinds in a folder of yours.
 
     Args:
-        folder: with one subfolder of pictures a kind (or in folders train, valid and test); None: Omniglot, read from
-            INNERLOOP_DATA/omniglot.
+        source: "omniglot": handwritten, read from INNERLOOP_DATA/omniglot; "glyphs": printed, of many scripts, built in.
+        folder: with one subfolder of pictures a kind (or in folders train, valid and test), in place of these.
         shots, queries: support and query pictures.
         train_shots, train_queries: those of training tasks, where they differ.
         size: height and width in pixels; a multiple of 4.
         split: which characters of Omniglot are for training, see `omniglot`; of a folder its own.
         valid_alphabets: of Omniglot, held out for validation.
         split_seed: of what is held out.
-        rotations: training kinds turned by 90, 180 and 270 degrees are kinds of their own; None: for Omniglot, and drawings that
-            are square.
+        rotations: training kinds turned by 90, 180 and 270 degrees are kinds of their own; None: for Omniglot, and drawings in a
+            folder that are square.
         changes: of training pictures each time they are drawn: "none", "drawings" (shifts, turns, sizes) or "photos".
-        sigma_data: root mean square of the pictures' values; None: .23 for Omniglot, measured on training pictures of a folder.
+        sigma_data: root mean square of the pictures' values; None: .23 for Omniglot, else measured on training pictures.
         dtype: of the pictures, "float32" or "float64"; None: torch's default.
 
     Returns:
@@ -101,46 +104,59 @@ def drawings(
         InputError: absent or damaged files, or more pictures asked for than a kind has.
         ConfigError: an option out of range.
     """
-    options = dict(locals())
+    options = {name: value for name, value in locals().items() if (name, value) != ("source", "omniglot")}
     sizes = {
         "train": (train_shots or shots, train_queries or queries),
         "valid": (shots, queries),
         "test": (shots, queries),
     }
     least = {"ways": 2, "shots": 1, "queries": 1}
-    if folder is None:
-        source = omniglot(
-            **least,  # type: ignore[arg-type]
-            size=size,
-            split=split,
-            split_seed=split_seed,
-            valid_alphabets=valid_alphabets,
-            rotations=rotations is not False,
-            changes="drawings" if changes == "drawings" else "none",
-            dtype=dtype,
-        )
-        record = preprocessing_of(None)
-        spread = INK if sigma_data is None else sigma_data
-    else:
-        path = Path(folder).expanduser().resolve()
-        options["folder"] = str(path)
-        source = picture_family(
-            path, **least, size=size, split_seed=split_seed, rotations=rotations, changes=changes, dtype=dtype
-        )
-        record = source.train.preprocessing
-        spread = _spread(source.train) if sigma_data is None else sigma_data
-        options["sigma_data"] = spread
+    found, record = _labelled(source, folder, least, options)
+    spread = sigma_data
+    if spread is None and found.name == "omniglot":
+        spread = INK
+    elif spread is None:
+        options["sigma_data"] = spread = _spread(found.train)
     levels = Denoising.of_spread(spread)
     objective = dataclasses.replace(levels, p_mean=round(math.log(spread) + LEVEL, 6))
     made = {}
     for name in ("train", "valid", "test"):
-        own = getattr(source, name)
+        own = getattr(found, name)
         made[name] = own if isinstance(own, NoTasks) else _of_kinds(own, *sizes[name], objective, record)
         if isinstance(own, FewShotImages):
             made[name].name = "drawings"
     if isinstance(made["valid"], NoTasks):
         made["valid"] = NoTasks(made["train"])
     return TaskFamily("drawings", made["train"], made["valid"], made["test"], options)
+
+
+def _labelled(
+    source: str, folder: str | None, least: dict[str, int], options: dict[str, Any]
+) -> tuple[TaskFamily, Mapping[str, Any]]:
+    """(the same pictures as labelled tasks, how a user's files become such); ``options`` become such as make it again."""
+    if source not in ("omniglot", "glyphs"):
+        raise ConfigError(f"drawings: source expected 'omniglot' or 'glyphs', got {source!r}; or give folder=")
+    size, dtype, rotations, changes = (options[name] for name in ("size", "dtype", "rotations", "changes"))
+    if folder is not None:
+        path = Path(folder).expanduser().resolve()
+        options["folder"] = str(path)
+        chosen = {"rotations": rotations, "changes": changes, "split_seed": options["split_seed"]}
+        found = picture_family(path, **least, size=size, dtype=dtype, **chosen)
+        return found, found.train.preprocessing or preprocessing_of(None)
+    if source == "glyphs":
+        return glyphs(**least, size=size, rotations=bool(rotations), dtype=dtype), preprocessing_of(None)
+    if changes not in ("none", "drawings"):
+        raise ConfigError(f"drawings: changes of omniglot expected 'none' or 'drawings', got {changes!r}; choose one")
+    chosen = {name: options[name] for name in ("split", "split_seed", "valid_alphabets")}
+    found = omniglot(
+        **least,  # type: ignore[arg-type]
+        **chosen,
+        size=size,
+        rotations=rotations is not False,
+        changes=changes,
+        dtype=dtype,
+    )
+    return found, preprocessing_of(None)
 
 
 def _spread(pictures: Any) -> float:
