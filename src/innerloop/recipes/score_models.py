@@ -20,7 +20,7 @@ def recipes() -> list[Recipe]:
             algorithm="score_model",
             tasks="drawings",
             task_options={"shots": 5, "queries": 10, "train_queries": 6},
-            training={"num_tasks": 8, "valid_tasks": 50, "threads": 1, "strategy": "vmapped"},
+            training={"num_tasks": 8, "valid_tasks": 32, "threads": 1, "strategy": "vmapped"},
             evaluations=(Evaluation(steps=(0, 1), num_tasks=600),),
             beside="innerloop.recipes.beside_drawings:drawings_rows",
         ),
