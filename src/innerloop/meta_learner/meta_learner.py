@@ -46,7 +46,7 @@ from innerloop.meta_learner.boundary import (
 )
 from innerloop.meta_learner.derivative_trial import expect_derivatives, needs_second, try_derivatives
 from innerloop.meta_learner.fitted import Fitted, adapted
-from innerloop.meta_learner.fitted_data import data_objective, expect_shared, rows_of
+from innerloop.meta_learner.fitted_data import data_objective, rows_of
 from innerloop.meta_learner.fitted_score import adapted_without_labels
 from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.pairing import Pairing, own_pairing
@@ -479,8 +479,7 @@ class MetaLearner(nn.Module):
         steps = self.eval_steps if steps is None else steps
         found = data_objective(objective, self.task_objective, self.loss, x, y)
         if found is not None:
-            expect_shared(shared, objective is None and self._shared is not None)
-            return adapted_without_labels(self, x, found, steps, shared)
+            return adapted_without_labels(self, x, found, steps, shared, objective is None and self._shared is not None)
         if shared is not None:
             x, y = rows_of(shared, x, y)
         own = self.task_objective if self.loss is None else None
