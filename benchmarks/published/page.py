@@ -45,6 +45,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("Streams of classes", r"omniglot-stream-"),
     ("One long stream", r"mnist-.*-lifelong"),
     ("A road that changes", r"road-"),
+    ("New examples from a few", r"drawings-|mixtures-"),
     ("Learned schedules and optimizers", r"learned-"),
     ("Architecture search", r"darts-|nas201-"),
     ("Others", r"(?!.*-check$|shots-|hpo-)"),  # the last are in tables of their own

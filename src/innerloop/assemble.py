@@ -312,7 +312,7 @@ def build_model(
         from innerloop.models.embeddings import pretrained
 
         return pretrained(name, **(options or {}))
-    make_model = load("model", models.MODELS, name, typed=typed)
+    make_model = load("model", models.NAMED, name, typed=typed)
     of_problem = _known(name, getattr(split, "model_options", {}), typed)
     given = {**_known(name, advice or {}, typed), **of_problem, **(options or {})}
     outputs = given.pop("outputs", split.output_size)
@@ -327,7 +327,7 @@ def _prepared(net: torch.nn.Module, tasks: Any) -> torch.nn.Module:
 
 def _known(model: str, advice: Mapping[str, Any], typed: bool = False) -> dict[str, Any]:
     """Of these arguments those that the model has."""
-    parameters = inspect.signature(load("model", models.MODELS, model, typed=typed)).parameters
+    parameters = inspect.signature(load("model", models.NAMED, model, typed=typed)).parameters
     return {name: value for name, value in advice.items() if name in parameters}
 
 

@@ -17,6 +17,7 @@ SMALL = {
     "learned_optimizer": 60,
     "molecules": 30,
     "never_forget": 150,
+    "new_drawings": 20,
     "sine": 300,
     "table_rows": 300,
 }  # outer steps

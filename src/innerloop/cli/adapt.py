@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.cli import given_again, output, program, screen, trust
 from innerloop.cli.boundary import say
 from innerloop.cli.output import only_for
+from innerloop.cli.sample import adapted_to_examples
 from innerloop.errors import ConfigError, InputError, first_few
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def _adapt(
     Args:
         run: a run directory of `innerloop train`.
         support: a folder with one subfolder of pictures (or .txt files) a class, a zip of such, or a CSV list of path,label; or
-            a table with a target column (CSV, TSV, JSON lines, Parquet, Arrow; - for one on standard input).
+            a table with a target column (CSV, TSV, JSON lines, Parquet, Arrow; - for one on standard input). For a run of
+            score_model: a folder of pictures of one kind, or a table of numbers.
         out: the task file to write, such as task.il; with --onto left out: the file there is written anew.
         onto: a task file of this run, which takes in these examples too, of new classes as well.
         with_examples: keep the examples in the task file, so that any method can take in more later (--onto); methods that
@@ -98,12 +100,17 @@ def _adapt(
     from innerloop.data.picture_decoding import SUFFIXES
     from innerloop.data.support_files import picture_shape, takes_pictures
     from innerloop.data.texts import are_texts
+    from innerloop.objectives import denoising
 
     trust.check_flags(valid_tasks, keep)
     program.existing_folder(run, "a run directory", "see the folders that `innerloop train` made")
     if support != STANDARD_INPUT and not support.exists():
         raise InputError(f"expected a folder of classes or a table, got nothing at {str(support)!r}; check the path")
-    if support.is_file() and support.suffix.lower() in SUFFIXES:
+    from innerloop.training.run_config import read_run_config
+
+    record = read_run_config(run)
+    unlabelled = denoising.named(record.get("objective")) is not None
+    if support.is_file() and support.suffix.lower() in SUFFIXES and not unlabelled:
         raise InputError(
             f"expected a folder with one subfolder of pictures a class, or a table, got the picture {str(support)!r}; put "
             "the pictures of each class into a folder"
@@ -120,9 +127,6 @@ def _adapt(
     from innerloop.training.placement import device_of
 
     again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
-    from innerloop.training.run_config import read_run_config
-
-    record = read_run_config(run)
     of_texts = are_texts(record.get("preprocessing"))
     of_molecules = are_molecules(record.get("preprocessing"))
     if not of_molecules:
@@ -141,6 +145,16 @@ def _adapt(
         raise InputError(
             f"expected a run that knows its inputs' shape, got {str(run)!r}, which does not; train it again"
         )
+    if unlabelled:
+        given = {
+            "target": target,
+            "text": text,
+            "separator": separator,
+            "encoding": encoding,
+            "onto": onto,
+            "invert": invert,
+        }
+        return adapted_to_examples(learner, support, out, steps=steps, keep=with_examples, json=json, given=given)
     left_out: list[str] = []
     if not of_texts:
         only_for("a run of texts", "other data", text=text)

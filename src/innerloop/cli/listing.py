@@ -15,7 +15,7 @@ KINDS = {
     "algorithms": "innerloop.methods:NAMED",
     "tasks": "innerloop.tasks:NAMED",
     "stream-methods": "innerloop.lifelong:STREAM_METHODS",
-    "models": "innerloop.models:MODELS",
+    "models": "innerloop.models:NAMED",
     "embeddings": "innerloop.models:EMBEDDINGS",
     "recipes": "innerloop.recipes:RECIPES",
     "learners": "innerloop.builtin:LEARNERS",

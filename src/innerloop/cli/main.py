@@ -44,6 +44,7 @@ COMMANDS: dict[str, Entry] = {
     "recommend": Entry(
         "innerloop.cli.recommend:recommend", "the items that a user would rate best, from a few ratings"
     ),
+    "sample": Entry("innerloop.cli.sample:sample", "new examples from a score model that was adapted to a few"),
     "export": Entry("innerloop.cli.export:export", "an adapted task as ONNX or torch.export, without innerloop"),
     "serve": Entry("innerloop.cli.serve:serve", "a page: show it a few examples, see it recognise new ones; and HTTP"),
     "report": Entry("innerloop.cli.report:report", "one HTML file about one or more runs, with plots"),

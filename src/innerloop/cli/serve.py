@@ -114,7 +114,7 @@ def _serve(
 def _thresholds(run: Path, learner: Any, valid_tasks: int, given: str | None = None) -> Thresholds:
     """What inputs of no class are told by in tasks that visitors make."""
     from innerloop.evaluation import remembered
-    from innerloop.objectives.losses import predicts_values
+    from innerloop.objectives.losses import is_labelled, predicts_values
     from innerloop.serving.service import Thresholds, measured_thresholds
     from innerloop.training.run_config import read_run_config
 
@@ -122,6 +122,8 @@ def _thresholds(run: Path, learner: Any, valid_tasks: int, given: str | None = N
         return Thresholds(lacking="a task file brings no validation tasks; serve its run directory instead")
     if valid_tasks == 0:
         return Thresholds(lacking="none were measured (--valid-tasks 0)")
+    if not is_labelled(learner.task_objective):
+        return Thresholds(lacking="examples without labels have no classes")
     if predicts_values(learner.task_objective):
         return Thresholds(lacking="regression has no classes")
     record = read_run_config(run)

@@ -24,6 +24,7 @@ from innerloop.learners import GradientLearner
 from innerloop.learners.gradient import by_gradients
 from innerloop.meta_learner.boundary import moved
 from innerloop.meta_learner.trial import some_rows
+from innerloop.objectives import losses
 
 # How far vmap and the loop may be apart, relatively: a wrong batching rule of torch's leaves 3e-3 and more.
 _SAME = {torch.float64: 1e-7}
@@ -96,11 +97,10 @@ class _Trial:
         self.pure, self.training = pure.copied(), training
         self.learner = copy.copy(learner)
         self.steps = by_gradients(learner)
-        if self.steps:
+        self.labelled = isinstance(batch.support, Examples)
+        if self.steps or not self.labelled:
             object.__setattr__(self.learner, "model", self.pure)
-        whole = not isinstance(batch.support, Examples) or (
-            self.steps and type(learner).init is not GradientLearner.init
-        )
+        whole = not self.labelled or (self.steps and type(learner).init is not GradientLearner.init)
         self.tasks = [take(batch, i) for i in (0, min(1, batch_size(batch) - 1))]
         trains = {n for n, p in self.pure.module.named_parameters() if p.requires_grad and p.is_floating_point()}
         self.names = [name for name in meta.params if name in trains]
@@ -148,6 +148,12 @@ class _Trial:
         params = dict(zip(self.names, at, strict=True))
         written = {name: self.meta.params[name].clone() for name in self.buffers}  # a pass may write what it is given
         meta = self.meta._replace(params={**self.meta.params, **written, **params})
+        if not self.steps and not self.labelled:  # what it has adapted to is judged by the objective alone
+            fast = self.learner.adapt(meta, task, self.learner.inner_steps)
+            objective = losses.as_objective(task.objective)
+            return objective.loss(
+                self.learner.as_model(meta, fast), objective.data(task.query, task.shared), task.noise
+            )
         if not self.steps:
             x = task.support.x
             output = self.pure.apply(meta.params, meta.buffers, x, training=self.training, noise=task.noise)[0]

@@ -46,7 +46,8 @@ from innerloop.meta_learner.boundary import (
 )
 from innerloop.meta_learner.derivative_trial import expect_derivatives, needs_second, try_derivatives
 from innerloop.meta_learner.fitted import Fitted, adapted
-from innerloop.meta_learner.fitted_data import adapted_data, data_objective, expect_shared, rows_of
+from innerloop.meta_learner.fitted_data import data_objective, rows_of
+from innerloop.meta_learner.fitted_score import adapted_without_labels
 from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.pairing import Pairing, own_pairing
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
@@ -461,7 +462,7 @@ class MetaLearner(nn.Module):
             x: (examples, *input_shape): a tensor, an array or lists; or a dictionary of such for a model that takes one; or paths
                 of pictures, or (without ``y``) a folder with one subfolder a class; or a table: a data frame, rows by column
                 name, a file. For tasks that are not labelled examples: one task's support side, a pytree of tensors without
-                a tasks axis.
+                a tasks axis; of pictures without labels also a folder of them.
             y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
             steps: inner steps; None: ``eval_steps``.
             target: the column of a table to learn; None: that of the training tables. The columns of later tables are found by
@@ -478,8 +479,7 @@ class MetaLearner(nn.Module):
         steps = self.eval_steps if steps is None else steps
         found = data_objective(objective, self.task_objective, self.loss, x, y)
         if found is not None:
-            expect_shared(shared, objective is None and self._shared is not None)
-            return adapted_data(self, x, None, found, steps, shared)
+            return adapted_without_labels(self, x, found, steps, shared, objective is None and self._shared is not None)
         if shared is not None:
             x, y = rows_of(shared, x, y)
         own = self.task_objective if self.loss is None else None

@@ -137,7 +137,18 @@ OPTIMIZERS: dict[str, Entry] = {
         "Learn the optimizer itself, from training runs (Andrychowicz 2016, Metz 2020).",
     ),
 }
-NAMED = {**ALGORITHMS, **OPTIMIZERS}  # what a word can stand for, in Python, in a file and on the command line
+# What makes new examples, from tasks without labels. They take a denoiser, and no other problem.
+GENERATIVE: dict[str, Entry] = {
+    "score_model": Entry(
+        "innerloop.methods.score_model:score_model",
+        "Shown a few examples, make more and say how likely others are, by denoising (Song 2019, Karras 2022, Giannone 2022).",
+    ),
+}
+NAMED = {
+    **ALGORITHMS,
+    **OPTIMIZERS,
+    **GENERATIVE,
+}  # what a word can stand for, in Python, in a file and on the command line
 
 # What `innerloop try` begins with: quick ones that take any number of classes, or values; the first of them needs no training on
 # features that are good already.
@@ -153,7 +164,7 @@ def make(name: str, model: Any, options: Mapping[str, Any], *, typed: bool = Fal
     factory = load("algorithm", NAMED, name, typed=typed)
     if name in OPTIMIZERS:
         return factory(**options)
-    if name in ALGORITHMS:
+    if name in NAMED:
         return factory(model, **options)
     learner = call("algorithm", name, factory, model, **options)
     from innerloop.meta_learner.meta_learner import MetaLearner

@@ -111,6 +111,7 @@ def method(
     brings_networks: bool = False,
     from_targets: Mapping[str, Callable[[Tensor, Mapping[str, Any]], Any]] | None = None,
     newer: Collection[str] = (),
+    words: Mapping[str, Sequence[str]] | None = None,
     declares: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
     """Make a function a method: its arguments are checked and recorded, and it carries recommended settings.
@@ -123,6 +124,7 @@ def method(
         from_targets: arguments that are made from floating targets of the problem's training tasks where nobody gave them:
             ``{name: f(targets, arguments)}``, the targets in one row.
         newer: arguments that older files do not have, and none has where they are at their defaults.
+        words: arguments that are one of these words, whatever they are in other methods.
         declares: where it differs from the defaults of `Traits`.
     """
     traits = Traits(**(declares or {}), needs_parameters=not brings_networks)
@@ -148,9 +150,10 @@ def method(
             output: Any = kwargs.pop("output", None)
             options = arguments(factory, f"{factory.__name__}(model, option=value, ...)", args, kwargs)
             check_model(options.pop("model"), needs_parameters=not brings_networks)
-            check_options(
-                {name: value for name, value in options.items() if value is not None or usual[name] is not None}
-            )
+            given = {n: v for n, v in options.items() if v is not None or usual[n] is not None}
+            for name, choices in (words or {}).items():
+                expect_choice(name, given.pop(name, None), choices)
+            check_options(given)
             if callable(options.get("loss")):
                 options["loss"] = losses.as_function(options["loss"])
             if "loss" in options:

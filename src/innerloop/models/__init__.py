@@ -43,6 +43,16 @@ MODELS: dict[str, Entry] = {
         "innerloop.models.items:items_mlp", "Net for tables that name items: a learned vector for each."
     ),
 }
+# What takes noise out of examples, for score models: ``model(x, sigma, support, counts)``.
+DENOISERS: dict[str, Entry] = {
+    "denoising_unet": Entry(
+        "innerloop.models.unet:denoising_unet", "Small U-Net that denoises pictures beside others of their kind."
+    ),
+    "denoising_mlp": Entry(
+        "innerloop.models.denoising_perceptron:denoising_mlp", "Net that denoises vectors beside others of their kind."
+    ),
+}
+NAMED = {**MODELS, **DENOISERS}  # what a word can stand for, in Python, in a file and on the command line
 # Networks that others have trained, whose weights come as packages; ``--model`` takes these names too.
 EMBEDDINGS: dict[str, Entry] = {
     "photos": Entry(
@@ -83,7 +93,7 @@ def build(name: str, arguments: Mapping[str, Any], *, typed: bool = False) -> An
     """
     if name == EMBEDDED:
         return importlib.import_module("innerloop.models.embeddings").rebuilt(arguments, typed=typed)
-    factory = load("model", MODELS, name, typed=typed)
+    factory = load("model", NAMED, name, typed=typed)
     parameters = inspect.signature(factory).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for given in arguments:
@@ -93,7 +103,7 @@ def build(name: str, arguments: Mapping[str, Any], *, typed: bool = False) -> An
         wanted = parameter.default is parameter.empty and parameter.kind not in (2, 4)  # not *these and **those
         if wanted and needed not in arguments:
             raise ConfigError(f"model {name} expected the argument {needed!r}, got only {sorted(arguments)}")
-    if name in MODELS:
+    if name in NAMED:
         return factory(**arguments)
     model = call("model", name, factory, **arguments)
     if not callable(getattr(model, "named_parameters", None)):
@@ -109,10 +119,12 @@ def fitting(name: str, shape: tuple[int, ...], outputs: int | None, options: Map
 
     A factory of somebody else's that takes no such arguments makes its model as it is.
     """
-    factory = load("model", MODELS, name, typed=typed)
+    factory = load("model", NAMED, name, typed=typed)
     inputs = shape[0] if len(shape) == 1 else shape
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     first = [p.name for p in inspect.signature(factory).parameters.values() if p.kind in kinds]
+    if name in DENOISERS:  # what comes out is of the shape of what goes in
+        return build(name, {"inputs": list(shape) if len(shape) > 1 else shape[0], **options})
     needed = [p for p in first if inspect.signature(factory).parameters[p].default is inspect.Parameter.empty]
     given = (
         dict(zip(first, (inputs, outputs), strict=False))
@@ -147,10 +159,10 @@ def printed(module: Any) -> str:
 
 
 def __getattr__(name: str) -> Any:
-    if name in MODELS or name in _MORE:
-        return load("model", {**MODELS, **_MORE}, name)
+    if name in NAMED or name in _MORE:
+        return load("model", {**NAMED, **_MORE}, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *MODELS, *_MORE])
+    return sorted([*globals(), *NAMED, *_MORE])

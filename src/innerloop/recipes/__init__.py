@@ -24,6 +24,7 @@ from innerloop.recipes import (
     own_new_classes,
     raw_pixels,
     road,
+    score_models,
     searches,
     short,
     shots,
@@ -56,6 +57,7 @@ _FAMILIES = (
     learned_optimizers,
     architectures,
     searches,
+    score_models,
     short,
     builtin_learners,
 )

@@ -68,6 +68,20 @@ def number(text: str) -> float:
     return float(text) if text else math.nan
 
 
+def measured(metric: str, values: Sequence[float]) -> dict[str, Any]:
+    """The row of a metric of one's own: its mean over tasks and the 95 % interval; of one number, the number."""
+    from innerloop.evaluation.evaluate import mean_ci95
+
+    mean, ci95 = mean_ci95(values) if len(values) > 1 else (values[0], None)
+    return {
+        "metric": metric,
+        "value": round(mean, 4),
+        "ci95": "" if ci95 is None else round(ci95, 4),
+        "num_tasks": len(values),
+        "transductive": False,
+    }
+
+
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add rows to a results file; a file with the columns of an older version is written anew with all of them.
 

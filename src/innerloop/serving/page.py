@@ -15,6 +15,7 @@ from innerloop.data.picture_decoding import UNDECIDED, Reading
 from innerloop.errors import InputError
 from innerloop.serving.canvas import canvas, content, locked, unlocked
 from innerloop.serving.http import interface
+from innerloop.serving.sample_tab import sample_tab, thumbnail
 from innerloop.serving.service import Service
 from innerloop.serving.table_tab import table_tab
 from innerloop.serving.telling import told
@@ -22,7 +23,9 @@ from innerloop.serving.text_tab import text_tab
 from innerloop.serving.texts import EN, ZH, Texts
 
 # A gallery of one picture would draw it as wide as the column.
-_STYLE = "#seen .grid-container { grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)); }"
+_STYLE = (
+    "#seen .grid-container, #made .grid-container { grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)); }"
+)
 
 
 def application(service: Service) -> FastAPI:
@@ -51,7 +54,9 @@ def page(service: Service, texts: Texts) -> gr.Blocks:
     """The page around a service, to be mounted beside its HTTP interface."""
     with gr.Blocks(title="innerloop", analytics_enabled=False) as blocks:
         gr.Markdown(f"# innerloop\n{texts.intro.format(name=service.learner.name)} {texts.other}")
-        if service.takes_pictures and service.classifies:
+        if service.makes_pictures:
+            sample_tab(service, texts)
+        elif service.takes_pictures and service.classifies:
             _pictures(service, texts)
         elif service.reads_texts:
             text_tab(service, texts)
@@ -85,7 +90,7 @@ class Shown:
         more.reading = reading or self.reading
         more.pictures = [*self.pictures, *pictures]
         more.names = [*self.names, *[name] * len(pictures)]
-        more.thumbnails = [*self.thumbnails, *((_thumbnail(picture), name) for picture in pictures)]
+        more.thumbnails = [*self.thumbnails, *((thumbnail(picture), name) for picture in pictures)]
         return more
 
 
@@ -201,13 +206,6 @@ def _add(
     found.key, fitted, seconds = service.adapt(np.stack(found.pictures), names, reading=found.reading or UNDECIDED)
     told = {"judged": service.told_of_judged(fitted, texts), "unknown": service.told_of_unknown(fitted, texts)}
     return found, found.thumbnails, texts.adapted.format(shown=counted, seconds=seconds, **told)
-
-
-def _thumbnail(picture: np.ndarray) -> np.ndarray:
-    """As the learner sees it, enlarged without smoothing; ink on paper where it is grey."""
-    values = (1 - picture[0])[:, :, None].repeat(3, 2) if picture.shape[0] == 1 else picture.transpose(1, 2, 0)
-    times = max(1, 112 // values.shape[0])
-    return (values * 255).astype(np.uint8).repeat(times, 0).repeat(times, 1)
 
 
 def _ask(service: Service, texts: Texts, shown: Shown, picture: np.ndarray) -> tuple[dict[str, float], str]:

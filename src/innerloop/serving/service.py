@@ -30,9 +30,11 @@ from innerloop.meta_learner.fitted import Fitted
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.unknown_inputs import LEAST_AUROC, Threshold, cannot_tell
 from innerloop.objectives import losses
+from innerloop.objectives.denoising import Denoising
 from innerloop.serving.texts import EN, Texts
 
 _WAYS, _SHOTS = (2, 5), (1, 5)  # sizes of tasks whose thresholds are measured
+_LEVELS = 20  # noise levels of the pictures that a visitor waits for
 _PARTS = 5  # that a visitor's examples are dealt into at most, to judge the task by
 
 
@@ -143,7 +145,8 @@ class Service:
         self.learner = learner.owner if isinstance(learner, Fitted) else learner
         self.limits = limits or Limits()
         self.first = learner if isinstance(learner, Fitted) else None
-        shape = self.learner.input_shape if self.first is None else tuple(self.first.support.x.shape[1:])
+        shown = None if self.first is None else self.first.support
+        shape = self.learner.input_shape if shown is None else tuple(getattr(shown, "x", shown).shape[1:])
         if shape is None:
             raise InputError(
                 "the shape of this learner's inputs is not known; train it with innerloop, or give a task file"
@@ -163,7 +166,20 @@ class Service:
     @property
     def classifies(self) -> bool:
         objective = self.learner.loss or self.learner.task_objective
+        if not losses.is_labelled(objective):
+            return False
         return self.first.classes_ is not None if self.first is not None else not losses.predicts_values(objective)
+
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether it is a score model of pictures, which is shown a few and makes more."""
+        if not isinstance(self.learner.task_objective, Denoising):
+            return False
+        if not self.takes_pictures:
+            raise InputError(
+                f"the page expected a score model of pictures, got one of inputs {self.input_shape}; use innerloop sample"
+            )
+        return True
 
     @property
     def dark_is_ink(self) -> bool | None:
@@ -187,6 +203,11 @@ class Service:
             InputError: too many of something, or what `MetaLearner.adapt` refuses.
             Busy: no turn within the limit.
         """
+        if isinstance(self.learner.task_objective, Denoising):
+            raise InputError(
+                "expected a learner of classes or values, got a score model, which makes examples; use the page, or innerloop "
+                "sample"
+            )
         given = self.inputs(x)
         names = y
         if y is None:
@@ -224,6 +245,22 @@ class Service:
     def _with_threshold(self, fitted: Fitted, counts: list[int]) -> Fitted:
         """The task with the threshold of the size nearest to its own; ``counts``: of each class's examples."""
         return dataclasses.replace(fitted, threshold=self.thresholds.nearest(len(counts), typical_shots(counts)))
+
+    def sample(
+        self, support: Float[np.ndarray, "support ..."] | None, n: int, *, seed: int = 0, guidance: float = 0.0
+    ) -> tuple[Float[np.ndarray, "examples ..."], float]:
+        """(new pictures of the kind that a few are of, seconds); ``support`` None: of the task file that is served.
+
+        Raises:
+            InputError: too many pictures, or what `MetaLearner.adapt` refuses.
+            Busy: no turn within the limit.
+        """
+        self._at_most("examples", 0 if support is None else len(support), self.limits.examples)
+        with self._in_turn():
+            start = time.perf_counter()
+            fitted: Any = self.first if support is None else self.learner.adapt(support)
+            made = fitted.sample(n, seed=seed, steps=_LEVELS, guidance=guidance).clamp(0, 1).cpu().numpy()
+            return made, time.perf_counter() - start
 
     def predict(self, key: str, x: Any) -> Predicted:
         """What the task of this key says of the inputs; of a table in its units.

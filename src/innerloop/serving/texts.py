@@ -66,6 +66,13 @@ class Texts:
     go: str
     predictions: str
     adapted_rows: str
+    show_kind: str
+    pictures_of_kind: str
+    more_of_it: str
+    guidance: str
+    make_more: str
+    shown_so_far: str
+    made_in: str
     want_sentence: str
     want_sentences: str
     want_class_of: str
@@ -139,6 +146,13 @@ EN = Texts(
     go="Adapt and predict",
     predictions="Predictions",
     adapted_rows="Adapted to {rows} rows in {seconds:.2f} s. {judged}",
+    show_kind="1. Show it a few of one kind",
+    pictures_of_kind="Pictures of this kind",
+    more_of_it="2. See more of the kind",
+    guidance="how closely it keeps to what it was shown",
+    make_more="Make more",
+    shown_so_far="Shown so far: {number}.",
+    made_in="{number} new ones in {seconds:.1f} s.",
     want_sentence="expected a new sentence, got none; write one",
     want_sentences="expected sentences of a few classes, got none; write them as class: sentence",
     want_class_of="expected lines such as travel: book me a flight, got {line!r}; put the class and a colon before it",
@@ -214,6 +228,13 @@ ZH = Texts(
     go="适应并预测",
     predictions="预测结果",
     adapted_rows="已适应 {rows} 行数据，用时 {seconds:.2f} 秒。{judged}",
+    show_kind="1. 给它看几张同一种图",
+    pictures_of_kind="这一种的图片",
+    more_of_it="2. 看它画出更多",
+    guidance="与所给图片的贴近程度",
+    make_more="再画一些",
+    shown_so_far="已展示 {number} 张。",
+    made_in="新画了 {number} 张，用时 {seconds:.1f} 秒。",
     want_sentence="没有新的句子；请写一句",
     want_sentences="没有例句；请按“类别: 句子”的格式写几句",
     want_class_of="每行应写成“类别: 句子”，现在是 {line!r}；请在前面加上类别和冒号",

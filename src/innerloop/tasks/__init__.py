@@ -123,6 +123,17 @@ TRAINING_RUNS: dict[str, Entry] = {
     ),
 }
 
+# Examples without labels, for score models: no other method takes them, but those that adapt by gradients.
+WITHOUT_LABELS: dict[str, Entry] = {
+    "drawings": Entry(
+        "innerloop.tasks.pictures.drawings:drawings",
+        "pictures of one kind each, of a folder or of Omniglot (needs `innerloop data fetch omniglot`)",
+    ),
+    "mixtures": Entry(
+        "innerloop.tasks.densities.mixtures:mixtures", "points of Gaussian mixtures whose density and score are known"
+    ),
+}
+
 # Problems without a name of their own: the user's data, and problems moved away from training.
 OWN: dict[str, Entry] = {
     "from_path": Entry("innerloop.tasks.own_data:from_path", "pictures by class or tables, from a folder or file"),
@@ -146,6 +157,7 @@ NAMED = {
     **STREAMS,
     **LONG_STREAMS,
     **TRAINING_RUNS,
+    **WITHOUT_LABELS,
 }  # what a word can stand for, in Python, in a file and on the command line
 
 

@@ -32,12 +32,13 @@ from innerloop.meta_learner.files import (
     stored_weights,
 )
 from innerloop.meta_learner.fitted import Fitted
+from innerloop.meta_learner.fitted_score import FittedScore
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.own_examples import Judged
 from innerloop.meta_learner.unknown_inputs import Threshold
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.methods.pairing import LossArgument
-from innerloop.objectives import losses
+from innerloop.objectives import denoising, losses
 from innerloop.registry import GROUPS, find, is_place, plain
 from innerloop.storage import load_tensors
 from innerloop.tasks import own_data
@@ -102,7 +103,7 @@ def load(
     return load_fitted(path, again)
 
 
-_REGISTRIES = {"algorithm": methods.NAMED, "problem": problems.NAMED, "model": models.MODELS}
+_REGISTRIES = {"algorithm": methods.NAMED, "problem": problems.NAMED, "model": models.NAMED}
 assert set(_REGISTRIES) == set(GROUPS)
 
 
@@ -270,6 +271,8 @@ def _objective(name: Any, tasks: Any, again: Again) -> Any:
     """What the learner was trained for: a name of ours, or the objective of this name that its problem has, where it is here."""
     if not isinstance(name, str) or name in losses.OBJECTIVES:
         return name
+    if (found := denoising.named(name)) is not None:
+        return found
     family = _family(tasks, again)
     found = None if family is None else family.train.objective
     return found if isinstance(found, Objective) and found.name == name else name
@@ -333,12 +336,15 @@ def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], agai
     owner.pure.draws_itself = bool(header.get("draws"))
     owner.assume_mixing(bool(header["mixes_examples"]))
     classes, task_objective = class_names(header["classes"]), header["task_objective"]
+    of_score = isinstance(owner.task_objective, denoising.Denoising)
     support, whole = stored_support(header["support"], tensors, classes)
     support = as_long_as_adapted(support, header["support"], tensors)
     learner = owner.learner.in_evaluation()
     meta = owner.meta()
     ids = None if classes is None else torch.arange(len(classes))
-    one = Task(support, support, task_objective, class_ids=ids, noise=torch.tensor(0))
+    side = support.x if of_score else support
+    given = owner.task_objective if of_score else task_objective
+    one = Task(side, side, given, class_ids=ids, noise=torch.tensor(0))
     skeleton = learner.init(meta, one)
     if "fast/0000" in tensors and f"fast/{len(pytree.tree_leaves(skeleton)) - 1:04d}" not in tensors:
         skeleton = getattr(skeleton, "older", skeleton)  # a record that has grown since
@@ -351,6 +357,10 @@ def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], agai
         fast = dataclasses.replace(fast, step=int(header["step"]))
     limit = None if header.get("threshold") is None else Threshold.from_dict(header["threshold"])
     meta = type(meta)(*({n: v.detach().clone() for n, v in part.items()} for part in meta))
+    number = int(header["support"]["y"][0][0])
+    if of_score:
+        more = {"steps": steps_of(header["step"]), "holds_support": whole, "num_examples": number}
+        return FittedScore(owner, learner, meta, fast, side, None, given, owner.preprocessing, **more)
     return Fitted(
         owner,
         learner,
@@ -363,7 +373,7 @@ def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], agai
         limit,
         steps=steps_of(header["step"]),
         holds_support=whole,
-        num_examples=int(header["support"]["y"][0][0]),
+        num_examples=number,
         judged=None if header.get("judged") is None else Judged.from_dict(header["judged"]),
         seen=item_names(header.get("seen")),
     )

@@ -130,6 +130,7 @@ class FewShotImages(TaskDistribution):
     on_device = True
     objective = "cross_entropy"
     metrics = ("accuracy",)
+    least_ways = 2  # a class is told from others
 
     def __init__(
         self,
@@ -190,7 +191,7 @@ class FewShotImages(TaskDistribution):
     def _check(self) -> None:
         where = f"{self.name} ({self.split})"
         for what, value, least in (
-            ("ways", self.ways, 2),
+            ("ways", self.ways, self.least_ways),
             ("shots", self.shots, 1),
             ("queries", self.queries, 1),
         ):

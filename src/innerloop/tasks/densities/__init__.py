@@ -1,0 +1,1 @@
+"""Points without labels, drawn from densities that are known."""
