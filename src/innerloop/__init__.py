@@ -73,6 +73,7 @@ _MODULES = {
     "report": "innerloop.report",
     "rules": "innerloop.rules",
     "tasks": "innerloop.tasks",
+    "worlds": "innerloop.tasks.worlds",
 }
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
     from innerloop.objectives import losses as losses
     from innerloop.sharing import pull as pull
     from innerloop.sharing import push as push
+    from innerloop.tasks import worlds as worlds
     from innerloop.training.darts import darts as darts
     from innerloop.training.distributed import sync_gradients as sync_gradients
     from innerloop.training.fit import fit as fit

@@ -42,6 +42,10 @@ MODELS: dict[str, Entry] = {
     "items_mlp": Entry(
         "innerloop.models.items:items_mlp", "Net for tables that name items: a learned vector for each."
     ),
+    "gaussian_policy": Entry(
+        "innerloop.models.policies:gaussian_policy", "Policy for continuous actions: means, and learned deviations."
+    ),
+    "gru_policy": Entry("innerloop.models.policies:gru_policy", "Policy with a memory, a gated recurrent unit."),
 }
 # Networks that others have trained, whose weights come as packages; ``--model`` takes these names too.
 EMBEDDINGS: dict[str, Entry] = {
