@@ -378,6 +378,11 @@ class BaseLearner(ABC):
         """A batch as this learner takes it, completed where traced code could not; InputError where it cannot take it."""
         return tasks
 
+    def tried(self, meta: Meta, task: Task) -> bool:
+        """Whether it has tried its model out on one task by itself, where the objective cannot call the model alone."""
+        del meta, task
+        return False
+
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a prediction for as many examples as the model was given, whose output has shape ``of_model``."""
         del tasks

@@ -550,8 +550,9 @@ class MetaLearner(nn.Module):
         shapes = tuple((tuple(v.shape[1:]), v.dtype) for v in pytree.tree_leaves((batch.support, batch.query)))
         if (shapes, objective, many) not in self._seen:
             one = take(self._with_noise(batch), 0)
-            self._heed_needs(try_objective(self.pure, self.meta(), objective, one))
-            self._differentiate(dataclasses.replace(batch, objective=objective), many)
+            if not self.learner.tried(self.meta(), one):
+                self._heed_needs(try_objective(self.pure, self.meta(), objective, one))
+                self._differentiate(dataclasses.replace(batch, objective=objective), many)
             self._seen.add((shapes, objective, many))
         return batch
 

@@ -137,7 +137,15 @@ OPTIMIZERS: dict[str, Entry] = {
         "Learn the optimizer itself, from training runs (Andrychowicz 2016, Metz 2020).",
     ),
 }
-NAMED = {**ALGORITHMS, **OPTIMIZERS}  # what a word can stand for, in Python, in a file and on the command line
+# What learns policies, in worlds. They take no other problem.
+AGENTS: dict[str, Entry] = {
+    "rl2": Entry("innerloop.methods.rl2:rl2", "A policy with a memory learns a world as it plays in it (Duan 2016)."),
+}
+NAMED = {
+    **ALGORITHMS,
+    **OPTIMIZERS,
+    **AGENTS,
+}  # what a word can stand for, in Python, in a file and on the command line
 
 # What `innerloop try` begins with: quick ones that take any number of classes, or values; the first of them needs no training on
 # features that are good already.
@@ -153,7 +161,7 @@ def make(name: str, model: Any, options: Mapping[str, Any], *, typed: bool = Fal
     factory = load("algorithm", NAMED, name, typed=typed)
     if name in OPTIMIZERS:
         return factory(**options)
-    if name in ALGORITHMS:
+    if name in ALGORITHMS or name in AGENTS:
         return factory(model, **options)
     learner = call("algorithm", name, factory, model, **options)
     from innerloop.meta_learner.meta_learner import MetaLearner

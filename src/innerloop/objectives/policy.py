@@ -18,7 +18,6 @@ from innerloop import keys as random_keys
 from innerloop.core import Apply, Objective, Task
 from innerloop.errors import ConfigError, InputError, ShapeError
 from innerloop.objectives.rollouts import (
-    Act,
     Rollouts,
     advantages,
     discounted,
@@ -43,6 +42,7 @@ class Policy(Objective):
         episodes: in a trial.
         trials: how many are measured in each world, side by side; their mean counts.
         discount: of a step, in what is learned from.
+        reward_size: about how large a reward is; learners scale by it.
     """
 
     actions: Actions
@@ -51,6 +51,7 @@ class Policy(Objective):
     episodes: int = 1
     trials: int = 1
     discount: float = 0.99
+    reward_size: float = 1.0
 
     @property
     def name(self) -> str:
@@ -91,16 +92,19 @@ class Policy(Objective):
         """Trials of a policy in ONE world, side by side; no graph.
 
         Args:
-            apply: observations to outputs; or what has an attribute ``player``, ``player(trials, like) -> (act, carry)``, as an
-                adapted policy with a memory has.
+            apply: observations to outputs; or what has a ``player(objective, trials) -> (act, memory, last seen)``, as an adapted
+                policy with a memory has.
             world: without a leading axis.
             key: of all that is drawn.
             trials: how many.
             episodes: in each; None: ``self.episodes``.
         """
         keys = random_keys.fold(key, torch.arange(trials, device=key.device))
-        act, carry = player_of(apply, self.actions, trials)
-        return roll_out(one_of(world, trials), act, carry, keys, self.episodes if episodes is None else episodes)[0]
+        own = getattr(apply, "player", None)
+        act, carry, seen = (memoryless(apply, self.actions), (), None) if own is None else own(self, trials)
+        return roll_out(one_of(world, trials), act, carry, keys, self.episodes if episodes is None else episodes, seen)[
+            0
+        ]
 
     def loss(self, apply: Apply, data: Any, key: Tensor | None) -> Float[Tensor, ""]:
         """REINFORCE: minus the mean of log probability times advantage, over the steps of all episodes.
@@ -132,12 +136,6 @@ class Policy(Objective):
 
     def examples(self, data: Any) -> int:
         return self.horizon * self.episodes
-
-
-def player_of(apply: Apply, actions: Actions, trials: int) -> tuple[Act, Any]:
-    """(what acts, its memory) of an adapted policy in so many worlds."""
-    own = getattr(apply, "player", None)
-    return (memoryless(apply, actions), ()) if own is None else own(trials)
 
 
 def surrogate(

@@ -174,6 +174,7 @@ class World(ABC):
         ends_early: an episode may end before; False where it never does, which saves the masks.
         in_torch: `reset` and `step` are functions in torch, so that they may run under vmap; else only `reset_many` and
             `step_many` are called, outside of any vmap.
+        reward_size: about how large a reward is.
     """
 
     actions: Actions
@@ -181,6 +182,7 @@ class World(ABC):
     horizon: int
     ends_early: bool = True
     in_torch: bool = True
+    reward_size: float = 1.0
 
     @abstractmethod
     def reset(self, key: Int64[Tensor, ""]) -> tuple[Any, Float[Tensor, " observation"]]:

@@ -142,7 +142,7 @@ class _Run:
             outer.clip_norm if config.clip_norm is None else config.clip_norm,
             group,
             self.part,
-            passes=config.outer_passes,
+            passes=config.outer_passes or outer.passes,
             rule_clip_norm=config.rule_clip_norm,
         )
         asked = tasks.valid.metrics if config.valid_metric is None else [config.valid_metric]

@@ -95,7 +95,9 @@ def family(
     if isinstance(discount, bool) or not isinstance(discount, int | float) or not 0 <= discount <= 1:
         raise ConfigError(f"{name}: discount expected a number from 0 to 1, got {discount!r}")
     one = draw(torch.zeros(1, dtype=torch.int64))
-    objective = Policy(one.actions, one.observation_size, one.horizon, episodes, trials, float(discount))
+    objective = Policy(
+        one.actions, one.observation_size, one.horizon, episodes, trials, float(discount), one.reward_size
+    )
     return TaskFamily.by_split(name, lambda split: WorldTasks(name, split, draw, objective, known), options)
 
 

@@ -43,6 +43,7 @@ class SwingUp(World):
     actions = Continuous(1, -_TORQUE, _TORQUE)
     observation_size = 3
     ends_early = False
+    reward_size = 5.0
 
     @property
     def horizon(self) -> int:  # type: ignore[override]
