@@ -21,6 +21,8 @@ class OnRollouts(Backprop):
 
     # Advantages are made to have variance 1 over all tasks of a step.
     shardable = False
+    # Compiling a policy over the many steps of a trial takes longer than it saves.
+    compilable = False
 
     def __call__(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from innerloop.errors import ConfigError
 from innerloop.models.description import check_input, described, positive
+from innerloop.models.gated import GruLayer
 from innerloop.models.perceptron import Perceptron
 
 
@@ -65,19 +66,13 @@ class GruPolicy(nn.Module):
 
     What a policy with a memory is told at each moment: observation, the last action, the last reward, whether an episode ended
     with it. The last output is the value that it expects.
-
-    torch's own GRU has no batching rule, so it fails under vmap; this computes the same. Gates in the order reset, update, new.
     """
 
     def __init__(self, features: int, outputs: int, hidden: int) -> None:
         super().__init__()
         self.features, self.hidden = features, hidden
-        self.from_input = nn.Linear(features, 3 * hidden)
-        self.from_state = nn.Linear(hidden, 3 * hidden)
+        self.body = GruLayer(features, hidden)
         self.head = nn.Linear(hidden, outputs + 1)
-        for rows in self.from_state.weight.chunk(3):
-            nn.init.orthogonal_(rows)
-        nn.init.zeros_(self.from_state.bias)
         nn.init.orthogonal_(self.head.weight, 0.1)  # nearly uniform at the beginning
         nn.init.zeros_(self.head.bias)
 
@@ -88,16 +83,9 @@ class GruPolicy(nn.Module):
     def forward(self, x: Shaped[Tensor, "*shape"], state: Tensor | None = None) -> Any:
         """Outputs; with a ``state`` (examples, hidden) to begin from also the state after the last moment."""
         check_input("gru_policy", x[:, 0] if x.ndim == 3 else x, (self.features,))
-        now = self.begin(x.shape[0], x) if state is None else state
-        states = []
-        for gates in self.from_input(x).unbind(1):
-            of_state = self.from_state(now)
-            reset, update = (gates[..., : 2 * self.hidden] + of_state[..., : 2 * self.hidden]).sigmoid().chunk(2, -1)
-            new = torch.tanh(gates[..., 2 * self.hidden :] + reset * of_state[..., 2 * self.hidden :])
-            now = new + update * (now - new)
-            states.append(now)
-        out = self.head(torch.stack(states, 1))
-        return out if state is None else (out, now)
+        states = self.body(x, self.begin(x.shape[0], x) if state is None else state)
+        out = self.head(states)
+        return out if state is None else (out, states[:, -1])
 
 
 @described
