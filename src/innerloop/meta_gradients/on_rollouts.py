@@ -32,8 +32,13 @@ class OnRollouts(Backprop):
         outer_step: int,
         generator: torch.Generator | None,
     ) -> OuterGradient:
+        del generator
         if isinstance(tasks.query, World):
             assert tasks.noise is not None  # the boundary has seen to it
             with torch.no_grad():
                 tasks = self.learner.experience(meta, tasks, tasks.noise[0])
-        return super().__call__(carry, meta, tasks, outer_step, generator)
+        return self.of_rollouts(carry, meta, tasks, outer_step)
+
+    def of_rollouts(self, carry: dict[str, Tensor], meta: Meta, tasks: Task, outer_step: int) -> OuterGradient:
+        """The gradient once all have been played."""
+        return super().__call__(carry, meta, tasks, outer_step, None)

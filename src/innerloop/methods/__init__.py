@@ -140,6 +140,9 @@ OPTIMIZERS: dict[str, Entry] = {
 # What learns policies, in worlds. They take no other problem.
 AGENTS: dict[str, Entry] = {
     "rl2": Entry("innerloop.methods.rl2:rl2", "A policy with a memory learns a world as it plays in it (Duan 2016)."),
+    "maml_rl": Entry(
+        "innerloop.methods.maml_rl:maml_rl", "A policy that one policy gradient fits to a new world (Finn 2017)."
+    ),
 }
 NAMED = {
     **ALGORITHMS,

@@ -23,6 +23,9 @@ class GaussianPolicy(nn.Module):
         super().__init__()
         self.body = Perceptron(inputs, size, hidden, activation, False, True)
         self.log_std = nn.Parameter(torch.full((size,), math.log(deviation)))
+        last = [layer for layer in self.body.modules() if isinstance(layer, nn.Linear)][-1]
+        nn.init.orthogonal_(last.weight, 0.01)  # at the beginning the mean is about 0 wherever it looks
+        nn.init.zeros_(last.bias)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         mean = self.body(x)
