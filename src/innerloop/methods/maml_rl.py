@@ -23,7 +23,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import expect_choice, method
 from innerloop.objectives.policy import Policy, clipped
-from innerloop.objectives.rollouts import Act, Acted, Rollouts, Seen, expect_sound, memoryless, roll_out
+from innerloop.objectives.rollouts import Act, Acted, Rollouts, Seen, expect_sound, memoryless, roll_out, standardised
 from innerloop.objectives.world import World, one_of, repeated
 from innerloop.rules import SGD
 
@@ -115,10 +115,13 @@ class PolicyLearner(GradientLearner):
         return super().step(meta, fast, batch, i)
 
     def _estimated(self, objective: Policy, played: Rollouts) -> Rollouts:
-        """With the advantage of each step noted, of one world's episodes."""
-        return dataclasses.replace(
-            played, noted={**played.noted, "advantage": objective.estimates(played, self.trace)}
-        )
+        """With the advantage of each step noted, of one world's episodes; and what they were divided by."""
+        plain = objective.plain_estimates(played, self.trace)
+        found = standardised(plain, played.playing)
+        counts = played.playing.to(plain.dtype)
+        mean = (plain * counts).sum() / counts.sum()
+        unit = (((plain - mean).square() * counts).sum() / counts.sum()).sqrt().expand_as(plain)
+        return dataclasses.replace(played, noted={**played.noted, "advantage": found, "unit": unit})
 
     def support_loss(
         self, meta: Meta, fast: GradientFast, adapted: dict[str, Tensor], batch: Rollouts
@@ -189,15 +192,12 @@ class PolicyLearner(GradientLearner):
         return memoryless(apply, objective.actions)
 
     def _credited(self, tasks: Task) -> Task:
-        """With what the adapted policy's episodes brought noted for each step of the inner ones, beside the other tasks'.
-
-        In the unit of the outer loss: the deviation of advantages before they were made to have variance 1 is not kept, so that
-        of the tasks' returns stands for it.
-        """
+        """With what the adapted policy's episodes brought noted for each step of the inner ones: how much more than in the other
+        worlds, a step, in the unit of the outer loss."""
         worth = tasks.query.rewards.sum((1, 2)) / tasks.query.playing.sum((1, 2)).clamp(min=1)
-        others = (worth.sum() - worth) / max(len(worth) - 1, 1)
-        above = (worth - others) / (worth.std() + 1e-8) if len(worth) > 1 else torch.zeros_like(worth)
-        credit = above[:, None, None].expand_as(tasks.support.rewards)
+        others = (worth.sum() - worth) / max(len(worth) - 1, 1)  # no world's own, which depends on its episodes
+        credit = (worth - others) / (tasks.query.noted["unit"][:, 0, 0] + 1e-8)
+        credit = credit[:, None, None].expand_as(tasks.support.rewards)
         support = dataclasses.replace(tasks.support, noted={**tasks.support.noted, "credit": credit})
         return dataclasses.replace(tasks, support=support)
 

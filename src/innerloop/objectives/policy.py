@@ -119,12 +119,15 @@ class Policy(Objective):
         return surrogate(apply, self.actions, data.by_episode(), self.estimates(data))
 
     def estimates(self, rollouts: Rollouts, trace: float = 1.0) -> Float[Tensor, "episodes steps"]:
-        """Advantages of each episode's steps by the linear baseline, of mean 0 and variance 1 over one world's episodes."""
+        """`plain_estimates`, made to have mean 0 and variance 1 over one world's episodes."""
+        return standardised(self.plain_estimates(rollouts, trace), rollouts.by_episode().playing)
+
+    def plain_estimates(self, rollouts: Rollouts, trace: float = 1.0) -> Float[Tensor, "episodes steps"]:
+        """Advantages of each episode's steps by the linear baseline, in the unit of rewards."""
         each = rollouts.by_episode()
         returns = discounted(each.rewards, self.discount)
         values = linear_baseline(each.observations, returns, each.playing)
-        found = advantages(each.rewards, values, each.playing, self.discount, trace)
-        return standardised(found, each.playing)
+        return advantages(each.rewards, values, each.playing, self.discount, trace)
 
     def measure(self, apply: Apply, data: Any, key: Tensor | None) -> dict[str, Tensor]:
         if isinstance(data, World):
