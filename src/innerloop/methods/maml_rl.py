@@ -94,6 +94,14 @@ class PolicyLearner(GradientLearner):
             )
         return True
 
+    def for_episodes(self, episodes: int, steps: int | None) -> tuple[BaseLearner, int]:
+        """As many inner steps as there are `episodes` for, each after as many of them; of ``steps`` so many each."""
+        expect_whole("episodes", episodes)
+        number = max(1, episodes // self.episodes) if steps is None else steps
+        if number < 1 or episodes // number < 1:
+            raise ConfigError(f"episodes expected at least one for each of {number} inner steps, got {episodes}")
+        return dataclasses.replace(self, episodes=episodes // number), number
+
     def batch(self, task: Task, i: int | Tensor) -> Any:
         """The episodes of inner step ``i``; of a world, (world, objective, key), in which `step` plays them."""
         if isinstance(task.support, World):
@@ -157,7 +165,9 @@ class PolicyLearner(GradientLearner):
             act = self._act(meta, adapted, len(tasks.noise), objective)
             from_key = self._key_of(tasks.noise, i)
             of_trials = random_keys.fold(from_key[:, None], torch.arange(self.episodes, device=from_key.device))
-            played = roll_out(repeated(tasks.query, self.episodes), act, (), of_trials.flatten())[0]
+            worlds = repeated(tasks.query, self.episodes)
+            rows = () if worlds.at_once is None else torch.arange(len(of_trials) * self.episodes, device=from_key.device)
+            played = roll_out(worlds, act, rows, of_trials.flatten())[0]
             expect_sound(played)
             played = pytree.tree_map(lambda v: v.unflatten(0, (-1, self.episodes)), played)
             parts.append(torch.vmap(lambda one: self._estimated(objective, one))(played))
@@ -175,12 +185,12 @@ class PolicyLearner(GradientLearner):
         return self._credited(found) if self.credit == "sampled" and self.inner_steps else found
 
     def _act(self, meta: Meta, adapted: dict[str, Tensor] | None, num_tasks: int, objective: Policy) -> Act:
-        """The policy for the episodes of all tasks at once: (tasks * episodes) rows."""
+        """The policy for the episodes of all tasks: (tasks * episodes) rows at once, or the rows that its memory names."""
 
         def of_one(params: dict[str, Tensor], seen: Tensor) -> Tensor:
             return self.model.apply({**meta.params, **params}, meta.buffers, seen, training=False)[0]
 
-        def apply(seen: Tensor) -> Tensor:
+        def of_all(seen: Tensor) -> Tensor:
             if adapted is None:
                 return of_one({}, seen)
             each = seen.unflatten(0, (num_tasks, -1))
@@ -189,7 +199,20 @@ class PolicyLearner(GradientLearner):
                 return torch.cat(rows)
             return torch.vmap(of_one)(adapted, each).flatten(0, 1)
 
-        return memoryless(apply, objective.actions)
+        def act(rows: Any, seen: Seen, keys: Tensor) -> Acted:
+            def of_rows(seen: Tensor) -> Tensor:
+                if adapted is None or isinstance(rows, tuple) or len(rows) == num_tasks * self.episodes:
+                    return of_all(seen)
+                task = rows // self.episodes
+                found = seen.new_empty(len(seen), objective.actions.outputs)
+                for j in task.unique().tolist():
+                    own = task == j
+                    found[own] = of_one({k: v[j] for k, v in adapted.items()}, seen[own])
+                return found
+
+            return memoryless(of_rows, objective.actions)((), seen, keys)._replace(carry=rows)
+
+        return act
 
     def _credited(self, tasks: Task) -> Task:
         """With what the adapted policy's episodes brought noted for each step of the inner ones: how much more than in the other

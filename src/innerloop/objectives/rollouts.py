@@ -116,7 +116,12 @@ def roll_out(
     Returns:
         What happened, the memory after it, and what was last seen.
     """
-    horizon = worlds.horizon
+    horizon, most = worlds.horizon, worlds.at_once
+    if most is not None and len(keys) > most:
+        given = (worlds, carry, keys, seen)
+        parts = [pytree.tree_map(lambda v, a=a: v[a : a + most], given) for a in range(0, len(keys), most)]
+        found = [roll_out(some, act, memory, own, episodes, last) for some, memory, own, last in parts]
+        return pytree.tree_map(lambda *v: torch.cat(v), *found)
     # All keys at once: (trials, steps).
     each = torch.arange(episodes * horizon, device=keys.device)
     of_step = random_keys.fold(random_keys.fold(keys, _STEP)[:, None], each)

@@ -175,6 +175,7 @@ class World(ABC):
         in_torch: `reset` and `step` are functions in torch, so that they may run under vmap; else only `reset_many` and
             `step_many` are called, outside of any vmap.
         reward_size: about how large a reward is.
+        at_once: how many can be played side by side; None: any number.
     """
 
     actions: Actions
@@ -183,6 +184,7 @@ class World(ABC):
     ends_early: bool = True
     in_torch: bool = True
     reward_size: float = 1.0
+    at_once: int | None = None
 
     @abstractmethod
     def reset(self, key: Int64[Tensor, ""]) -> tuple[Any, Float[Tensor, " observation"]]:
