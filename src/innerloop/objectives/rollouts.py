@@ -118,9 +118,9 @@ def roll_out(
     """
     horizon, most = worlds.horizon, worlds.at_once
     if most is not None and len(keys) > most:
-        given = (worlds, carry, keys, seen)
+        given = (worlds, carry, keys, () if seen is None else seen)
         parts = [pytree.tree_map(lambda v, a=a: v[a : a + most], given) for a in range(0, len(keys), most)]
-        found = [roll_out(some, act, memory, own, episodes, last) for some, memory, own, last in parts]
+        found = [roll_out(some, act, memory, own, episodes, last or None) for some, memory, own, last in parts]
         return pytree.tree_map(lambda *v: torch.cat(v), *found)
     # All keys at once: (trials, steps).
     each = torch.arange(episodes * horizon, device=keys.device)
