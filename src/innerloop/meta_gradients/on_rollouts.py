@@ -9,6 +9,7 @@ from torch import Tensor
 
 from innerloop.core import Meta, OuterGradient, Task
 from innerloop.meta_gradients.backprop import Backprop
+from innerloop.objectives.rollouts import PLAYED, Rollouts
 from innerloop.objectives.world import World
 
 
@@ -17,12 +18,15 @@ class OnRollouts(Backprop):
     """`Backprop` of a learner whose ``experience`` plays in worlds.
 
     `fit` calls ``experience`` once for all passes over one draw; whoever calls ``backward`` on worlds has them played in here.
+    The carry counts what was played: steps in all environments together.
     """
 
     # Advantages are made to have variance 1 over all tasks of a step.
     shardable = False
-    # Compiling a policy over the many steps of a trial takes longer than it saves.
-    compilable = False
+
+    def init(self, meta: Meta) -> dict[str, Tensor]:
+        del meta
+        return {PLAYED: torch.zeros((), dtype=torch.int64)}
 
     def __call__(
         self,
@@ -37,7 +41,13 @@ class OnRollouts(Backprop):
             assert tasks.noise is not None  # the boundary has seen to it
             with torch.no_grad():
                 tasks = self.learner.experience(meta, tasks, tasks.noise[0])
+        carry = {PLAYED: carry[PLAYED] + self._steps(tasks).to(carry[PLAYED])}
         return self.of_rollouts(carry, meta, tasks, outer_step)
+
+    def _steps(self, tasks: Task) -> Tensor:
+        """How many steps were played; a learner that takes no gradients has played one side, which is then both."""
+        sides = (tasks.support, tasks.query) if self.learner.adapts_by_gradients else (tasks.query,)
+        return torch.stack([side.playing.sum() for side in sides if isinstance(side, Rollouts)]).sum()
 
     def of_rollouts(self, carry: dict[str, Tensor], meta: Meta, tasks: Task, outer_step: int) -> OuterGradient:
         """The gradient once all have been played."""

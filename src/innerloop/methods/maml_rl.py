@@ -180,8 +180,9 @@ class PolicyLearner(GradientLearner):
 
                 adapted = self.engine.map(after, meta, stored)
         found = dataclasses.replace(stored if self.inner_steps else tasks, query=parts[-1])
-        if not self.inner_steps:
-            found = dataclasses.replace(found, support=parts[-1])
+        if not self.inner_steps:  # nothing was played before
+            none = dataclasses.replace(parts[-1], playing=torch.zeros_like(parts[-1].playing))
+            found = dataclasses.replace(found, support=none)
         return self._credited(found) if self.credit == "sampled" and self.inner_steps else found
 
     def _act(self, meta: Meta, adapted: dict[str, Tensor] | None, num_tasks: int, objective: Policy) -> Act:
@@ -270,7 +271,7 @@ def _mean(values: Tensor, played: Rollouts) -> Tensor:
 
 
 @method(
-    model={"name": "gaussian_policy", "hidden": [100, 100], "activation": "relu"},
+    model={"hidden": [100, 100], "activation": "relu"},
     declares={"regression": False},
 )
 def maml_rl(
@@ -289,10 +290,68 @@ def maml_rl(
     divergence: float = 0.01,
     penalty: float = 5e-4,
 ) -> MetaLearner:
-    """doc"""
+    """MAML for policies: episodes are played, one policy gradient is taken on them, and the result is what is learned for.
+
+    The inner gradient is REINFORCE with a linear baseline of observation and time, fitted to each world's own episodes, and
+    advantages of variance 1. The first episodes are played by the policy that is being learned, so which ones there are depends
+    on its parameters too; ``credit`` says how the outer gradient heeds that. Each way is exact for what it says, with the
+    episodes' baseline and scale held constant:
+
+    - "ratio": the inner loss is the ratio of the policy's probability to that at which it played, times the advantage. Its
+      second derivative is that of the EXPECTED inner return, so the outer gradient is that of
+      J(theta + rate * gradient of the expected return) (Foerster 2018, arXiv:1802.05098; Rothfuss 2019, who call it LVC).
+    - "sampled": the inner loss has the log probability, whose derivative is that at fixed episodes, and the outer loss has
+      another term: the log probability of all first episodes times what the adapted policy gained over the other worlds. The
+      outer gradient is that of the expected return after SAMPLED episodes (Stadie 2018, E-MAML, arXiv:1803.01118). More noise.
+    - "none": the log probability, without that term, as Finn's code does: no gradient of either; a bias that was left out.
+
+    Where we differ from the paper: PPO outside by default, with several passes over a draw (the paper: TRPO, ``outer="trpo"``);
+    credit by "ratio"; advantages are those of a discount of 0.99.
+
+    Args:
+        model: the policy, observations (examples, observation_size) to what actions need: logits, or means and logarithms of
+            deviations, such as `il.models.gaussian_policy`. Copied, not changed.
+        inner_lr: inner rate (the paper's 0.1).
+        later_lr: of the inner steps after the first; None: the same (the paper's test: 0.05).
+        inner_steps: in meta-training (the paper's 1).
+        eval_steps: in a new world; None: ``inner_steps``.
+        episodes: for each inner step, and of the adapted policy (the paper's 20).
+        outer: "ppo" (Schulman 2017), "trpo" (Schulman 2015, arXiv:1502.05477: conjugate gradients and a line search) or "promp":
+            PPO with a penalty for how far the policies that played the first episodes have moved (Rothfuss 2019).
+        credit: see above.
+        first_order: stop the outer gradient at the inner gradients (Finn 2017, section 5.2).
+        trace: lambda of the generalised advantage estimates; 1: returns minus the baseline.
+        clip: how far the adapted policy's ratio counts, for "ppo" and "promp": from 1 - clip to 1 + clip.
+        divergence: largest mean divergence of a "trpo" step, nats (0.01).
+        penalty: weight of "promp"'s divergence (the authors' 5e-4).
+
+    Returns:
+        A MetaLearner for worlds: ``adapt(world, episodes=20)`` gives an agent, ``agent.act(observation)``.
+
+    Raises:
+        ConfigError: a value out of range, or another word.
+
+    Example:
+        >>> import innerloop as il
+        >>> il.maml_rl(il.models.gaussian_policy(2, 4), later_lr=0.05, eval_steps=3).eval_steps
+        3
+
+    Reference: Finn, Abbeel and Levine 2017, "Model-agnostic meta-learning", arXiv:1703.03400, section 5.3; Rothfuss, Lee,
+    Clavera, Asfour and Abbeel 2019, "ProMP: Proximal meta-policy search", arXiv:1810.06784.
+    """
     expect_choice("outer", outer, ("ppo", "trpo", "promp"))
     expect_choice("credit", credit, ("ratio", "sampled", "none"))
     expect_whole("episodes", episodes)
+    for name, number, most in (
+        ("later_lr", 0.0 if later_lr is None else later_lr, math.inf),
+        ("trace", trace, 1.0),
+        ("clip", clip, math.inf),
+        ("divergence", divergence, math.inf),
+        ("penalty", penalty, math.inf),
+    ):
+        if not (isinstance(number, int | float) and math.isfinite(number) and 0 <= number <= most):
+            limits = "of at least 0" if most == math.inf else "from 0 to 1"
+            raise ConfigError(f"{name} expected a number {limits}, got {number!r}")
     rule = FirstThenLater(inner_lr, later=inner_lr if later_lr is None else later_lr)
 
     def pair(pure: PureModel, engine: Engine) -> tuple[BaseLearner, MetaGradient]:
@@ -311,10 +370,12 @@ def maml_rl(
         )
         if outer == "trpo":
             return learner, TrustRegion(learner, engine, largest=divergence)
-        return learner, OnRollouts(learner, engine)
+        by_backprop = OnRollouts(learner, engine)
+        by_backprop.compilable = False  # episodes end when they will; a step is cheap beside playing
+        return learner, by_backprop
 
     if outer == "trpo":
         best = Outer(optimizer="sgd", lr=1.0, num_tasks=20)
     else:
-        best = Outer(lr=1e-3, num_tasks=20, passes=5, clip_norm=0.5)
+        best = Outer(lr=3e-3, num_tasks=20, passes=3, clip_norm=0.5, schedule="linear")
     return MetaLearner("maml_rl", {}, model, pair, outer=best)

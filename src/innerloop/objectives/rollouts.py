@@ -22,6 +22,7 @@ from innerloop.objectives.world import Actions, World
 from innerloop.records import record, static
 
 _RESET, _STEP, _ACT, _WORLD = 71, 72, 73, 74
+PLAYED = "environment_steps"  # in the carry of a meta-gradient on rollouts: how many were played so far
 
 
 @record
