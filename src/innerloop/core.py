@@ -186,6 +186,8 @@ class TaskDistribution(ABC):
     size: int | None = None  # how many distinct tasks there are, where that is a number: see `which` and `each`
     one_draw: bool = False  # every draw of a distinct task shows the same rows
     alike: int | None = None  # held-out tasks have one structure so many in a row, then another; None: all have one
+    beside: tuple[str, ...] = ()  # names of what `measure_beside` measures
+    at_once: int = 50  # tasks that are evaluated at once, at most
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @property
@@ -217,6 +219,17 @@ class TaskDistribution(ABC):
         """Draws of the distinct tasks of these numbers, where there is a `size`: the keys say which rows of them are shown."""
         del keys, numbers
         raise ConfigError(f"{self.name} expected a finite number of distinct tasks, got tasks without end")
+
+    def measure_beside(self, name: str, tasks: Task, keys: Int64[Tensor, " tasks"]) -> Tensor:
+        """The objective's first metric of something known that is no learner, on each task of a batch, (tasks,).
+
+        Args:
+            name: of `beside`.
+            tasks: of this distribution.
+            keys: from which learners draw what they are measured by.
+        """
+        del name, tasks, keys
+        raise ConfigError(f"{self.name} has nothing known to stand beside a learner")
 
     def sample(self, num_tasks: int, generator: torch.Generator | None = None) -> Task:
         """``num_tasks`` tasks, drawn with a torch generator."""

@@ -14,7 +14,7 @@ from innerloop.core import BaseLearner, Examples, Meta, Task, batch_size, length
 from innerloop.engine import Engine, take
 from innerloop.objectives import losses
 
-_MEASURED = 17  # keeps the key of what is measured apart from what else is drawn from a task's key
+MEASURED = 17  # keeps the key of what is measured apart from what else is drawn from a task's key
 
 
 def query_predictions(
@@ -75,7 +75,7 @@ def query_measures(
 def measured(learner: BaseLearner, meta: Meta, fast: Any, task: Task) -> dict[str, Tensor]:
     """What a task's objective measures on its query side once adapted: {metric: scalar}."""
     objective = losses.as_objective(task.objective)
-    key = None if task.noise is None else keys.fold(task.noise, _MEASURED)
+    key = None if task.noise is None else keys.fold(task.noise, MEASURED)
     return objective.measure(learner.as_model(meta, fast), objective.data(task.query, task.shared), key)
 
 

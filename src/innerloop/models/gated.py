@@ -47,7 +47,7 @@ class _Sequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, ...]:
         begun, weight, states, kept = ctx.saved_tensors
-        steps, examples, hidden = states.shape
+        steps, _, hidden = states.shape
         before = torch.cat([begun[None], states[:-1]])
         of_gates = torch.empty_like(kept[..., : 3 * hidden])  # by what the input adds
         of_state = torch.empty_like(of_gates)  # by what the state adds: the same but for the new part

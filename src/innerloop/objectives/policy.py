@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from innerloop import keys as random_keys
 from innerloop.core import Apply, Objective, Task
@@ -99,7 +98,7 @@ class Policy(Objective):
             trials: how many.
             episodes: in each; None: ``self.episodes``.
         """
-        keys = random_keys.fold(key, torch.arange(trials, device=key.device))
+        keys = trial_keys(key, trials)
         own = getattr(apply, "player", None)
         act, carry, seen = (memoryless(apply, self.actions), (), None) if own is None else own(self, trials)
         return roll_out(one_of(world, trials), act, carry, keys, self.episodes if episodes is None else episodes, seen)[
@@ -138,7 +137,12 @@ class Policy(Objective):
         return found | ({"first_episode": each[0], "last_episode": each[-1]} if self.episodes > 1 else {})
 
     def examples(self, data: Any) -> int:
-        return self.horizon * self.episodes
+        return 1  # a world: what is played in it is not held
+
+
+def trial_keys(keys: Int64[Tensor, "*worlds"], trials: int) -> Int64[Tensor, "*worlds trials"]:
+    """The keys of so many trials in each world, from one of each world."""
+    return random_keys.fold(keys[..., None], torch.arange(trials, device=keys.device))
 
 
 def surrogate(
@@ -170,8 +174,3 @@ def clipped(new: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:
     """The lesser of ratio times advantage and clipped ratio times advantage, for each step (PPO)."""
     ratio = (new - old.detach()).exp()
     return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
-
-
-def worlds_of(side: Any) -> int:
-    """How many worlds a batch holds."""
-    return pytree.tree_leaves(side)[0].shape[0]

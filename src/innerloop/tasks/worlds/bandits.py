@@ -13,7 +13,8 @@ from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError
 from innerloop.objectives.world import Discrete, Moment, World
 from innerloop.records import record, static
-from innerloop.tasks.worlds.family import family
+from innerloop.tasks.worlds.bandit_players import players
+from innerloop.tasks.worlds.family import family, random_player
 
 _ARMS, _MOST_PULLS = 1_000, 10_000
 
@@ -69,4 +70,6 @@ def bandits(*, arms: int = 5, pulls: int = 10) -> TaskFamily:
     def draw(keys: Int64[Tensor, " tasks"]) -> Bandit:
         return Bandit(random_keys.uniform(keys, (arms,)), pulls)
 
-    return family("bandits", draw, {"arms": arms, "pulls": pulls})
+    return family(
+        "bandits", draw, {"arms": arms, "pulls": pulls}, known={"random": random_player, **players(arms, pulls)}
+    )

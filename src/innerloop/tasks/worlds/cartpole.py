@@ -15,7 +15,7 @@ from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, expect_whole
 from innerloop.objectives.world import Discrete, Moment, World
 from innerloop.records import record, static
-from innerloop.tasks.worlds.family import between, expect_range, family
+from innerloop.tasks.worlds.family import between, expect_range, family, random_player
 
 _LENGTH, _MASS, _FORCE, _SWAPPED = 1, 2, 3, 4
 _CART, _SECONDS = 1.0, 0.02  # kilograms; of a step
@@ -112,4 +112,4 @@ def cartpole(
 
     options = {**{name: list(v) for name, v in ranges.items()}, "swapped": swapped, "steps": steps}
     options |= {"episodes": episodes, "trials": trials}
-    return family("cartpole", draw, options, episodes=episodes, trials=trials)
+    return family("cartpole", draw, options, episodes=episodes, trials=trials, known={"random": random_player})

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from innerloop import keys as random_keys
 from innerloop.core import Task, TaskDistribution, TaskFamily
 from innerloop.errors import ConfigError, expect_whole
-from innerloop.objectives.policy import Policy
-from innerloop.objectives.rollouts import Act
-from innerloop.objectives.world import Continuous, World
+from innerloop.objectives.policy import Policy, trial_keys
+from innerloop.objectives.rollouts import Act, roll_out, uniform_policy
+from innerloop.objectives.world import Continuous, World, repeated
 
 _NOISE, _WORLD = 81, 82
 _HIDDEN = (64, 64)  # of the default model
@@ -35,6 +35,8 @@ class WorldTasks(TaskDistribution):
         known: policies and values to stand beside a learner's, by name: a function of a batch of worlds gives either a policy
             and its memory for `roll_out`, or the value of the objective's first metric in each, (worlds,).
     """
+
+    at_once = 600
 
     def __init__(
         self,
@@ -62,6 +64,22 @@ class WorldTasks(TaskDistribution):
         """Tasks whose support and query side are the same world: what happens in it is drawn by other keys."""
         worlds = self.worlds(keys)
         return Task(worlds, worlds, self.objective, noise=random_keys.fold(keys, _NOISE))
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """See `TaskDistribution.beside`."""
+        return tuple(self.known)
+
+    def measure_beside(self, name: str, tasks: Task, keys: Int64[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
+        """See `TaskDistribution.measure_beside`."""
+        trials = self.objective.trials
+        worlds = repeated(tasks.query, trials)
+        found = self.known[name](worlds)
+        if not isinstance(found, Tensor):
+            act, carry = found
+            found = roll_out(worlds, act, carry, trial_keys(keys, trials).flatten(), self.objective.episodes)[0]
+            found = found.rewards.sum(-1)
+        return found.unflatten(0, (-1, trials)).mean(1)
 
     def default_model(self) -> nn.Module:
         """A policy without a memory: two hidden layers of 64, tanh; for continuous actions with learned deviations."""
@@ -99,6 +117,11 @@ def family(
         one.actions, one.observation_size, one.horizon, episodes, trials, float(discount), one.reward_size
     )
     return TaskFamily.by_split(name, lambda split: WorldTasks(name, split, draw, objective, known), options)
+
+
+def random_player(worlds: Any) -> tuple[Act, Any]:
+    """Random actions, in any worlds."""
+    return uniform_policy(worlds.actions), ()
 
 
 def expect_range(name: str, what: str, given: Any, low: float) -> tuple[float, float]:

@@ -11,9 +11,10 @@ from torch import Tensor
 from innerloop import keys as random_keys
 from innerloop.core import TaskFamily
 from innerloop.errors import expect_whole
+from innerloop.objectives.rollouts import Act, Acted, Seen
 from innerloop.objectives.world import Continuous, Moment, World
 from innerloop.records import record, static
-from innerloop.tasks.worlds.family import family
+from innerloop.tasks.worlds.family import family, random_player
 
 _NEAR = 0.01  # in both coordinates, as in the authors' code
 _SPEED = 0.1
@@ -48,6 +49,15 @@ class Plane(World):
         return Moment(state, state, -away.square().sum(-1).sqrt(), (away.abs() < _NEAR).all(-1))
 
 
+def straight(planes: Any) -> tuple[Act, Any]:
+    """The way of one who knows the goal, as far as a step goes: a bound for all who do not."""
+
+    def act(carry: Any, seen: Seen, keys: Tensor) -> Acted:
+        return Acted(carry, planes.goal - seen.observation, {})
+
+    return act, ()
+
+
 def navigation(*, steps: int = 100, episodes: int = 1, trials: int = 20) -> TaskFamily:
     """Goals uniform on [-0.5, 0.5]^2; a point starts at the origin each time and sees where it is, not the goal.
 
@@ -68,6 +78,6 @@ def navigation(*, steps: int = 100, episodes: int = 1, trials: int = 20) -> Task
     def draw(keys: Int64[Tensor, " tasks"]) -> Plane:
         return Plane(random_keys.uniform(keys, (2,)) - 0.5, steps)
 
-    return family(
-        "navigation", draw, {"steps": steps, "episodes": episodes, "trials": trials}, episodes=episodes, trials=trials
-    )
+    options = {"steps": steps, "episodes": episodes, "trials": trials}
+    known = {"random": random_player, "known_goal": straight}
+    return family("navigation", draw, options, episodes=episodes, trials=trials, known=known)

@@ -15,7 +15,7 @@ from innerloop.core import TaskFamily
 from innerloop.errors import expect_whole
 from innerloop.objectives.world import Continuous, Moment, World
 from innerloop.records import record, static
-from innerloop.tasks.worlds.family import between, expect_range, family
+from innerloop.tasks.worlds.family import between, expect_range, family, random_player
 
 _LENGTH, _MASS, _GRAVITY = 1, 2, 3
 _TORQUE, _FASTEST, _SECONDS = 2.0, 8.0, 0.05  # newton metres; radians a second; of a step
@@ -103,4 +103,4 @@ def pendulum_swing_up(
         return SwingUp(*(between(keys, limits, salts[what]) for what, limits in ranges.items()), steps)
 
     options = {**{what: list(v) for what, v in ranges.items()}, "steps": steps, "episodes": episodes, "trials": trials}
-    return family(name, draw, options, episodes=episodes, trials=trials)
+    return family(name, draw, options, episodes=episodes, trials=trials, known={"random": random_player})

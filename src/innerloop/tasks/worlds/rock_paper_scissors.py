@@ -13,7 +13,8 @@ from innerloop.core import TaskFamily
 from innerloop.errors import expect_above_zero, expect_whole
 from innerloop.objectives.world import Discrete, Moment, World
 from innerloop.records import record, static
-from innerloop.tasks.worlds.family import family
+from innerloop.tasks.worlds.family import family, random_player
+from innerloop.tasks.worlds.game_players import frequencies, frequencies_by_round, known_habits
 
 _HABITS, _FIRST, _MOVE = 1, 2, 3
 
@@ -72,4 +73,10 @@ def rock_paper_scissors(*, rounds: int = 50, habit: float = 2.0) -> TaskFamily:
         habits = habit * random_keys.normal(keys, (3, 3, 3), _HABITS)
         return Opponent(habits, habit * random_keys.normal(keys, (3,), _FIRST), rounds)
 
-    return family("rock_paper_scissors", draw, {"rounds": rounds, "habit": habit})
+    known = {
+        "random": random_player,
+        "frequencies": frequencies,
+        "frequencies_by_round": frequencies_by_round,
+        "known_habits": known_habits,
+    }
+    return family("rock_paper_scissors", draw, {"rounds": rounds, "habit": habit}, known=known)

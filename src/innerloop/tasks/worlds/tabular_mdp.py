@@ -13,7 +13,8 @@ from innerloop.core import TaskFamily
 from innerloop.errors import expect_whole
 from innerloop.objectives.world import Discrete, Moment, World
 from innerloop.records import record, static
-from innerloop.tasks.worlds.family import family
+from innerloop.tasks.worlds.family import family, random_player
+from innerloop.tasks.worlds.mdp_players import psrl, value_iteration
 
 _REWARDS, _TRANSITIONS, _PAID, _MOVED = 1, 2, 3, 4
 
@@ -88,4 +89,9 @@ def tabular_mdp(*, states: int = 10, actions: int = 5, steps: int = 10, episodes
         return Mdp(means, shares / shares.sum(-1, keepdim=True), steps)
 
     options = {"states": states, "actions": actions, "steps": steps, "episodes": episodes}
-    return family("tabular_mdp", draw, options, episodes=episodes)
+    known = {
+        "random": random_player,
+        "psrl": psrl,
+        "value_iteration": lambda processes: value_iteration(processes, episodes),
+    }
+    return family("tabular_mdp", draw, options, episodes=episodes, known=known)
