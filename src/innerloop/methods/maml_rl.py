@@ -22,6 +22,7 @@ from innerloop.meta_gradients.trust_region import TrustRegion
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import expect_choice, method
+from innerloop.models.scaled_policy import scales_of
 from innerloop.objectives.policy import Policy, clipped
 from innerloop.objectives.rollouts import Act, Acted, Rollouts, Seen, expect_sound, memoryless, roll_out, standardised
 from innerloop.objectives.world import World, one_of, repeated
@@ -158,6 +159,9 @@ class PolicyLearner(GradientLearner):
             return tasks
         objective: Any = tasks.objective
         assert tasks.noise is not None
+        scales = scales_of(self.model.module)
+        for scale in scales:
+            scale.settle()
         parts: list[Rollouts] = []
         adapted: dict[str, Tensor] | None = None  # (tasks, ...) of each; None: meta's for all
         stored = tasks
@@ -170,6 +174,8 @@ class PolicyLearner(GradientLearner):
             played = roll_out(worlds, act, rows, of_trials.flatten())[0]
             expect_sound(played)
             played = pytree.tree_map(lambda v: v.unflatten(0, (-1, self.episodes)), played)
+            for scale in scales:
+                scale.observe(played.observations[played.playing])
             parts.append(torch.vmap(lambda one: self._estimated(objective, one))(played))
             if i < self.inner_steps:
                 support = pytree.tree_map(lambda *v: torch.cat(v, 1), *parts)

@@ -38,6 +38,8 @@ class WorldTasks(TaskDistribution):
 
     at_once = 600
 
+    scaled = False  # the default model scales observations
+
     def __init__(
         self,
         name: str,
@@ -82,9 +84,15 @@ class WorldTasks(TaskDistribution):
         return found.unflatten(0, (-1, trials)).mean(1)
 
     def default_model(self) -> nn.Module:
-        """A policy without a memory: two hidden layers of 64, tanh; for continuous actions with learned deviations."""
+        """A policy without a memory: two hidden layers of 64, tanh; for continuous actions with learned deviations.
+
+        For worlds whose observations are of any size it scales them by what it has seen.
+        """
         from innerloop import models
 
+        if self.scaled:
+            gaussian = isinstance(self.objective.actions, Continuous)
+            return models.scaled_policy(self.objective.observation_size, self.output_size, gaussian=gaussian)
         make = models.gaussian_policy if isinstance(self.objective.actions, Continuous) else models.mlp
         return make(self.objective.observation_size, self.output_size, hidden=_HIDDEN, activation="tanh")
 

@@ -17,7 +17,7 @@ from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, InputError, expect_whole, first_line
 from innerloop.objectives.world import Actions, Continuous, Discrete, Moment, World
 from innerloop.records import record, static
-from innerloop.tasks.worlds.family import family
+from innerloop.tasks.worlds.family import family, random_player
 
 _TIMEOUT = 60.0  # seconds that one step of an environment may take
 Range = tuple[float, float]
@@ -315,7 +315,11 @@ def from_gymnasium(
         "trials": trials,
         "discount": discount,
     }
-    return family("from_gymnasium", draw, options, episodes=episodes, trials=trials, discount=discount)
+    known = {"random": random_player} if math.isfinite(getattr(pool.actions, "high", 0.0)) else {}
+    made = family("from_gymnasium", draw, options, episodes=episodes, trials=trials, discount=discount, known=known)
+    for split in (made.train, made.valid, made.test):
+        split.scaled = True  # type: ignore[attr-defined]
+    return made
 
 
 def world_of(env: Any, num_envs: int = 1, horizon: int | None = None) -> GymnasiumWorld:
