@@ -27,8 +27,7 @@ from innerloop.errors import ConfigError
 from innerloop.records import record, shared, static
 
 _NO_DISTRIBUTION = (
-    "expected a method that predicts a distribution, such as a neural process, got one that predicts values without a "
-    "distribution; use predict"
+    "expected a method that predicts a distribution, as a neural process does, got one without; use predict"
 )
 _JUDGED = 15  # keeps the key of the outer loss apart from what else is drawn from a task's key
 _BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
@@ -186,7 +185,9 @@ class TaskDistribution(ABC):
     size: int | None = None  # how many distinct tasks there are, where that is a number: see `which` and `each`
     one_draw: bool = False  # every draw of a distinct task shows the same rows
     alike: int | None = None  # held-out tasks have one structure so many in a row, then another; None: all have one
-    beside: tuple[str, ...] = ()  # names of what `measure_beside` measures
+    beside: tuple[
+        str, ...
+    ] = ()  # what ``measure_beside(name, tasks, keys)`` measures; "bound_..." knows what learners do not
     at_once: int = 50  # tasks that are evaluated at once, at most
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
@@ -219,17 +220,6 @@ class TaskDistribution(ABC):
         """Draws of the distinct tasks of these numbers, where there is a `size`: the keys say which rows of them are shown."""
         del keys, numbers
         raise ConfigError(f"{self.name} expected a finite number of distinct tasks, got tasks without end")
-
-    def measure_beside(self, name: str, tasks: Task, keys: Int64[Tensor, " tasks"]) -> Tensor:
-        """The objective's first metric of something known that is no learner, on each task of a batch, (tasks,).
-
-        Args:
-            name: of `beside`.
-            tasks: of this distribution.
-            keys: from which learners draw what they are measured by.
-        """
-        del name, tasks, keys
-        raise ConfigError(f"{self.name} has nothing known to stand beside a learner")
 
     def sample(self, num_tasks: int, generator: torch.Generator | None = None) -> Task:
         """``num_tasks`` tasks, drawn with a torch generator."""
@@ -393,7 +383,6 @@ class BaseLearner(ABC):
 
     def tried(self, meta: Meta, task: Task) -> bool:
         """Whether it has tried its model out on one task by itself, where the objective cannot call the model alone."""
-        del meta, task
         return False
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
@@ -645,9 +634,10 @@ class Report:
     def beside(self) -> str:
         """What the simplest predictors reach on the same tasks; first, whether the learner is better."""
         known = {name: b for name, b in self.baselines.items() if math.isfinite(b.lead)}
-        if not known:
+        rivals = {name: b for name, b in known.items() if not name.startswith("bound")}
+        if not rivals:
             return ""
-        name, hardest = min(known.items(), key=lambda item: item[1].lead)
+        name, hardest = min(rivals.items(), key=lambda item: item[1].lead)
         verdict = "better than every baseline"
         if hardest.lead < -hardest.lead_ci95:
             verdict = f"LOSES to {name}, which needs no training: train longer, try another method, or use {name}"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from innerloop import keys as random_keys
 from innerloop.core import BaseLearner, Meta, MetaGradient, Task
 from innerloop.engine import Engine
-from innerloop.errors import ConfigError, InnerloopError, ShapeError, first_line
+from innerloop.errors import ConfigError, InnerloopError, ShapeError, expect_whole, first_line
 from innerloop.functional import PureModel
 from innerloop.meta_gradients.on_rollouts import OnRollouts
 from innerloop.meta_learner.meta_learner import MetaLearner
@@ -108,6 +108,19 @@ class MemoryLearner(BaseLearner):
             return Acted(carry, action, noted)
 
         return act
+
+    def admit(self, tasks: Task) -> Task:
+        """Labelled examples never come here rightly."""
+        raise ConfigError(
+            f"rl2 expected worlds, such as il.tasks.bandits(), got tasks of labelled examples ({tasks.objective})"
+        )
+
+    def for_episodes(self, episodes: int, steps: int | None) -> tuple[BaseLearner, int]:
+        """An inner step is an episode."""
+        expect_whole("episodes", episodes, 0)
+        if steps is not None:
+            raise ConfigError("expected episodes or steps, which are the same here, got both; leave one out")
+        return self, episodes
 
     def tried(self, meta: Meta, task: Task) -> bool:
         """Try the policy out on what one world shows at first; see `BaseLearner.tried`."""

@@ -69,11 +69,17 @@ class WorldTasks(TaskDistribution):
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """See `TaskDistribution.beside`."""
+        """Names of the policies and values in ``known``."""
         return tuple(self.known)
 
     def measure_beside(self, name: str, tasks: Task, keys: Int64[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
-        """See `TaskDistribution.measure_beside`."""
+        """The return of what is ``known`` by this name, in each world.
+
+        Args:
+            name: of ``known``.
+            tasks: of this family.
+            keys: from which learners draw what they are measured by: so all meet the same luck.
+        """
         trials = self.objective.trials
         worlds = repeated(tasks.query, trials)
         found = self.known[name](worlds)

@@ -79,5 +79,5 @@ def navigation(*, steps: int = 100, episodes: int = 1, trials: int = 20) -> Task
         return Plane(random_keys.uniform(keys, (2,)) - 0.5, steps)
 
     options = {"steps": steps, "episodes": episodes, "trials": trials}
-    known = {"random": random_player, "known_goal": straight}
+    known = {"random": random_player, "bound_known_goal": straight}
     return family("navigation", draw, options, episodes=episodes, trials=trials, known=known)

@@ -77,6 +77,6 @@ def rock_paper_scissors(*, rounds: int = 50, habit: float = 2.0) -> TaskFamily:
         "random": random_player,
         "frequencies": frequencies,
         "frequencies_by_round": frequencies_by_round,
-        "known_habits": known_habits,
+        "bound_known_habits": known_habits,
     }
     return family("rock_paper_scissors", draw, {"rounds": rounds, "habit": habit}, known=known)

@@ -92,6 +92,6 @@ def tabular_mdp(*, states: int = 10, actions: int = 5, steps: int = 10, episodes
     known = {
         "random": random_player,
         "psrl": psrl,
-        "value_iteration": lambda processes: value_iteration(processes, episodes),
+        "bound_value_iteration": lambda processes: value_iteration(processes, episodes),
     }
     return family("tabular_mdp", draw, options, episodes=episodes, known=known)
