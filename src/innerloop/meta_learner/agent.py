@@ -22,11 +22,13 @@ from innerloop.meta_learner.files import TASK, VERSION
 from innerloop.meta_learner.fitted import Owner, fast_of
 from innerloop.meta_learner.fitted_data import FittedData, adapted_data, as_side
 from innerloop.meta_learner.query_predictions import measured
+from innerloop.meta_learner.worlds import as_world
 from innerloop.objectives.policy import Policy
-from innerloop.objectives.rollouts import Seen, memoryless
+from innerloop.objectives.rollouts import Rollouts, Seen, memoryless
 from innerloop.objectives.world import Continuous, Discrete, World
 from innerloop.storage import save_tensors
 
+_SIDE_BY_SIDE = 16  # environments of a function that makes them, at most
 _ACTED = 18  # keeps the keys of actions apart from others
 
 
@@ -114,6 +116,27 @@ class Agent(FittedData):
         return values if isinstance(inputs[0], Tensor) else np.asarray(values)
 
     # ---- in worlds -------------------------------------------------------------------------------------------------
+    def _expected(self, data: Any) -> World:
+        """A world that it can act in; gymnasium's too."""
+        objective: Any = self.objective
+        world = _world(data, horizon=objective.horizon)
+        objective.expect_world(world)
+        return world
+
+    def play(self, data: Any, episodes: int = 1, seed: int = 0) -> Rollouts:
+        """Episodes in a world, one a trial, each from what it knows now; see `Rollouts`.
+
+        Args:
+            data: a world without a leading axis, or a gymnasium environment.
+            episodes: side by side.
+            seed: of what happens in them.
+        """
+        objective: Any = self.objective
+        world = pytree.tree_map(lambda v: v.to(self.owner.device), self._expected(data))
+        key = random_keys.task_keys(seed, "play", 0, 0, 1)[0].to(self.owner.device)
+        with torch.no_grad():
+            return objective.play(self.learner.as_model(self.meta, self.fast), world, key, episodes, 1)
+
     def score(self, data: Any, trials: int | None = None, seed: int = 0) -> float:  # type: ignore[override]
         """The mean return in a world, of so many trials; None: as many as its family measures.
 
@@ -125,7 +148,7 @@ class Agent(FittedData):
         objective: Any = self.objective
         if trials is not None:
             objective = dataclasses.replace(objective, trials=trials)
-        side = pytree.tree_map(lambda v: v[None], _world(data))
+        side = pytree.tree_map(lambda v: v[None], self._expected(data))
         noise = random_keys.task_keys(seed, "score", 0, 0, 1)
         task = take(self.owner.fitting(Task(side, side, objective, noise=noise)), 0)
         with torch.no_grad():
@@ -147,7 +170,7 @@ class Agent(FittedData):
             raise InputError("learn expected a world alone, got y too; leave it out")
         expect_steps(steps)
         number, before = 1 if steps is None else steps, self.steps or 0
-        side = pytree.tree_map(lambda v: v[None], _world(data))
+        side = pytree.tree_map(lambda v: v[None], self._expected(data))
         noise = random_keys.task_keys(before, "learn", 0, 0, 1)
         task = take(self.owner.fitting(Task(side, side, self.objective, noise=noise)), 0)
         with torch.no_grad():
@@ -159,6 +182,8 @@ class Agent(FittedData):
     def save(self, path: str | Path, support: bool = False) -> Path:  # type: ignore[override]
         """Write one self-contained file (safetensors and JSON, no pickle), without what ``act`` was told; `il.load` opens it.
 
+        A world of ours goes with it, as ``agent.support``; a gymnasium environment does not.
+
         Raises:
             ConfigError: ``support``: a world is no data that a file could hold.
         """
@@ -168,8 +193,15 @@ class Agent(FittedData):
         tensors = {f"fast/{i:04d}": leaf for i, leaf in enumerate(pytree.tree_leaves(self.fast))}
         for part in ("params", "rule", "buffers"):
             tensors |= {f"meta/{part}/{name}": value for name, value in getattr(self.meta, part).items()}
+        module: Any = owner.model  # type: ignore[attr-defined]
+        kept = module.state_dict().keys() - self.meta.buffers.keys()
+        tensors |= {f"module/{name}": b for name, b in module.named_buffers() if name in kept}
+        ours = isinstance(self.support, World) and self.support.in_torch
+        if ours:
+            tensors |= {f"world/{i:04d}": leaf for i, leaf in enumerate(pytree.tree_leaves(self.support))}
         objective: Any = self.objective
         header = {
+            "world": ours,
             "algorithm": owner.method_spec,
             **({"meta_gradient": owner.meta_gradient_spec} if owner.meta_gradient_spec else {}),
             "model": owner.model_record,
@@ -198,8 +230,9 @@ def made_of_data(
     steps = learner.eval_steps if steps is None else steps
     if not isinstance(objective, Policy):
         return adapted_data(owner, side, None, objective, steps, shared)
-    objective.expect_world(_world(side))
-    batch = pytree.tree_map(lambda v: v[None], _world(side))
+    world = _world(side, min(getattr(learner, "episodes", 1), _SIDE_BY_SIDE), objective.horizon)
+    objective.expect_world(world)
+    batch = pytree.tree_map(lambda v: v[None], world)
     task = Task(batch, batch, objective, noise=random_keys.task_keys(0, "adapt", 0, 0, 1))
     learner, one, meta, fast = fast_of(owner, task, None, steps, learner=learner)
     return Agent(
@@ -207,10 +240,8 @@ def made_of_data(
     )
 
 
-def _world(given: Any) -> World:
-    if not isinstance(given, World):
-        raise InputError(f"expected a world, such as one of il.worlds.bandits(), got {type(given).__name__}")
-    return as_side(given, "the world")
+def _world(given: Any, num_envs: int = 1, horizon: int | None = None) -> World:
+    return as_side(as_world(given, num_envs, horizon), "the world")
 
 
 def policy_record(objective: Policy) -> dict[str, Any]:

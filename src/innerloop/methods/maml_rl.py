@@ -22,7 +22,7 @@ from innerloop.meta_gradients.trust_region import TrustRegion
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
 from innerloop.methods.pairing import expect_choice, method
-from innerloop.models.scaled_policy import scales_of
+from innerloop.models.observation_scale import scales_of
 from innerloop.objectives.policy import Policy, clipped
 from innerloop.objectives.rollouts import Act, Acted, Rollouts, Seen, expect_sound, memoryless, roll_out, standardised
 from innerloop.objectives.world import World, one_of, repeated

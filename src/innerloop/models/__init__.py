@@ -46,7 +46,7 @@ MODELS: dict[str, Entry] = {
         "innerloop.models.policies:gaussian_policy", "Policy for continuous actions: means, and learned deviations."
     ),
     "scaled_policy": Entry(
-        "innerloop.models.scaled_policy:scaled_policy", "Policy that scales observations by what it has seen."
+        "innerloop.models.observation_scale:scaled_policy", "Policy that scales observations by what it has seen."
     ),
     "gru_policy": Entry("innerloop.models.policies:gru_policy", "Policy with a memory, a gated recurrent unit."),
 }

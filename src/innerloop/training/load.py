@@ -339,8 +339,20 @@ def _agent(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again
     if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(leaves, saved, strict=True)):
         raise CheckpointError(f"{path} belongs to another policy: adapted values have other shapes")
     fast = pytree.tree_unflatten(saved, spec)
-    steps = steps_of(header["steps"])
-    return Agent(owner, learner, meta, fast, None, None, objective, steps=steps, holds_support=False, num_examples=1)
+    steps, world = steps_of(header["steps"]), _world_of(path, tensors, header, again)
+    return Agent(owner, learner, meta, fast, world, None, objective, steps=steps, holds_support=False, num_examples=1)
+
+
+def _world_of(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again: Again) -> Any:
+    """The world that an agent was adapted to, where it is one of a family that is here."""
+    family = _family(header.get("tasks"), again) if header.get("world") else None
+    if family is None:
+        return None
+    leaves, spec = pytree.tree_flatten(family.test.from_keys(torch.zeros(1, dtype=torch.int64)).support)
+    saved = [tensors[f"world/{i:04d}"] for i in range(len(leaves))]
+    if any(a.shape[1:] != b.shape for a, b in zip(leaves, saved, strict=True)):
+        raise CheckpointError(f"{path} is damaged: its world has other numbers than those of its family")
+    return pytree.tree_unflatten(saved, spec)
 
 
 def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again: Again) -> Fitted:

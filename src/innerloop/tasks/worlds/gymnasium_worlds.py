@@ -227,8 +227,8 @@ def actions_of(space: Any, name: str) -> Actions:
     if isinstance(space, gymnasium.spaces.Discrete):
         return Discrete(int(space.n))
     if isinstance(space, gymnasium.spaces.Box):
-        low, high = float(np.min(space.low)), float(np.max(space.high))
-        low, high = (low if math.isfinite(low) else -math.inf), (high if math.isfinite(high) else math.inf)
+        # Bounds are float32 there: 0.1 would come back as another number.
+        low, high = (float(f"{float(v):.7g}") for v in (np.min(space.low), np.max(space.high)))
         return Continuous(int(np.prod(space.shape)), low, high)
     raise ConfigError(f"{name} expected actions of a Discrete or Box space, got {type(space).__name__}")
 
