@@ -123,6 +123,10 @@ class Agent(FittedData):
         objective.expect_world(world)
         return world
 
+    def policy_expects(self, data: Any) -> None:
+        """Raise an error for a world that it cannot act in."""
+        self._expected(data)
+
     def play(self, data: Any, episodes: int = 1, seed: int = 0) -> Rollouts:
         """Episodes in a world, one a trial, each from what it knows now; see `Rollouts`.
 

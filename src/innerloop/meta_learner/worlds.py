@@ -8,6 +8,8 @@ from innerloop.errors import InputError
 from innerloop.objectives.policy import Policy
 from innerloop.objectives.world import World
 
+_TRIALS = 10  # episodes that a mean return is of
+
 
 def is_environment(given: Any) -> bool:
     """Whether something is a world or can be made one: what has reset and step, or a function."""
@@ -35,4 +37,4 @@ def as_world(given: Any, num_envs: int = 1, horizon: int | None = None) -> World
 
 def objective_in(world: World) -> Policy:
     """The objective of a world that no family is known of."""
-    return Policy(world.actions, world.observation_size, world.horizon, reward_size=world.reward_size)
+    return Policy(world.actions, world.observation_size, world.horizon, trials=_TRIALS, reward_size=world.reward_size)
