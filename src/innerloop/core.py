@@ -305,7 +305,6 @@ class UpdateRule(ABC):
 
     def init_meta(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
         """The rule's own learned parameters, given those it will adapt; none by default."""
-        del params, generator
         return {}
 
     @abstractmethod
@@ -387,7 +386,6 @@ class BaseLearner(ABC):
 
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a prediction for as many examples as the model was given, whose output has shape ``of_model``."""
-        del tasks
         return of_model
 
     def init_rule(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -397,7 +395,6 @@ class BaseLearner(ABC):
 
     def widened_rule(self, rule: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
         """Those of its learned parameters that have a row for each global class (`rows_for`), and fewer, all made anew."""
-        del rule, rows
         return {}
 
     def rows_for(self, tasks: Task) -> int | None:
@@ -438,7 +435,6 @@ class BaseLearner(ABC):
         Called once before an outer step, on a whole batch and without a graph. Where data have to be stored (a world outside
         of torch, several passes over one draw), all tasks are rolled out here, before and after adapting.
         """
-        del meta, key
         return tasks
 
     def absorb(self, meta: Meta, fast: Any, data: Any) -> Any:
@@ -531,7 +527,6 @@ class MetaGradient(ABC):
 
     def phase(self, outer_step: int) -> Any:
         """Which of its computations this step is: within a phase only numbers change. One for all of training by default."""
-        del outer_step
         return 0
 
     def check(self, learner: BaseLearner) -> None:

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from innerloop.recipes import (
+    agents,
     architectures,
     builtin_learners,
     characters,
@@ -54,6 +55,7 @@ _FAMILIES = (
     learned_optimizers,
     architectures,
     searches,
+    agents,
     short,
     builtin_learners,
 )

@@ -5,6 +5,7 @@ They stand beside what is learned. A player is a function of a batch of bandits 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -90,23 +91,26 @@ def _bonus(weight: float) -> Callable[[Tensor, Tensor], Tensor]:
     return choose
 
 
-@functools.cache
-def _tuned(arms: int, pulls: int) -> float:
-    """The weight of the bonus that earns most on bandits of their own, neither training's nor a test's."""
-    from innerloop.tasks.worlds.bandits import Bandit
+_tuned: dict[tuple[int, int], float] = {}  # by arms and pulls
 
-    keys = random_keys.task_keys(_TUNED_BY, "tuning", 0, 0, _TUNED_ON)
-    bandits = Bandit(random_keys.uniform(keys, (arms,)), pulls)
-    earned = {}
-    for weight in _BONUSES:
-        act, carry = counting(_bonus(weight))(bandits)
-        earned[weight] = float(roll_out(bandits, act, carry, random_keys.fold(keys, 1))[0].rewards.sum())
-    return max(earned, key=earned.__getitem__)
+
+def _best_weight(bandits: Any) -> float:
+    """The weight of the bonus that earns most on other bandits, neither training's nor a test's."""
+    arms = bandits.chances.shape[-1]
+    if (arms, bandits.pulls) not in _tuned:
+        keys = random_keys.task_keys(_TUNED_BY, "tuning", 0, 0, _TUNED_ON)
+        others = dataclasses.replace(bandits, chances=random_keys.uniform(keys, (arms,)))
+        earned = {}
+        for weight in _BONUSES:
+            act, carry = counting(_bonus(weight))(others)
+            earned[weight] = float(roll_out(others, act, carry, random_keys.fold(keys, 1))[0].rewards.sum())
+        _tuned[arms, bandits.pulls] = max(earned, key=earned.__getitem__)
+    return _tuned[arms, bandits.pulls]
 
 
 def ucb(bandits: Any) -> tuple[Act, Any]:
     """Expected chance plus a bonus for what was seldom tried (Auer 2002), whose weight is chosen on other bandits."""
-    return counting(_bonus(_tuned(bandits.chances.shape[-1], bandits.pulls)))(bandits)
+    return counting(_bonus(_best_weight(bandits)))(bandits)
 
 
 # ---- the Gittins index -------------------------------------------------------------------------------------------
