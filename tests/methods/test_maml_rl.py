@@ -131,7 +131,9 @@ def test_conjugate_gradients_solve():
     torch.manual_seed(0)
     root = torch.randn(6, 6, dtype=torch.float64)
     matrix, target = root @ root.T + torch.eye(6), torch.randn(6, dtype=torch.float64)
-    torch.testing.assert_close(conjugate_gradients(lambda v: matrix @ v, target, 12), torch.linalg.solve(matrix, target))
+    torch.testing.assert_close(
+        conjugate_gradients(lambda v: matrix @ v, target, 12), torch.linalg.solve(matrix, target)
+    )
 
 
 def test_trust_region_step_stays_within_its_divergence_and_gains():

@@ -49,7 +49,9 @@ def _play(
         json: print one JSON object and nothing else.
     """
     if not agent.is_file():
-        raise InputError(f"expected an agent's file, got nothing at {str(agent)!r}; make one: innerloop adapt RUN --world 0 --out")
+        raise InputError(
+            f"expected an agent's file, got nothing at {str(agent)!r}; make one: innerloop adapt RUN --world 0 --out"
+        )
     if video.suffix.lower() != ".gif":
         raise ConfigError(f"--video expected a .gif, got {str(video)!r}; give out.gif, say")
     expect_whole("--episodes", episodes)
@@ -132,7 +134,9 @@ def _of_gymnasium(agent: Any, env: str, episodes: int, seed: int) -> tuple[list[
 def environment(word: str) -> Any:
     """What makes somebody's environment, imported since the user typed it."""
     if not is_place(word):
-        raise ConfigError(f"--env expected package.module:make_env, got {word!r}; a function that gives a gymnasium environment")
+        raise ConfigError(
+            f"--env expected package.module:make_env, got {word!r}; a function that gives a gymnasium environment"
+        )
     return load("environment", {}, word, typed=True)
 
 
@@ -181,9 +185,13 @@ def adapt_to_world(
         agent.save(out)
     played = agent.objective.trials
     if json:
-        output.print_json({"agent": str(out), "steps": agent.steps, "before": before, "after": after, "episodes": played})
+        output.print_json(
+            {"agent": str(out), "steps": agent.steps, "before": before, "after": after, "episodes": played}
+        )
         return 0
-    print(f"adapted in {agent.steps} inner steps; mean return of {played} new episodes {before:.3f} before, {after:.3f} after")
+    print(
+        f"adapted in {agent.steps} inner steps; mean return of {played} new episodes {before:.3f} before, {after:.3f} after"
+    )
     print(f"agent: {out}")
     print(f"next: innerloop play {shlex.quote(str(out))}{'' if env is None else f' --env {env}'} --video out.gif")
     return 0

@@ -64,7 +64,9 @@ class TrustRegion(OnRollouts):
             here = {name: p.detach().requires_grad_() for name, p in meta.params.items()}
             given = list(here.values())
             loss, divergence, return_ = values(here)
-            slope = _flat(torch.autograd.grad(loss, given, retain_graph=True, allow_unused=True, materialize_grads=True))
+            slope = _flat(
+                torch.autograd.grad(loss, given, retain_graph=True, allow_unused=True, materialize_grads=True)
+            )
             of_divergence = _flat(
                 torch.autograd.grad(divergence, given, create_graph=True, allow_unused=True, materialize_grads=True)
             )
@@ -84,9 +86,7 @@ class TrustRegion(OnRollouts):
             tried = step * _SHRINK**k
             parts = _like(tried, given)
             with torch.no_grad():
-                lower, apart, _ = values(
-                    {n: p.detach() - d for n, p, d in zip(names, given, parts, strict=True)}
-                )
+                lower, apart, _ = values({n: p.detach() - d for n, p, d in zip(names, given, parts, strict=True)})
             if bool(torch.isfinite(lower) & (lower < begin) & (apart <= self.largest)):
                 taken = tried
                 break

@@ -13,7 +13,9 @@ _TRIALS = 10  # episodes that a mean return is of
 
 def is_environment(given: Any) -> bool:
     """Whether something is a world or can be made one: what has reset and step, or a function."""
-    return isinstance(given, World) or callable(given) or all(callable(getattr(given, n, None)) for n in ("reset", "step"))
+    return (
+        isinstance(given, World) or callable(given) or all(callable(getattr(given, n, None)) for n in ("reset", "step"))
+    )
 
 
 def as_world(given: Any, num_envs: int = 1, horizon: int | None = None) -> World:

@@ -25,7 +25,7 @@ from innerloop.methods.pairing import expect_choice, method
 from innerloop.models.observation_scale import scales_of
 from innerloop.objectives.policy import Policy, clipped
 from innerloop.objectives.rollouts import Act, Acted, Rollouts, Seen, expect_sound, memoryless, roll_out, standardised
-from innerloop.objectives.world import World, one_of, repeated
+from innerloop.objectives.world import World, repeated
 from innerloop.rules import SGD
 
 _PLAYED = 93
@@ -170,7 +170,9 @@ class PolicyLearner(GradientLearner):
             from_key = self._key_of(tasks.noise, i)
             of_trials = random_keys.fold(from_key[:, None], torch.arange(self.episodes, device=from_key.device))
             worlds = repeated(tasks.query, self.episodes)
-            rows = () if worlds.at_once is None else torch.arange(len(of_trials) * self.episodes, device=from_key.device)
+            rows = (
+                () if worlds.at_once is None else torch.arange(len(of_trials) * self.episodes, device=from_key.device)
+            )
             played = roll_out(worlds, act, rows, of_trials.flatten())[0]
             expect_sound(played)
             played = pytree.tree_map(lambda v: v.unflatten(0, (-1, self.episodes)), played)
@@ -248,7 +250,9 @@ class PolicyLearner(GradientLearner):
                 return
             played = self.batch(task, i)
             logs, outputs = self._logs(meta, fast, fast.params, played, objective)
-            if self.credit == "sampled":  # the sum over all of the step's episodes: they led to these parameters together
+            if (
+                self.credit == "sampled"
+            ):  # the sum over all of the step's episodes: they led to these parameters together
                 extra.append(-(logs * played.noted["credit"] * played.playing).sum())
             if self.penalty:
                 apart = objective.actions.divergence(played.noted["outputs"], outputs)
@@ -259,10 +263,7 @@ class PolicyLearner(GradientLearner):
         played: Rollouts = task.query
         logs, outputs = self._logs(meta, fast, fast.params, played, objective)
         advantage, old = played.noted["advantage"], played.noted["log_prob"]
-        if self.clip is None:
-            gain = (logs - old).exp() * advantage
-        else:
-            gain = clipped(logs, old, advantage, self.clip)
+        gain = (logs - old).exp() * advantage if self.clip is None else clipped(logs, old, advantage, self.clip)
         apart = _mean(objective.actions.divergence(played.noted["outputs"], outputs), played)
         return sum(extra, -_mean(gain, played)), apart, played.rewards.sum(-1).mean()
 

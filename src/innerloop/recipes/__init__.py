@@ -18,6 +18,7 @@ from innerloop.recipes import (
     lake,
     learned_optimizers,
     lifelong,
+    navigation,
     omniglot,
     omniglot_minutes,
     own_characters,
@@ -56,6 +57,7 @@ _FAMILIES = (
     architectures,
     searches,
     agents,
+    navigation,
     short,
     builtin_learners,
 )

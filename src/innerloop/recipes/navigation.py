@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from innerloop.recipes.recipe import Evaluation, Recipe, with_cpu
+from innerloop.recipes.recipe import Recipe
 
 _TABLE = "Finn et al. 2017, arXiv:1703.03400, appendix, table 4 (published)"
 
 
 def recipes() -> list[Recipe]:
-    return with_cpu(
+    return [
         Recipe(
             name="navigation-maml",
             summary="2-D navigation, MAML-RL, mean return after 0, 1, 2 and 3 policy gradients of 20 episodes each.",
@@ -20,15 +20,15 @@ def recipes() -> list[Recipe]:
             task_options={"steps": 40},
             model="gaussian_policy",
             model_options={"hidden": (100, 100), "activation": "relu", "deviation": 0.3},
-            training={"minutes": 25.0, "valid_tasks": 20, "strategy": "vmapped"},
-            evaluations=(
-                Evaluation(
-                    steps=(0, 1, 2, 3),
-                    tasks={"steps": 100},
-                    num_tasks=200,
-                    published=("-40.41", "-11.68", "-3.33", "-3.23"),
-                ),
-            ),
+            training={
+                "minutes": 25.0,
+                "num_tasks": 20,
+                "outer_lr": 5e-3,
+                "valid_tasks": 20,
+                "strategy": "vmapped",
+                "threads": 1,
+            },
+            evaluations=(),
             beside="innerloop.recipes.beside_navigation:beside",
-        ),
-    )
+        )
+    ]

@@ -253,7 +253,9 @@ def _paths(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[
             continue
         before, after = (learner.adapt(world, steps=steps) for steps in (0, learner.eval_steps))
         figure = paths(world, before.play(world, _EPISODES), after.play(world, _EPISODES))
-        said = f"{label}: paths of {_EPISODES} episodes from the middle, before and after adapting; the star is the goal."
+        said = (
+            f"{label}: paths of {_EPISODES} episodes from the middle, before and after adapting; the star is the goal."
+        )
         parts.append(Picture(f"paths-{label}", figure, said, wide=True))
     return [Section("One goal, before and after", parts)] if len(parts) > 1 else []
 

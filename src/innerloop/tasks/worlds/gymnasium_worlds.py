@@ -58,7 +58,7 @@ class Pool:
             self.actions = actions_of(one.action_space, name)
             flat = gymnasium.spaces.utils.flatdim(one.observation_space)
             self.observation_size = int(flat)
-            limit = getattr(one.spec, "max_episode_steps", None) if one.spec is not None else None
+            limit = limit_of(one)
             self.action_space = one.action_space
         finally:
             one.close()
@@ -156,7 +156,9 @@ class Pool:
         several = not isinstance(said, str)
         told = [text for text in list(said)[: self._playing] if text] if several else [said]
         if told:
-            raise InputError(f"{self.name}: an environment failed in {told[0]}; mend it and go on from the last checkpoint")
+            raise InputError(
+                f"{self.name}: an environment failed in {told[0]}; mend it and go on from the last checkpoint"
+            )
 
     def close(self) -> None:
         """End the processes; they begin again when needed."""
@@ -217,8 +219,19 @@ class GymnasiumWorld(World):
         seen, rewards, done = self.pool.step(acts)
         like = self.parameters
         return Moment(
-            states, torch.as_tensor(seen).to(like), torch.as_tensor(rewards).to(like), torch.as_tensor(done).to(like.device)
+            states,
+            torch.as_tensor(seen).to(like),
+            torch.as_tensor(rewards).to(like),
+            torch.as_tensor(done).to(like.device),
         )
+
+
+def limit_of(env: Any) -> int | None:
+    """Steps after which an environment cuts an episode off: as it is registered, or by a wrapper; None: no limit is known."""
+    registered = None if env.spec is None else env.spec.max_episode_steps
+    while registered is None and env is not None:
+        registered, env = getattr(env, "_max_episode_steps", None), getattr(env, "env", None)
+    return registered
 
 
 def actions_of(space: Any, name: str) -> Actions:
@@ -239,7 +252,9 @@ def needed() -> Any:
         found = importlib.import_module("gymnasium")
         importlib.import_module("gymnasium.vector")
     except ImportError:
-        raise ConfigError('gymnasium worlds expected gymnasium, got none installed; pip install "innerloop[rl]"') from None
+        raise ConfigError(
+            'gymnasium worlds expected gymnasium, got none installed; pip install "innerloop[rl]"'
+        ) from None
     return found
 
 
@@ -263,7 +278,8 @@ def makes(make_env: Any) -> tuple[Callable[..., Any], str]:
         return lambda **given: gymnasium.make(make_env, **given), make_env
     if not callable(make_env):
         raise InputError(
-            f"make_env expected a function that gives a gymnasium environment, or a registered name, got {type(make_env).__name__}"
+            "make_env expected a function that gives a gymnasium environment, or a registered name, got "
+            f"{type(make_env).__name__}"
         )
     return make_env, getattr(make_env, "__qualname__", type(make_env).__name__)
 
