@@ -196,7 +196,7 @@ def data_objective(given: Any, trained: Any, loss: Any, x: Any, y: Any) -> Objec
     if given is not None and not isinstance(given, Objective):
         raise ConfigError(f"objective expected an il.Objective, got {type(given).__name__}; labels take loss=...")
     found = trained if given is None else given
-    if isinstance(found, str) and found == _POLICY and is_environment(x):
+    if (found is None or found == _POLICY) and is_environment(x):
         return objective_in(as_world(x))
     if losses.is_labelled(found):
         unnamed = isinstance(found, str) and found not in losses.OBJECTIVES and loss is None

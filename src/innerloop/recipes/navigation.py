@@ -23,7 +23,8 @@ def recipes() -> list[Recipe]:
             training={
                 "minutes": 25.0,
                 "num_tasks": 20,
-                "outer_lr": 5e-3,
+                "outer_lr": 1.5e-3,
+                "outer_passes": 2,
                 "valid_tasks": 20,
                 "strategy": "vmapped",
                 "threads": 1,

@@ -161,7 +161,6 @@ def test_training_resumes_to_the_same_bits_with_the_statistics_of_observations(t
         return made
 
     whole = fit(tmp_path / "whole", steps=4)
-    stopped = {"steps": 4, "outer_lr": 3e-3}
 
     class Enough(Exception):
         pass
@@ -181,7 +180,6 @@ def test_training_resumes_to_the_same_bits_with_the_statistics_of_observations(t
     settings = {"num_tasks": 2, "valid_tasks": 2, "validate_every": 0, "checkpoint_every": 1, "strategy": "vmapped"}
     with pytest.raises(Enough):
         il.fit(made, tasks, out=tmp_path / "cut", quiet=True, steps=4, **settings)
-    assert stopped["steps"] == 4
     again = fit(tmp_path / "cut", steps=4, resume=True)
     for (name, one), two in zip(whole.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(one, two), name

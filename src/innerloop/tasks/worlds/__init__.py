@@ -5,6 +5,8 @@ One family is one file here, and one line in `innerloop.tasks.WORLDS`. ``from_gy
 
 from __future__ import annotations
 
+import sys
+import types
 from typing import Any
 
 from innerloop import tasks
@@ -14,16 +16,19 @@ from innerloop.registry import load
 _ALSO = {"pendulum": "pendulum_swing_up"}
 
 
-def __getattr__(name: str) -> Any:
-    if name == "from_gymnasium":
-        from innerloop.tasks.worlds.gymnasium_worlds import from_gymnasium
+class _Worlds(types.ModuleType):
+    """This module, whose factories have the names of the files that they stand in: a file that is loaded does not hide them."""
 
-        return from_gymnasium
-    known = _ALSO.get(name, name)
-    if known in tasks.WORLDS:
-        return load("problem", tasks.WORLDS, known)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattribute__(self, name: str) -> Any:
+        if name == "from_gymnasium":
+            from innerloop.tasks.worlds.gymnasium_worlds import from_gymnasium
+
+            return from_gymnasium
+        known = _ALSO.get(name, name)
+        return load("problem", tasks.WORLDS, known) if known in tasks.WORLDS else super().__getattribute__(name)
+
+    def __dir__(self) -> list[str]:
+        return sorted([*super().__dir__(), *tasks.WORLDS, *_ALSO, "from_gymnasium"])
 
 
-def __dir__() -> list[str]:
-    return sorted([*globals(), *tasks.WORLDS, *_ALSO, "from_gymnasium"])
+sys.modules[__name__].__class__ = _Worlds
