@@ -73,7 +73,7 @@ _MODULES = {
     "report": "innerloop.report",
     "rules": "innerloop.rules",
     "tasks": "innerloop.tasks",
-    "worlds": "innerloop.tasks.worlds",
+    "worlds": "innerloop.worlds",
 }
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from innerloop import report as report
     from innerloop import rules as rules
     from innerloop import tasks as tasks
+    from innerloop import worlds as worlds
     from innerloop.allocation import keep_freed_memory as keep_freed_memory
     from innerloop.core import BaseLearner as BaseLearner
     from innerloop.core import Examples as Examples
@@ -120,7 +121,6 @@ if TYPE_CHECKING:
     from innerloop.objectives import losses as losses
     from innerloop.sharing import pull as pull
     from innerloop.sharing import push as push
-    from innerloop.tasks import worlds as worlds
     from innerloop.training.darts import darts as darts
     from innerloop.training.distributed import sync_gradients as sync_gradients
     from innerloop.training.fit import fit as fit

@@ -28,8 +28,8 @@ _MOST_GITTINS = 200  # pulls
 _GRID = 161  # of sure payments that an arm is compared with
 
 
-def gamma(key: Int64[Tensor, "*batch"], shape: Float[Tensor, "*batch arms"]) -> Float[Tensor, "*batch arms"]:
-    """Gamma variates of scale 1, a function of the key, for shapes of at least 1 (Marsaglia and Tsang 2000)."""
+def gamma(key: Int64[Tensor, "*batch"], shape: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    """Gamma variates of scale 1, a function of the key, for shapes (*batch, ...) of at least 1 (Marsaglia and Tsang 2000)."""
     d = shape - 1 / 3
     found = d.clone()  # where no proposal suits
     open_ = torch.ones_like(shape, dtype=torch.bool)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from innerloop import keys as random_keys
 from innerloop.core import Task, TaskDistribution, TaskFamily
@@ -61,6 +62,10 @@ class WorldTasks(TaskDistribution):
     def worlds(self, keys: Int64[Tensor, " tasks"]) -> World:
         """The worlds of these keys, a batch."""
         return self.draw(random_keys.fold(keys, _WORLD))
+
+    def world(self, seed: int = 0, number: int = 0) -> World:
+        """One world, without a leading axis: number so many of those that an evaluation with this seed meets."""
+        return pytree.tree_map(lambda v: v[0], self.at(seed, 0, 1, number).query)
 
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
         """Tasks whose support and query side are the same world: what happens in it is drawn by other keys."""
