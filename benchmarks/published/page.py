@@ -45,7 +45,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("One long stream", r"mnist-.*-lifelong"),
     ("A road that changes", r"road-"),
     ("Learned schedules and optimizers", r"learned-"),
-    ("Policies in worlds", r"(bandits|mdp|navigation)-"),
+    ("Policies in worlds", r"(bandits|mdp|navigation|worlds)-"),
     ("Architecture search", r"darts-|nas201-"),
     ("Others", r"(?!.*-check$|shots-|hpo-)"),  # the last are in tables of their own
 )

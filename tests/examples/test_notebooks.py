@@ -16,6 +16,7 @@ SMALL = {
     "few_shot_pictures": 20,
     "learned_optimizer": 60,
     "never_forget": 150,
+    "robot_goal": 12,
     "sine": 300,
     "table_rows": 300,
 }  # outer steps
