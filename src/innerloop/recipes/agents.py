@@ -113,7 +113,7 @@ def long_bandits() -> list[dict[str, Any]]:
     torch.manual_seed(0)
     learner = rl2(models.gru_policy(1, 5, hidden=48), entropy=0.03)
     usual = {"schedule": "linear", "threads": 1, "strategy": "vmapped", "clip_norm": 1.0, "valid_tasks": 500}
-    stages = ((10, 200, 1024, 0.01), (30, 150, 512, 5e-3), (100, 700, 256, 3e-3))
+    stages = ((10, 150, 1024, 0.01), (30, 100, 512, 7e-3), (100, 450, 256, 4e-3))
     played = 0
     family = bandits(arms=5, pulls=100)
     for pulls, steps, num_tasks, rate in stages:
