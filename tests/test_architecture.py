@@ -30,6 +30,7 @@ LEVELS = (
     {"objectives"},
     {"functional", "models", "data"},
     {"engine", "rules", "tasks"},
+    {"worlds"},
     {"learners"},
     {"meta_gradients"},
     {"meta_learner"},

@@ -74,6 +74,7 @@ _MODULES = {
     "report": "innerloop.report",
     "rules": "innerloop.rules",
     "tasks": "innerloop.tasks",
+    "worlds": "innerloop.worlds",
 }
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from innerloop import report as report
     from innerloop import rules as rules
     from innerloop import tasks as tasks
+    from innerloop import worlds as worlds
     from innerloop.allocation import keep_freed_memory as keep_freed_memory
     from innerloop.core import BaseLearner as BaseLearner
     from innerloop.core import Examples as Examples

@@ -27,8 +27,7 @@ from innerloop.errors import ConfigError
 from innerloop.records import record, shared, static
 
 _NO_DISTRIBUTION = (
-    "expected a method that predicts a distribution, such as a neural process, got one that predicts values without a "
-    "distribution; use predict"
+    "expected a method that predicts a distribution, as a neural process does, got one without; use predict"
 )
 _JUDGED = 15  # keeps the key of the outer loss apart from what else is drawn from a task's key
 _BLOCK_NUMBERS = 1 << 17  # how many numbers `batches` draws ahead at most: half a megabyte of floats
@@ -186,6 +185,10 @@ class TaskDistribution(ABC):
     size: int | None = None  # how many distinct tasks there are, where that is a number: see `which` and `each`
     one_draw: bool = False  # every draw of a distinct task shows the same rows
     alike: int | None = None  # held-out tasks have one structure so many in a row, then another; None: all have one
+    beside: tuple[
+        str, ...
+    ] = ()  # what ``measure_beside(name, tasks, keys)`` measures; "bound_..." knows what learners do not
+    at_once: int = 50  # tasks that are evaluated at once, at most
     on_device: bool = False  # `from_keys` makes tasks on the keys' device, an accelerator too
 
     @property
@@ -302,7 +305,6 @@ class UpdateRule(ABC):
 
     def init_meta(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
         """The rule's own learned parameters, given those it will adapt; none by default."""
-        del params, generator
         return {}
 
     @abstractmethod
@@ -378,9 +380,12 @@ class BaseLearner(ABC):
         """A batch as this learner takes it, completed where traced code could not; InputError where it cannot take it."""
         return tasks
 
+    def tried(self, meta: Meta, task: Task) -> bool:
+        """Whether it has tried its model out on one task by itself, where the objective cannot call the model alone."""
+        return False
+
     def prediction_shape(self, tasks: Task, of_model: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a prediction for as many examples as the model was given, whose output has shape ``of_model``."""
-        del tasks
         return of_model
 
     def init_rule(self, params: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -390,7 +395,6 @@ class BaseLearner(ABC):
 
     def widened_rule(self, rule: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
         """Those of its learned parameters that have a row for each global class (`rows_for`), and fewer, all made anew."""
-        del rule, rows
         return {}
 
     def rows_for(self, tasks: Task) -> int | None:
@@ -431,7 +435,6 @@ class BaseLearner(ABC):
         Called once before an outer step, on a whole batch and without a graph. Where data have to be stored (a world outside
         of torch, several passes over one draw), all tasks are rolled out here, before and after adapting.
         """
-        del meta, key
         return tasks
 
     def absorb(self, meta: Meta, fast: Any, data: Any) -> Any:
@@ -524,7 +527,6 @@ class MetaGradient(ABC):
 
     def phase(self, outer_step: int) -> Any:
         """Which of its computations this step is: within a phase only numbers change. One for all of training by default."""
-        del outer_step
         return 0
 
     def check(self, learner: BaseLearner) -> None:
@@ -627,9 +629,10 @@ class Report:
     def beside(self) -> str:
         """What the simplest predictors reach on the same tasks; first, whether the learner is better."""
         known = {name: b for name, b in self.baselines.items() if math.isfinite(b.lead)}
-        if not known:
+        rivals = {name: b for name, b in known.items() if not name.startswith("bound")}
+        if not rivals:
             return ""
-        name, hardest = min(known.items(), key=lambda item: item[1].lead)
+        name, hardest = min(rivals.items(), key=lambda item: item[1].lead)
         verdict = "better than every baseline"
         if hardest.lead < -hardest.lead_ci95:
             verdict = f"LOSES to {name}, which needs no training: train longer, try another method, or use {name}"

@@ -65,7 +65,7 @@ def find(kind: str, registry: Mapping[str, Entry], word: str, *, typed: bool = F
     others = installed(kind)
     if word in others:
         return others[word]
-    if kind in GROUPS and is_place(word) and (typed or any(entry.target == word for entry in others.values())):
+    if is_place(word) and (typed or any(entry.target == word for entry in others.values())):
         return Entry(word, "")
     return None
 

@@ -18,6 +18,7 @@ SMALL = {
     "molecules": 30,
     "never_forget": 150,
     "new_drawings": 20,
+    "robot_goal": 12,
     "sine": 300,
     "table_rows": 300,
 }  # outer steps

@@ -42,10 +42,13 @@ def _dash(argv: Sequence[str]) -> list[str]:
 
 def _adapt(
     run: Path,
-    support: Path,
+    support: Path | None = None,
     /,
     *,
     out: Path | None = None,
+    env: str | None = None,
+    world: int | None = None,
+    episodes: int | None = None,
     onto: Path | None = None,
     with_examples: bool = False,
     target: str | None = None,
@@ -72,6 +75,9 @@ def _adapt(
         support: a folder with one subfolder of pictures (or .txt files) a class, a zip of such, or a CSV list of path,label; or
             a table with a target column (CSV, TSV, JSON lines, Parquet, Arrow; - for one on standard input). For a run of
             score_model: a folder of pictures of one kind, or a table of numbers.
+        env: package.module:make_env, a gymnasium environment for a policy to adapt to, in place of SUPPORT.
+        world: the number of one of the run's own worlds that no training saw, likewise.
+        episodes: how many the policy may play there; left out: what the method says.
         out: the task file to write, such as task.il; with --onto left out: the file there is written anew.
         onto: a task file of this run, which takes in these examples too, of new classes as well.
         with_examples: keep the examples in the task file, so that any method can take in more later (--onto); methods that
@@ -104,6 +110,20 @@ def _adapt(
 
     trust.check_flags(valid_tasks, keep)
     program.existing_folder(run, "a run directory", "see the folders that `innerloop train` made")
+    if env is not None or world is not None:
+        if support is not None:
+            raise ConfigError(f"expected SUPPORT or a world (--env, --world), got both; leave {str(support)!r} out")
+        from innerloop.cli.play import adapt_to_world
+
+        again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
+        asked: dict[str, Any] = {"env": env, "world": world, "episodes": episodes, "steps": steps, "out": out}
+        return adapt_to_world(run, **asked, device=device, again=again, force=force, json=json)
+    if support is None:
+        raise InputError(
+            "expected SUPPORT, a folder of classes or a table, got nothing; or for a policy --env package.module:make_env or "
+            "--world 0"
+        )
+    only_for("a policy (--env, --world)", "examples", episodes=episodes)
     if support != STANDARD_INPUT and not support.exists():
         raise InputError(f"expected a folder of classes or a table, got nothing at {str(support)!r}; check the path")
     from innerloop.training.run_config import read_run_config

@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "compare": Entry("innerloop.cli.compare:compare", "several methods on the same tasks, with paired intervals"),
     "adapt": Entry("innerloop.cli.adapt:adapt", "adapt a run to one new task: a folder of pictures or a table"),
+    "play": Entry("innerloop.cli.play:play", "an adapted policy in its world, as a moving picture"),
     "predict": Entry("innerloop.cli.adapt:predict", "an adapted task's predictions for new inputs, as CSV"),
     "recommend": Entry(
         "innerloop.cli.recommend:recommend", "the items that a user would rate best, from a few ratings"

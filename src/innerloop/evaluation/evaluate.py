@@ -21,14 +21,15 @@ from innerloop.evaluation import baselines as simplest
 from innerloop.evaluation import confidence
 from innerloop.meta_learner.boundary import looked_up
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.meta_learner.query_predictions import MEASURED
 from innerloop.objectives import losses
 from innerloop.objectives.metrics import OF_THE_SECOND, UNJUDGED, check
 from innerloop.provenance import commit, environment
 from innerloop.training.distributed import Group
 from innerloop.waiting import waiting
 
-# Tasks, and examples, of a batch: both bound memory; results do not depend on them.
-_TASKS, _EXAMPLES = 50, 2_000
+# Examples of a batch at most, to bound memory; results do not depend on it.
+_EXAMPLES = 2_000
 _DRAWN = 600  # tasks, where nobody says how many
 
 
@@ -124,6 +125,8 @@ def evaluate(
         beside = simplest.names(simplest.seen(one, tasks.preprocessing, tasks.item_columns)) if baselines else ()
         of_classes = not one.query.y.is_floating_point() and one.query.y.ndim == 2
         sure = confidence.ROWS if of_classes and set(names) - set(losses.DISTRIBUTION_METRICS) else 0
+    elif baselines and metric == next(iter(losses.metrics_of(tasks.objective, None))):
+        beside = tasks.beside
     scale, offset = (
         None if own is None else torch.as_tensor(own, dtype=torch.float64)
         for own in (tasks.target_scale, tasks.target_offset)
@@ -155,16 +158,17 @@ def evaluate(
             if len(outputs) < len(names):
                 found["log_likelihood"] = log_likelihoods(learner, batch, steps, path=path)
         rows = torch.stack([found[name] for name in names], 1).flatten(0, 1)
-        full = simplest.seen(batch, tasks.preprocessing, tasks.item_columns) if beside else batch
-        said = [simplest.predictions(name, full, ways) for name in beside]
         counted = [one.to(rows) for one in counted]
-        return torch.cat(
-            [
-                rows,
-                *counted,
-                *(task_metrics([metric], one, batch, scale, offset)[metric][None].to(rows) for one in said),
-            ]
-        )
+        return torch.cat([rows, *counted, *(value[None].to(rows) for value in known_of(batch, ways))])
+
+    def known_of(batch: Task, ways: int) -> list[Tensor]:
+        """What the baselines reach, (tasks,) each."""
+        if not beside or not losses.is_labelled(batch.objective):
+            known: Any = tasks
+            return [known.measure_beside(name, batch, keys.fold(batch.noise, MEASURED)) for name in beside]
+        full = simplest.seen(batch, tasks.preprocessing, tasks.item_columns)
+        said = [simplest.predictions(name, full, ways) for name in beside]
+        return [task_metrics([metric], one, batch, scale, offset)[metric] for one in said]
 
     with group.together():
         rows = (1 if longest is None else longest + 1) * len(names)
@@ -397,7 +401,7 @@ def in_batches(
     start, end = first, first + num_tasks
     while start < end:
         one = drawn(1, start)
-        number = min(end - start, _TASKS, max(1, _EXAMPLES // max(1, examples_of(one))))
+        number = min(end - start, tasks.at_once, max(1, _EXAMPLES // max(1, examples_of(one))))
         number = min(number, tasks.alike - start % tasks.alike if tasks.alike else number)
         yield one if number == 1 else drawn(number, start)
         start += number

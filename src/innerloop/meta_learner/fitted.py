@@ -520,7 +520,12 @@ def adapted(
 
 
 def fast_of(
-    owner: Owner, task: Task, meta: Meta | None, steps: int, classes: list[Any] | None = None
+    owner: Owner,
+    task: Task,
+    meta: Meta | None,
+    steps: int,
+    classes: list[Any] | None = None,
+    learner: BaseLearner | None = None,
 ) -> tuple[BaseLearner, Task, Meta, Any]:
     """(the learner in evaluation, the one task of this batch as it takes it, the outer parameters, what is adapted); errors
     as `adapted`."""
@@ -530,7 +535,7 @@ def fast_of(
         raise InputError(
             f"the model has {owner.output_size} outputs, got {len(classes)} classes; train with ways={len(classes)}"
         )
-    learner = owner.learner.in_evaluation()
+    learner = (learner or owner.learner).in_evaluation()
     with torch.no_grad():
         one = take(task, 0)
         fast = learner.adapt(meta, one, steps)

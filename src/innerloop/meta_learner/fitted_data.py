@@ -20,7 +20,10 @@ from innerloop.errors import ConfigError, DivergedError, InnerloopError, InputEr
 from innerloop.meta_learner.boundary import as_tensor, check_finite, expect_steps, moved
 from innerloop.meta_learner.fitted import Fitted, Owner, fast_of
 from innerloop.meta_learner.query_predictions import measured
+from innerloop.meta_learner.worlds import as_world, is_environment, objective_in
 from innerloop.objectives import losses
+
+_POLICY = "policy"  # how a file names what its own problem alone says more of
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -193,6 +196,8 @@ def data_objective(given: Any, trained: Any, loss: Any, x: Any, y: Any) -> Objec
     if given is not None and not isinstance(given, Objective):
         raise ConfigError(f"objective expected an il.Objective, got {type(given).__name__}; labels take loss=...")
     found = trained if given is None else given
+    if (found is None or found == _POLICY) and is_environment(x):
+        return objective_in(as_world(x))
     if losses.is_labelled(found):
         unnamed = isinstance(found, str) and found not in losses.OBJECTIVES and loss is None
         if unnamed and y is None and not is_path(x) and not is_tabular(x):

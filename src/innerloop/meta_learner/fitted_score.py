@@ -18,7 +18,7 @@ from innerloop.errors import ConfigError, DivergedError, InputError, ShapeError,
 from innerloop.functional.probability_flow import flow_log_density, guided, heun, log_density_bound
 from innerloop.meta_learner.boundary import as_tensor, check_finite
 from innerloop.meta_learner.files import write_task
-from innerloop.meta_learner.fitted_data import FittedData, adapted_data, expect_shared
+from innerloop.meta_learner.fitted_data import FittedData, adapted_data
 from innerloop.objectives.denoising import Denoising
 
 _EXACT = 2  # so many numbers in an example, and its density is found by the flow
@@ -182,9 +182,7 @@ class FittedScore(FittedData):
             return torch.cat([function(part) for part in x.split(_TOGETHER)])
 
 
-def adapted_without_labels(
-    owner: Any, x: Any, objective: Objective, steps: int, shared: Any = None, others_share: bool = False
-) -> FittedData:
+def adapted_without_labels(owner: Any, x: Any, objective: Objective, steps: int, shared: Any = None) -> FittedData:
     """A learner adapted to data that their objective alone knows; where that is denoising, to a few examples.
 
     Args:
@@ -193,13 +191,11 @@ def adapted_without_labels(
         objective: the task's.
         steps: inner steps.
         shared: what tasks share.
-        others_share: tasks seen before shared data, so that this one has to come with it.
 
     Raises:
         InputError, ShapeError: see `examples_of`; pictures that show nothing.
         DivergedError: what was adapted is not finite.
     """
-    expect_shared(shared, others_share)
     if not isinstance(objective, Denoising):
         return adapted_data(owner, x, None, objective, steps, shared)
     side = examples_of(x, owner.input_shape, owner.preprocessing, "the examples")

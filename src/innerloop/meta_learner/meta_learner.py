@@ -33,6 +33,7 @@ from innerloop.functional import Parts, PureModel, check_model, convert
 from innerloop.functional.norms import BatchNormPolicy
 from innerloop.functional.outputs import Output, choosing
 from innerloop.meta_gradients.compiled import CompiledGradients
+from innerloop.meta_learner.agent import made_of_data
 from innerloop.meta_learner.boundary import (
     accumulate,
     admitted,
@@ -46,8 +47,7 @@ from innerloop.meta_learner.boundary import (
 )
 from innerloop.meta_learner.derivative_trial import expect_derivatives, needs_second, try_derivatives
 from innerloop.meta_learner.fitted import Fitted, adapted
-from innerloop.meta_learner.fitted_data import data_objective, rows_of
-from innerloop.meta_learner.fitted_score import adapted_without_labels
+from innerloop.meta_learner.fitted_data import data_objective, expect_shared, rows_of
 from innerloop.meta_learner.outer import Outer
 from innerloop.meta_learner.pairing import Pairing, own_pairing
 from innerloop.meta_learner.query_predictions import query_measures, query_predictions
@@ -455,6 +455,7 @@ class MetaLearner(nn.Module):
         target: str | None = None,
         objective: Objective | None = None,
         shared: Any = None,
+        episodes: int | None = None,
     ) -> Fitted:
         """Adapt to one new task.
 
@@ -462,28 +463,29 @@ class MetaLearner(nn.Module):
             x: (examples, *input_shape): a tensor, an array or lists; or a dictionary of such for a model that takes one; or paths
                 of pictures, or (without ``y``) a folder with one subfolder a class; or a table: a data frame, rows by column
                 name, a file. For tasks that are not labelled examples: one task's support side, a pytree of tensors without
-                a tasks axis; of pictures without labels also a folder of them.
+                a tasks axis; of pictures without labels also a folder of them; a policy's is its world.
             y: (examples,) class names (integers, booleans or strings) or (examples, outputs) floats.
             steps: inner steps; None: ``eval_steps``.
             target: the column of a table to learn; None: that of the training tables. The columns of later tables are found by
                 their names.
             objective: of a task that is not labelled examples; None: that of the tasks it was trained on.
-            shared: what the tasks share (`Task.shared`), which this one's data point into; of labelled examples
-                `Examples`, and ``x`` is row numbers.
+            shared: what the tasks share (`Task.shared`), which this one's data point into; of labelled `Examples`, ``x`` is rows.
+            episodes: of a policy, how many it may play in its world; None: what the method says.
 
         Returns:
             A `Fitted`, independent of what happens to this learner later; of a task that is not labelled examples its
-            ``predict(*inputs)`` takes what the model takes, and ``score`` and ``learn`` take such a side.
+            ``predict`` takes what the model takes, and ``score`` and ``learn`` take such a side; of a world an `Agent`.
         """
         expect_steps(steps)
-        steps = self.eval_steps if steps is None else steps
         found = data_objective(objective, self.task_objective, self.loss, x, y)
         if found is not None:
-            return adapted_without_labels(self, x, found, steps, shared, objective is None and self._shared is not None)
-        if shared is not None:
-            x, y = rows_of(shared, x, y)
-        own = self.task_objective if self.loss is None else None
-        return adapted(self, support_set(wanted_by(self), x, y, target), None, own, steps)
+            expect_shared(shared, objective is None and self._shared is not None)
+            return made_of_data(self, x, found, steps, shared, episodes)
+        steps = self.eval_steps if steps is None else steps
+        x, y = (x, y) if shared is None else rows_of(shared, x, y)
+        return adapted(
+            self, support_set(wanted_by(self), x, y, target), None, None if self.loss else self.task_objective, steps
+        )
 
     def predict_queries(self, tasks: Task, steps: int | None = None, inductive: bool | None = None) -> Tensor:
         """Adapt to every task of a batch and predict its queries, (tasks, queries, outputs); no graph is kept."""
@@ -521,9 +523,8 @@ class MetaLearner(nn.Module):
             batch = dataclasses.replace(batch, shared=self._beside(batch.shared))
         if not losses.is_labelled(batch.objective) or (batch.shared is not None and self.learner.any_data):
             return self._fitting_any(batch, many)
-        if batch.shared is not None:  # learners that read examples themselves are given them
-            batch = looked_up(batch)
-        batch = admitted(self.learner, batch)
+        # Learners that read examples themselves are given those that are shared.
+        batch = admitted(self.learner, batch if batch.shared is None else looked_up(batch))
         side = batch.support
         leaves, tree = pytree.tree_flatten(side.x)
         inputs = str(tree), tuple((v.shape[2:], v.dtype) for v in leaves)
@@ -544,14 +545,13 @@ class MetaLearner(nn.Module):
                 "method that adapts by gradients, such as il.maml"
             )
         if self.loss is not None and not losses.is_labelled(objective):
-            raise ConfigError(
-                f"loss expected none beside the tasks' own objective {objective.name}, got one; leave it out"
-            )
+            raise ConfigError(f"loss expected none beside the tasks' own objective {objective.name}; leave it out")
         shapes = tuple((tuple(v.shape[1:]), v.dtype) for v in pytree.tree_leaves((batch.support, batch.query)))
         if (shapes, objective, many) not in self._seen:
             one = take(self._with_noise(batch), 0)
-            self._heed_needs(try_objective(self.pure, self.meta(), objective, one))
-            self._differentiate(dataclasses.replace(batch, objective=objective), many)
+            if not self.learner.tried(self.meta(), one):
+                self._heed_needs(try_objective(self.pure, self.meta(), objective, one))
+                self._differentiate(dataclasses.replace(batch, objective=objective), many)
             self._seen.add((shapes, objective, many))
         return batch
 

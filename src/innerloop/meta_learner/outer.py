@@ -17,6 +17,7 @@ class Outer:
         num_tasks: tasks in an outer step.
         min_lr: end of the cosine schedule, for the rate ``lr``.
         clip_norm: largest norm of the meta-gradient; None: no clipping.
+        passes: steps of the optimizer on the tasks of each draw.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -25,3 +26,4 @@ class Outer:
     num_tasks: int = 16
     min_lr: float = 0.0
     clip_norm: float | None = None
+    passes: int = 1

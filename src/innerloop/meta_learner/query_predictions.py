@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from innerloop import keys
-from innerloop.core import BaseLearner, Examples, Meta, Task, length
-from innerloop.engine import Engine
+from innerloop.core import BaseLearner, Examples, Meta, Task, batch_size, length
+from innerloop.engine import Engine, take
 from innerloop.objectives import losses
 
-_MEASURED = 17  # keeps the key of what is measured apart from what else is drawn from a task's key
+MEASURED = 17  # keeps the key of what is measured apart from what else is drawn from a task's key
 
 
 def query_predictions(
@@ -65,13 +65,17 @@ def query_measures(
         learner.adapt(meta, task, steps, observe)
         return {name: torch.stack([found[name].to(torch.float64) for found in seen]) for name in seen[0]}
 
-    return engine.map(run, meta, batch)
+    if getattr(batch.query, "in_torch", True):
+        return engine.map(run, meta, batch)
+    with torch.no_grad():  # worlds outside of torch: one after the other, each with what it can play side by side
+        each = [run(meta, take(batch, i)) for i in range(batch_size(batch))]
+    return {name: torch.stack([found[name] for found in each]) for name in each[0]}
 
 
 def measured(learner: BaseLearner, meta: Meta, fast: Any, task: Task) -> dict[str, Tensor]:
     """What a task's objective measures on its query side once adapted: {metric: scalar}."""
     objective = losses.as_objective(task.objective)
-    key = None if task.noise is None else keys.fold(task.noise, _MEASURED)
+    key = None if task.noise is None else keys.fold(task.noise, MEASURED)
     return objective.measure(learner.as_model(meta, fast), objective.data(task.query, task.shared), key)
 
 

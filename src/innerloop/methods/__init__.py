@@ -144,10 +144,18 @@ GENERATIVE: dict[str, Entry] = {
         "Shown a few examples, make more and say how likely others are, by denoising (Song 2019, Karras 2022, Giannone 2022).",
     ),
 }
+# What learns policies, in worlds. They take no other problem.
+AGENTS: dict[str, Entry] = {
+    "rl2": Entry("innerloop.methods.rl2:rl2", "A policy with a memory learns a world as it plays in it (Duan 2016)."),
+    "maml_rl": Entry(
+        "innerloop.methods.maml_rl:maml_rl", "A policy that one policy gradient fits to a new world (Finn 2017)."
+    ),
+}
 NAMED = {
     **ALGORITHMS,
     **OPTIMIZERS,
     **GENERATIVE,
+    **AGENTS,
 }  # what a word can stand for, in Python, in a file and on the command line
 
 # What `innerloop try` begins with: quick ones that take any number of classes, or values; the first of them needs no training on

@@ -42,6 +42,13 @@ MODELS: dict[str, Entry] = {
     "items_mlp": Entry(
         "innerloop.models.items:items_mlp", "Net for tables that name items: a learned vector for each."
     ),
+    "gaussian_policy": Entry(
+        "innerloop.models.policies:gaussian_policy", "Policy for continuous actions: means, and learned deviations."
+    ),
+    "scaled_policy": Entry(
+        "innerloop.models.observation_scale:scaled_policy", "Policy that scales observations by what it has seen."
+    ),
+    "gru_policy": Entry("innerloop.models.policies:gru_policy", "Policy with a memory, a gated recurrent unit."),
 }
 # What takes noise out of examples, for score models: ``model(x, sigma, support, counts)``.
 DENOISERS: dict[str, Entry] = {

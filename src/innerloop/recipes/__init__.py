@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from innerloop.recipes import (
+    agents,
     architectures,
     builtin_learners,
     characters,
@@ -18,6 +19,7 @@ from innerloop.recipes import (
     learned_optimizers,
     lifelong,
     molecules,
+    navigation,
     omniglot,
     omniglot_minutes,
     own_characters,
@@ -31,6 +33,7 @@ from innerloop.recipes import (
     sine,
     tables,
     trained_networks,
+    worlds_speed,
 )
 from innerloop.recipes.recipe import Recipe
 
@@ -58,8 +61,11 @@ _FAMILIES = (
     architectures,
     searches,
     score_models,
+    agents,
+    navigation,
     short,
     builtin_learners,
+    worlds_speed,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from innerloop.objectives.losses import HIGHER_IS_BETTER
+from innerloop.objectives.rollouts import PLAYED
 from innerloop.report import numbers, style
 from innerloop.report.page import Picture
 
@@ -30,6 +31,7 @@ class History:
         metric: its name; "" when there was no validation.
         seconds: of the last line, since training began; None when not written.
         skipped: lines that could not be read (the last one of a run that was killed).
+        played: of ``steps``, how many steps in environments there were by then; empty where the tasks are no worlds.
     """
 
     steps: tuple[int, ...] = ()
@@ -40,6 +42,12 @@ class History:
     metric: str = ""
     seconds: float | None = None
     skipped: int = 0
+    played: tuple[float, ...] = ()
+
+    def along(self, steps: Sequence[int], played: bool) -> np.ndarray:
+        """Where outer steps stand on an axis: themselves, or how many steps in environments there were by then."""
+        found = np.asarray(steps, dtype=float)
+        return np.interp(found, [0, *self.steps], [0.0, *self.played]) if played else found
 
     def best(self) -> tuple[int, float] | None:
         """(outer step, value) of the best validation; None when there was none."""
@@ -59,6 +67,7 @@ def history(records: Iterable[Mapping[str, Any]]) -> History:
     ``{"step": 100, "split": "valid", "accuracy": 0.9, "ci95": 0.01}``. A step that comes twice (a resumed
     run) counts as it came last."""
     train: dict[int, float] = {}
+    played: dict[int, float] = {}
     valid: dict[int, tuple[float, float]] = {}
     metric, seconds, skipped = "", None, 0
     for entry in records:
@@ -70,6 +79,8 @@ def history(records: Iterable[Mapping[str, Any]]) -> History:
             seconds = float(entry["seconds"])
         if entry.get("split") == "train" and _numeric(entry.get("loss")):
             train[step] = float(entry["loss"])
+            if _numeric(entry.get(PLAYED)):
+                played[step] = float(entry[PLAYED])
         elif entry.get("split") == "valid":
             names = [name for name in HIGHER_IS_BETTER if name in entry] or [
                 name for name in entry if name not in ("step", "split", "ci95", "seconds") and _numeric(entry[name])
@@ -89,6 +100,7 @@ def history(records: Iterable[Mapping[str, Any]]) -> History:
         metric=metric,
         seconds=seconds,
         skipped=skipped,
+        played=tuple(played[s] for s in train_steps) if train_steps and len(played) == len(train) else (),
     )
 
 
@@ -128,7 +140,7 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def training_figure(histories: Mapping[str, History], styles: Mapping[str, style.LineStyle] | None = None) -> Figure:
-    """Outer loss above, validation metric below, against outer steps; one line a run.
+    """Outer loss above, validation metric below, against outer steps, of worlds against steps in them; one line a run.
 
     The pale line is the loss as logged, the strong one its running mean over a twentieth of the run. The
     band is the validation's 95 % interval over tasks, the ring its best value, whose weights the run keeps.
@@ -139,16 +151,18 @@ def training_figure(histories: Mapping[str, History], styles: Mapping[str, style
     panels = bool(with_loss) + bool(with_valid)
     figure = style.new_figure(6.2, 1.0 + 2.5 * panels)
     axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-    x_label = "outer steps"
+    worlds = all(h.played for h in histories.values() if h.losses) and bool(with_loss)
+    x_label = "steps in environments" if worlds else "outer steps"
     handles: dict[str, Any] = {}
     if with_loss:
         top = axes[0]
         for label, past in with_loss.items():
             look, losses = looks[label], np.asarray(past.losses, dtype=float)
-            top.plot(past.steps, losses, color=look.colour, alpha=0.3, linewidth=1)
+            x = past.along(past.steps, worlds)
+            top.plot(x, losses, color=look.colour, alpha=0.3, linewidth=1)
             window = max(1, len(losses) // 20)
             (handles[label],) = top.plot(
-                past.steps, smooth(losses, window), color=look.colour, linestyle=look.dashes, linewidth=2
+                x, smooth(losses, window), color=look.colour, linestyle=look.dashes, linewidth=2
             )
         style.dress(top, "" if with_valid else x_label, "outer loss")
         if style.wants_log([v for h in with_loss.values() for v in h.losses]):
@@ -158,17 +172,19 @@ def training_figure(histories: Mapping[str, History], styles: Mapping[str, style
         metrics = {h.metric for h in with_valid.values()}
         for label, past in with_valid.items():
             positive = bool(np.nanmin(past.valid_means) > 0)
+            x = past.along(past.valid_steps, worlds)
             line = style.line_with_band(
-                low, past.valid_steps, past.valid_means, past.valid_ci95, looks[label], positive=positive, markersize=4
+                low, x, past.valid_means, past.valid_ci95, looks[label], positive=positive, markersize=4
             )
             handles.setdefault(label, line)
             if (best := past.best()) is not None:
                 ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": style.INK}
-                low.plot(*best, marker="o", linestyle="", **ring)
+                low.plot(past.along([best[0]], worlds), [best[1]], marker="o", linestyle="", **ring)
         name = next(iter(metrics)) if len(metrics) == 1 else ""
         style.dress(low, x_label, "validation\n" + (numbers.axis_label(name) if name else "metric"))
         style.value_axis(low, name, [v for h in with_valid.values() for v in h.valid_means])
-    style.whole_steps(axes[-1])
+    if not worlds:
+        style.whole_steps(axes[-1])
     if len(handles) > 1:
         style.legend_below(figure, list(handles.values()), list(handles))
     figure.align_ylabels()

@@ -9,10 +9,12 @@ from typing import Any
 
 from innerloop.builtin import located, place_for_findings
 from innerloop.core import TaskDistribution, TaskFamily
+from innerloop.engine import take
 from innerloop.errors import InnerloopError
 from innerloop.evaluation.calibration import expectation
 from innerloop.meta_learner.unknown_inputs import cannot_tell
 from innerloop.objectives import losses
+from innerloop.objectives.policy import Policy
 from innerloop.report import adaptation, cards, confusions, curves, image_tasks, numbers, sine_plots, style
 from innerloop.report.html import render
 from innerloop.report.page import Note, Part, Picture, Section
@@ -22,6 +24,7 @@ from innerloop.waiting import waiting
 
 _CURVE_TASKS = 100  # enough for a picture; the card's number has its own, larger count
 _UNKNOWN_TASKS = 40
+_EPISODES = 20  # whose paths are drawn
 _DRAWN_FROM = "Drawn from the validation split; test tasks are for `innerloop evaluate` alone."
 
 
@@ -226,6 +229,8 @@ def unknown_section(learners: Mapping[str, Any], distribution: TaskDistribution)
 
 def _examples(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:
     """Pictures of single tasks, where the problem can be drawn: curves of one number, or images."""
+    if isinstance(distribution.objective, Policy):
+        return _paths(learners, distribution)
     if distribution.item_columns:  # names have no axis to be drawn on
         return []
     shape = tuple(distribution.input_shape)
@@ -240,6 +245,26 @@ def _examples(learners: Mapping[str, Any], distribution: TaskDistribution) -> li
     except InnerloopError as error:
         return [Section("Example tasks", [Note(f"Example tasks could not be drawn ({error}).")])]
     return []
+
+
+def _paths(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:
+    """What policies do in one world of the plane, before and after they have adapted to it."""
+    from innerloop.report.world_pictures import is_plane, paths
+
+    world = take(distribution.at(0, 0, 1).support, 0)
+    if not is_plane(world):
+        return []
+    parts: list[Part] = [_DRAWN_FROM]
+    for label, learner in learners.items():
+        if learner.engine.needs_loop or not learner.learner.adapts_by_gradients:
+            continue
+        before, after = (learner.adapt(world, steps=steps) for steps in (0, learner.eval_steps))
+        figure = paths(world, before.play(world, _EPISODES), after.play(world, _EPISODES))
+        said = (
+            f"{label}: paths of {_EPISODES} episodes from the middle, before and after adapting; the star is the goal."
+        )
+        parts.append(Picture(f"paths-{label}", figure, said, wide=True))
+    return [Section("One goal, before and after", parts)] if len(parts) > 1 else []
 
 
 def _steps(learners: Mapping[str, Any]) -> list[int]:

@@ -133,6 +133,24 @@ WITHOUT_LABELS: dict[str, Entry] = {
         "innerloop.tasks.densities.mixtures:mixtures", "points of Gaussian mixtures whose density and score are known"
     ),
 }
+# Worlds to act in, for policies: nothing in them is a support set. The same under `il.worlds`.
+WORLDS: dict[str, Entry] = {
+    "bandits": Entry(
+        "innerloop.tasks.worlds.bandits:bandits", "a policy's pulls of arms that pay with unknown chances"
+    ),
+    "navigation": Entry("innerloop.tasks.worlds.navigation:navigation", "a policy's way to a goal in the plane"),
+    "tabular_mdp": Entry(
+        "innerloop.tasks.worlds.tabular_mdp:tabular_mdp", "a policy in a random decision process of a few states"
+    ),
+    "cartpole": Entry("innerloop.tasks.worlds.cartpole:cartpole", "a policy that balances a pole of unknown length"),
+    "pendulum_swing_up": Entry(
+        "innerloop.tasks.worlds.pendulum_swing_up:pendulum_swing_up", "a policy that swings up a pendulum"
+    ),
+    "rock_paper_scissors": Entry(
+        "innerloop.tasks.worlds.rock_paper_scissors:rock_paper_scissors",
+        "a policy's game against an opponent with habits",
+    ),
+}
 
 # Problems without a name of their own: the user's data, and problems moved away from training.
 OWN: dict[str, Entry] = {
@@ -158,6 +176,7 @@ NAMED = {
     **LONG_STREAMS,
     **TRAINING_RUNS,
     **WITHOUT_LABELS,
+    **WORLDS,
 }  # what a word can stand for, in Python, in a file and on the command line
 
 

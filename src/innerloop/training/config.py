@@ -46,7 +46,7 @@ class TrainConfig:
         outer_lr: outer learning rate; None: the method's.
         rule_lr: outer learning rate of learned inner rates and other parameters of the method; None: ``outer_lr``.
         outer_passes: steps of the outer optimizer on the tasks of each draw, as policy gradients with a clipped ratio take them;
-            together they are one outer step of ``steps`` and of the schedule.
+            together they are one outer step of ``steps`` and of the schedule; None: the method's, 1 for most.
         schedule: of the outer rate: "constant", "linear" (to 0), "cosine" (to min_lr), "average" (1/(step + 1)),
             "halving" (half of it every 2,000 steps); None: the method's.
         min_lr: where the cosine schedule ends; None: the method's. Parameters with a rate of their own (``rule_lr``) end in
@@ -81,7 +81,7 @@ class TrainConfig:
     outer_optimizer_options: Mapping[str, Any] | Sequence[str] | None = None
     outer_lr: float | None = None
     rule_lr: float | None = None
-    outer_passes: int = 1
+    outer_passes: int | None = None
     schedule: Schedule | None = None
     min_lr: float | None = None
     clip_norm: float | None = None

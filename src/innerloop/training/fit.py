@@ -17,6 +17,7 @@ from innerloop.evaluation.evaluate import evaluate, in_batches
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.models import MODELS
 from innerloop.objectives import losses
+from innerloop.objectives.rollouts import PLAYED
 from innerloop.tracebacks import shortened
 from innerloop.training.budget import Budget
 from innerloop.training.checkpoint import Progress, RunDirectory, describe, load_weights, weights
@@ -142,7 +143,7 @@ class _Run:
             outer.clip_norm if config.clip_norm is None else config.clip_norm,
             group,
             self.part,
-            passes=config.outer_passes,
+            passes=config.outer_passes or outer.passes,
             rule_clip_norm=config.rule_clip_norm,
         )
         asked = tasks.valid.metrics if config.valid_metric is None else [config.valid_metric]
@@ -219,6 +220,7 @@ class _Run:
             if progress.step == 0:  # features that were computed for it are a part of the run
                 self.base_seconds += getattr(self.tasks.train, "preparation_seconds", 0.0)
             self.budget = Budget(60 * config.minutes, self.base_seconds)
+        self.played = float(self.learner.carry.get(PLAYED, 0.0))  # in earlier sittings
         title = f"{self.learner.name} on {self.tasks.name}"
         if config.patience is not None and progress.validations_since_best >= config.patience:
             self.stopped = "early"  # an earlier sitting ended so
@@ -395,14 +397,20 @@ class _Run:
     def _log_loss(self) -> None:
         progress = self.progress
         mean = progress.loss_sum / progress.loss_count
-        self.log.write(progress.step, "train", {"loss": mean}, progress.seconds)
+        played, taken = self.learner.carry.get(PLAYED), time.perf_counter() - self.started
+        found = {"loss": mean} if played is None else {"loss": mean, PLAYED: float(played)}
+        self.log.write(progress.step, "train", found, progress.seconds)
         progress.loss_sum, progress.loss_count = 0.0, 0
-        speed = (progress.step - self.first) / max(time.perf_counter() - self.started, 1e-9)
+        speed = (progress.step - self.first) / max(taken, 1e-9)
         steps = self.config.steps
         if self.budget is not None:
             in_time = progress.step + int(speed * max(0.0, self.budget.for_steps - progress.seconds))
             steps = in_time if steps is None else min(steps, in_time)
-        self.display.advance(progress.step, steps, speed, f"loss {mean:.4g} {self.note}")
+        note = self.note
+        if played is not None:  # steps in worlds, of which an outer step takes thousands
+            number = float(played)
+            note = f"{number:.3g} environment steps, {(number - self.played) / max(taken, 1e-9):.3g}/s {note}"
+        self.display.advance(progress.step, steps, speed, f"loss {mean:.4g} {note}")
 
     def _judged(self, num_tasks: int, baselines: bool = False) -> Report:
         """The weights as they are, on so many of the fixed validation tasks."""

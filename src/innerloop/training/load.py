@@ -19,6 +19,7 @@ from innerloop.core import Objective, Task, TaskFamily, TaskSpec
 from innerloop.data import support_files, table_preprocessing, texts
 from innerloop.errors import CheckpointError, ConfigError, InnerloopError
 from innerloop.functional.outputs import Output
+from innerloop.meta_learner.agent import Agent, policy_of
 from innerloop.meta_learner.files import (
     TASK,
     VERSION,
@@ -326,7 +327,40 @@ def load_fitted(path: Path, again: Again) -> Fitted:
         raise CheckpointError(f"{path} is damaged: its configuration and its tensors do not fit ({reason})") from None
 
 
+def _agent(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again: Again) -> Agent:
+    """A policy that was adapted to a world; see `Agent.save`."""
+    owner, objective = remake(header, path, again), policy_of(header["policy"])
+    if owner.dtype != dtype_named(header["dtype"]):
+        owner.to(dtype=dtype_named(header["dtype"]))
+    load_weights(owner, stored_weights(tensors), path)
+    owner.spec = dataclasses.replace(owner.spec, objective=objective)
+    learner, meta = owner.learner.in_evaluation(), owner.snapshot()
+    leaves, spec = pytree.tree_flatten(
+        learner.init(meta, Task(meta.params, meta.params, objective, noise=torch.tensor(0)))
+    )
+    saved = [tensors[f"fast/{i:04d}"] for i in range(len(leaves))]
+    if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(leaves, saved, strict=True)):
+        raise CheckpointError(f"{path} belongs to another policy: adapted values have other shapes")
+    fast = pytree.tree_unflatten(saved, spec)
+    steps, world = steps_of(header["steps"]), _world_of(path, tensors, header, again)
+    return Agent(owner, learner, meta, fast, world, None, objective, steps=steps, holds_support=False, num_examples=1)
+
+
+def _world_of(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again: Again) -> Any:
+    """The world that an agent was adapted to, where it is one of a family that is here."""
+    family = _family(header.get("tasks"), again) if header.get("world") else None
+    if family is None:
+        return None
+    leaves, spec = pytree.tree_flatten(family.test.from_keys(torch.zeros(1, dtype=torch.int64)).support)
+    saved = [tensors[f"world/{i:04d}"] for i in range(len(leaves))]
+    if any(a.shape[1:] != b.shape for a, b in zip(leaves, saved, strict=True)):
+        raise CheckpointError(f"{path} is damaged: its world has other numbers than those of its family")
+    return pytree.tree_unflatten(saved, spec)
+
+
 def _fitted(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], again: Again) -> Fitted:
+    if "policy" in header:
+        return _agent(path, tensors, header, again)
     owner = remake(header, path, again)
     if owner.dtype != dtype_named(header["dtype"]):  # else layers in a type of their own would lose it
         owner.to(dtype=dtype_named(header["dtype"]))

@@ -71,7 +71,7 @@ class Stepper:
         """
         with self.group.together():
             if self.group.leads and self.part.count:
-                tasks = draw()
+                tasks = self.learner.experience(draw(), outer_step=step)
                 left = sys.maxsize if steps is None else steps - step
                 plan = self._measured(tasks, step, threads, left)
                 if plan.threads is not None:
@@ -101,7 +101,7 @@ class Stepper:
                 torch.set_num_threads(plan.threads)
             try:
                 say("compiling the outer step again")
-                tasks = draw()
+                tasks = self.learner.experience(draw(), outer_step=step)
                 facts = dataclasses.replace(self.facts(tasks, 0), following=Plan("compiled"))
                 self._pending = self._compiling(tasks, step, deciding.compiling(facts))
                 self._sure = plan.strategy == "compiled"  # it was found to be faster then
