@@ -16,7 +16,7 @@ from innerloop.data.counts import is_sparse
 from innerloop.data.texts import preprocessing_of, read_texts
 from innerloop.errors import ConfigError, InputError
 from innerloop.models.embeddings import frozen
-from innerloop.tasks.own_data import IN_MEMORY
+from innerloop.tasks.in_memory import IN_MEMORY
 from innerloop.tasks.own_rows import given_sides, rows_family
 from innerloop.tasks.own_texts import SENTENCES
 from innerloop.tasks.pictures.own import Changes, OwnArrayTasks, OwnTasks, cut, embedded_pictures, own_family

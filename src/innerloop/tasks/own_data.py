@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
+from innerloop.tasks.in_memory import IN_MEMORY
 
 if TYPE_CHECKING:
     from innerloop.core import TaskFamily
     from innerloop.data.check_result import CheckResult
 
-IN_MEMORY = "arrays:"  # how the names of problems begin that no path or name makes again
+
 _LOOKED_AT = 10_000  # names of files that decide what a folder holds
 
 

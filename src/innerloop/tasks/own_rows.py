@@ -19,7 +19,7 @@ from innerloop.data.arrays import as_tensor, is_classification, label_names
 from innerloop.data.counts import Counts, as_counts, is_sparse, record
 from innerloop.data.labelled import in_their_order, inputs_of
 from innerloop.errors import ConfigError, InnerloopWarning, InputError, ShapeError, first_few
-from innerloop.tasks.own_data import IN_MEMORY
+from innerloop.tasks.in_memory import IN_MEMORY
 from innerloop.tasks.precision import DtypeName, dtype_named
 from innerloop.tasks.row_draws import RowDraws, quiet, sizes_of
 from innerloop.tasks.tables.grouping import SPLITS, equal_places, expect_order, split_names

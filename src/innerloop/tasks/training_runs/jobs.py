@@ -21,7 +21,7 @@ from innerloop.functional import PureModel, convert
 from innerloop.objectives import losses
 from innerloop.objectives.training_run import Begin, Judged, TrainingRun, labels_of
 from innerloop.registry import Typed, plain, writable
-from innerloop.tasks.own_data import IN_MEMORY
+from innerloop.tasks.in_memory import IN_MEMORY
 
 _STEPS, _WEIGHTS, _QUERIES, _NOISE = range(1, 5)
 _ALIKE = 4  # held-out runs of a network that follow one another, where a family has several
