@@ -66,6 +66,12 @@ def assemble(
         family = jobs_of(tasks, model, task_options, model_options, typed=typed)
         torch.manual_seed(seed)
         return methods.make(algorithm, None, dict(algorithm_options or {})), family
+    labelled = {**problems.TASKS, **problems.STREAMS, **problems.TRAINING_RUNS}
+    if algorithm in methods.GENERATIVE and (tasks in labelled or is_path(tasks, typed)):
+        told = f"; for that folder: drawings --folder {tasks}" if is_path(tasks, typed) else ""
+        raise ConfigError(
+            f"{algorithm} expected examples without labels, {' or '.join(problems.WITHOUT_LABELS)}, got {tasks}{told}"
+        )
     if model is not None and models.is_embedding(model) and not (model_options or {}).get("tune"):
         if "embedding" not in inspect.signature(_factory(tasks, typed)).parameters:
             raise ConfigError(

@@ -74,6 +74,8 @@ def refused(words, capsys) -> str:
 
 def test_what_cannot_be_is_one_line(folder, capsys, tmp_path):
     run, task = str(folder / "run"), str(folder / "task.il")
+    assert "drawings --folder" in refused(["train", "score_model", str(folder / "kinds"), "--steps", "1"], capsys)
+    assert "examples without labels" in refused(["train", "score_model", "sinusoid", "--steps", "1"], capsys)
     (tmp_path / "empty").mkdir()
     (tmp_path / "blank").mkdir()
     Image.fromarray(np.full((9, 9), 255, np.uint8)).save(tmp_path / "blank" / "a.png")

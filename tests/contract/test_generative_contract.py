@@ -70,8 +70,6 @@ def test_a_denoiser_comes_back_from_its_spec_and_keeps_the_contract(name, double
     assert not torch.allclose(net(x, sigma), found, atol=1e-3)
     # With hardly any noise it gives back what it was given.
     assert torch.allclose(net(x, torch.full((4,), 1e-6), support), x, atol=1e-4)
-    with pytest.raises(il.ShapeError, match="noise level"):
-        net(x, sigma[:2])
     with pytest.raises(il.ShapeError, match="expected inputs of shape"):
         net(x[..., :-1], sigma)
 

@@ -19,10 +19,10 @@ from innerloop.tasks.densities.mixtures import Mixture, MixtureTasks
 from innerloop.tasks.densities.mixtures import mixtures as mixtures_family
 
 BANDWIDTHS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0)  # of the kernels, in units of Silverman's
-STEPS = (100, 300, 1000)  # of a net trained on the points of one task alone
-_DRAWS = 8  # of the noise of each point, when losses are compared
-_SCRATCH = 16  # tasks that a net is trained for from the beginning
-_TASKS = 100
+STEPS = (50, 150, 400)  # of a net trained on the points of one task alone
+_DRAWS = 4  # of the noise of each point, when losses are compared
+_SCRATCH = 8  # tasks that a net is trained for from the beginning
+_TASKS = 40
 
 
 def mixtures_rows(learner: MetaLearner, test: TaskDistribution) -> list[dict[str, Any]]:
@@ -120,8 +120,8 @@ def density_rows(learner: MetaLearner, test: MixtureTasks, valid: MixtureTasks) 
     for task, true in of_tasks(test, _TASKS):
         fitted: Any = learner.adapt(task.support)
         found["true density"].append(float(true.log_density(task.query).mean()))
-        found["adapted"].append(float(fitted.log_density(task.query, steps=32).mean()))
-        found["unconditional"].append(float(fitted.log_density(task.query, steps=32, adapted=False).mean()))
+        found["adapted"].append(float(fitted.log_density(task.query, steps=24).mean()))
+        found["unconditional"].append(float(fitted.log_density(task.query, steps=24, adapted=False).mean()))
         found["kernels"].append(float(kernel_log_density(task.support, task.query, by).mean()))
     rows = [
         measured(

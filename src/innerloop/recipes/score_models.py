@@ -30,8 +30,8 @@ def recipes() -> list[Recipe]:
             source=_SOURCE,
             algorithm="score_model",
             tasks="mixtures",
-            training={"num_tasks": 8, "valid_tasks": 50, "threads": 1, "strategy": "vmapped"},
-            evaluations=(Evaluation(steps=(0, 1), num_tasks=600),),
+            training={"num_tasks": 8, "valid_tasks": 16, "threads": 1, "strategy": "vmapped"},
+            evaluations=(Evaluation(steps=(0, 1), num_tasks=100),),
             beside="innerloop.recipes.beside_mixtures:mixtures_rows",
         ),
     ]
