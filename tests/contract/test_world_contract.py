@@ -173,3 +173,10 @@ def test_other_problems_are_refused(method):
     with pytest.raises(il.ConfigError, match="expected worlds"):
         learner = getattr(il, method)(il.models.gru_policy(1, 1))
         learner.backward(il.tasks.sinusoid().train.at(0, 0, 2))
+
+
+@pytest.mark.parametrize("method", AGENTS)
+def test_the_doctor_finds_its_gradient_right(method):
+    learner, tasks = made(method, "bandits")
+    found = il.check_meta_gradient(learner, tasks.train.at(0, 0, 2))
+    assert found.ok, found.problems

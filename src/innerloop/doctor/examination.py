@@ -48,7 +48,8 @@ class Examination:
         self.learner = given.cpu().double() if learner.device.type == "mps" else given.double()
         self.chosen = self.learner.engine.choose(asked)
         try:
-            self.tasks = self.learner.ready(take(task, slice(0, _TASKS)), self.learner.outer_step)
+            ready = self.learner.ready(take(task, slice(0, _TASKS)), self.learner.outer_step)
+            self.tasks = self.learner.experience(ready)  # one and the same for all that is compared
         except InnerloopError as error:
             raise ConfigError(
                 f"the model or its loss expected to work in float64, got: {error}; hold constant tensors in buffers "
@@ -253,6 +254,8 @@ class Examination:
         """Parameters that the model's outputs depend on where the objective calls it on one support side, as far as autograd
         knows; the method's own besides."""
         meta, one = self.learner.meta(), take(self.tasks, 0)
+        if self.learner.learner.tried(meta, one):  # the objective cannot call its model alone
+            return {*meta.params, *meta.rule}
         params = {name: p.detach().requires_grad_() for name, p in meta.params.items()}
         outputs: list[Tensor] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -13,6 +14,7 @@ from innerloop.core import Task, TaskDistribution
 from innerloop.engine.memory import peak_bytes
 from innerloop.errors import ConfigError
 from innerloop.meta_learner.meta_learner import MetaLearner
+from innerloop.objectives.losses import is_labelled
 
 ROUNDS = 10
 
@@ -62,7 +64,7 @@ def costs(
 
 
 def _peak(learner: MetaLearner, task: Task) -> int:
-    found = peak_bytes(lambda _, one: learner.predict_queries(one), learner.meta(), task)
+    found = peak_bytes(lambda _, one: _answer(learner, one), learner.meta(), task)
     assert found is not None  # no limit was given
     return found
 
@@ -70,7 +72,7 @@ def _peak(learner: MetaLearner, task: Task) -> int:
 def _timed(learner: MetaLearner, task: Task) -> float:
     _wait(learner.device)
     started = time.perf_counter()
-    learner.predict_queries(task)
+    _answer(learner, task)
     _wait(learner.device)
     return time.perf_counter() - started
 
@@ -78,3 +80,8 @@ def _timed(learner: MetaLearner, task: Task) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _answer(learner: MetaLearner, tasks: Task) -> Any:
+    """Adapt to tasks and answer what they ask, whatever their data mean."""
+    return learner.predict_queries(tasks) if is_labelled(tasks.objective) else learner.measure_queries(tasks)

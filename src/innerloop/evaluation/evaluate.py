@@ -165,7 +165,8 @@ def evaluate(
         """What the baselines reach, (tasks,) each."""
         if not beside or not losses.is_labelled(batch.objective):
             known: Any = tasks
-            return [known.measure_beside(name, batch, keys.fold(batch.noise, MEASURED)) for name in beside]
+            noise: Any = batch.noise
+            return [known.measure_beside(name, batch, keys.fold(noise, MEASURED)) for name in beside]
         full = simplest.seen(batch, tasks.preprocessing, tasks.item_columns)
         said = [simplest.predictions(name, full, ways) for name in beside]
         return [task_metrics([metric], one, batch, scale, offset)[metric] for one in said]

@@ -106,15 +106,16 @@ class Agent(FittedData):
 
     def predict(self, *inputs: Any) -> Any:
         """The actions for observations (examples, observation_size), each by itself; see ``act`` for one after the other."""
-        rows = as_tensor(inputs[0], "the observations")
-        if rows.ndim != 2 or len(inputs) > 1:
+        (given,) = inputs if len(inputs) == 1 else ((),)
+        rows = as_tensor(given, "the observations")
+        if rows.ndim != 2:
             raise ShapeError(f"predict expected observations (examples, numbers), got shape {tuple(rows.shape)}")
         found = []
         for row in rows:
             each = dataclasses.replace(self, now={})
             found.append(each.act(row))
         values = torch.stack([torch.as_tensor(v) for v in found])
-        return values if isinstance(inputs[0], Tensor) else np.asarray(values)
+        return values if isinstance(given, Tensor) else np.asarray(values)
 
     # ---- in worlds -------------------------------------------------------------------------------------------------
     def _expected(self, data: Any) -> World:
@@ -232,16 +233,16 @@ def made_of_data(
                 f"episodes expected a method that acts in worlds, such as il.rl2, got {owner.name}; leave them out"
             )
         learner, steps = of_episodes(episodes, steps)
-    steps = learner.eval_steps if steps is None else steps
+    number: int = learner.eval_steps if steps is None else steps
     if not isinstance(objective, Policy):
-        return adapted_without_labels(owner, side, objective, steps, shared)
+        return adapted_without_labels(owner, side, objective, number, shared)
     world = _world(side, min(getattr(learner, "episodes", 1), _SIDE_BY_SIDE), objective.horizon)
     objective.expect_world(world)
     batch = pytree.tree_map(lambda v: v[None], world)
     task = Task(batch, batch, objective, noise=random_keys.task_keys(0, "adapt", 0, 0, 1))
-    learner, one, meta, fast = fast_of(owner, task, None, steps, learner=learner)
+    learner, one, meta, fast = fast_of(owner, task, None, number, learner=learner)
     return Agent(
-        owner, learner, meta, fast, one.support, None, objective, steps=steps, holds_support=True, num_examples=1
+        owner, learner, meta, fast, one.support, None, objective, steps=number, holds_support=True, num_examples=1
     )
 
 

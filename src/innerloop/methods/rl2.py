@@ -87,6 +87,11 @@ class MemoryLearner(BaseLearner):
         given = (x,) if state is None else (x, state)
         return self.model.apply(meta.params, meta.buffers, *given, training=False)[0]
 
+    def _begin(self, trials: int, like: Tensor) -> Tensor:
+        """The memory before anything was seen."""
+        module: Any = self.model.module
+        return module.begin(trials, like)
+
     def _inputs(self, objective: Policy, seen: Seen) -> Float[Tensor, "trials features"]:
         parts = [
             seen.observation,
@@ -140,7 +145,7 @@ class MemoryLearner(BaseLearner):
         inputs = self._inputs(objective, Seen(observation, objective.actions.none(observation), zero, zero > 0))
         wanted = (1, 1, objective.actions.outputs + 1)
         try:
-            found, _ = self._run(meta, inputs[:, None], module.begin(1, like))
+            found, _ = self._run(meta, inputs[:, None], self._begin(1, like))
         except Exception as error:  # a stranger's model may fail in any way
             if isinstance(error, InnerloopError) and not isinstance(error, ShapeError):
                 raise
@@ -162,7 +167,7 @@ class MemoryLearner(BaseLearner):
         like = next(iter(meta.params.values()))
         observation = like.new_zeros(objective.observation_size)
         zero = like.new_zeros(())
-        state = self.model.module.begin(1, like)[0]
+        state = self._begin(1, like)[0]
         none = objective.actions.none(observation)
         return Remembered(state, none, zero, zero > 0, torch.zeros((), dtype=torch.int64, device=like.device))
 
@@ -200,7 +205,7 @@ class MemoryLearner(BaseLearner):
         assert tasks.noise is not None
         keys: Int64[Tensor, " tasks"] = random_keys.fold(tasks.noise, _PLAYED)
         like = next(iter(meta.params.values()))
-        carry = self.model.module.begin(len(keys), like)
+        carry = self._begin(len(keys), like)
         played = roll_out(tasks.query, self.act(meta, objective), carry, keys, objective.episodes)[0]
         expect_sound(played)
         size = self._size(objective)

@@ -16,19 +16,18 @@ from innerloop.models.gated import GruLayer
 from innerloop.models.perceptron import Perceptron
 
 
-class GaussianPolicy(nn.Module):
+class GaussianPolicy(Perceptron):
     """Means from a fully connected net, then logarithms of deviations that are parameters: (examples, 2 size)."""
 
     def __init__(self, inputs: int, size: int, hidden: Sequence[int], activation: str, deviation: float) -> None:
-        super().__init__()
-        self.body = Perceptron(inputs, size, hidden, activation, False, True)
+        super().__init__(inputs, size, hidden, activation, False, True)
         self.log_std = nn.Parameter(torch.full((size,), math.log(deviation)))
         last = [layer for layer in self.body.modules() if isinstance(layer, nn.Linear)][-1]
         nn.init.orthogonal_(last.weight, 0.01)  # at the beginning the mean is about 0 wherever it looks
         nn.init.zeros_(last.bias)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
-        mean = self.body(x)
+        mean = super().forward(x)
         return torch.cat([mean, self.log_std.expand_as(mean)], -1)
 
 

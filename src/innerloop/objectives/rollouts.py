@@ -6,6 +6,7 @@ key a world, so the same keys give the same rollouts however many worlds are pla
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from torch.utils import _pytree as pytree
 from innerloop import keys as random_keys
 from innerloop.core import Apply
 from innerloop.errors import InputError
-from innerloop.objectives.world import Actions, World
+from innerloop.objectives.world import Actions, Continuous, World
 from innerloop.records import record, static
 
 _RESET, _STEP, _ACT, _WORLD = 71, 72, 73, 74
@@ -129,16 +130,17 @@ def roll_out(
     to_act = random_keys.fold(of_step, _ACT).unbind(1)
     of_world = random_keys.fold(of_step, _WORLD).unbind(1)
     rows: list[tuple[Any, ...]] = []
+    last: Any = seen
     for episode in range(episodes):
         of_reset = random_keys.fold(random_keys.fold(keys, _RESET), episode)
         state, observation = worlds.reset_many(of_reset)
-        if seen is None:
+        if last is None:
             zero = torch.zeros_like(observation[:, 0])
-            seen = Seen(observation, worlds.actions.none(observation), zero, torch.zeros_like(zero, dtype=torch.bool))
-        playing = torch.ones_like(seen.done)
+            last = Seen(observation, worlds.actions.none(observation), zero, torch.zeros_like(zero, dtype=torch.bool))
+        playing = torch.ones_like(last.done)
         for step in range(horizon):
             i = episode * horizon + step
-            now = Seen(observation, seen.action, seen.reward, seen.done)
+            now = dataclasses.replace(last, observation=observation)
             acted = act(carry, now, to_act[i])
             moment = worlds.step_many(state, acted.action, of_world[i], playing)
             reward, done = moment.reward.to(observation.dtype), moment.done
@@ -148,17 +150,16 @@ def roll_out(
                 carry = _where(playing, acted.carry, carry)
                 if worlds.in_torch:
                     state = _where(playing, moment.state, state)
-                seen = _where(playing, Seen(moment.observation, acted.action, reward, over), seen)
+                last = _where(playing, Seen(moment.observation, acted.action, reward, over), last)
             else:
                 carry, state = acted.carry, moment.state
-                seen = Seen(moment.observation, acted.action, reward, over)
+                last = Seen(moment.observation, acted.action, reward, over)
             rows.append((observation, acted.action, reward, playing, done, acted.noted))
             observation = moment.observation
             if worlds.ends_early:
                 playing = playing & ~done
-    assert seen is not None  # there is a step
     stacked = pytree.tree_map(lambda *v: torch.stack(v, 1), *rows)
-    return Rollouts(*stacked, horizon=horizon), carry, seen
+    return Rollouts(*stacked, horizon=horizon), carry, last
 
 
 def _where(playing: Tensor, new: Any, old: Any) -> Any:
@@ -192,7 +193,7 @@ def uniform_policy(actions: Actions) -> Act:
     """Random actions: each as likely as the others, or uniform between ``low`` and ``high``; takes ``carry=()``."""
 
     def act(carry: Any, seen: Seen, keys: Tensor) -> Acted:
-        if hasattr(actions, "low"):
+        if isinstance(actions, Continuous):
             drawn = random_keys.uniform(keys, (actions.size,), dtype=seen.observation.dtype)
             action = actions.low + (actions.high - actions.low) * drawn
         else:

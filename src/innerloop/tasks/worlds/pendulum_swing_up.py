@@ -100,7 +100,7 @@ def pendulum_swing_up(
 
     def draw(keys: Int64[Tensor, " tasks"]) -> SwingUp:
         salts = {"length": _LENGTH, "mass": _MASS, "gravity": _GRAVITY}
-        return SwingUp(*(between(keys, limits, salts[what]) for what, limits in ranges.items()), steps)
+        return SwingUp(**{what: between(keys, limits, salts[what]) for what, limits in ranges.items()}, steps=steps)
 
     options = {**{what: list(v) for what, v in ranges.items()}, "steps": steps, "episodes": episodes, "trials": trials}
     return family(name, draw, options, episodes=episodes, trials=trials, known={"random": random_player})
