@@ -9,14 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
-from innerloop import keys as random_keys
-from innerloop.objectives.rollouts import roll_out, uniform_policy
 from innerloop.recipes.recipe import Recipe
 from innerloop.registry import load
 from innerloop.tasks import WORLDS
-from innerloop.tasks.worlds.gymnasium_worlds import needed
 
 _ROUNDS = 7
 _WORLDS = 4_096  # of ours in a round
@@ -43,6 +38,10 @@ def measure() -> list[dict[str, Any]]:
     CPU seconds of this process and of those that it starts, so that a busy machine changes little; all on one core. What starting
     and ending processes takes is measured by itself and taken off.
     """
+    import torch
+
+    from innerloop.tasks.worlds.gymnasium_worlds import needed
+
     gymnasium = needed()
     core = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(core)})
@@ -77,6 +76,9 @@ def measure() -> list[dict[str, Any]]:
 
 
 def _ours(name: str) -> float:
+    from innerloop import keys as random_keys
+    from innerloop.objectives.rollouts import roll_out, uniform_policy
+
     steps, episodes = _EPISODES[name]
     family = load("problem", WORLDS, name)(steps=steps)
     keys = random_keys.task_keys(0, "speed", 0, 0, _WORLDS)
@@ -98,6 +100,8 @@ def _theirs(name: str, kind: str) -> float:
 
 
 def _played(name: str, kind: str, steps: int) -> None:
+    from innerloop.tasks.worlds.gymnasium_worlds import needed
+
     envs = needed().make_vec(name, num_envs=_ENVS, vectorization_mode=kind)
     try:
         envs.reset(seed=0)
