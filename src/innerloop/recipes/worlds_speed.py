@@ -13,7 +13,6 @@ import torch
 
 from innerloop import keys as random_keys
 from innerloop.objectives.rollouts import roll_out, uniform_policy
-from innerloop.recipes.recipe import Recipe
 from innerloop.registry import load
 from innerloop.tasks import WORLDS
 from innerloop.tasks.worlds.gymnasium_worlds import needed
@@ -24,17 +23,6 @@ _WORLDS = 4_096  # of ours in a round
 _EPISODES = {"cartpole": (15, 12), "pendulum_swing_up": (180, 1)}
 _ENVS, _VECTOR_STEPS = 16, 400  # of gymnasium's
 _PAIRS = (("cartpole", "CartPole-v1"), ("pendulum_swing_up", "Pendulum-v1"))
-
-
-def recipes() -> list[Recipe]:
-    return [
-        Recipe(
-            name="worlds-speed",
-            summary="Steps a second on one core, random actions: our worlds beside gymnasium's vector environments.",
-            source="this project; no published number",
-            runner="innerloop.recipes.worlds_speed:measure",
-        )
-    ]
 
 
 def measure() -> list[dict[str, Any]]:
