@@ -70,12 +70,16 @@ class PolicyLearner(GradientLearner):
     clip: float | None = 0.2
     penalty: float = 0.0
 
+    def admit(self, tasks: Task) -> Task:
+        """Worlds alone; labelled examples come by here."""
+        _expect_policy(tasks.objective)
+        return tasks
+
     # ---- one world -------------------------------------------------------------------------------------------------
     def tried(self, meta: Meta, task: Task) -> bool:
         """Try the policy out on what one world shows at first; see `BaseLearner.tried`."""
-        objective = task.objective
-        if not isinstance(objective, Policy):
-            raise ConfigError(f"maml_rl expected worlds, such as il.tasks.navigation(), got tasks of {objective}")
+        objective: Any = task.objective
+        _expect_policy(objective)
         if not isinstance(task.query, World):
             return True
         like = next(iter(meta.params.values()))
@@ -269,6 +273,11 @@ class PolicyLearner(GradientLearner):
 
     def query_loss(self, meta: Meta, fast: GradientFast, task: Task) -> Any:
         raise ConfigError("maml_rl expected episodes of the adapted policy, which `judged` takes, got query_loss")
+
+
+def _expect_policy(objective: Any) -> None:
+    if not isinstance(objective, Policy):
+        raise ConfigError(f"maml_rl expected worlds, such as il.tasks.navigation(), got tasks of {objective}")
 
 
 def _mean(values: Tensor, played: Rollouts) -> Tensor:

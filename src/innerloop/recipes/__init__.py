@@ -33,7 +33,6 @@ from innerloop.recipes import (
     sine,
     tables,
     trained_networks,
-    worlds_speed,
 )
 from innerloop.recipes.recipe import Recipe
 
@@ -65,7 +64,6 @@ _FAMILIES = (
     navigation,
     short,
     builtin_learners,
-    worlds_speed,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in _FAMILIES for recipe in family.recipes()}
 

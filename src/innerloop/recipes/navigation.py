@@ -1,4 +1,4 @@
-"""2-D navigation: a point that finds its goal after one policy gradient (Finn et al. 2017)."""
+"""2-D navigation: a point that finds its goal after one policy gradient (Finn et al. 2017); and how fast worlds are."""
 
 from __future__ import annotations
 
@@ -31,5 +31,11 @@ def recipes() -> list[Recipe]:
             },
             evaluations=(),
             beside="innerloop.recipes.beside_navigation:beside",
-        )
+        ),
+        Recipe(
+            name="worlds-speed",
+            summary="Steps a second on one core, random actions: our worlds beside gymnasium's vector environments.",
+            source="this project; no published number",
+            runner="innerloop.recipes.worlds_speed:measure",
+        ),
     ]

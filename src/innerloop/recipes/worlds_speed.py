@@ -9,9 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from innerloop.recipes.recipe import Recipe
+import torch
+
+from innerloop import keys as random_keys
+from innerloop.objectives.rollouts import roll_out, uniform_policy
 from innerloop.registry import load
 from innerloop.tasks import WORLDS
+from innerloop.tasks.worlds.gymnasium_worlds import needed
 
 _ROUNDS = 7
 _WORLDS = 4_096  # of ours in a round
@@ -21,27 +25,12 @@ _ENVS, _VECTOR_STEPS = 16, 400  # of gymnasium's
 _PAIRS = (("cartpole", "CartPole-v1"), ("pendulum_swing_up", "Pendulum-v1"))
 
 
-def recipes() -> list[Recipe]:
-    return [
-        Recipe(
-            name="worlds-speed",
-            summary="Steps a second on one core, random actions: our worlds beside gymnasium's vector environments.",
-            source="this project; no published number",
-            runner="innerloop.recipes.worlds_speed:measure",
-        )
-    ]
-
-
 def measure() -> list[dict[str, Any]]:
     """A row for each: median steps a CPU second of seven alternating rounds, and ours over theirs.
 
     CPU seconds of this process and of those that it starts, so that a busy machine changes little; all on one core. What starting
     and ending processes takes is measured by itself and taken off.
     """
-    import torch
-
-    from innerloop.tasks.worlds.gymnasium_worlds import needed
-
     gymnasium = needed()
     core = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(core)})
@@ -76,9 +65,6 @@ def measure() -> list[dict[str, Any]]:
 
 
 def _ours(name: str) -> float:
-    from innerloop import keys as random_keys
-    from innerloop.objectives.rollouts import roll_out, uniform_policy
-
     steps, episodes = _EPISODES[name]
     family = load("problem", WORLDS, name)(steps=steps)
     keys = random_keys.task_keys(0, "speed", 0, 0, _WORLDS)
@@ -100,8 +86,6 @@ def _theirs(name: str, kind: str) -> float:
 
 
 def _played(name: str, kind: str, steps: int) -> None:
-    from innerloop.tasks.worlds.gymnasium_worlds import needed
-
     envs = needed().make_vec(name, num_envs=_ENVS, vectorization_mode=kind)
     try:
         envs.reset(seed=0)
