@@ -15,12 +15,16 @@ SMALL = {
     "changing_road": 200,
     "few_shot_pictures": 20,
     "learned_optimizer": 60,
+    "maml_by_hand": 100,
+    "mistakes": 100,
     "molecules": 30,
     "never_forget": 150,
     "new_drawings": 20,
     "robot_goal": 12,
     "sine": 300,
     "table_rows": 300,
+    "what_is_a_task": 8,
+    "which_method": 20,
 }  # outer steps
 
 
