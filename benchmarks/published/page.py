@@ -299,9 +299,12 @@ def beside(shown: Sequence[Shown], notes: Notes) -> list[str]:
             groups.setdefault((s.line.recipe, what), {})[who] = s
     found = []
     for (_, what), of in groups.items():
-        others = [s for who, s in of.items() if who != LEARNED and s.line is not None and math.isfinite(s.line.mean)]
+        rivals = {
+            who: s for who, s in of.items() if who != LEARNED and not who.startswith("bound")
+        }  # these know too much
+        others = [s for s in rivals.values() if s.line is not None and math.isfinite(s.line.mean)]
         if LEARNED in of and others:
-            sign = -1 if what.startswith("accuracy") else 1
+            sign = -1 if what.startswith(("accuracy", "return", "share")) else 1  # more is better
             found.append(_Beside(of[LEARNED], min(others, key=lambda s: sign * s.line.mean if s.line else 0.0)))
     return [*table(_BESIDE_COLUMNS, found), "", *_remarks(shown, notes)] if found else []
 
