@@ -14,11 +14,11 @@ from innerloop.cli.main import main
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("sample")
     rng = np.random.default_rng(0)
-    for kind in range(5):
+    for kind in range(6):
         (path / "kinds" / str(kind)).mkdir(parents=True)
         for i in range(4):
             drawn = np.full((20, 24), 255, np.uint8)
-            drawn[4 + kind * 2 : 7 + kind * 2, rng.integers(0, 6) : 18] = 0
+            drawn[2 + kind * 2 : 5 + kind * 2, rng.integers(0, 6) : 18] = 0
             Image.fromarray(drawn).save(path / "kinds" / str(kind) / f"{i}.png")
     line = (
         f"train score_model drawings --folder {path / 'kinds'} --size 8 --shots 2 --queries 2 --steps 2 --num-tasks 2"

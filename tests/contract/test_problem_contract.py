@@ -25,17 +25,23 @@ from innerloop.objectives.losses import METRICS, OBJECTIVES
 class DeclaredProblem:
     """Attributes:
     options: that make it small.
+    assays: its tasks are assays of molecules: sparse rows, and classes (active or not) that all tasks share.
     """
 
     options: dict = dataclasses.field(default_factory=dict)
+    assays: bool = False
 
 
 DECLARED = {
+    "fsmol": DeclaredProblem({"support_size": 6, "queries": 5, "train_queries": 5}, assays=True),
+    "sider": DeclaredProblem({"shots": 2, "queries": 3, "train_queries": 3}, assays=True),
+    "tox21": DeclaredProblem({"shots": 2, "queries": 3, "train_queries": 3}, assays=True),
     "glyphs": DeclaredProblem({"queries": 3, "size": 12}),
     "nas201": DeclaredProblem({"queries": 3}),
     "omniglot": DeclaredProblem({"queries": 3, "valid_alphabets": 2}),
     "synthetic_tables": DeclaredProblem({"queries": 3, "coarse": 0.0}),  # rows of few values may be alike by chance
 }
+ASSAYS = {name for name, own in DECLARED.items() if own.assays}
 NAMES = sorted(problems.TASKS)
 SPLITS = ("train", "valid", "test")
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -160,6 +166,8 @@ def test_seed_split_step_and_start_decide(name):
 @settings(deadline=None, max_examples=4, derandomize=True, database=None, phases=[Phase.generate])
 @given(ways=st.integers(2, 6), shots=st.integers(1, 3), queries=st.integers(1, 3), num_tasks=st.integers(1, 5))
 def test_shapes_types_and_balance(name, ways, shots, queries, num_tasks):
+    if name in ASSAYS:
+        pytest.skip("its sizes are tried below")
     for dtype in (torch.float32, torch.float64):
         options = {"shots": shots, "queries": queries, "dtype": str(dtype).removeprefix("torch.")}
         classes = family(name).train.objective == "cross_entropy"
@@ -184,6 +192,20 @@ def test_shapes_types_and_balance(name, ways, shots, queries, num_tasks):
             assert set(one.metrics) <= set(METRICS) and one.split == split and one.name == name
 
 
+def test_assays_are_of_their_size_and_type(name):
+    if name not in ASSAYS:
+        pytest.skip("no assays")
+    for dtype in (torch.float32, torch.float64):
+        tasks = family(name, dtype=str(dtype).removeprefix("torch."))
+        for split in SPLITS:
+            one = getattr(tasks, split)
+            batch = one.at(0, 0, 3)
+            for side, count in ((batch.support, 4 if name != "fsmol" else 6), (batch.query, 6 if name != "fsmol" else 5)):
+                assert side.x.shape == (3, count, *one.input_shape) and side.x.dtype == dtype
+                assert side.y.shape == (3, count) and (name == "fsmol" or (side.y.sum(1) == count // 2).all())
+            assert set(one.metrics) <= set(METRICS) and one.split == split and one.name == name
+
+
 def test_support_and_query_are_disjoint(name):
     batch = family(name).train.at(0, 0, 20)
     for x, q in zip(batch.support.x.flatten(2), batch.query.x.flatten(2), strict=True):
@@ -193,6 +215,10 @@ def test_support_and_query_are_disjoint(name):
 
 def test_classes_of_the_splits_are_disjoint(name):
     tasks = family(name)
+    if name in ASSAYS:  # of which each is on one side
+        names = [set(getattr(tasks, split).task_names) for split in SPLITS]
+        assert all(names) and not any(a & b for a, b in itertools.combinations(names, 2))
+        return
     if tasks.train.num_classes is None:
         inputs = [getattr(tasks, split).at(0, 0, 5).query.x for split in SPLITS]
         assert not any(torch.equal(a, b) for a, b in itertools.combinations(inputs, 2))
@@ -220,6 +246,10 @@ def test_local_labels_are_permuted_from_task_to_task(name):
 
 def test_values_are_in_range(name):
     batch = family(name).train.at(0, 0, 10)
+    if name in ASSAYS:  # numbers of entries, then counts
+        index, count = batch.support.x.unbind(2)
+        assert index.min() >= 0 and index.max() < 2048 and count.min() >= 0 and 1 < count.max() < 100
+        return
     if len(family(name).train.input_shape) == 3:
         assert batch.support.x.min() >= 0 and 0.5 < batch.support.x.max() <= 1
     else:

@@ -124,6 +124,11 @@ class FittedScore(FittedData):
         with torch.no_grad():
             return self.levels.at_levels(self.denoiser(adapted), given, given.new_full((len(given),), sigma), key)
 
+    def learn(self, data: Any, y: None = None, steps: int | None = None) -> FittedScore:
+        """This task with more examples: adapted again to all of them; see `FittedData.learn`."""
+        data = examples_of(data, self.support.shape[1:], self.preprocessing or self.owner.preprocessing, "learn's data")
+        return _score_of(super().learn(data, y, steps))
+
     def save(self, path: str | Path, support: bool = False) -> Path:  # type: ignore[override]
         """Write one self-contained file (safetensors and JSON, no pickle); `il.load` opens it.
 
@@ -199,9 +204,11 @@ def adapted_without_labels(owner: Any, x: Any, objective: Objective, steps: int,
     if not isinstance(objective, Denoising):
         return adapted_data(owner, x, None, objective, steps, shared)
     side = examples_of(x, owner.input_shape, owner.preprocessing, "the examples")
-    found = adapted_data(owner, side, None, objective, steps)
-    fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(FittedData)}
-    return FittedScore(**fields)
+    return _score_of(adapted_data(owner, side, None, objective, steps))
+
+
+def _score_of(found: FittedData) -> FittedScore:
+    return FittedScore(**{field.name: getattr(found, field.name) for field in dataclasses.fields(FittedData)})
 
 
 def examples_of(given: Any, shape: tuple[int, ...] | None, preprocessing: Any, name: str) -> Tensor:
