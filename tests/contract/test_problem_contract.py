@@ -200,7 +200,10 @@ def test_assays_are_of_their_size_and_type(name):
         for split in SPLITS:
             one = getattr(tasks, split)
             batch = one.at(0, 0, 3)
-            for side, count in ((batch.support, 4 if name != "fsmol" else 6), (batch.query, 6 if name != "fsmol" else 5)):
+            for side, count in (
+                (batch.support, 4 if name != "fsmol" else 6),
+                (batch.query, 6 if name != "fsmol" else 5),
+            ):
                 assert side.x.shape == (3, count, *one.input_shape) and side.x.dtype == dtype
                 assert side.y.shape == (3, count) and (name == "fsmol" or (side.y.sum(1) == count // 2).all())
             assert set(one.metrics) <= set(METRICS) and one.split == split and one.name == name

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     *sorted(ROOT.glob("README*.md")),
     *sorted(ROOT.glob("docs/own-*.md")),
+    *sorted(ROOT.glob("docs/commands*.md")),
     ROOT / "docs" / "how-to-choose.md",
     ROOT / "docs" / "time-and-seeds.md",
     *sorted(ROOT.glob("examples/*.ipynb")),
@@ -47,6 +48,8 @@ CLEAR = {("maml", "sinusoid"), ("protonet", "glyphs"), ("protonet", "my-pictures
 STORED = {("protonet", "train"): "own-five-new-classes"}
 # The same, of rows that have the lead over class means task by task.
 PAIRED = {("protonet", "my-photos"): "photos-embedded", ("protonet", "tickets.csv"): "intents-embedded"}
+# Judged beside wrong and no support by a recipe of its own (drawings-16).
+_OWN_BASELINES = {("score_model", "drawings")}
 # Of the reader's own package, or of one whose name is a place for theirs.
 _OTHERS = {"own_method.method:halving_maml"}
 
@@ -59,7 +62,7 @@ def trainings(page: Path) -> set[tuple[str, str]]:
 
 def test_each_training_on_a_page_is_a_case_here():
     named = {case: page.name for page in PAGES for case in trainings(page)}
-    assert set(named) <= {*CASES, *STORED, *PAIRED, ("maml", "sinusoid")}, named
+    assert set(named) <= {*CASES, *STORED, *PAIRED, *_OWN_BASELINES}, named
     assert {*CASES, *STORED, *PAIRED} <= set(named)
 
 

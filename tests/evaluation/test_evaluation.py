@@ -62,7 +62,7 @@ def test_a_report_is_the_mean_of_its_tasks():
 @pytest.mark.parametrize("at_once", [1, 3, 7])
 def test_how_many_at_once_does_not_matter(at_once, monkeypatch):
     whole = il.evaluate(learner(), Points(), num_tasks=7, curve_steps=3)
-    monkeypatch.setattr(evaluation, "_TASKS", at_once)
+    monkeypatch.setattr(Points, "at_once", at_once)
     parts = il.evaluate(learner(), Points(), num_tasks=7, curve_steps=3)
     assert parts.per_task == whole.per_task and parts.curve == pytest.approx(whole.curve, abs=1e-12)
 

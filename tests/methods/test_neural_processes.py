@@ -197,7 +197,7 @@ def test_methods_without_a_distribution_say_so(tmp_path):
     with pytest.raises(il.ConfigError, match="valid_metric expected one that maml has an answer to"):
         il.fit(learner, tasks, steps=1, valid_metric="log_likelihood", quiet=True)
     task = batch()
-    with pytest.raises(il.ConfigError, match="values without a distribution"):
+    with pytest.raises(il.ConfigError, match="expected a method that predicts a distribution"):
         learner.adapt(task.support.x[0], task.support.y[0]).predict_std(task.query.x[0])
     fitted = METHODS["cnp"](loss="mse").adapt(task.support.x[0], task.support.y[0])
     with pytest.raises(il.ConfigError, match="a loss of its own"):

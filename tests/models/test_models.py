@@ -36,6 +36,7 @@ SMALL: dict[str, tuple[dict, dict]] = {
     "adapter": ({"inputs": 4, "outputs": 2, "hidden": 3}, {}),
     "counts_mlp": ({"inputs": 9, "outputs": 2, "hidden": [5, 4], "counts": "log"}, {}),
     "gaussian_policy": ({"inputs": 4, "outputs": 2, "hidden": [3]}, {}),
+    "scaled_policy": ({"inputs": 4, "outputs": 2, "hidden": [3]}, {}),
     "items_mlp": ({"inputs": 4, "outputs": 2, "items": [3, 2], "width": 2, "hidden": [3]}, {}),
     "cell_net": ({"inputs": [2, 6, 5], "outputs": 2, "channels": 2}, {"norm": "none"}),
     "cell_supernet": ({"inputs": [1, 4, 5], "outputs": 2, "channels": 2, "nodes": 2}, {"norm": "none"}),

@@ -59,7 +59,7 @@ def one_label(name, scores, truth):
     if len(set(truth)) < 2:
         return None
     score = sklearn_metrics.roc_auc_score if name == "roc_auc" else sklearn_metrics.average_precision_score
-    return score(truth, scores)
+    return score(truth, scores) - (np.mean(truth) if name == "delta_auprc" else 0.0)
 
 
 def expected_of_labels(name, prediction, y):

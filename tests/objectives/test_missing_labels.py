@@ -66,7 +66,9 @@ def test_a_learner_trains_on_them_and_is_judged_by_areas():
     report = il.evaluate(learner, tasks.test, num_tasks=40, curve_steps=5, metric="roc_auc")
     assert report.curve[0] < 0.6 and report.curve[-1] > 0.75, report.curve
     both = il.evaluate(learner, tasks.test, num_tasks=40)
-    assert both.metric == "accuracy" and {"accuracy", "f1", "roc_auc", "average_precision"} == set(both.metrics)
+    assert both.metric == "accuracy" and {"accuracy", "f1", "roc_auc", "average_precision", "delta_auprc"} == set(
+        both.metrics
+    )
     assert both.metrics["roc_auc"].mean == pytest.approx(report.mean)
     assert all(p.grad is None for p in learner.parameters())
     learner.backward(tasks.train.at(0, 0, 4))

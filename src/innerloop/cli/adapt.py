@@ -126,15 +126,6 @@ def _adapt(
     only_for("a policy (--env, --world)", "examples", episodes=episodes)
     if support != STANDARD_INPUT and not support.exists():
         raise InputError(f"expected a folder of classes or a table, got nothing at {str(support)!r}; check the path")
-    from innerloop.training.run_config import read_run_config
-
-    record = read_run_config(run)
-    unlabelled = denoising.named(record.get("objective")) is not None
-    if support.is_file() and support.suffix.lower() in SUFFIXES and not unlabelled:
-        raise InputError(
-            f"expected a folder with one subfolder of pictures a class, or a table, got the picture {str(support)!r}; put "
-            "the pictures of each class into a folder"
-        )
     if onto is not None:
         output.existing_task(onto)
     if out is None and onto is None:
@@ -144,6 +135,15 @@ def _adapt(
         out = onto
     else:
         output.new_file(out, force)
+    from innerloop.training.run_config import read_run_config
+
+    record = read_run_config(run)
+    unlabelled = denoising.named(record.get("objective")) is not None
+    if support.is_file() and support.suffix.lower() in SUFFIXES and not unlabelled:
+        raise InputError(
+            f"expected a folder with one subfolder of pictures a class, or a table, got the picture {str(support)!r}; put "
+            "the pictures of each class into a folder"
+        )
     from innerloop.training.placement import device_of
 
     again = given_again.checked(run, algorithm=algorithm, tasks=tasks, model=model)
@@ -488,7 +488,9 @@ def _predict(
             f"expected a task file of `innerloop adapt`, got a run directory at {str(task)!r}; adapt it first"
         )
     fitted = fitted.to(device_of(device))
-    if screen.are_molecules(fitted.preprocessing):
+    from innerloop.data.molecules import are_molecules
+
+    if are_molecules(fitted.preprocessing):
         only_for("pictures", "molecules", invert=invert, target=target, text=text)
         given = (
             screen.library(inputs, separator, encoding)

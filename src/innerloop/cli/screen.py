@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.cli import output
-from innerloop.data.molecules import are_molecules as are_molecules
-from innerloop.data.molecules import record_of
 from innerloop.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +22,8 @@ _PRINTED, _NEAREST = 20, 3
 
 def with_column(table: Table, preprocessing: Mapping[str, Any] | None, column: str | None) -> Table:
     """The table with its column of SMILES under the name that the record has; as it is where none is named."""
+    from innerloop.data.molecules import record_of
+
     record = record_of(preprocessing)
     if column is None or record is None or column == record.column:
         return table
@@ -38,6 +38,8 @@ def with_column(table: Table, preprocessing: Mapping[str, Any] | None, column: s
 
 def on_support(fitted: Fitted, y: Any) -> float:
     """The score on the task's own molecules, in the unit of its targets."""
+    from innerloop.data.molecules import record_of
+
     record = record_of(fitted.preprocessing)
     found = fitted.score(fitted.support.x, y)
     return found if record is None or record.std is None else found * record.std**2
