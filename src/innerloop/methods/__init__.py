@@ -151,11 +151,14 @@ AGENTS: dict[str, Entry] = {
         "innerloop.methods.maml_rl:maml_rl", "A policy that one policy gradient fits to a new world (Finn 2017)."
     ),
 }
-NAMED = {
-    **ALGORITHMS,
-    **OPTIMIZERS,
-    **GENERATIVE,
-    **AGENTS,
+FAMILIES: dict[str, dict[str, Entry]] = {  # by what they learn
+    "few examples": ALGORITHMS,
+    "training runs": OPTIMIZERS,
+    "new examples of a kind": GENERATIVE,
+    "policies": AGENTS,
+}
+NAMED: dict[str, Entry] = {
+    name: entry for family in FAMILIES.values() for name, entry in family.items()
 }  # what a word can stand for, in Python, in a file and on the command line
 
 # What `innerloop try` begins with: quick ones that take any number of classes, or values; the first of them needs no training on
