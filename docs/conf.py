@@ -157,11 +157,9 @@ def _copies() -> None:
 def _contents(pattern: str) -> str:
     """The English pages of a pattern that no list of `site.md` names."""
     listed = re.findall(r"^[\w/-]+$", (DOCS / "site.md").read_text(encoding="utf-8"), re.MULTILINE)
-    named = {*listed, "site", "index", "README"}
-    found = sorted(
-        page for kind in ("md", "ipynb") for page in DOCS.glob(f"{pattern}.{kind}") if "zh-CN" not in page.name
-    )
-    return "\n".join(str(page.relative_to(DOCS).with_suffix("")) for page in found if page.stem not in named)
+    named = {*listed, "site", "index"}
+    found = (page for kind in ("md", "ipynb") for page in DOCS.glob(f"{pattern}.{kind}") if "zh-CN" not in page.name)
+    return "\n".join(sorted({str(page.relative_to(DOCS).with_suffix("")) for page in found} - named))
 
 
 def _links(app: Any, name: str, source: list[str]) -> None:
