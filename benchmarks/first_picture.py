@@ -41,7 +41,7 @@ def sine() -> tuple[Any, Any, list[Any]]:
 
 def characters() -> tuple[Any, Any, Any, Any, Any]:
     """One drawing of each of five characters that it never saw, five others of them, and what it takes these for."""
-    learner = il.load("builtin:characters")
+    learner: Any = il.load("builtin:characters")
     tasks = il.tasks.glyphs(ways=5, shots=1, queries=1)
     task = tasks.test.at(0, 0, 1)
     fitted = learner.adapt(task.support.x[0], task.support.y[0])
@@ -52,7 +52,8 @@ def characters() -> tuple[Any, Any, Any, Any, Any]:
 def main() -> None:
     """Draw it."""
     figure = style.new_figure(11.0, 3.6)
-    left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1.0))
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1.15, 1.0))
+    left, right = halves
     support, x, (truth, before, one, ten) = sine()
     axes = left.subplots()
     axes.plot(x, truth, color=_TRUE, linewidth=6, alpha=0.18, label="the curve")

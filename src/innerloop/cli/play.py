@@ -99,7 +99,7 @@ def _of_gymnasium(agent: Any, env: str, episodes: int, seed: int) -> tuple[list[
     from PIL import Image
 
     made = environment(env)
-    world = made() if callable(made) and not hasattr(made, "step") else made
+    world: Any = made() if callable(made) and not hasattr(made, "step") else made
     agent.policy_expects(world)
     pictures: list[Any] = []
     returns: list[float] = []

@@ -206,8 +206,9 @@ def data_objective(given: Any, trained: Any, loss: Any, x: Any, y: Any) -> Objec
                 "its problem: il.load(run, tasks='package.module:function')"
             )
         return None
-    _expect_no_targets(y, found)
-    return found
+    objective: Any = found
+    _expect_no_targets(y, objective)
+    return objective
 
 
 def _expect_no_targets(y: Any, objective: Any) -> None:

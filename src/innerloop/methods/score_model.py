@@ -180,6 +180,7 @@ def score_model(
         return _of_examples(made, model)
     if adapt == "reptile":
         outer = Outer("sgd", lr=0.5, num_tasks=5, schedule="linear")
+    more: dict[str, Any] = {"first_order": True} if first_order or adapt == "reptile" else {}
     made = gradient_method(
         model,
         rule=inner_rule(inner_optimizer, inner_lr),
@@ -191,7 +192,7 @@ def score_model(
         batch_norm="none",
         estimate=Displacement if adapt == "reptile" else Backprop,
         outer=outer,
-        **({"first_order": True} if first_order or adapt == "reptile" else {}),
+        **more,
     )
     return _of_examples(made, model)
 

@@ -131,7 +131,7 @@ def fitting(name: str, shape: tuple[int, ...], outputs: int | None, options: Map
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     first = [p.name for p in inspect.signature(factory).parameters.values() if p.kind in kinds]
     if name in DENOISERS:  # what comes out is of the shape of what goes in
-        return build(name, {"inputs": list(shape) if len(shape) > 1 else shape[0], **options})
+        return build(name, {"inputs": list(shape) if len(shape) != 1 else shape[0], **options})
     needed = [p for p in first if inspect.signature(factory).parameters[p].default is inspect.Parameter.empty]
     given = (
         dict(zip(first, (inputs, outputs), strict=False))

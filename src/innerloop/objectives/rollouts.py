@@ -121,7 +121,8 @@ def roll_out(
     horizon, most = worlds.horizon, worlds.at_once
     if most is not None and len(keys) > most:
         given = (worlds, carry, keys, () if seen is None else seen)
-        parts = [pytree.tree_map(lambda v, a=a: v[a : a + most], given) for a in range(0, len(keys), most)]
+        size: int = most
+        parts = [pytree.tree_map(lambda v, a=a: v[a : a + size], given) for a in range(0, len(keys), size)]
         found = [roll_out(some, act, memory, own, episodes, last or None) for some, memory, own, last in parts]
         return pytree.tree_map(lambda *v: torch.cat(v), *found)
     # All keys at once: (trials, steps).

@@ -212,10 +212,9 @@ def numbers(learner: MetaLearner, recipe: Recipe, evaluation: Evaluation, folder
     """The rows of one evaluation; the first mean becomes the run's evaluation card."""
     tasks = problem(recipe.tasks, {**recipe.task_options, **evaluation.tasks}).test
     if evaluation.instances is not None:
+        count = evaluation.num_tasks or Evaluation.num_tasks or 0
         return _instances(
-            by_instance(
-                learner, tasks, instances=evaluation.instances, num_tasks=evaluation.num_tasks, seed=evaluation.seed
-            ),
+            by_instance(learner, tasks, instances=evaluation.instances, num_tasks=count, seed=evaluation.seed),
             evaluation,
         )
     wanted = evaluation.steps or (learner.eval_steps,)

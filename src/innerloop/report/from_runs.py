@@ -251,7 +251,7 @@ def _paths(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[
     """What policies do in one world of the plane, before and after they have adapted to it."""
     from innerloop.report.world_pictures import is_plane, paths
 
-    world = take(distribution.at(0, 0, 1).support, 0)
+    world: Any = take(distribution.at(0, 0, 1).support, 0)
     if not is_plane(world):
         return []
     parts: list[Part] = [_DRAWN_FROM]

@@ -153,7 +153,7 @@ def value_axis(axes: Axes, metric: str, values: Iterable[float]) -> None:
 
 def line_with_band(
     axes: Axes,
-    x: Sequence[int],
+    x: Sequence[int] | np.ndarray,
     mean: Sequence[float],
     ci95: Sequence[float],
     look: LineStyle,

@@ -112,14 +112,14 @@ def _read(folder: Path) -> tuple[Counts, list[str], np.ndarray, dict[str, list[s
                 f"expected FS-Mol's measurements and fingerprints at {folder}, got no {file.name}; put them there"
             )
     read = {split: _measured(file) for split, file in files.items()}
-    tasks, smiles, labels = ([v for own in read.values() for v in own[column]] for column in range(3))
+    tasks, smiles, labels = ([v for own in read.values() for v in own[column]] for column in (0, 1, 2))
     place = {molecule: i for i, molecule in enumerate(sorted(set(smiles)))}
     stored = np.load(prints)
     start = np.concatenate([[0], np.cumsum(stored["nnz"].astype(np.int64))])
     molecules = Counts(stored["idx"], stored["cnt"], start, kinds=KINDS)
     rows = np.fromiter((place[molecule] for molecule in smiles), dtype=np.int64, count=len(smiles))
     splits = {split: list(dict.fromkeys(own[0])) for split, own in read.items()}
-    return molecules.take(rows), tasks, np.array(labels, dtype=np.int64), splits
+    return molecules.take(rows), [str(task) for task in tasks], np.array(labels, dtype=np.int64), splits
 
 
 def _measured(file: Path) -> tuple[list[str], list[str], list[int]]:

@@ -144,7 +144,8 @@ def _labelled(
         found = picture_family(path, **least, size=size, dtype=dtype, **chosen)
         return found, found.train.preprocessing or preprocessing_of(None)
     if source == "glyphs":
-        return glyphs(**least, size=size, rotations=bool(rotations), dtype=dtype), preprocessing_of(None)
+        fewest: dict[str, Any] = dict(least)
+        return glyphs(**fewest, size=size, rotations=bool(rotations), dtype=dtype), preprocessing_of(None)
     if changes not in ("none", "drawings"):
         raise ConfigError(f"drawings: changes of omniglot expected 'none' or 'drawings', got {changes!r}; choose one")
     chosen = {name: options[name] for name in ("split", "split_seed", "valid_alphabets")}
