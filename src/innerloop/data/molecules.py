@@ -54,6 +54,24 @@ class Record(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `record_of` makes the record again."""
+        own = {key: list(v) if isinstance(v, tuple) else v for key, v in self._asdict().items()}
+        return {"kind": MOLECULES, "version": VERSION, "kinds": KINDS, "radius": RADIUS, **own}
+
+
+def record_of(preprocessing: Mapping[str, Any] | None) -> Record | None:
+    """A learner's or a task's record of molecules; None: its inputs are others.
+
+    Raises:
+        CheckpointError: a newer or damaged one.
+    """
+    found = dict(preprocessing or {})
+    if found.get("kind") != MOLECULES:
+        return None
+    if found.get("version") != VERSION or found.get("kinds") != KINDS or found.get("radius") != RADIUS:
+        raise CheckpointError(
+            f"expected molecules of version {VERSION}, got {found.get('version')!r}; upgrade innerloop, or train again"
+        )
+    try:
         own: dict[str, Any] = {}
         for key in Record._fields:
             own[key] = tuple(found[key]) if key in ("shown", "answers") else found[key]
