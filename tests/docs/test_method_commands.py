@@ -98,6 +98,8 @@ def test_the_pages_commands_work(name, tiny, capsys):
         elif kind == "stream":  # of the run before, shorter than the page says
             few = ["--classes", "3", "--valid-streams", "1"] if "--classes" in words else []
             assert main([*words[:2], *few, "--streams", "2"]) == 0, capsys.readouterr().err
+        elif kind == "evaluate":
+            assert main([*words, "--num-tasks", "2"]) == 0, capsys.readouterr().err
         else:
             assert main(words) == 0, f"innerloop {shlex.join(words)}: {capsys.readouterr().err}"
         trained = [
@@ -105,4 +107,4 @@ def test_the_pages_commands_work(name, tiny, capsys):
         ]  # not what needs no training: known optimizers, and runs
         expected = [(m, words[2]) for m in trained] if kind in ("train", "compare") else []
         assert tiny[before:] == expected
-        assert kind in ("train", "compare", "stream", "doctor", "run")
+        assert kind in ("train", "compare", "stream", "doctor", "run", "evaluate", "adapt", "play")
