@@ -52,7 +52,7 @@ types: $(VENV)/.installed-dev
 
 # A warning is an error: a link that leads nowhere, a docstring that does not read.
 docs: $(VENV)/.installed-dev
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/site
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
