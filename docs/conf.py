@@ -52,11 +52,9 @@ ALIASES = {"il": innerloop}
 for _area in ("hpo", "learners", "lifelong", "losses", "meta_gradients", "models", "report", "rules", "tasks"):
     ALIASES[f"il.{_area}"] = getattr(innerloop, _area)
 sys.modules.update(ALIASES)
-for _name in innerloop._NAMES:  # signatures name them so, too
+ERRORS = [name for name, thing in vars(innerloop).items() if isinstance(thing, type) and issubclass(thing, Exception)]
+for _name in (*innerloop._NAMES, *ERRORS):  # signatures name them so, too
     if inspect.isclass(_thing := getattr(innerloop, _name)):
-        _thing.__module__ = "il"
-for _thing in list(vars(innerloop).values()):
-    if inspect.isclass(_thing) and issubclass(_thing, (Exception, Warning)):
         _thing.__module__ = "il"
 
 _METHODS = "Each method is a factory: a model goes in, a learner that can be trained and adapted comes out."
@@ -89,13 +87,10 @@ def _names() -> dict[str, list[str]]:
     """The public names of each area, as they are typed."""
     from innerloop import methods, models, tasks
 
-    nouns, use, errors = [], [], []
+    nouns, use = [], []
     for name in innerloop._NAMES:
         thing = getattr(innerloop, name)
         (nouns if inspect.isclass(thing) else use).append(f"il.{name}")
-    for name, thing in vars(innerloop).items():
-        if inspect.isclass(thing) and issubclass(thing, (Exception, Warning)):
-            errors.append(f"il.{name}")
     return {
         "methods": [f"il.{name}" for name in methods.NAMED],
         "tasks": [f"il.tasks.{name}" for name in dir(tasks) if _offered(tasks, name)],
@@ -107,7 +102,7 @@ def _names() -> dict[str, list[str]]:
             for a in ("rules", "learners", "meta_gradients", "losses")
             for n in _public(ALIASES[f"il.{a}"])
         ],
-        "errors": errors,
+        "errors": [f"il.{name}" for name in ERRORS],
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from innerloop.core import TaskDistribution
 from innerloop.objectives import losses
 from innerloop.report import style
+from innerloop.report.image_tasks import class_names
 from innerloop.report.page import Part, Picture, Section, Table
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ Counts = dict[tuple[str, str], int]  # (true class, what it was taken for) -> ho
 
 def counted(learner: Any, distribution: TaskDistribution, *, num_tasks: int = _TASKS, seed: int = 0) -> Counts:
     """How often queries of a class were taken for another, or for their own, over some tasks."""
-    from innerloop.report.image_tasks import class_names
-
     tasks = distribution.at(seed, 0, num_tasks)
     said = learner.predict_queries(tasks).argmax(-1).cpu()
     found: Counter[tuple[str, str]] = Counter()
@@ -50,7 +49,7 @@ def confusion_figure(counts: Counts) -> Figure:
         if value >= 0.5:
             colour = "white" if value > 60 else style.INK
             axes.text(taken, true, f"{value:.0f}", ha="center", va="center", fontsize=9, color=colour)
-    labels = [style.plain(name if len(name) <= 16 else "…" + name[-15:]) for name in names]
+    labels = [style.plain(style.shortened(name, 16)) for name in names]
     axes.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=style.SMALL)
     axes.set_yticks(range(len(names)), labels, fontsize=style.SMALL)
     axes.set_xlabel("taken for", fontsize=style.FONT)

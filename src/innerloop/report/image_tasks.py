@@ -98,11 +98,6 @@ def predicted_images(
     return found
 
 
-def _short(text: str, letters: int = _LETTERS) -> str:
-    """Its end: names of classes begin alike, with their alphabet or folder."""
-    return text if len(text) <= letters else "…" + text[1 - letters :]
-
-
 def _label(axes: Any, text: str, colour: str) -> None:
     axes.set_xlabel(style.plain(text), fontsize=style.SMALL, color=colour, labelpad=4, linespacing=1.05)
 
@@ -154,7 +149,7 @@ def image_figure(task: ImageTask) -> Figure:
     for column, i in enumerate(_spread(len(task.support_labels), across)):
         axes = place(0, column)
         _image(axes, task.support_images[i], None)
-        _label(axes, _short(task.support_labels[i], 10), style.INK)
+        _label(axes, style.shortened(task.support_labels[i], 10), style.INK)
     for row, (learner, said) in enumerate(task.predictions.items(), start=1):
         right = sum(p == t for p, t in zip(said, task.query_labels, strict=True))
         heading(row, f"{learner}: predictions for the query images, {right} of {len(said)} right")
@@ -163,8 +158,8 @@ def image_figure(task: ImageTask) -> Figure:
             colour = style.RIGHT if correct else style.WRONG
             axes = place(row, column)
             _image(axes, task.query_images[i], colour)
-            told = f"{_short(said[i])} {'✓' if correct else '✗'}"
-            _label(axes, told if correct else f"{told}\n(is {_short(task.query_labels[i], 6)})", colour)
+            told = f"{style.shortened(said[i], _LETTERS)} {'✓' if correct else '✗'}"
+            _label(axes, told if correct else f"{told}\n(is {style.shortened(task.query_labels[i], 6)})", colour)
     return figure
 
 
@@ -222,7 +217,7 @@ def task_sheet(tasks: TaskDistribution, *, num_tasks: int = 3, seed: int = 0) ->
         axes.imshow(image, interpolation="nearest")
         step = width / len(labels)
         known = class_names(batch, i, tasks)
-        names = [style.plain(_short(known[label], 14)) for label in labels]
+        names = [style.plain(style.shortened(known[label], 14)) for label in labels]
         axes.set_xticks([(k + 0.5) * step for k in range(len(labels))], names, fontsize=style.SMALL)
         axes.set_yticks([])
         axes.set_title(

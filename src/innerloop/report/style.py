@@ -71,6 +71,11 @@ def plain(text: object) -> str:
     return " " + drawn if drawn.startswith("_") else drawn
 
 
+def shortened(text: str, letters: int) -> str:
+    """The end of a text that is longer: names of classes begin alike, with their alphabet or folder."""
+    return text if len(text) <= letters else "…" + text[1 - letters :]
+
+
 def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
     """An empty figure, in inches; ``arranged`` makes room for labels, else axes stay where they are put."""
     from matplotlib.figure import Figure
