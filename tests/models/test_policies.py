@@ -76,6 +76,9 @@ def test_gaussian_policies():
     policy = il.models.gaussian_policy(3, 4, hidden=(5,), deviation=0.5)
     out = policy(torch.randn(6, 3))
     assert out.shape == (6, 4) and torch.allclose(out[:, 2:].exp(), torch.full((6, 2), 0.5))
+    # The first means are near 0 by small last weights alone: with small hidden ones nothing would follow what is seen.
+    assert 0 < out[:, :2].abs().max() < 0.1 and policy.body(torch.randn(6, 3)).abs().mean() > 0.1
+    assert il.models.gaussian_policy(3, 4, hidden=())(torch.randn(6, 3)).shape == (6, 4)
     with pytest.raises(ConfigError, match="an even number, got 3"):
         il.models.gaussian_policy(3, 3)
     with pytest.raises(ConfigError, match="deviation expected"):

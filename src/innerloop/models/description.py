@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from innerloop import registry
@@ -98,3 +98,15 @@ def check_input(model: str, x: Shaped[Tensor, "*shape"], expected: Sequence[int]
         )
     if not x.is_floating_point():
         raise ShapeError(f"{model} expected floating-point inputs, got {x.dtype}: convert them with x.float()")
+
+
+def flat_rows(model: str, x: Shaped[Tensor, "*shape"], width: int) -> Float[Tensor, "examples width"]:
+    """The inputs as rows of ``width`` numbers; ShapeError for any other number, or where the axis of examples is missing."""
+    if x.ndim < 2:
+        raise ShapeError(
+            f"{model} expected inputs of shape (examples, {width}), got {tuple(x.shape)}: "
+            "give one-dimensional inputs a last axis (x[:, None])"
+        )
+    flat = x.flatten(1)
+    check_input(model, flat, (width,))
+    return flat

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from innerloop.models.description import described, positive
+from innerloop.models.description import described, flat_rows, positive
 from innerloop.models.perceptron import Perceptron
 from innerloop.models.policies import GaussianPolicy, gaussian_policy
 
@@ -38,7 +38,8 @@ class ObservationScale(nn.Module):
             self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples observation"]:
-        return ((x.flatten(1) - self.mean) / self.deviation).clamp(-_FAR, _FAR)
+        flat = flat_rows("scaled_policy", x, len(self.mean))
+        return ((flat - self.mean) / self.deviation).clamp(-_FAR, _FAR)
 
     @torch.no_grad()
     def observe(self, rows: Float[Tensor, "rows observation"]) -> None:
@@ -62,9 +63,14 @@ class ObservationScale(nn.Module):
 class ScaledPolicy(nn.Module):
     """`ObservationScale`, and a net after it."""
 
-    def __init__(self, scale: ObservationScale, net: nn.Module) -> None:
+    def __init__(self, scale: ObservationScale, net: Perceptron) -> None:
         super().__init__()
         self.scale, self.net = scale, net
+
+    @property
+    def head(self) -> nn.Module:
+        """The net's last layer, found by the name that every model here gives it."""
+        return self.net.head
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         return self.net(self.scale(x))
@@ -99,7 +105,7 @@ def scaled_policy(
     """
     size = inputs if isinstance(inputs, int) else math.prod(inputs)
     positive(inputs=size, outputs=outputs, **{f"hidden[{i}]": width for i, width in enumerate(hidden)})
-    net: nn.Module
+    net: Perceptron
     if gaussian:
         gaussian_policy(size, outputs, hidden=hidden, deviation=deviation)  # its checks
         net = GaussianPolicy(size, outputs // 2, hidden, activation, deviation)

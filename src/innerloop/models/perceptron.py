@@ -9,8 +9,7 @@ from typing import Literal
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from innerloop.errors import ShapeError
-from innerloop.models.description import check_input, described, positive
+from innerloop.models.description import described, flat_rows, positive
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -35,14 +34,7 @@ class Perceptron(nn.Module):
         self.head = nn.Identity() if outputs is None else nn.Linear(width, outputs, bias=bias)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
-        if x.ndim < 2:
-            raise ShapeError(
-                f"mlp expected inputs of shape (examples, {self.width}), got {tuple(x.shape)}: "
-                "give one-dimensional inputs a last axis (x[:, None])"
-            )
-        flat = x.flatten(1)
-        check_input("mlp", flat, (self.width,))
-        return self.head(self.body(flat))
+        return self.head(self.body(flat_rows("mlp", x, self.width)))
 
 
 @described

@@ -22,9 +22,9 @@ class GaussianPolicy(Perceptron):
     def __init__(self, inputs: int, size: int, hidden: Sequence[int], activation: str, deviation: float) -> None:
         super().__init__(inputs, size, hidden, activation, False, True)
         self.log_std = nn.Parameter(torch.full((size,), math.log(deviation)))
-        last = [layer for layer in self.body.modules() if isinstance(layer, nn.Linear)][-1]
-        nn.init.orthogonal_(last.weight, 0.01)  # at the beginning the mean is about 0 wherever it looks
-        nn.init.zeros_(last.bias)
+        assert isinstance(self.head, nn.Linear)
+        nn.init.orthogonal_(self.head.weight, 0.01)  # at the beginning the mean is about 0 wherever it looks
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         mean = super().forward(x)
