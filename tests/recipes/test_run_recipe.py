@@ -65,6 +65,20 @@ def test_only_a_run_of_the_same_recipe_goes_on(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_run_that_wrote_out_what_is_left_to_the_method_goes_on(tmp_path):
+    first = run(NAME, out=tmp_path / "run", quiet=True)
+    place = tmp_path / "run/config.json"
+    written = place.read_text()
+    assert written.count('"outer_passes": null') == 1
+    place.write_text(written.replace('"outer_passes": null', '"outer_passes": 1'))
+    again = run(NAME, out=tmp_path / "run", quiet=True, resume=True)
+    assert again["rows"][0]["value"] == first["rows"][0]["value"]
+    place.write_text(written.replace('"outer_passes": null', '"outer_passes": 2'))
+    with pytest.raises(ConfigError, match="got one whose training differs"):
+        run(NAME, out=tmp_path / "run", quiet=True, resume=True)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_file_of_another_kind_is_told_before_the_work(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n")
     with pytest.raises(InputError, match="columns of a results file"):

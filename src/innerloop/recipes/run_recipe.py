@@ -179,7 +179,7 @@ def train_recipe(
     if resume:
         place, moved = going_on(str(read_run_config(folder)["training"].get("device", "cpu")))
         settings = {"device": place, **settings} if device is None else settings
-        _expect_same(recipe, folder, describe(learner, family, make_config(settings)), device)
+        _expect_same(recipe, folder, learner, describe(learner, family, make_config(settings)), device)
         if moved and not quiet:
             print(f"note: {moved}", file=sys.stderr, flush=True)
     started = time.perf_counter()
@@ -190,10 +190,13 @@ def train_recipe(
     return Trained(learner, family, done.steps, earlier)
 
 
-def _expect_same(recipe: Recipe, folder: Path, own: dict[str, Any], device: str | None) -> None:
+def _expect_same(
+    recipe: Recipe, folder: Path, learner: MetaLearner, own: dict[str, Any], device: str | None
+) -> None:
     """ConfigError where the run in ``folder`` is not of this recipe as it is today: its number would be another's.
 
-    A run may go on where its device is not; one that is asked for has to be the run's.
+    A run may go on where its device is not; one that is asked for has to be the run's. What is left to the method is the same as
+    the method's own value written out, as an older version wrote it.
     """
     begun = read_run_config(folder)
     begun["training"] = make_config(begun["training"]).as_dict()  # an older version wrote fewer fields
@@ -201,6 +204,9 @@ def _expect_same(recipe: Recipe, folder: Path, own: dict[str, Any], device: str 
         own["training"]["device"] = begun["training"]["device"]
     else:
         own["training"]["device"] = resolved(own["training"]["device"])
+    for name, value in own["training"].items():
+        if value is None and begun["training"][name] == getattr(learner.outer, name.removeprefix("outer_"), None):
+            begun["training"][name] = None
     for key, value in json.loads(json.dumps(own)).items():
         if begun.get(key) != value:
             raise ConfigError(
