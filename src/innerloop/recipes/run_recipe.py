@@ -190,9 +190,7 @@ def train_recipe(
     return Trained(learner, family, done.steps, earlier)
 
 
-def _expect_same(
-    recipe: Recipe, folder: Path, learner: MetaLearner, own: dict[str, Any], device: str | None
-) -> None:
+def _expect_same(recipe: Recipe, folder: Path, learner: MetaLearner, own: dict[str, Any], device: str | None) -> None:
     """ConfigError where the run in ``folder`` is not of this recipe as it is today: its number would be another's.
 
     A run may go on where its device is not; one that is asked for has to be the run's. What is left to the method is the same as
