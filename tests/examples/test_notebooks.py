@@ -14,6 +14,7 @@ ENGLISH = sorted(path for path in FOLDER.glob("*.ipynb") if not path.name.endswi
 SMALL = {
     "changing_road": 200,
     "few_shot_pictures": 20,
+    "find_the_person": 8,
     "learned_optimizer": 60,
     "maml_by_hand": 100,
     "mistakes": 100,
