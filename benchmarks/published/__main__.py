@@ -12,7 +12,7 @@ from innerloop.cli.boundary import guarded, say
 from innerloop.errors import ConfigError, InputError
 
 _OUTSIDE = 1  # the exit code of --check when a number has left its band
-_PAGE = Path("docs/results.md")
+_PAGES = Path("docs")
 _METHODS = Path("docs/methods")
 
 
@@ -37,7 +37,7 @@ def _published(
 
     Args:
         out: the folder of the CSV files.
-        page: write docs/results.md and the numbers in docs/methods anew from the CSV files, and run nothing.
+        page: write docs/results.md, docs/all-rows.md and the numbers in docs/methods anew from the CSV files, and run nothing.
         check: run two short recipes again and exit with 1 where a number has left its stored band.
         store_bands: run the two short recipes with several seeds and store the bands.
         seeds: how many seeds --store-bands takes.
@@ -98,14 +98,16 @@ def _list(out: Path, json: bool) -> int:
 
 
 def _write_page(out: Path, json: bool) -> int:
-    from benchmarks.published import method_numbers, page, race, searches, shots
+    from benchmarks.published import every_method, method_numbers, page, race, searches, shots
 
-    if not _PAGE.is_file():
-        raise InputError(f"expected the page {str(_PAGE)!r}, got none; run this in the source tree")
-    page.update(_PAGE, out)
+    pages = [_PAGES / name for name in (page.SHORT, page.LONG)]
+    for path in pages:
+        if not path.is_file():
+            raise InputError(f"expected the page {str(path)!r}, got none; run this in the source tree")
+    page.update(_PAGES, out)
     method_numbers.update(_METHODS, out)
-    drawn = [path for which in (race, shots, searches) for path in which.draw(out, _PAGE.parent)]
-    return _files([_PAGE, _METHODS, *drawn], json)
+    drawn = [path for which in (every_method, race, shots, searches) for path in which.draw(out, _PAGES)]
+    return _files([*pages, _METHODS, *drawn], json)
 
 
 def _check(out: Path, json: bool) -> int:

@@ -1,16 +1,16 @@
-"""The tables of docs/results.md, one a setting, made from the rows in results/; what a person wrote around them stays."""
+"""The tables of docs/results.md and docs/all-rows.md, made from the rows in results/; what a person wrote around them stays."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.marked_text import Column, replaced, table
-from benchmarks.published import searches, shots
+from benchmarks.published import every_method, searches, shots
 from benchmarks.published.notes import ABOUT, ALL, Notes, note, read_notes
 from benchmarks.published.other_numbers import YARDSTICKS, Yardstick, reimplementations
 from benchmarks.published.race import described
@@ -23,6 +23,8 @@ from innerloop.recipes.result_rows import number, protocol
 
 BEGIN = "<!-- tables from results: make results-page -->"
 END = "<!-- end of the tables -->"
+
+SHORT, LONG = "results.md", "all-rows.md"  # the pages
 
 BUILT_IN = "Built-in learners"
 # Title -> which recipes, by their names. The first that fits has a recipe; those that fit none are no results.
@@ -364,16 +366,9 @@ def setting_of(name: str) -> str:
     return next((title for title, pattern in SETTINGS if re.match(pattern, name)), "")
 
 
-def tables(folder: Path, known: Collection[str] | None = None) -> str:
-    """All tables of the rows in a folder, with the races' pictures.
-
-    Args:
-        folder: results/.
-        known: commits that today's state is built on; None: not known, and no row is stale for its commit.
-    """
+def _by_setting(folder: Path, known: Collection[str] | None) -> Iterator[tuple[str, list[Shown]]]:
+    """Each setting with all its lines: of recipes, run or not, of recipes that are gone, and yardsticks."""
     found = lines(rows_in(folder), RECIPES, known)
-    notes = notes_in(folder)
-    parts: list[str] = []
     for title, _ in SETTINGS:
         recipes = _by_method([recipe for recipe in RECIPES.values() if setting_of(recipe.name) == title])
         shown = [s for recipe in recipes for s in shown_of(recipe, found.get(recipe.name, []))]
@@ -385,12 +380,38 @@ def tables(folder: Path, known: Collection[str] | None = None) -> str:
             if any(recipe.name.startswith(prefix) for recipe in recipes):
                 shown += [Shown(None, yardstick=yardstick) for yardstick in yardsticks]
         if shown:
-            about, small = note(notes, title, ABOUT), beside(shown, notes) or _small_table(shown)
-            parts += [f"## {title}", "", *([*small, ""] if small else []), *([about.strip(), ""] if about else [])]
-            parts += [*([f"### All rows: {title}", ""] if small else []), *one_table(shown, notes), ""]
-    said = unrecorded(line for own in found.values() for line in own)
-    parts += ["## Rows without a recipe's hash", "", said, ""] if said else []
+            yield title, shown
+
+
+def small_tables(folder: Path, known: Collection[str] | None = None) -> str:
+    """One line a recipe that was run, setting by setting, with the pictures.
+
+    Args:
+        folder: results/.
+        known: commits that today's state is built on; None: not known, and no row is stale for its commit.
+    """
+    notes = notes_in(folder)
+    parts = every_method.described(folder)
+    for title, shown in _by_setting(folder, known):
+        about, small = note(notes, title, ABOUT), beside(shown, notes) or _small_table(shown)
+        if small:
+            parts += [f"## {title}", "", *small, "", f"[All rows]({LONG}#{_anchor(title)})", ""]
+            parts += [about.strip(), ""] if about else []
     return "\n".join([*parts, *shots.described(folder), *searches.described(folder), *described(folder)])
+
+
+def all_rows(folder: Path, known: Collection[str] | None = None) -> str:
+    """Every row and every recipe, setting by setting; arguments as those of `small_tables`."""
+    notes, parts = notes_in(folder), []
+    for title, shown in _by_setting(folder, known):
+        parts += [f"## {title}", "", *one_table(shown, notes), ""]
+    said = unrecorded(line for own in lines(rows_in(folder), RECIPES, known).values() for line in own)
+    return "\n".join([*parts, *(["## Rows without a recipe's hash", "", said, ""] if said else [])])
+
+
+def _anchor(title: str) -> str:
+    """As headings are linked to: lower case, no marks, dashes between the words."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def one_table(shown: Iterable[Shown], notes: Notes, only: Collection[str] | None = None) -> list[str]:
@@ -413,12 +434,13 @@ def one_table(shown: Iterable[Shown], notes: Notes, only: Collection[str] | None
     return [line for part in parts if part for line in (*part, "")][:-1]
 
 
-def rendered(text: str, folder: Path, known: Collection[str] | None = None) -> str:
-    """A page's text with its tables made anew; see `tables`."""
-    return replaced(text, BEGIN, END, tables(folder, known))
+def rendered(pages: Path, folder: Path, known: Collection[str] | None = None) -> dict[Path, str]:
+    """Both pages in the folder ``pages`` with their tables made anew; see `small_tables`."""
+    made = {pages / SHORT: small_tables(folder, known), pages / LONG: all_rows(folder, known)}
+    return {page: replaced(page.read_text(encoding="utf-8"), BEGIN, END, text) for page, text in made.items()}
 
 
-def update(page: Path, folder: Path) -> None:
-    """Write the page anew from the rows in ``folder``."""
-    text = rendered(page.read_text(encoding="utf-8"), folder, past_commits())
-    page.write_text(text, encoding="utf-8")
+def update(pages: Path, folder: Path) -> None:
+    """Write both pages anew from the rows in ``folder``."""
+    for page, text in rendered(pages, folder, past_commits()).items():
+        page.write_text(text, encoding="utf-8")

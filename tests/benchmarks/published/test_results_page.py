@@ -1,4 +1,4 @@
-"""docs/results.md says what the rows in results/ say, and nothing else."""
+"""docs/results.md and docs/all-rows.md say what the rows in results/ say, and nothing else."""
 
 import itertools
 import math
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.published import method_numbers
+from benchmarks.published import every_method, method_numbers
 from benchmarks.published.notes import read_notes
 from benchmarks.published.other_numbers import reimplementations
-from benchmarks.published.page import rendered, rounded, setting_of, tables
+from benchmarks.published.page import all_rows, rendered, rounded, setting_of, small_tables
 from benchmarks.published.summary import lines, rows_in
 from innerloop.errors import InputError
 from innerloop.methods import NAMED
@@ -47,8 +47,8 @@ NEEDS_HISTORY = pytest.mark.skipif(past_commits() is None, reason="which rows ar
 
 @NEEDS_HISTORY
 def test_the_page_is_up_to_date():
-    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert rendered(text, ROOT / "results", past_commits()) == text, "run make results-page"
+    for page, text in rendered(ROOT / "docs", ROOT / "results", past_commits()).items():
+        assert page.read_text(encoding="utf-8") == text, "run make results-page"
 
 
 @NEEDS_HISTORY
@@ -65,7 +65,7 @@ def test_the_methods_pages_say_what_the_rows_say(tmp_path):
 
 def test_seeds_are_averaged_and_shown(tmp_path):
     append_rows(tmp_path / "a.csv", [row(), row(seed=2, value=83.0, wall_seconds=70.6), row(seed=1, value=82.0)])
-    found = cells(tables(tmp_path, PAST), f"`innerloop run {NAME} --seed 0, 1, 2`")
+    found = cells(all_rows(tmp_path, PAST), f"`innerloop run {NAME} --seed 0, 1, 2`")
     # Student's t with 2 degrees of freedom: 4.303 * 1.5275 / sqrt(3)
     assert found["ours"] == "81.67 ± 3.8 (3 seeds)"
     assert found["each seed"] == "80 ± 0.5, 82 ± 0.5, 83 ± 0.5"
@@ -75,31 +75,31 @@ def test_seeds_are_averaged_and_shown(tmp_path):
 
 def test_of_one_seed_the_interval_is_over_tasks_and_the_last_row_counts(tmp_path):
     append_rows(tmp_path / "a.csv", [row(value=10), row(value=81.25)])
-    assert cells(tables(tmp_path, PAST), f"`innerloop run {NAME} --seed 0`")["ours"] == "81.25 ± 0.5"
+    assert cells(all_rows(tmp_path, PAST), f"`innerloop run {NAME} --seed 0`")["ours"] == "81.25 ± 0.5"
 
 
 def test_stale_rows_are_marked_and_not_averaged_with_those_that_hold(tmp_path):
     append_rows(tmp_path / "a.csv", [row(recipe_hash="changed", value=10)])
-    assert "**stale: the recipe has changed since.**" in tables(tmp_path, PAST)
+    assert "**stale: the recipe has changed since.**" in all_rows(tmp_path, PAST)
     append_rows(tmp_path / "a.csv", [row(seed=1, value=90)])
-    text = tables(tmp_path, PAST)
+    text = all_rows(tmp_path, PAST)
     assert "stale" not in text and cells(text, f"`innerloop run {NAME} --seed 1`")["ours"] == "90 ± 0.5"
-    assert "its commit is not part of this history" in tables(tmp_path, {"ffffffffff"})
+    assert "its commit is not part of this history" in all_rows(tmp_path, {"ffffffffff"})
 
 
 def test_a_row_whose_recipe_is_gone_stays_and_says_so(tmp_path):
     append_rows(tmp_path / "a.csv", [row(recipe="glyphs-5w1s-gone", command="innerloop run glyphs-5w1s-gone --seed 0")])
-    assert "no such recipe any more" in cells(tables(tmp_path, PAST), "`innerloop run glyphs-5w1s-gone")["remarks"]
+    assert "no such recipe any more" in cells(all_rows(tmp_path, PAST), "`innerloop run glyphs-5w1s-gone")["remarks"]
 
 
 def test_what_was_not_run_says_so_beside_the_published_number(tmp_path):
-    found = cells(tables(tmp_path, PAST), "`innerloop run omniglot-20w1s-protonet`")
+    found = cells(all_rows(tmp_path, PAST), "`innerloop run omniglot-20w1s-protonet`")
     assert found["ours"] == "not run" and found["published"].startswith("96.0 [")
     assert re.fullmatch(r"95\.8 \[\d+\], 94\.9-95\.1 \[\d+\]", found["re-implementations"])
     assert found["rotated test classes"] == "yes" and found["split"] == "random"
     assert found["outer steps"] == str(RECIPES["omniglot-20w1s-protonet"].training["steps"])
-    assert cells(tables(tmp_path, PAST), "`innerloop run lake-protonet`")["published"].startswith("13.7 [")
-    assert cells(tables(tmp_path, PAST), "humans")["ours"] == "-"
+    assert cells(all_rows(tmp_path, PAST), "`innerloop run lake-protonet`")["published"].startswith("13.7 [")
+    assert cells(all_rows(tmp_path, PAST), "humans")["ours"] == "-"
 
 
 def test_every_recipe_has_its_place():
@@ -112,7 +112,7 @@ def test_every_recipe_has_its_place():
 
 
 def test_the_recipes_of_a_method_stand_together(tmp_path):
-    text = tables(tmp_path, PAST)
+    text = all_rows(tmp_path, PAST)
     for title in ("Omniglot, 5-way 1-shot", "Sine curves", "glyphs, 5-way 1-shot"):
         part = text.split(f"## {title}\n")[1].split("\n## ")[0]
         methods = [RECIPES[name].algorithm for name in re.findall(r"^\| `innerloop run (\S+)`", part, re.MULTILINE)]
@@ -120,9 +120,12 @@ def test_the_recipes_of_a_method_stand_together(tmp_path):
         assert len(methods) > 10 and changes == len(set(methods)) - 1
 
 
-def test_a_text_stands_above_the_table_of_its_setting(tmp_path):
+def test_a_text_stands_below_the_table_of_its_setting(tmp_path):
+    append_rows(tmp_path / "a.csv", [row(recipe="sine-maml-cpu")])
     (tmp_path / "notes.toml").write_text('["Sine curves"]\nabout = """\nWhy so.\n"""\n')
-    assert "## Sine curves\n\nWhy so.\n\n| command" in tables(tmp_path)
+    text = small_tables(tmp_path)
+    part = text.split("## Sine curves\n")[1]
+    assert part.endswith("[All rows](all-rows.md#sine-curves)\n\nWhy so.\n") and "\n| setting" in part
 
 
 def short(text, name):
@@ -138,14 +141,13 @@ def test_a_small_table_stands_in_front_with_one_line_a_recipe(tmp_path):
         for k, v, p in ((1, 0.5, "0.67"), (5, 0.3, "0.38"), (10, 0.2, "0.35"))
     ]  # fmt: skip
     append_rows(tmp_path / "a.csv", [*three, row(), row(metric="another"), row(recipe="glyphs-5w1s-boil", commit="")])
-    text = tables(tmp_path, PAST)
+    text = small_tables(tmp_path, PAST)
     found = short(text, "sine-maml-cpu")
     assert found["number"] == "mse after 1 / 5 / 10 steps, 5-shot" and found["published"] == "0.67 / 0.38 / 0.35"
     assert found["ours"] == "0.5 ± 0.25 / 0.3 ± 0.25 / 0.2 ± 0.25" and found["protocol"] == "transductive, 600 tasks"
     assert short(text, NAME)["number"] == "accuracy %"  # the first
     assert short(text, "glyphs-5w1s-boil")["protocol"].startswith("**stale**")
-    part = text.split("## Sine curves\n")[1].split("\n## ")[0]
-    small, _, long = part.partition("### All rows: Sine curves")
+    small, long = (made.split("## Sine curves\n")[1].split("\n## ")[0] for made in (text, all_rows(tmp_path, PAST)))
     assert small.count("\n| `") == 1 and "sine-pretrained" not in small and "sine-pretrained" in long
 
 
@@ -154,26 +156,27 @@ def test_a_mean_that_diverged_is_no_number_and_the_medians_take_its_place(tmp_pa
     made = [("mse after 1 steps", 0.7), ("mse after 5 steps", 5.9e37), ("mse after 10 steps", math.inf)]
     made += [("median mse after 1 steps", 0.4), ("median mse after 5 steps", 0.2)]
     append_rows(tmp_path / "a.csv", [row(recipe=name, metric=m, value=v, command=f"run {m}") for m, v in made])
-    text = tables(tmp_path, PAST)
-    assert "e+37" not in text and "inf" not in text.split("### All rows: Sine")[1].split("\n## ")[0]
-    assert cells(text, "`run mse after 5 steps`")["ours"] == "some tasks diverged; median 0.2 ± 0.5"
-    assert cells(text, "`run mse after 10 steps`")["ours"] == "some tasks diverged"
+    text = small_tables(tmp_path, PAST)
+    long = all_rows(tmp_path, PAST)
+    assert "e+37" not in text + long and "inf" not in long.split("## Sine curves")[1].split("\n## ")[0]
+    assert cells(long, "`run mse after 5 steps`")["ours"] == "some tasks diverged; median 0.2 ± 0.5"
+    assert cells(long, "`run mse after 10 steps`")["ours"] == "some tasks diverged"
     assert short(text, name)["number"] == "median mse after 1 / 5 steps"
 
 
 def test_that_no_hash_was_recorded_is_said_once(tmp_path):
     append_rows(tmp_path / "a.csv", [row(recipe_hash=""), row(recipe_hash="", metric="another")])
-    text = tables(tmp_path, PAST)
+    text = all_rows(tmp_path, PAST)
     assert text.lower().count("hash not recorded") == 1 and f"is not known: `{NAME}`." in text
     assert not cells(text.replace("| another", "| x"), f"`innerloop run {NAME} --seed 0` | accuracy").get("remarks")
     append_rows(tmp_path / "a.csv", [row(), row(metric="another")])
-    assert "hash not recorded" not in tables(tmp_path, PAST).lower()
+    assert "hash not recorded" not in all_rows(tmp_path, PAST).lower()
 
 
 def test_notes_are_shown_and_name_recipes(tmp_path):
     append_rows(tmp_path / "a.csv", [row()])
     (tmp_path / "notes.toml").write_text(f'["{NAME}"]\n"accuracy %" = "Short of it."\nall = "In general."\n')
-    text = tables(tmp_path, PAST)
+    text = all_rows(tmp_path, PAST)
     assert cells(text, f"`innerloop run {NAME} ")["remarks"] == "Short of it." and f"- `{NAME}`: In general." in text
     (tmp_path / "notes.toml").write_text('[nobody]\nall = "x"\n')
     with pytest.raises(InputError, match="names of recipes and settings, got 'nobody'"):
@@ -223,9 +226,29 @@ def test_what_was_learned_stands_beside_the_best_known_one(tmp_path):
     values = {"loss, learned": 0.4, "loss, adam 0.1": 0.5, "loss, sgd 1": 0.8, "accuracy %, learned": 90.0}
     values |= {"accuracy %, adam 0.1": 91.0, "accuracy %, sgd 1": 70.0, "alone, learned": 1.0}
     append_rows(tmp_path / "a.csv", [row(metric=metric, value=value, **kind) for metric, value in values.items()])
-    text = tables(tmp_path, PAST)
-    small = text[: text.index("### All rows: Learned")]
-    lines_of = [line for line in small.splitlines() if line.startswith(f"| `{name}`")]
+    text = small_tables(tmp_path, PAST)
+    lines_of = [line for line in text.splitlines() if line.startswith(f"| `{name}`")]
     assert len(lines_of) == 2  # what stands alone is in the long table only
     assert "0.5 ± 0.5 (adam 0.1) | -20.0 %" in lines_of[0]
     assert "91 ± 0.5 (adam 0.1) | -1.0 points" in lines_of[1]
+
+
+def test_every_method_stands_in_one_picture(tmp_path):
+    short, long = ("omniglot-5w1s-anil-5min", "omniglot-5w1s-anil-20min")
+    made = [
+        row(recipe=name, recipe_hash=recipe_hash(RECIPES[name]), value=value, wall_seconds=seconds)
+        for name, value, seconds in ((short, 80.0, 100), (long, 90.0, 700), ("omniglot-5w1s-maml-cpu", 99.0, 3_600))
+    ]
+    append_rows(tmp_path / "a.csv", [*made, row(), row(recipe="glyphs-5w1s-boil", recipe_hash="changed")])
+    points = every_method.read(tmp_path, "Omniglot", PAST)
+    assert [(p.method, p.seconds, p.accuracy) for p in points] == [("anil", 100, 80), ("anil", 700, 90)]  # no hours
+    (glyphs,) = every_method.read(tmp_path, "printed characters (glyphs)", PAST)  # a stale row is left out
+    assert glyphs == ("maml", 60.4, 80, True)
+    (drawn,) = every_method.draw(tmp_path, tmp_path)
+    assert drawn.read_bytes().startswith(b"\x89PNG") and f"]({drawn.name})" in small_tables(tmp_path, PAST)
+
+
+def test_names_are_moved_apart_as_little_as_possible():
+    assert every_method.spread([0.0, 1.0, 3.0], 1.0) == [0.0, 1.0, 3.0]
+    assert every_method.spread([0.0, 0.0, 5.0], 1.0) == [-0.5, 0.5, 5.0]
+    assert every_method.spread([1.0, 1.0, 1.0], 0.5) == [0.5, 1.0, 1.5]
