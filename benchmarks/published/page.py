@@ -269,15 +269,16 @@ _SHORT_COLUMNS: tuple[Column[_Short], ...] = (
 )
 
 
-def _small_table(shown: Sequence[Shown]) -> list[str]:
-    """What the recipes of a setting reach, one a line, without those that were not run."""
+def _small_table(shown: Sequence[Shown], notes: Notes) -> list[str]:
+    """What the recipes of a setting reach, one a line, without those that were not run; what is said of these below."""
     of: dict[str, tuple[Recipe, list[Shown]]] = {}
     for s in shown:
         if s.recipe is not None:
             of.setdefault(s.recipe.name, (s.recipe, []))[1].append(s)
     found = [line for recipe, own in of.values() for line in _short(recipe, own)]
     columns = [column for column in _SHORT_COLUMNS if column[0] != "published" or any(map(column[1], found))]
-    return table(columns, found) if found else []
+    said = _remarks([s for line in found for s in line.shown], notes)
+    return [*table(columns, found), *(["", *said] if said else [])] if found else []
 
 
 # ---- learned beside known ------------------------------------------------------------------------------------------
@@ -393,7 +394,7 @@ def small_tables(folder: Path, known: Collection[str] | None = None) -> str:
     notes = notes_in(folder)
     parts = every_method.described(folder)
     for title, shown in _by_setting(folder, known):
-        about, small = note(notes, title, ABOUT), beside(shown, notes) or _small_table(shown)
+        about, small = note(notes, title, ABOUT), beside(shown, notes) or _small_table(shown, notes)
         if small:
             parts += [f"## {title}", "", *small, "", f"[All rows]({LONG}#{_anchor(title)})", ""]
             parts += [about.strip(), ""] if about else []
