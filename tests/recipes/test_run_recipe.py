@@ -111,3 +111,33 @@ def test_a_share_is_that_of_the_tasks_above_and_of_those_that_are_not_finite(tin
         1.96 * 100 * math.sqrt(0.3 / 5), abs=1e-3
     )  # two zeros and three ones: variance 0.3
     assert (all_of_them["value"], all_of_them["ci95"]) == (100.0, 0.0)
+
+
+def test_stages_are_trained_one_after_another_and_go_on_where_they_were_stopped(tiny, tmp_path, monkeypatch):
+    from innerloop.recipes import run_recipe
+    from innerloop.recipes.recipe import Stage
+
+    staged = dataclasses.replace(tiny, stages=(Stage(task_options={"shots": 3}, training={"steps": 2}),))
+    monkeypatch.setitem(RECIPES, NAME, staged)
+    begun = []
+    fit = run_recipe.fit
+
+    def watched(learner, family, **settings):
+        begun.append((family.options["shots"], settings["out"].name, settings["resume"], learner.outer_step))
+        if stop and len(begun) == stop:
+            raise KeyboardInterrupt
+        return fit(learner, family, **settings)
+
+    monkeypatch.setattr(run_recipe, "fit", watched)
+    stop, main = 2, RECIPES[NAME].training["steps"]
+    with pytest.raises(KeyboardInterrupt):
+        run(NAME, out=tmp_path / "run", quiet=True)
+    stop, begun = 0, []
+    found = run(NAME, out=tmp_path / "run", quiet=True, resume=True)
+    assert [(shots, name, goes_on) for shots, name, goes_on, _ in begun] == [
+        (3, "run-stage-1", True),
+        (staged.task_options["shots"], "run", False),
+    ]
+    assert begun[1][-1] > 0 and found["steps"] == 2 + main
+    whole = run(NAME, out=tmp_path / "other", quiet=True)
+    assert found["rows"][0]["value"] == whole["rows"][0]["value"]

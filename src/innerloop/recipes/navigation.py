@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from innerloop.recipes.recipe import Recipe
+from innerloop.recipes.recipe import Recipe, Stage
 
 _TABLE = "Finn et al. 2017, arXiv:1703.03400, appendix, table 4 (published)"
 
@@ -12,18 +12,22 @@ def recipes() -> list[Recipe]:
         Recipe(
             name="navigation-maml",
             summary="2-D navigation, MAML-RL, mean return after 0, 1, 2 and 3 policy gradients of 20 episodes each.",
-            source=f"{_TABLE}; PPO outside is ours, and training on episodes of 40 steps",
+            source=f"{_TABLE}; PPO outside is ours, and training first on episodes of 40 steps",
             algorithm="maml_rl",
             tasks="navigation",
             algorithm_options={"inner_lr": 0.1, "later_lr": 0.05, "inner_steps": 1, "eval_steps": 3},
-            # A goal is at most 7 steps away: what there is to learn happens in the first 40 of 100.
-            task_options={"steps": 40},
             model="gaussian_policy",
             model_options={"hidden": (100, 100), "activation": "relu", "deviation": 0.3},
+            # A goal is at most 7 steps away: what there is to learn happens in the first 40 of 100. But the gradient of long
+            # episodes is another: trained on short ones alone, a step on long ones brings less.
+            stages=(
+                Stage(task_options={"steps": 40}, training={"minutes": 5.0, "outer_lr": 1.5e-3, "schedule": None}),
+            ),
             training={
-                "minutes": 25.0,
+                "minutes": 20.0,
                 "num_tasks": 20,
-                "outer_lr": 1.5e-3,
+                "outer_lr": 1e-3,
+                "schedule": "cosine",
                 "outer_passes": 2,
                 "valid_tasks": 20,
                 "strategy": "vmapped",

@@ -46,6 +46,18 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A training before the recipe's own, on tasks that are easier to learn from or cheaper.
+
+    Attributes:
+        task_options, training: what differs from the recipe's.
+    """
+
+    task_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A setting: method, problem, model, training, evaluation.
 
@@ -55,6 +67,7 @@ class Recipe:
         source: paper or code that the setting comes from, and how sure its numbers are.
         algorithm, tasks, model: registry names; model None: the problem's default.
         training: fields of `training.config.TrainConfig`.
+        stages: of training before it, one after another; each goes on from where the last ended.
         published: the paper's number for rows that come from ``runner`` or ``beside``.
         runner: "module:function" for a recipe that trains nothing.
         beside: "module:function" called with the trained learner and the problem's test split; its rows come after the others'.
@@ -70,6 +83,7 @@ class Recipe:
     model: str | None = None
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
     evaluations: tuple[Evaluation, ...] = (Evaluation(),)
     published: str = ""
     runner: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -17,7 +18,7 @@ from innerloop.evaluation.instances import InstanceReport, by_instance
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.provenance import commit, environment
 from innerloop.recipes import RECIPES
-from innerloop.recipes.recipe import Evaluation, Recipe, recipe_hash
+from innerloop.recipes.recipe import Evaluation, Recipe, recipe_hash, vary
 from innerloop.recipes.result_rows import HEADER, append_rows, protocol, read_rows
 from innerloop.registry import Entry, load
 from innerloop.training.checkpoint import describe
@@ -171,23 +172,40 @@ def train_recipe(
     minutes: float | None = None,
     command: str = "",
 ) -> Trained:
-    """Train as a recipe says, in a run directory; arguments as those of `run_recipe`."""
+    """Train as a recipe says, in a run directory; arguments as those of `run_recipe`.
+
+    Its stages have directories of their own beside it, named for their numbers; minutes are shared among all in proportion.
+    """
     learner, family = assemble_recipe(recipe, seed)
-    settings = {**recipe.training, "seed": seed, **({"device": device} if device else {})}
-    if minutes is not None:
-        settings["minutes"] = minutes
-    if resume:
-        place, moved = going_on(str(read_run_config(folder)["training"].get("device", "cpu")))
-        settings = {"device": place, **settings} if device is None else settings
-        _expect_same(recipe, folder, learner, describe(learner, family, make_config(settings)), device)
-        if moved and not quiet:
-            print(f"note: {moved}", file=sys.stderr, flush=True)
-    started = time.perf_counter()
-    done = fit(learner, family, out=folder, resume=resume, force=force, quiet=quiet, command=command, **settings)
-    if done.stopped == "interrupted":
-        raise KeyboardInterrupt
-    earlier = max(0.0, done.wall_seconds - (time.perf_counter() - started)) if resume else 0.0
-    return Trained(learner, family, done.steps, earlier)
+    parts = [vary(recipe, stages=(), task_options=s.task_options, training=s.training) for s in recipe.stages] + [
+        recipe
+    ]
+    allowed: list[float] = [part.training.get("minutes", math.nan) for part in parts]
+    total = sum(allowed)
+    steps, earlier = 0, 0.0
+    for number, part in enumerate(parts, 1):
+        place = folder if part is recipe else folder.with_name(f"{folder.name}-stage-{number}")
+        tasks = family if part is recipe else problem(part.tasks, part.task_options)
+        settings = {**part.training, "seed": seed, **({"device": device} if device else {})}
+        if minutes is not None and not math.isnan(total):
+            settings["minutes"] = minutes * allowed[number - 1] / total
+        elif minutes is not None and part is recipe:
+            settings["minutes"] = minutes
+        # Of a run that was stopped in an early stage, the later ones are still to be begun.
+        goes_on = resume and (number == 1 or place.is_dir())
+        if goes_on:
+            where, moved = going_on(str(read_run_config(place)["training"].get("device", "cpu")))
+            settings = {"device": where, **settings} if device is None else settings
+            _expect_same(part, place, learner, describe(learner, tasks, make_config(settings)), device)
+            if moved and not quiet:
+                print(f"note: {moved}", file=sys.stderr, flush=True)
+        started = time.perf_counter()
+        done = fit(learner, tasks, out=place, resume=goes_on, force=force, quiet=quiet, command=command, **settings)
+        if done.stopped == "interrupted":
+            raise KeyboardInterrupt
+        steps += done.steps
+        earlier += max(0.0, done.wall_seconds - (time.perf_counter() - started)) if goes_on else 0.0
+    return Trained(learner, family, steps, earlier)
 
 
 def _expect_same(recipe: Recipe, folder: Path, learner: MetaLearner, own: dict[str, Any], device: str | None) -> None:
