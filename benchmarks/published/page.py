@@ -49,7 +49,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("A road that changes", r"road-"),
     ("New examples from a few", r"drawings-|mixtures-"),
     ("Learned schedules and optimizers", r"learned-"),
-    ("Policies in worlds", r"(bandits|mdp|navigation|worlds)-"),
+    ("Policies in worlds", r"(bandits|mdp|navigation|worlds|half-cheetah)-"),
     ("Architecture search", r"darts-|nas201-"),
     ("Others", r"(?!.*-check$|shots-|hpo-)"),  # the last are in tables of their own
 )

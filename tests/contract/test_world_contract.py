@@ -20,7 +20,8 @@ from innerloop.objectives.policy import Policy
 from innerloop.objectives.rollouts import expect_sound, memoryless, roll_out
 from innerloop.objectives.world import World
 
-WORLDS, AGENTS = sorted(problems.WORLDS), sorted(methods.AGENTS)
+# The robot is played by MuJoCo in processes; tests/tasks/worlds/test_half_cheetah.py holds it to what it says.
+WORLDS, AGENTS = sorted(set(problems.WORLDS) - {"half_cheetah"}), sorted(methods.AGENTS)
 # What makes a family small.
 SMALL: dict[str, dict[str, Any]] = {
     "bandits": {"arms": 3, "pulls": 4},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from innerloop.recipes.recipe import Recipe, Stage
+from innerloop.recipes.recipe import Evaluation, Recipe, Stage
 
 _TABLE = "Finn et al. 2017, arXiv:1703.03400, appendix, table 4 (published)"
 
@@ -35,6 +35,26 @@ def recipes() -> list[Recipe]:
             },
             evaluations=(),
             beside="innerloop.recipes.beside_navigation:beside",
+        ),
+        Recipe(
+            name="half-cheetah-maml",
+            summary="A MuJoCo robot that runs forwards or backwards, MAML-RL: the first twenty minutes. Extra mujoco.",
+            source="Finn et al. 2017, arXiv:1703.03400, figure 5: about 300 after one step, by TRPO, of far more episodes",
+            algorithm="maml_rl",
+            tasks="half_cheetah",
+            algorithm_options={"inner_lr": 0.1, "inner_steps": 1, "eval_steps": 3},
+            model="scaled_policy",
+            model_options={"gaussian": True, "hidden": (100, 100), "activation": "relu", "deviation": 0.6},
+            training={
+                "minutes": 20.0,
+                "num_tasks": 4,
+                "outer_lr": 1e-3,
+                "outer_passes": 4,
+                "valid_tasks": 2,
+                "strategy": "vmapped",
+                "threads": 1,
+            },
+            evaluations=(Evaluation(steps=(0, 1, 2, 3), num_tasks=8),),
         ),
         Recipe(
             name="worlds-speed",

@@ -138,6 +138,9 @@ WORLDS: dict[str, Entry] = {
     "bandits": Entry(
         "innerloop.tasks.worlds.bandits:bandits", "a policy's pulls of arms that pay with unknown chances"
     ),
+    "half_cheetah": Entry(
+        "innerloop.tasks.worlds.half_cheetah:half_cheetah", "a MuJoCo robot runs forwards or backwards (extra mujoco)"
+    ),
     "navigation": Entry("innerloop.tasks.worlds.navigation:navigation", "a policy's way to a goal in the plane"),
     "tabular_mdp": Entry(
         "innerloop.tasks.worlds.tabular_mdp:tabular_mdp", "a policy in a random decision process of a few states"

@@ -318,10 +318,6 @@ def from_gymnasium(
     make, name = makes(make_env)
     expect_whole("num_envs", num_envs)
     pool = Pool(make, parameters or {}, num_envs, horizon, name, timeout)
-
-    def draw(keys: Int64[Tensor, " tasks"]) -> GymnasiumWorld:
-        return GymnasiumWorld(pool.drawn(keys), pool)
-
     options = {
         "make_env": name,
         "parameters": {key: list(limits) for key, limits in pool.parameters.items()},
@@ -331,8 +327,18 @@ def from_gymnasium(
         "trials": trials,
         "discount": discount,
     }
+    return family_of(pool, "from_gymnasium", options)
+
+
+def family_of(pool: Pool, name: str, options: Mapping[str, Any]) -> TaskFamily:
+    """Worlds of a pool as a problem; ``options`` has "episodes", "trials" and "discount" too."""
+
+    def draw(keys: Int64[Tensor, " tasks"]) -> GymnasiumWorld:
+        return GymnasiumWorld(pool.drawn(keys), pool)
+
+    shared = {key: options[key] for key in ("episodes", "trials", "discount")}
     known = {"random": random_player} if math.isfinite(getattr(pool.actions, "high", 0.0)) else {}
-    made = family("from_gymnasium", draw, options, episodes=episodes, trials=trials, discount=discount, known=known)
+    made = family(name, draw, options, **shared, known=known)
     for split in (made.train, made.valid, made.test):
         split.scaled = True  # type: ignore[attr-defined]
     return made
