@@ -25,7 +25,8 @@ PAGES = (
     *sorted(ROOT.glob("docs/own-*.md")),
     *sorted(ROOT.glob("docs/commands*.md")),
     ROOT / "docs" / "how-to-choose.md",
-    ROOT / "docs" / "time-and-seeds.md",
+    ROOT / "docs" / "seeds-and-sweeps.md",
+    ROOT / "docs" / "time.md",
     *sorted(ROOT.glob("examples/*.ipynb")),
 )
 # What is trained, by method and data -> shortened flags of training, and of judging.
