@@ -52,7 +52,7 @@ PAIRED = {("protonet", "my-photos"): "photos-embedded", ("protonet", "tickets.cs
 # Judged beside wrong and no support by a recipe of its own (drawings-16).
 _OWN_BASELINES = {("score_model", "drawings")}
 # Of the reader's own package, or of one whose name is a place for theirs.
-_OTHERS = {"own_method.method:halving_maml"}
+_OTHERS = {"own_method.method:halving_maml", "nearest:nearest"}
 
 
 def trainings(page: Path) -> set[tuple[str, str]]:
