@@ -25,7 +25,8 @@ PAGES = (
     *sorted(ROOT.glob("docs/own-*.md")),
     *sorted(ROOT.glob("docs/commands*.md")),
     ROOT / "docs" / "how-to-choose.md",
-    ROOT / "docs" / "time-and-seeds.md",
+    ROOT / "docs" / "seeds-and-sweeps.md",
+    ROOT / "docs" / "time.md",
     *sorted(ROOT.glob("examples/*.ipynb")),
 )
 # What is trained, by method and data -> shortened flags of training, and of judging.
@@ -51,7 +52,7 @@ PAIRED = {("protonet", "my-photos"): "photos-embedded", ("protonet", "tickets.cs
 # Judged beside wrong and no support by a recipe of its own (drawings-16).
 _OWN_BASELINES = {("score_model", "drawings")}
 # Of the reader's own package, or of one whose name is a place for theirs.
-_OTHERS = {"own_method.method:halving_maml"}
+_OTHERS = {"own_method.method:halving_maml", "nearest:nearest"}
 
 
 def trainings(page: Path) -> set[tuple[str, str]]:

@@ -61,7 +61,7 @@ def text_family(
         shuffled: examples in random order instead of class by class.
         embedding: the trained network that reads the texts, frozen (`il.models.pretrained`).
         dtype: of the features, "float32" or "float64"; None: torch's default.
-        separator, encoding: of text tables, where they are not found rightly.
+        separator, encoding: of text tables; to be given if they are guessed wrongly.
 
     Returns:
         Features of length one, computed once for each text and kept in the cache folder.

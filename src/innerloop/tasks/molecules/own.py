@@ -80,7 +80,7 @@ def molecule_family(
         valid_share, test_share: of the tasks.
         seed: of the split.
         dtype: of the inputs, "float32" or "float64"; None: torch's default.
-        separator, encoding: of text tables, where they are not found rightly.
+        separator, encoding: of text tables; to be given if they are guessed wrongly.
 
     Returns:
         Counts of Morgan fragments (radius 2, 2,048 kinds), as `il.Counts.packed`; values scaled by the training tasks' mean and

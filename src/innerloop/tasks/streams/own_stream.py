@@ -71,7 +71,7 @@ def own_stream(
         kind: of the target; "auto": texts and whole numbers of at most 20 values are classes.
         ignore: columns that are no inputs.
         categories, quantities: columns of numbers that are categories; columns that look like identifiers and are measures.
-        separator, encoding: of a text table, where they are not found rightly.
+        separator, encoding: of a text table; to be given if they are guessed wrongly.
 
     Raises:
         InputError: nothing readable, no such column, a missing target, names of classes that differ in case or blanks alone, too

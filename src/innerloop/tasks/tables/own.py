@@ -105,7 +105,7 @@ def table_family(
         train_ways, train_shots, train_queries: of training tasks, where they differ.
         valid_share, test_share: of the tasks.
         seed: of the split.
-        separator, encoding: of text tables, where they are not found rightly.
+        separator, encoding: of text tables; to be given if they are guessed wrongly.
         text: a column of texts, which alone is the input; the classes of ``target`` are then split, and no rule for tasks is
             needed (`own_texts.text_family`).
         embedding: the trained network that reads the texts; None: "sentences".
