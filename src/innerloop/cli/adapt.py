@@ -86,7 +86,7 @@ def _adapt(
             training tables.
         text: the table's column of texts, for a run of texts; left out: the one of the training table.
         smiles: the table's column of SMILES, for a run of molecules; left out: the one of the training table, or smiles.
-        separator: between a text table's cells, where it is not found rightly.
+        separator: between a text table's cells, where the table is read wrongly without it.
         encoding: of a text table that is not in UTF-8, such as latin-1.
         steps: inner steps; left out: the method's.
         invert: take dark for ink (for black drawings on white, where the learner was trained on Omniglot or
@@ -452,7 +452,7 @@ def _predict(
             the predicted value; without --out the first 20 are printed.
         picture_page: molecules alone: an HTML page to write, on which the first are drawn beside the most alike of those
             that were measured.
-        separator: between a text table's cells, where it is not found rightly.
+        separator: between a text table's cells, where the table is read wrongly without it.
         encoding: of a text table that is not in UTF-8, such as latin-1.
         unknown: call inputs "unknown" that are probably of none of the classes, by the task's threshold.
         invert: take dark for ink; left out: as `adapt` did.

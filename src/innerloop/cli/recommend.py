@@ -41,7 +41,7 @@ def _recommend(
             item table.
         with_seen: rank the items too that the user has rated already.
         out: a CSV file to write, in place of the lines on the screen.
-        separator: between the table's cells, where it is not found rightly.
+        separator: between the table's cells, where the table is read wrongly without it.
         encoding: of a table that is not in UTF-8, such as latin-1.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
         json: print one JSON object and nothing else.
