@@ -23,20 +23,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from innerloop.errors import ConfigError
 
 
-class _Unset:
-    """The default of every flag: whether the user gave it is known, so a file or a recommendation can fill
-    it.
-    """
-
-    def __repr__(self) -> str:
-        return "unset"
-
-
-UNSET = _Unset()
-
-
 class _NotValidated:
-    """Beside a field's type: no second check of the field by pydantic, which does not know `UNSET`.
+    """Beside a setting's type: no second check of it by pydantic, which knows the type that cyclopts counts words by.
 
     cyclopts lets pydantic check what it made wherever pydantic happens to be imported (gradio imports it). The
     hook is pydantic's own, so nothing has to be imported here.
@@ -90,8 +78,7 @@ def options_of(factory: Callable[..., Any], leave_out: Iterable[str] = ()) -> li
         named = parameter.kind is parameter.KEYWORD_ONLY or parameter.name in getattr(factory, "flags", ())
         if not named or parameter.name in leave_out or annotation is None:
             continue
-        default = UNSET if parameter.default is parameter.empty else parameter.default
-        result.append(Option(parameter.name, annotation, default, docs.get(parameter.name, "")))
+        result.append(Option(parameter.name, annotation, parameter.default, docs.get(parameter.name, "")))
     return result
 
 
@@ -157,34 +144,24 @@ def shown(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def options_class(section: Section, group: Any) -> type:
-    """A frozen, keyword-only dataclass of the section's options, as cyclopts reads it; every default is
-    `UNSET`.
-    """
+def parameter(section: Section, name: str, group: Any) -> inspect.Parameter:
+    """A setting as a keyword of a function that cyclopts reads."""
     from cyclopts import Parameter
 
-    fields = []
-    for name, option in section.options.items():
-        yes_no = is_flag(option.annotation)
-        spelled = section.flags[name]
-        parameter = Parameter(
-            name=spelled,
-            help=option.help,
-            group=group,
-            negative=("--no-" + spelled[2:],) if yes_no else (),
-            show_default=False if option.default is UNSET else _showing(option.default),
-            consume_multiple=True if words(option.annotation) is None else None,
-            converter=None if yes_no else converter(option.annotation),
-        )
-        asked = Annotated[_asked(option.annotation), parameter, _NotValidated()]
-        fields.append((name, asked, dataclasses.field(default=UNSET)))
-    made = dataclasses.make_dataclass(f"{section.key.title()}Options", fields, kw_only=True, frozen=True)
-    made.__module__ = __name__  # cyclopts looks into dataclasses only where they are not of the standard library
-    return made
-
-
-def _showing(default: Any) -> Callable[[Any], str]:
-    return lambda _: shown(default)
+    option, spelled = section.options[name], section.flags[name]
+    yes_no = is_flag(option.annotation)
+    read = Parameter(
+        name=spelled,
+        help=option.help,
+        group=group,
+        negative=("--no-" + spelled[2:],) if yes_no else (),
+        show_default=shown,
+        consume_multiple=True if words(option.annotation) is None else None,
+        converter=None if yes_no else converter(option.annotation),
+    )
+    annotation = Annotated[_asked(option.annotation), read, _NotValidated()]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(f"{section.key}__{name}", kind, default=option.default, annotation=annotation)
 
 
 def _asked(annotation: Any) -> Any:
@@ -202,14 +179,6 @@ def _asked(annotation: Any) -> Any:
     for other in alternatives[1:]:
         result = result | other
     return result
-
-
-def given(record: Any) -> dict[str, Any]:
-    """The settings of such a dataclass that the user gave."""
-    if record is None:
-        return {}
-    pairs = ((f.name, getattr(record, f.name)) for f in dataclasses.fields(record))
-    return {name: value for name, value in pairs if value is not UNSET}
 
 
 # ---- settings as text (flags) and as plain data (files) ----------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from innerloop.cli.config_file import File, settings
 from innerloop.cli.listing import offered, registry_of
-from innerloop.cli.options import Option, Section, arity, described, flag, given, options_class, options_of, sections
+from innerloop.cli.options import Option, Section, arity, described, flag, options_of, parameter, sections
 from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
 from innerloop.models import EMBEDDINGS, is_embedding
@@ -131,10 +131,9 @@ def part_options(part: str, name: str | None) -> list[Option]:
 
 
 class Parts(NamedTuple):
-    """The sections of one command, and the dataclasses that cyclopts fills."""
+    """The sections of one command."""
 
     sections: list[Section]
-    classes: dict[str, type]
 
     def command(self, function: Callable[..., int], *fixed: Any, doc: str | None = None) -> Callable[..., int]:
         """``function`` as `program.run` takes it: its keyword-only parameters are flags, beside those of the parts.
@@ -145,25 +144,27 @@ class Parts(NamedTuple):
             fixed: see ``function``.
             doc: the help's beginning; None: that of the function's docstring.
         """
-        from cyclopts import Parameter
+        from cyclopts import Group, Parameter
 
         texts, hints = described(function.__doc__), get_type_hints(function)
 
         def command(**typed: Any) -> int:
-            records = {key: typed.pop(f"{key}_options", None) for key in self.classes}
+            records: dict[str, dict[str, Any]] = {section.key: {} for section in self.sections}
+            for key in [key for key in typed if "__" in key]:
+                part, _, name = key.partition("__")
+                records[part][name] = typed.pop(key)
             return function(*fixed, records, **typed)
 
         signature = [
-            parameter.replace(annotation=Annotated[hints[name], Parameter(name=flag(name), help=texts[name])])
-            for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY
+            own.replace(annotation=Annotated[hints[name], Parameter(name=flag(name), help=texts[name])])
+            for name, own in inspect.signature(function).parameters.items()
+            if own.kind is own.KEYWORD_ONLY
         ]
-        for key, made in self.classes.items():
-            hint = Annotated[made | None, Parameter(name="*")]
-            kind = inspect.Parameter.KEYWORD_ONLY
-            signature.append(inspect.Parameter(f"{key}_options", kind, default=None, annotation=hint))
+        for place, section in enumerate(self.sections, 1):
+            group = Group(section.title, sort_key=place)
+            signature += [parameter(section, name, group) for name in section.options]
         command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+        command.__annotations__ = {flag.name: flag.annotation for flag in signature}
         command.__doc__ = doc or (inspect.getdoc(function) or "").partition("\nArgs:")[0]
         return command
 
@@ -171,25 +172,20 @@ class Parts(NamedTuple):
         return arity(self.sections)
 
     def merged(
-        self, records: dict[str, Any], file: File | None = None, names: dict[str, str] | None = None
+        self, records: Mapping[str, dict[str, Any]], file: File | None = None, names: dict[str, str] | None = None
     ) -> dict[str, dict[str, Any]]:
         """Part -> settings that were given: the file's, and over them the flags'."""
         result = settings(file, self.sections, names or {}) if file is not None else {}
-        return {s.key: {**result.get(s.key, {}), **given(records.get(s.key))} for s in self.sections}
+        return {s.key: {**result.get(s.key, {}), **records.get(s.key, {})} for s in self.sections}
 
 
 def parts(names: dict[str, str | None], reserved: Iterable[str]) -> Parts:
     """The sections of these parts, in the order that decides who gets a plain flag (training needs no name)."""
-    from cyclopts import Group
-
     listed = []
     for key, name in names.items():
         title = TITLE[key] + (f" ({short(name) if key == 'tasks' and name else name})" if key != "training" else "")
         listed.append((key, title, part_options(key, name)))
-    made = sections(listed, reserved)
-    made = [section for section in made if section.options]
-    groups = {s.key: Group(s.title, sort_key=i + 1) for i, s in enumerate(made)}
-    return Parts(made, {section.key: options_class(section, groups[section.key]) for section in made})
+    return Parts([section for section in sections(listed, reserved) if section.options])
 
 
 def value_of(words: Sequence[str], flag: str) -> str | None:

@@ -12,7 +12,7 @@ from innerloop.allocation import keeps
 from innerloop.cli import config_file, given_again, output, parts, seeds
 from innerloop.cli.boundary import GIVES_BACK, INTERRUPTED, Stop, say
 from innerloop.cli.listing import offered
-from innerloop.cli.options import arity, given, own_flags, sections
+from innerloop.cli.options import arity, own_flags, sections
 from innerloop.cli.program import closest, dashed, existing_folder, is_flag, run, split
 from innerloop.errors import ConfigError, InputError
 from innerloop.training import launch
@@ -139,7 +139,7 @@ def _train(
     merged = made.merged(records, file, names)
     settings = merged.get("training", {})
     if seeds is not None:
-        if "seed" in given(records.get("training")):
+        if "seed" in records.get("training", {}):
             raise ConfigError("expected --seed or --seeds, got both; leave one out")
         return _train_seeds(merged, names, seeds, out, force, quiet, json, typed)
     from innerloop.training.config import TrainConfig
