@@ -9,10 +9,13 @@ cyclopts alone takes ``nan`` for a number and rounds ``1.5`` to an integer: text
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import functools
 import inspect
 import math
+import operator
 import re
 import textwrap
 import types
@@ -173,12 +176,7 @@ def _asked(annotation: Any) -> Any:
     if words(annotation) is None:
         inner = get_args(wide[0])[0]
         return tuple[inner, ...]
-    if wide:
-        return wide[0]
-    result = alternatives[0]
-    for other in alternatives[1:]:
-        result = result | other
-    return result
+    return wide[0] if wide else functools.reduce(operator.or_, alternatives)
 
 
 # ---- settings as text (flags) and as plain data (files) ----------------------------------------------------------
@@ -204,12 +202,7 @@ def settable(annotation: Any) -> Any:
                 kept.append(member)
         elif _is_sequence(origin) and get_args(member)[:1] and get_args(member)[0] in _SCALARS:
             kept.append(tuple[get_args(member)[0], ...])
-    if not [k for k in kept if k is not type(None)]:
-        return None
-    result = kept[0]
-    for other in kept[1:]:
-        result = result | other
-    return result
+    return functools.reduce(operator.or_, kept) if set(kept) - {type(None)} else None
 
 
 def _is_sequence(origin: Any) -> bool:
@@ -238,18 +231,11 @@ def words(annotation: Any) -> int | None:
 def expected(annotation: Any) -> str:
     """What a value has to be, in words: "an integer", "2 numbers", "one of 'adam', 'sgd'"."""
     names = {
-        bool: "true or false",
-        int: "an integer",
-        float: "a finite number",
-        str: "a text",
-        Path: "a path",
-    }
-    plural = {
-        bool: "values true or false",
-        int: "integers",
-        float: "finite numbers",
-        str: "texts",
-        Path: "paths",
+        bool: ("true or false", "values true or false"),
+        int: ("an integer", "integers"),
+        float: ("a finite number", "finite numbers"),
+        str: ("a text", "texts"),
+        Path: ("a path", "paths"),
     }
     said: list[str] = []
     for member in members(annotation):
@@ -259,9 +245,10 @@ def expected(annotation: Any) -> str:
             said.append("one of " + ", ".join(map(repr, get_args(member))))
         elif get_origin(member) is tuple:
             inner = get_args(member)
-            said.append(plural[inner[0]] if inner[-1] is Ellipsis else f"{len(inner)} {plural[inner[0]]}")
+            several = names[inner[0]][1]
+            said.append(several if inner[-1] is Ellipsis else f"{len(inner)} {several}")
         else:
-            said.append(names[member])
+            said.append(names[member][0])
     return " or ".join(sorted(said, key=lambda s: s == "none"))
 
 
@@ -307,20 +294,22 @@ def parse(annotation: Any, texts: Sequence[str]) -> Any:
     """
     order = sorted(members(annotation), key=lambda m: (m is not type(None), m is str))
     for member in order:
-        try:
-            if get_origin(member) is not tuple:
-                if len(texts) == 1:
-                    return _scalar(member, texts[0])
-                continue
-            inner = get_args(member)
-            if inner[-1] is Ellipsis:
-                if texts and not (len(texts) == 1 and inner[0] in order):
-                    return tuple(_scalar(inner[0], t) for t in texts)
-            elif len(inner) == len(texts):
-                return tuple(_scalar(kind, t) for kind, t in zip(inner, texts, strict=True))
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError):
+            if get_origin(member) is tuple:
+                if len(texts) > 1 or (texts and get_args(member)[0] not in order):
+                    return _sequence(member, texts, _scalar)
+            elif len(texts) == 1:
+                return _scalar(member, texts[0])
     raise _refuse(annotation, " ".join(map(repr, texts)) or "nothing", texts)
+
+
+def _sequence(kind: Any, values: Sequence[Any], convert: Callable[[Any, Any], Any]) -> tuple[Any, ...]:
+    """These values as a tuple of this type; ValueError where they are of another number, or one is of another type."""
+    inner = get_args(kind)
+    kinds = inner[:1] * len(values) if inner[-1] is Ellipsis else inner
+    if len(kinds) != len(values):
+        raise ValueError
+    return tuple(map(convert, kinds, values))
 
 
 def _plain(kind: Any, value: Any) -> Any:
@@ -351,17 +340,11 @@ def check(annotation: Any, value: Any) -> Any:
     another.
     """
     for member in sorted(members(annotation), key=lambda m: m is str):
-        try:
+        with contextlib.suppress(ValueError):
             if get_origin(member) is not tuple:
                 return _plain(member, value)
             if isinstance(value, list | tuple):
-                inner = get_args(member)
-                if inner[-1] is Ellipsis:
-                    return tuple(_plain(inner[0], v) for v in value)
-                if len(inner) == len(value):
-                    return tuple(_plain(kind, v) for kind, v in zip(inner, value, strict=True))
-        except ValueError:
-            continue
+                return _sequence(member, value, _plain)
     raise _refuse(annotation, repr(value), [value] if isinstance(value, str) else ())
 
 
