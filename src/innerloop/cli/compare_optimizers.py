@@ -116,14 +116,14 @@ def compare(
         "end",
         "mean of the curve",
     ]
-    print(text_table(rows, header))
+    print(text_table(rows, header, ruled=False))
     print()
     pairs = [
         [f"{d['first']} - {d['second']}", d["metric"], f"{d['mean']:+.4f} ± {d['ci95']:.4f}",
          "clear" if abs(d["mean"]) > d["ci95"] else "not clear"]
         for d in differences
     ]  # fmt: skip
-    print(text_table(pairs, ["difference, same runs", "metric", "mean", "95 % interval leaves 0 out"]))
+    print(text_table(pairs, ["difference, same runs", "metric", "mean", "95 % interval leaves 0 out"], ruled=False))
     print(f"\nfiles: {out / 'compare.json'}, {plot}")
     return 0
 

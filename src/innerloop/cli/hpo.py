@@ -107,7 +107,9 @@ def _fit(
     print(f"parameters: {', '.join(made.summary['parameters'])}")
     if made.regret:
         header = ["regret on tasks left out, after", *(f"{mark} trials" for mark in made.trials)]
-        print(text_table([[name, *(f"{v:.3f}" for v in own)] for name, own in made.regret.items()], header))
+        print(
+            text_table([[name, *(f"{v:.3f}" for v in own)] for name, own in made.regret.items()], header, ruled=False)
+        )
     print(f"chosen: {made.kind}" + (", as asked" if len(kind) == 1 else ""))
     print(f"kept in: {out} ({made.seconds:.1f} s)")
     print(

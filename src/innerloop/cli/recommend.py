@@ -77,7 +77,7 @@ def _recommend(
         return 0
     header, rows = ["rank", "item", "prediction"], [[str(i + 1), str(n), f"{v:.4g}"] for i, (n, v) in enumerate(found)]
     if out is None:
-        print(text_table(rows, header))
+        print(text_table(rows, header, ruled=False))
         return 0
     text = io.StringIO(newline="")
     csv.writer(text).writerows([header, *rows])

@@ -121,7 +121,7 @@ def _run(
     print(f"{recipe}, {which}, {every[0]['steps']} outer steps: {result['source']}")
     header = ["metric", "value", "ci95", "published", "num_tasks", "transductive"]
     rows = [[_cell(row.get(name)) for name in header] for row in result["rows"]]
-    print(text_table(rows, header))
+    print(text_table(rows, header, ruled=False))
     for one in every:
         if one.get("out"):
             print(f"run directory: {one['out']}")

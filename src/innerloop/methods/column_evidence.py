@@ -493,9 +493,6 @@ def column_evidence(
         depth: cuts on the way to a tree's leaf, at most 12.
         candidates: random cuts that a node chooses the purest of.
         loss: ``loss(logits, y) -> scalar`` or a name; None: cross-entropy.
-        batch_norm: policy of the model's BatchNorm layers; "running": in meta-training the statistics of the task's support
-            and query examples together, in evaluation their running mean, so it is not transductive.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner for classification tasks.

@@ -370,9 +370,6 @@ def dkt(
         input_shape: of one example, where it cannot be read off the model; asked for by ``norm_embedding`` and ``ard`` alone.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits) of the queries, or a name; None: minus the log marginal
             likelihood, also where the problem says "mse" or "cross_entropy".
-        batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
-            examples together, in evaluation their running mean, so it is not transductive.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner for classification and regression tasks; adapted to values, it has `Fitted.predict_std`.

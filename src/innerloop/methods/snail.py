@@ -306,8 +306,6 @@ def snail(
         keys, values: sizes of the attention layers' keys and values; a block of convolutions stands between two layers.
         input_shape: of one example; None: what the model was made for.
         loss: ``loss(prediction, y) -> scalar`` or a name; None: cross-entropy for labels, mean squared error for values.
-        batch_norm: policy of BatchNorm layers in the embedding; "running": in meta-training the statistics of the task's support
-            and query examples together, in evaluation their running mean.
         inductive: with ``batch_norm="batch"``: embed queries one at a time beside the support set.
 
     Returns:

@@ -36,12 +36,13 @@ def align_right(rows: Sequence[Sequence[str]], columns: int) -> list[bool]:
     return decided
 
 
-def text_table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None) -> str:
+def text_table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None, *, ruled: bool = True) -> str:
     """Rows as aligned text, columns of numbers to the right, without a newline at the end.
 
     Args:
         rows: the cells; anything that ``str`` can show. Line breaks inside a cell become spaces.
-        header: names of the columns, with a line of dashes below; None: no header.
+        header: names of the columns; None: no header.
+        ruled: a line of dashes below the header.
 
     Raises:
         InputError: rows of different lengths.
@@ -59,7 +60,7 @@ def text_table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = 
     right = align_right(cells, columns)
     every = ([names] if names is not None else []) + cells
     widths = [max(cell_len(row[i]) for row in every) for i in range(columns)]
-    if names is not None:
+    if names is not None and ruled:
         every.insert(1, ["-" * w for w in widths])
     lines = (
         "  ".join(_pad(cell, w, r) for cell, w, r in zip(row, widths, right, strict=True)).rstrip() for row in every
