@@ -378,10 +378,6 @@ _APART: tuple[tuple[str, dict[str, str]], ...] = (
         | {"train_ways": "ways of training tasks, where they differ"},
     ),
     (
-        r"names to adapt, or to leave out; None: all",
-        {"adapt": "names to adapt; None: all", "freeze": "names not to adapt; None: none"},
-    ),
-    (
         r"\(low, high\) of uniform distributions; radians",
         {
             "amplitude": "(low, high) of the uniform amplitude",

@@ -142,7 +142,8 @@ def proto_maml(
         first_order: hold the inner gradients constant in the outer derivative, as the authors' best settings do; the
             derivative through the head's beginning is always there.
         loss: ``loss(logits, y) -> scalar`` on logits (queries, ways) and integer labels, or a name; None: cross-entropy.
-        adapt, freeze: shell-style patterns of the embedding's parameter names to adapt, or to leave out; None: all.
+        adapt: shell-style patterns of the names of the embedding's parameters to adapt; None: all.
+        freeze: shell-style patterns of the names of the embedding's parameters not to adapt; None: none.
 
     Returns:
         A MetaLearner for classification tasks.
