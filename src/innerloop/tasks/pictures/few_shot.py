@@ -15,7 +15,7 @@ from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
 from innerloop.tasks.pictures.changes import INK, Changes, changed, pixel_sources, turned_blocks, turned_gather
-from innerloop.tasks.split_sizes import of_split
+from innerloop.tasks.split_sizes import Sizes
 
 
 class NoTasks(TaskDistribution):
@@ -354,13 +354,8 @@ def few_shot_family(
     name: str,
     images: ClassImages,
     splits: Mapping[str, Sequence[int]],
+    sizes: Sizes,
     *,
-    ways: int = 5,
-    shots: int = 1,
-    queries: int = 15,
-    train_ways: int | None = None,
-    train_shots: int | None = None,
-    train_queries: int | None = None,
     rotations: bool = False,
     rotate_test: bool = False,
     within_group: bool = False,
@@ -379,8 +374,7 @@ def few_shot_family(
         images: all classes.
         splits: class numbers of "train", "valid" and "test"; they must not overlap. Without a class in "valid" there is no
             validation.
-        ways, shots, queries: of all splits.
-        train_ways, train_shots, train_queries: of the training split, where it differs.
+        sizes: of tasks.
         rotations: turned training classes are classes of their own.
         rotate_test: turned validation and test classes too.
         within_group, shuffled, invert, dtype: see `FewShotImages`.
@@ -407,9 +401,7 @@ def few_shot_family(
             splits[split],
             name=name,
             split=split,
-            ways=of_split(split, ways, train_ways),
-            shots=of_split(split, shots, train_shots),
-            queries=of_split(split, queries, train_queries),
+            **sizes.of(split),
             rotations=rotations if training else rotate_test,
             within_group=within_group,
             shuffled=shuffled,
