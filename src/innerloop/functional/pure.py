@@ -133,6 +133,7 @@ class PureModel:
             noise: the key of that noise.
             part: one network of a `Parts`; None: the model itself.
         """
+        # A dictionary of its own: layers write their new statistics into it, and the caller's stay as they are.
         call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
         given = {**params, **buffers}
         seen = x[0] if x and isinstance(x[0], Seen) else None
@@ -201,6 +202,7 @@ class PureModel:
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
         """The one place that decides: training mode in meta-training, evaluation mode everywhere else."""
+        # `train()` walks over all layers, and a step calls this many times.
         if self.module.training != training:
             self.module.train(training)
         for layer in self._always_training:

@@ -260,6 +260,7 @@ class FewShotImages(TaskDistribution):
         tables = self._on(keys.device)
         if self.within_group:
             members, sizes = tables.members, tables.sizes
+            # All classes of such a task are turned alike: a group and its turn are drawn as one number.
             choice = random_keys.integers(keys, len(members) * self.turns, salt=_GROUP)
             group = choice // self.turns
             rotations = (choice % self.turns)[:, None].expand(-1, self.ways)
@@ -267,8 +268,10 @@ class FewShotImages(TaskDistribution):
             positions = members[group].gather(1, drawn)
         else:
             assert self.num_classes is not None
+            # Drawn in random order: the place in the order is the label, so labels are permuted from task to task.
             ids = draw_without_replacement(keys, self.num_classes, self.ways, _CLASSES)
             positions, rotations = ids // self.turns, ids % self.turns
+        # A key for each class of a task. Support and query are cut from one draw, so no drawing is in both.
         each_class = random_keys.fold(keys[:, None], torch.arange(self.ways, device=keys.device))
         count = self.shots + self.queries
         classes = tables.classes[positions]
@@ -331,6 +334,7 @@ class FewShotImages(TaskDistribution):
         drawings = index.drawings[..., part]
         tasks, ways, each = drawings.shape
         rows = (self._on(keys.device).starts[index.classes][..., None] + drawings).reshape(tasks, -1)
+        # Class by class, unless shuffled: a learner that reads the order of examples would read the labels off it.
         y = torch.arange(ways, device=keys.device).repeat_interleave(each).repeat(tasks, 1)
         if self.shuffled:
             order = random_keys.permutation(keys, ways * each, salt)
