@@ -322,12 +322,16 @@ class _Applied:
     def __init__(
         self, learner: GradientLearner, meta: Meta, fast: GradientFast, adapted: dict[str, Tensor], purpose: int
     ) -> None:
-        self.learner, self.meta, self.fast, self.adapted, self.buffers = learner, meta, fast, adapted, fast.buffers
-        self.noise = None
+        self.learner: GradientLearner = learner
+        self.meta: Meta = meta
+        self.fast: GradientFast = fast
+        self.adapted: dict[str, Tensor] = adapted
+        self.buffers: dict[str, Tensor] = fast.buffers
+        self.noise: Tensor | None = None
         if learner.training and fast.noise is not None and learner.model.draws_noise:
             # By the step, so each inner step drops out others; by the purpose, so support and query do not drop out the same.
             self.noise = keys.fold(keys.fold(fast.noise, purpose), fast.steps_taken)
-        self.calls = 0
+        self.calls: int = 0
 
     def __call__(self, *x: Any, mask: Tensor | None = None) -> Any:
         noise = self.noise if self.noise is None or not self.calls else keys.fold(self.noise, self.calls)

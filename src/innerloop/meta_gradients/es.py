@@ -67,7 +67,7 @@ class ES(MetaGradient):
 
         def pair(meta: Meta, trial: Trial) -> tuple[Tensor, dict[str, Any]]:
             assert trial.key is not None
-            # Both of the pair see the same task with the same noise (dropout, mini-batches), which then cancels in the difference.
+            # Both of the pair see the same task with the same noise (dropout, mini-batches): it cancels in the difference.
             direction = noise(trial.key, like)
             up, seen = self.learner.meta_loss(moved(meta, direction, self.sigma), trial, outer_step)
             down, seen_too = self.learner.meta_loss(moved(meta, direction, -self.sigma), trial, outer_step)

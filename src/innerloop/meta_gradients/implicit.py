@@ -118,7 +118,7 @@ class Implicit(MetaGradient):
             _, crossed = products(solution)
             found |= {name: slopes[name] - crossed[name] / learner.strength for name in shared}
         total = dot(right, right)
-        # The slope of the inner problem where it was left: zero if it is solved, which the whole estimate assumes. So it is logged.
+        # The slope of the inner problem where it was left: zero if it is solved, as the estimate assumes; so it is logged.
         pulled = {n: g + learner.strength * (fast.params[n] - meta.params[n]) for n, g in slope.items()}
         metrics = {
             **metrics,
