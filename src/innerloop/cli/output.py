@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -42,6 +44,13 @@ def write_whole(path: Path, text: str) -> None:
     """The whole file or none: a reader never meets half of one."""
     with writing(path):
         write_atomically(path, text.encode())
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """Rows as a CSV file, the header first."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    write_whole(path, text.getvalue())
 
 
 # ---- places and flags that cannot be -----------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,8 +77,6 @@ def _recommend(
     if out is None:
         print(text_table(rows, header, ruled=False))
         return 0
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([header, *rows])
-    output.write_whole(out, text.getvalue())
+    output.write_csv(out, [header, *rows])
     print(f"{len(rows)} items: {out}")
     return 0

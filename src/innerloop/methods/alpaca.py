@@ -378,8 +378,6 @@ def _logit(share: float) -> float:
         "any_ways": True,
         "equivariant": True,
         "least_scale": 1e-2,  # 3.0e-15 was seen where a slope is zero: a bias before batch norm
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def alpaca(

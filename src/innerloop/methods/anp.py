@@ -230,8 +230,6 @@ def mean_over(values: Float[Tensor, "examples width"], counts: Float[Tensor, " e
         "equivariant": True,
         "training": {"steps": 200, "outer_lr": 0.003},
         "options": {"width": 32, "heads": 4, "self_attention": 0},
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def anp(

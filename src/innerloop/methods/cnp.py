@@ -140,8 +140,6 @@ class ConditionalLearner(GaussianLearner):
         "equivariant": True,
         "training": {"steps": 100, "outer_lr": 0.003},
         "options": {"width": 32},
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def cnp(

@@ -459,7 +459,6 @@ def _even(inputs: int, hidden: int, outputs: int, bias: float, some: int) -> nn.
         "training": {"steps": 40, "outer_lr": 0.01},
         "options": {"trees": 4, "depth": 2},
         "memory": "grows with pairs of rows",
-        "derivatives": "1",
     },
 )
 def column_evidence(

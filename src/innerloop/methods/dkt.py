@@ -318,8 +318,6 @@ def mean_before(of: Mapping[str, Tensor], outputs: int, labels: bool) -> Tensor:
         "shift_free": True,
         "least_scale": 1e-2,  # 2.1e-15 was seen where a slope is zero: of a shift of all embeddings
         "equivariant": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def dkt(

@@ -274,8 +274,6 @@ class ProcessLearner(PredictiveLearner):
         "least_scale": 5e-2,  # 3.4e-14 was seen where the terms of a slope all but cancel
         "training": {"steps": 80, "outer_lr": 0.02},
         "options": {"processes": 5, "noises": 2, "kept": 4},
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def gp_mixture(

@@ -187,8 +187,6 @@ def attention_logits(
         "regression": False,
         "any_ways": True,
         "equivariant": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def matching(

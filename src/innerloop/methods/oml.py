@@ -214,7 +214,7 @@ _DECLARES: dict[str, Any] = {
     "adds_parameters": True,
     "inner_loop": False,
     "order_free": False,
-    "memory": "one pass",
+    "derivatives": "2",
     "options": {"inner_lr": 1.0},  # few steps of few examples have to go far
     "training": {"steps": 150, "outer_lr": 0.02},
 }

@@ -207,8 +207,6 @@ class PriorFittedLearner(PredictiveLearner):
         "nuisance": 0.3,  # as for mann; with 2.0 one initial seed of four stayed at chance, with 0.3 none
         "training": {"steps": 250, "outer_lr": 0.005},
         "options": {"width": 32, "depth": 1},
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def pfn(

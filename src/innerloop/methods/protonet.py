@@ -132,8 +132,6 @@ def distance_logits(
         "any_ways": True,
         "equivariant": True,
         "shift_free": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def protonet(

@@ -241,8 +241,6 @@ def _solve(system: Float[Tensor, "n n"], right: Float[Tensor, "n outputs"]) -> F
         "inner_loop": False,
         "any_ways": True,
         "equivariant": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def r2d2(

@@ -168,8 +168,6 @@ class RelationLearner(ComparingLearner):
         "any_ways": True,
         "equivariant": True,
         "adds_parameters": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def relation(

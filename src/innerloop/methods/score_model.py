@@ -112,7 +112,7 @@ class SetLearner(BaseLearner):
 
 @method(
     words={"adapt": ("set", "maml", "reptile")},
-    declares={"memory": "one pass", "derivatives": "1", "inner_loop": False, "regression": False, "any_ways": True},
+    declares={"inner_loop": False, "regression": False, "any_ways": True},
 )
 def score_model(
     model: nn.Module,

@@ -145,8 +145,6 @@ def _draw(key: Tensor, salt: int, allowed: Bool[Tensor, "pairs examples"], sides
         "equivariant": True,
         "shift_free": True,
         "adds_parameters": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def siamese(

@@ -274,7 +274,6 @@ class SequenceLearner(EmbeddingLearner):
         "training": {"steps": 300, "outer_lr": 0.003},
         "options": {"filters": 16, "keys": (16, 16), "values": (16, 16)},
         "memory": "grows with the sequence",
-        "derivatives": "1",
     },
 )
 def snail(
