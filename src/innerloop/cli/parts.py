@@ -16,30 +16,23 @@ from innerloop.errors import ConfigError
 from innerloop.models import EMBEDDINGS, is_embedding
 from innerloop.registry import Entry, find, is_place, load
 
-KIND = {
-    "algorithm": "algorithms",
-    "tasks": "tasks",
-    "model": "models",
-    "meta_gradient": "meta-gradients",
-    "stream_method": "stream-methods",
-    "stream": "tasks",
-}
-NOUN = {
-    "algorithm": "algorithm",
-    "tasks": "problem",
-    "model": "model",
-    "meta_gradient": "meta-gradient",
-    "stream_method": "stream method",
-    "stream": "stream",
-}
-TITLE = {
-    "stream_method": "Method",
-    "stream": "Stream",
-    "algorithm": "Method",
-    "tasks": "Problem",
-    "model": "Model",
-    "meta_gradient": "Meta-gradient",
-    "training": "Training",
+
+class Part(NamedTuple):
+    """How a part of a command line is called."""
+
+    kind: str  # what `innerloop list` calls all of them
+    noun: str  # in messages
+    title: str  # in help
+
+
+PARTS = {
+    "algorithm": Part("algorithms", "algorithm", "Method"),
+    "tasks": Part("tasks", "problem", "Problem"),
+    "model": Part("models", "model", "Model"),
+    "meta_gradient": Part("meta-gradients", "meta-gradient", "Meta-gradient"),
+    "stream_method": Part("stream-methods", "stream method", "Method"),
+    "stream": Part("tasks", "stream", "Stream"),
+    "training": Part("", "", "Training"),
 }
 
 
@@ -47,7 +40,7 @@ def known(part: str, name: str, *, typed: bool = True) -> str:
     """``name``, when it is ours or an installed package's, or says where something is (``package.module:name``).
 
     Args:
-        part: a key of `KIND`.
+        part: a key of `PARTS`.
         name: the word; of a problem also a path, which is made absolute.
         typed: it comes from the command line, not from a file; only then does ``package.module:name`` need no package's word.
 
@@ -72,26 +65,26 @@ def known(part: str, name: str, *, typed: bool = True) -> str:
             return str(own_data.existing(name))
     if not typed and is_place(name):
         raise ConfigError(
-            f"the {NOUN[part]} {name!r} is offered by no installed package, and files do not say what to import; give it on "
-            f"the command line: --{part.replace('_', '-')} {name}"
+            f"the {PARTS[part].noun} {name!r} is offered by no installed package, and files do not say what to import; give it "
+            f"on the command line: --{part.replace('_', '-')} {name}"
         )
-    otherwise = f"see innerloop list {KIND[part]}, or give package.module:name"
-    if part == "meta_gradient":
-        otherwise = f"see innerloop list {KIND[part]}"
-    if part == "tasks":
-        otherwise = f"see innerloop list {KIND[part]}, or give the path of a folder or file, or package.module:function"
-    names = [*offered(KIND[part]), *(EMBEDDINGS if part == "model" else ())]
-    raise ConfigError(f"unknown {NOUN[part]} {name!r}: {closest(name, names, otherwise)}")
+    others = {
+        "meta_gradient": "",
+        "tasks": ", or give the path of a folder or file, or package.module:function",
+    }
+    otherwise = f"see innerloop list {PARTS[part].kind}{others.get(part, ', or give package.module:name')}"
+    names = [*offered(PARTS[part].kind), *(EMBEDDINGS if part == "model" else ())]
+    raise ConfigError(f"unknown {PARTS[part].noun} {name!r}: {closest(name, names, otherwise)}")
 
 
 def _entry(part: str, name: str, typed: bool = True) -> Entry | None:
-    return find(NOUN[part], registry_of(KIND[part]), name, typed=typed)
+    return find(PARTS[part].noun, registry_of(PARTS[part].kind), name, typed=typed)
 
 
 def summary(part: str, name: str) -> str:
     """About a named part: ours from its registry and from what it declares, somebody else's from its docstring."""
-    ours = registry_of(KIND[part])
-    made = load(NOUN[part], ours, name, typed=True)
+    ours = registry_of(PARTS[part].kind)
+    made = load(PARTS[part].noun, ours, name, typed=True)
     if name in ours:
         traits = getattr(made, "traits", None)
         return ours[name].summary + (f" {traits.sentence()}" if traits is not None else "")
@@ -127,7 +120,7 @@ def part_options(part: str, name: str | None) -> list[Option]:
         from innerloop.models.embeddings import pretrained
 
         return options_of(pretrained)
-    return options_of(load(NOUN[part], registry_of(KIND[part]), name, typed=True), leave_out=("model",))
+    return options_of(load(PARTS[part].noun, registry_of(PARTS[part].kind), name, typed=True), leave_out=("model",))
 
 
 class Parts(NamedTuple):
@@ -183,7 +176,9 @@ def parts(names: dict[str, str | None], reserved: Iterable[str]) -> Parts:
     """The sections of these parts, in the order that decides who gets a plain flag (training needs no name)."""
     listed = []
     for key, name in names.items():
-        title = TITLE[key] + (f" ({short(name) if key == 'tasks' and name else name})" if key != "training" else "")
+        title = PARTS[key].title + (
+            f" ({short(name) if key == 'tasks' and name else name})" if key != "training" else ""
+        )
         listed.append((key, title, part_options(key, name)))
     return Parts([section for section in sections(listed, reserved) if section.options])
 
