@@ -35,8 +35,13 @@ _OF_STATISTICS = {
 
 
 def completed(docstring: str, parameters: Mapping[str, inspect.Parameter]) -> str:
-    """The docstring with a sentence on each shared argument that it says nothing of, in the order of the signature."""
+    """The docstring with a sentence on each shared argument that it says nothing of, in the order of the signature.
+
+    Without a section ``Args:`` it stays as it is.
+    """
     before, args, rest = inspect.cleandoc(docstring).partition("Args:\n")
+    if not args:
+        return docstring
     own, end, after = rest.partition("\n\n")
     entries = re.split(r"\n(?=    \w)", own)
     told = {name: entry for entry in entries for name in entry.partition(":")[0].strip().split(", ")}
