@@ -117,7 +117,43 @@ if TYPE_CHECKING:
     from innerloop.meta_learner.fitted import Fitted as Fitted
     from innerloop.meta_learner.meta_learner import MetaLearner as MetaLearner
     from innerloop.meta_learner.molecules import screen as screen
+    from innerloop.methods.alpaca import alpaca as alpaca
+    from innerloop.methods.anp import anp as anp
+    from innerloop.methods.cnp import cnp as cnp
+    from innerloop.methods.column_evidence import column_evidence as column_evidence
+    from innerloop.methods.dkt import dkt as dkt
+    from innerloop.methods.gp_mixture import gp_mixture as gp_mixture
+    from innerloop.methods.imaml import imaml as imaml
+    from innerloop.methods.learned_optimizer import learned_optimizer as learned_optimizer
+    from innerloop.methods.learned_schedule import learned_schedule as learned_schedule
+    from innerloop.methods.lstm_metalearner import lstm_metalearner as lstm_metalearner
+    from innerloop.methods.maml import anil as anil
+    from innerloop.methods.maml import boil as boil
+    from innerloop.methods.maml import fomaml as fomaml
+    from innerloop.methods.maml import maml as maml
+    from innerloop.methods.maml import meta_sgd as meta_sgd
+    from innerloop.methods.maml_rl import maml_rl as maml_rl
+    from innerloop.methods.mamlpp import mamlpp as mamlpp
+    from innerloop.methods.mann import mann as mann
+    from innerloop.methods.matching import matching as matching
+    from innerloop.methods.melu import melu as melu
+    from innerloop.methods.metanet import metanet as metanet
+    from innerloop.methods.multitask_average import multitask_average as multitask_average
+    from innerloop.methods.oml import anml as anml
+    from innerloop.methods.oml import oml as oml
     from innerloop.methods.other_meta_gradient import with_meta_gradient as with_meta_gradient
+    from innerloop.methods.pfn import pfn as pfn
+    from innerloop.methods.pretrained import pretrained as pretrained
+    from innerloop.methods.proto_maml import proto_maml as proto_maml
+    from innerloop.methods.protonet import protonet as protonet
+    from innerloop.methods.r2d2 import r2d2 as r2d2
+    from innerloop.methods.relation import relation as relation
+    from innerloop.methods.reptile import reptile as reptile
+    from innerloop.methods.rl2 import rl2 as rl2
+    from innerloop.methods.score_model import score_model as score_model
+    from innerloop.methods.scratch import scratch as scratch
+    from innerloop.methods.siamese import siamese as siamese
+    from innerloop.methods.snail import snail as snail
     from innerloop.models.architecture import Architecture as Architecture
     from innerloop.models.architecture import random_architecture as random_architecture
     from innerloop.objectives import losses as losses

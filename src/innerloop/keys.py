@@ -16,6 +16,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 
+# torch has no unsigned 64-bit integers. Sums and products of signed ones wrap round to the same bits.
 def _signed(value: int) -> int:
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >= 1 << 63 else value
@@ -41,12 +42,16 @@ def mix(z: Tensor) -> Tensor:
 
 def fold(key: Tensor, salt: int | Tensor) -> Tensor:
     """A new key from a key and a number: how one key becomes many."""
+    # The key is mixed before the salt meets it: keys and salts are both counted up from 0, and key ^ salt alone would come to
+    # the same for different pairs.
     return mix(mix(key) ^ (salt * _GOLDEN if isinstance(salt, Tensor) else _signed(salt * _GOLDEN)))
 
 
 def task_keys(seed: int, split: str, step: int, start: int, num_tasks: int) -> Int64[Tensor, " tasks"]:
     """The keys of tasks ``start`` to ``start + num_tasks`` of an outer step: a function of (seed, split, step, index)."""
     digest = hashlib.blake2b(f"{seed}/{split}/{step}".encode(), digest_size=8).digest()
+    # Hashed, not added up: seed 1 at step 2 and seed 2 at step 1 are other tasks. The index stays outside of the hash, so a
+    # process draws its part of a batch without the rest.
     base = torch.tensor(int.from_bytes(digest, "little", signed=True))
     return fold(base, torch.arange(start, start + num_tasks))
 
@@ -54,12 +59,14 @@ def task_keys(seed: int, split: str, step: int, start: int, num_tasks: int) -> I
 def bits(key: Tensor, shape: Sequence[int], salt: int | Tensor = 0) -> Tensor:
     """64 random bits in each element, shape (*key.shape, *shape)."""
     count = torch.arange(math.prod(shape), device=key.device).reshape(tuple(shape))
+    # From here on it is SplitMix64 itself: its state goes on by the golden ratio.
     return mix(fold(key, salt).reshape(key.shape + (1,) * len(shape)) + count * _GOLDEN)
 
 
 def uniform(key: Tensor, shape: Sequence[int] = (), salt: int = 0, dtype: torch.dtype | None = None) -> Tensor:
     """Uniform on [0, 1), shape (*key.shape, *shape); 24 bits fine in float32, 53 in float64."""
     dtype = dtype or torch.get_default_dtype()
+    # As many of the upper bits as the type holds exactly: none is rounded up to 1.
     precision = 53 if dtype == torch.float64 else 24
     exact = torch.float64 if dtype == torch.float64 else torch.float32
     return (_shift(bits(key, shape, salt), 64 - precision).to(exact) * 2.0**-precision).to(dtype)
@@ -69,6 +76,8 @@ def normal(key: Tensor, shape: Sequence[int] = (), salt: int = 0, dtype: torch.d
     """Standard normal, shape (*key.shape, *shape), by Box and Muller."""
     first = uniform(key, shape, 2 * salt + 1_000_003, dtype)
     second = uniform(key, shape, 2 * salt + 1_000_004, dtype)
+    # first is below 1, so the logarithm is finite. The sine of the pair is not used: an element is a function of its own
+    # place, whatever is asked for beside it.
     return torch.sqrt(-2 * torch.log1p(-first)) * torch.cos(2 * math.pi * second)
 
 

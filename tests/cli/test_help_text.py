@@ -69,4 +69,4 @@ def test_own_sentences():
             the query set.
     """
     assert options.described(factory) == {"shots": "points of the support set.", "queries": "points of the query set."}
-    assert re.search("names not to adapt", own("freeze", "names to adapt, or to leave out; None: all."))
+    assert own("spread", "mean and standard deviation of a column.") == "standard deviation of a column."

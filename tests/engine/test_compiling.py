@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from innerloop.engine import compiling
-from innerloop.engine.compiling import CompileFailed, Limits, compile_function, trial
+from innerloop.engine.compiling import STANDARD, CompileFailed, Limits, begin, trial
+
+
+def compile_function(function, args, limits=STANDARD):
+    return begin([(function, args)], limits).wait()[0]
 
 
 def squares(state, x):

@@ -14,6 +14,7 @@ from innerloop.recipes import own_characters, own_new_classes
 from innerloop.recipes.scratch_folder import scratch_folder
 from innerloop.tasks import own_data
 from innerloop.tasks.pictures.few_shot import few_shot_family
+from innerloop.tasks.split_sizes import Sizes
 
 LETTERS = [Character(ord(letter), "Latin", (0, 1)) for letter in "ABCDEFGHIJKLMNO"]
 
@@ -57,7 +58,7 @@ def test_a_folder_of_omniglot_holds_the_tasks_of_the_built_in_problem(tmp_path, 
     own_characters.unpack(tmp_path / "characters", splits)
     monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path / "cache"))
     own = own_data.from_path(tmp_path / "characters", ways=3)
-    built_in = few_shot_family("omniglot", images, splits, ways=3, shots=1, queries=15, rotations=True)
+    built_in = few_shot_family("omniglot", images, splits, Sizes(3, 1, 15), rotations=True)
     for split in ("train", "valid", "test"):
         ours, theirs = (getattr(family, split).at(0, 0, 5) for family in (own, built_in))
         assert torch.equal(ours.class_ids, theirs.class_ids)

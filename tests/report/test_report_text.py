@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from rich.cells import cell_len
 
 from innerloop.errors import InputError
-from innerloop.report.text import is_number, text_table, width
+from innerloop.report.text import is_number, text_table
 
 
 def test_columns_line_up_and_numbers_stand_right() -> None:
@@ -20,7 +21,7 @@ def test_columns_line_up_and_numbers_stand_right() -> None:
 
 def test_wide_letters_take_two_columns() -> None:
     lines = text_table([["元学习", "a"], ["maml", "b"]]).split("\n")
-    assert [width(line) for line in lines] == [9, 9]
+    assert [cell_len(line) for line in lines] == [9, 9]
     assert lines == ["元学习  a", "maml    b"]
 
 

@@ -16,6 +16,7 @@ from innerloop.data.mnist_files import FILES, load_mnist, read_idx
 from innerloop.tasks.pictures.few_shot import few_shot_family
 from innerloop.tasks.pictures.shifted import TurnedPictures
 from innerloop.tasks.shift import SHIFTS, kinds_of, parse_shift, shifted
+from innerloop.tasks.split_sizes import Sizes
 
 KEYS = torch.arange(5) * 7919
 
@@ -25,7 +26,7 @@ def pictures(side: int = 28):
     images = torch.randint(0, 256, (6, 4, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     named = ClassImages(images, tuple("abcdef"), ("Greek", "Greek", "Latin", "Latin", "Latin", "Thai"))
     splits = {"train": [0, 1], "valid": [2, 3], "test": [4, 5]}
-    return few_shot_family("toy", named, splits, ways=2, shots=1, queries=2)
+    return few_shot_family("toy", named, splits, Sizes(2, 1, 2))
 
 
 def write_mnist(folder, pictures: np.ndarray, labels: np.ndarray, packed: bool = True) -> None:

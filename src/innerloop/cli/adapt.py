@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import shlex
 import sys
 from collections.abc import Sequence
@@ -556,15 +554,9 @@ def _predict(
     if record is not None:  # what is refused is one line
         for note in record.unused(x):
             say(f"note: {note}")
-    _write(out, header, rows)
-    return 0
-
-
-def _write(out: Path, header: list[str], rows: list[list[str]]) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([header, *rows])
-    output.write_whole(out, text.getvalue())
+    output.write_csv(out, [header, *rows])
     print(f"{len(rows)} predictions: {out}")
+    return 0
 
 
 # ---- the rows of the CSV file ------------------------------------------------------------------------------------

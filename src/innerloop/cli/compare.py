@@ -18,6 +18,7 @@ from innerloop.cli.program import dashed, run, split
 from innerloop.cli.seeds import begin
 from innerloop.errors import ConfigError, InputError, ShapeError
 from innerloop.registry import is_place
+from innerloop.report.text import text_table
 from innerloop.training.config import Strategy, TrainConfig
 from innerloop.training.seeds import has_seeds, parse_seeds, read_seeds
 
@@ -328,7 +329,7 @@ def _print(found: Mapping[str, Any], comparison: Any) -> None:
         [f"{name} (baseline)", f"{b['mean']:.4f} ± {b['ci95']:.4f}", "no", "", ""]
         for name, b in found["baselines"].items()
     ]
-    print(output.table(header, rows))
+    print(text_table(rows, header, ruled=False))
     print()
     pairs = []
     few = len(comparison.reports) <= _ALL_PAIRS
@@ -338,7 +339,7 @@ def _print(found: Mapping[str, Any], comparison: Any) -> None:
         clear = math.isfinite(d.mean) and abs(d.mean) > d.ci95
         pairs.append([f"{d.first} - {d.second}", f"{d.mean:+.4f} ± {d.ci95:.4f}", "clear" if clear else "not clear"])
     same = f"difference, {len(found['seeds'])} seeds" if "seeds" in found else "difference, same tasks"
-    print(output.table([same, found["metric"], "95 % interval leaves 0 out"], pairs))
+    print(text_table(pairs, [same, found["metric"], "95 % interval leaves 0 out"], ruled=False))
     print(f"\n{found['verdict']}")
     if found["baselines"]:
         print(f"{comparison.best}: {comparison.reports[comparison.best].beside}")

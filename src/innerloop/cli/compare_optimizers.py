@@ -8,6 +8,7 @@ from typing import Any
 
 from innerloop.cli import output
 from innerloop.errors import ConfigError
+from innerloop.report.text import text_table
 
 NAMES = ("sgd", "momentum", "adam", "rmsprop", "hypergradient_descent", "schedule_free", "prodigy")
 _JOBS = 64  # held-out runs, where nobody says how many
@@ -115,14 +116,14 @@ def compare(
         "end",
         "mean of the curve",
     ]
-    print(output.table(header, rows))
+    print(text_table(rows, header, ruled=False))
     print()
     pairs = [
         [f"{d['first']} - {d['second']}", d["metric"], f"{d['mean']:+.4f} ± {d['ci95']:.4f}",
          "clear" if abs(d["mean"]) > d["ci95"] else "not clear"]
         for d in differences
     ]  # fmt: skip
-    print(output.table(["difference, same runs", "metric", "mean", "95 % interval leaves 0 out"], pairs))
+    print(text_table(pairs, ["difference, same runs", "metric", "mean", "95 % interval leaves 0 out"], ruled=False))
     print(f"\nfiles: {out / 'compare.json'}, {plot}")
     return 0
 

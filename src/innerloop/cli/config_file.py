@@ -93,29 +93,18 @@ def _yaml(text: str, path: Path) -> tuple[Any, dict[Key, int]]:
         ) from error
 
 
-def model_name(file: File) -> str | None:
-    """The model that the file asks for."""
-    model = file.content.get("model")
-    if isinstance(model, Mapping):
-        model = model.get("name")
-        if model is None and "custom" in file.content["model"]:
-            raise ConfigError(
-                f"{file.place(('model',))}: expected a name of `innerloop list models`, got somebody's "
-                "own module; "
-                "repeat that run from Python, with il.fit"
-            )
-    if model is not None and not isinstance(model, str):
-        raise ConfigError(f"{file.place(('model',))}: expected a model's name, got {model!r}")
-    return model
-
-
-def meta_gradient_name(file: File) -> str | None:
-    """The estimator of the meta-gradient that the file asks for."""
-    found = file.content.get("meta_gradient")
+def part_name(file: File, part: str) -> str | None:
+    """The model, or the estimator of the meta-gradient, that the file asks for."""
+    found = file.content.get(part)
     if isinstance(found, Mapping):
+        if part == "model" and "custom" in found and "name" not in found:
+            raise ConfigError(
+                f"{file.place((part,))}: expected a name of `innerloop list models`, got somebody's own module; repeat that run "
+                "from Python, with il.fit"
+            )
         found = found.get("name")
     if found is not None and not isinstance(found, str):
-        raise ConfigError(f"{file.place(('meta_gradient',))}: expected a meta-gradient's name, got {found!r}")
+        raise ConfigError(f"{file.place((part,))}: expected {_NAMED[part]} name, got {found!r}")
     return found
 
 

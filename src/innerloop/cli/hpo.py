@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.cli import output, program
 from innerloop.errors import ConfigError, InputError, nearest
+from innerloop.report.text import text_table
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -106,7 +107,9 @@ def _fit(
     print(f"parameters: {', '.join(made.summary['parameters'])}")
     if made.regret:
         header = ["regret on tasks left out, after", *(f"{mark} trials" for mark in made.trials)]
-        print(output.table(header, [[name, *(f"{v:.3f}" for v in own)] for name, own in made.regret.items()]))
+        print(
+            text_table([[name, *(f"{v:.3f}" for v in own)] for name, own in made.regret.items()], header, ruled=False)
+        )
     print(f"chosen: {made.kind}" + (", as asked" if len(kind) == 1 else ""))
     print(f"kept in: {out} ({made.seconds:.1f} s)")
     print(

@@ -9,10 +9,13 @@ cyclopts alone takes ``nan`` for a number and rounds ``1.5`` to an integer: text
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import functools
 import inspect
 import math
+import operator
 import re
 import textwrap
 import types
@@ -23,20 +26,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from innerloop.errors import ConfigError
 
 
-class _Unset:
-    """The default of every flag: whether the user gave it is known, so a file or a recommendation can fill
-    it.
-    """
-
-    def __repr__(self) -> str:
-        return "unset"
-
-
-UNSET = _Unset()
-
-
 class _NotValidated:
-    """Beside a field's type: no second check of the field by pydantic, which does not know `UNSET`.
+    """Beside a setting's type: no second check of it by pydantic, which knows the type that cyclopts counts words by.
 
     cyclopts lets pydantic check what it made wherever pydantic happens to be imported (gradio imports it). The
     hook is pydantic's own, so nothing has to be imported here.
@@ -90,8 +81,7 @@ def options_of(factory: Callable[..., Any], leave_out: Iterable[str] = ()) -> li
         named = parameter.kind is parameter.KEYWORD_ONLY or parameter.name in getattr(factory, "flags", ())
         if not named or parameter.name in leave_out or annotation is None:
             continue
-        default = UNSET if parameter.default is parameter.empty else parameter.default
-        result.append(Option(parameter.name, annotation, default, docs.get(parameter.name, "")))
+        result.append(Option(parameter.name, annotation, parameter.default, docs.get(parameter.name, "")))
     return result
 
 
@@ -157,34 +147,24 @@ def shown(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def options_class(section: Section, group: Any) -> type:
-    """A frozen, keyword-only dataclass of the section's options, as cyclopts reads it; every default is
-    `UNSET`.
-    """
+def parameter(section: Section, name: str, group: Any) -> inspect.Parameter:
+    """A setting as a keyword of a function that cyclopts reads."""
     from cyclopts import Parameter
 
-    fields = []
-    for name, option in section.options.items():
-        yes_no = is_flag(option.annotation)
-        spelled = section.flags[name]
-        parameter = Parameter(
-            name=spelled,
-            help=option.help,
-            group=group,
-            negative=("--no-" + spelled[2:],) if yes_no else (),
-            show_default=False if option.default is UNSET else _showing(option.default),
-            consume_multiple=True if words(option.annotation) is None else None,
-            converter=None if yes_no else converter(option.annotation),
-        )
-        asked = Annotated[_asked(option.annotation), parameter, _NotValidated()]
-        fields.append((name, asked, dataclasses.field(default=UNSET)))
-    made = dataclasses.make_dataclass(f"{section.key.title()}Options", fields, kw_only=True, frozen=True)
-    made.__module__ = __name__  # cyclopts looks into dataclasses only where they are not of the standard library
-    return made
-
-
-def _showing(default: Any) -> Callable[[Any], str]:
-    return lambda _: shown(default)
+    option, spelled = section.options[name], section.flags[name]
+    yes_no = is_flag(option.annotation)
+    read = Parameter(
+        name=spelled,
+        help=option.help,
+        group=group,
+        negative=("--no-" + spelled[2:],) if yes_no else (),
+        show_default=shown,
+        consume_multiple=True if words(option.annotation) is None else None,
+        converter=None if yes_no else converter(option.annotation),
+    )
+    annotation = Annotated[_asked(option.annotation), read, _NotValidated()]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(f"{section.key}__{name}", kind, default=option.default, annotation=annotation)
 
 
 def _asked(annotation: Any) -> Any:
@@ -196,20 +176,7 @@ def _asked(annotation: Any) -> Any:
     if words(annotation) is None:
         inner = get_args(wide[0])[0]
         return tuple[inner, ...]
-    if wide:
-        return wide[0]
-    result = alternatives[0]
-    for other in alternatives[1:]:
-        result = result | other
-    return result
-
-
-def given(record: Any) -> dict[str, Any]:
-    """The settings of such a dataclass that the user gave."""
-    if record is None:
-        return {}
-    pairs = ((f.name, getattr(record, f.name)) for f in dataclasses.fields(record))
-    return {name: value for name, value in pairs if value is not UNSET}
+    return wide[0] if wide else functools.reduce(operator.or_, alternatives)
 
 
 # ---- settings as text (flags) and as plain data (files) ----------------------------------------------------------
@@ -235,12 +202,7 @@ def settable(annotation: Any) -> Any:
                 kept.append(member)
         elif _is_sequence(origin) and get_args(member)[:1] and get_args(member)[0] in _SCALARS:
             kept.append(tuple[get_args(member)[0], ...])
-    if not [k for k in kept if k is not type(None)]:
-        return None
-    result = kept[0]
-    for other in kept[1:]:
-        result = result | other
-    return result
+    return functools.reduce(operator.or_, kept) if set(kept) - {type(None)} else None
 
 
 def _is_sequence(origin: Any) -> bool:
@@ -269,18 +231,11 @@ def words(annotation: Any) -> int | None:
 def expected(annotation: Any) -> str:
     """What a value has to be, in words: "an integer", "2 numbers", "one of 'adam', 'sgd'"."""
     names = {
-        bool: "true or false",
-        int: "an integer",
-        float: "a finite number",
-        str: "a text",
-        Path: "a path",
-    }
-    plural = {
-        bool: "values true or false",
-        int: "integers",
-        float: "finite numbers",
-        str: "texts",
-        Path: "paths",
+        bool: ("true or false", "values true or false"),
+        int: ("an integer", "integers"),
+        float: ("a finite number", "finite numbers"),
+        str: ("a text", "texts"),
+        Path: ("a path", "paths"),
     }
     said: list[str] = []
     for member in members(annotation):
@@ -290,9 +245,10 @@ def expected(annotation: Any) -> str:
             said.append("one of " + ", ".join(map(repr, get_args(member))))
         elif get_origin(member) is tuple:
             inner = get_args(member)
-            said.append(plural[inner[0]] if inner[-1] is Ellipsis else f"{len(inner)} {plural[inner[0]]}")
+            several = names[inner[0]][1]
+            said.append(several if inner[-1] is Ellipsis else f"{len(inner)} {several}")
         else:
-            said.append(names[member])
+            said.append(names[member][0])
     return " or ".join(sorted(said, key=lambda s: s == "none"))
 
 
@@ -338,20 +294,22 @@ def parse(annotation: Any, texts: Sequence[str]) -> Any:
     """
     order = sorted(members(annotation), key=lambda m: (m is not type(None), m is str))
     for member in order:
-        try:
-            if get_origin(member) is not tuple:
-                if len(texts) == 1:
-                    return _scalar(member, texts[0])
-                continue
-            inner = get_args(member)
-            if inner[-1] is Ellipsis:
-                if texts and not (len(texts) == 1 and inner[0] in order):
-                    return tuple(_scalar(inner[0], t) for t in texts)
-            elif len(inner) == len(texts):
-                return tuple(_scalar(kind, t) for kind, t in zip(inner, texts, strict=True))
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError):
+            if get_origin(member) is tuple:
+                if len(texts) > 1 or (texts and get_args(member)[0] not in order):
+                    return _sequence(member, texts, _scalar)
+            elif len(texts) == 1:
+                return _scalar(member, texts[0])
     raise _refuse(annotation, " ".join(map(repr, texts)) or "nothing", texts)
+
+
+def _sequence(kind: Any, values: Sequence[Any], convert: Callable[[Any, Any], Any]) -> tuple[Any, ...]:
+    """These values as a tuple of this type; ValueError where they are of another number, or one is of another type."""
+    inner = get_args(kind)
+    kinds = inner[:1] * len(values) if inner[-1] is Ellipsis else inner
+    if len(kinds) != len(values):
+        raise ValueError
+    return tuple(map(convert, kinds, values))
 
 
 def _plain(kind: Any, value: Any) -> Any:
@@ -382,17 +340,11 @@ def check(annotation: Any, value: Any) -> Any:
     another.
     """
     for member in sorted(members(annotation), key=lambda m: m is str):
-        try:
+        with contextlib.suppress(ValueError):
             if get_origin(member) is not tuple:
                 return _plain(member, value)
             if isinstance(value, list | tuple):
-                inner = get_args(member)
-                if inner[-1] is Ellipsis:
-                    return tuple(_plain(inner[0], v) for v in value)
-                if len(inner) == len(value):
-                    return tuple(_plain(kind, v) for kind, v in zip(inner, value, strict=True))
-        except ValueError:
-            continue
+                return _sequence(member, value, _plain)
     raise _refuse(annotation, repr(value), [value] if isinstance(value, str) else ())
 
 
@@ -424,10 +376,6 @@ _APART: tuple[tuple[str, dict[str, str]], ...] = (
         r"those of training tasks, where they differ",
         {name: f"{name[6:]} of training tasks, where they differ" for name in ("train_shots", "train_queries")}
         | {"train_ways": "ways of training tasks, where they differ"},
-    ),
-    (
-        r"names to adapt, or to leave out; None: all",
-        {"adapt": "names to adapt; None: all", "freeze": "names not to adapt; None: none"},
     ),
     (
         r"\(low, high\) of uniform distributions; radians",

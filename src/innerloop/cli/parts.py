@@ -10,36 +10,29 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from innerloop.cli.config_file import File, settings
 from innerloop.cli.listing import offered, registry_of
-from innerloop.cli.options import Option, Section, arity, described, flag, given, options_class, options_of, sections
+from innerloop.cli.options import Option, Section, arity, described, flag, options_of, parameter, sections
 from innerloop.cli.program import closest
 from innerloop.errors import ConfigError
 from innerloop.models import EMBEDDINGS, is_embedding
 from innerloop.registry import Entry, find, is_place, load
 
-KIND = {
-    "algorithm": "algorithms",
-    "tasks": "tasks",
-    "model": "models",
-    "meta_gradient": "meta-gradients",
-    "stream_method": "stream-methods",
-    "stream": "tasks",
-}
-NOUN = {
-    "algorithm": "algorithm",
-    "tasks": "problem",
-    "model": "model",
-    "meta_gradient": "meta-gradient",
-    "stream_method": "stream method",
-    "stream": "stream",
-}
-TITLE = {
-    "stream_method": "Method",
-    "stream": "Stream",
-    "algorithm": "Method",
-    "tasks": "Problem",
-    "model": "Model",
-    "meta_gradient": "Meta-gradient",
-    "training": "Training",
+
+class Part(NamedTuple):
+    """How a part of a command line is called."""
+
+    kind: str  # what `innerloop list` calls all of them
+    noun: str  # in messages
+    title: str  # in help
+
+
+PARTS = {
+    "algorithm": Part("algorithms", "algorithm", "Method"),
+    "tasks": Part("tasks", "problem", "Problem"),
+    "model": Part("models", "model", "Model"),
+    "meta_gradient": Part("meta-gradients", "meta-gradient", "Meta-gradient"),
+    "stream_method": Part("stream-methods", "stream method", "Method"),
+    "stream": Part("tasks", "stream", "Stream"),
+    "training": Part("", "", "Training"),
 }
 
 
@@ -47,7 +40,7 @@ def known(part: str, name: str, *, typed: bool = True) -> str:
     """``name``, when it is ours or an installed package's, or says where something is (``package.module:name``).
 
     Args:
-        part: a key of `KIND`.
+        part: a key of `PARTS`.
         name: the word; of a problem also a path, which is made absolute.
         typed: it comes from the command line, not from a file; only then does ``package.module:name`` need no package's word.
 
@@ -72,26 +65,26 @@ def known(part: str, name: str, *, typed: bool = True) -> str:
             return str(own_data.existing(name))
     if not typed and is_place(name):
         raise ConfigError(
-            f"the {NOUN[part]} {name!r} is offered by no installed package, and files do not say what to import; give it on "
-            f"the command line: --{part.replace('_', '-')} {name}"
+            f"the {PARTS[part].noun} {name!r} is offered by no installed package, and files do not say what to import; give it "
+            f"on the command line: --{part.replace('_', '-')} {name}"
         )
-    otherwise = f"see innerloop list {KIND[part]}, or give package.module:name"
-    if part == "meta_gradient":
-        otherwise = f"see innerloop list {KIND[part]}"
-    if part == "tasks":
-        otherwise = f"see innerloop list {KIND[part]}, or give the path of a folder or file, or package.module:function"
-    names = [*offered(KIND[part]), *(EMBEDDINGS if part == "model" else ())]
-    raise ConfigError(f"unknown {NOUN[part]} {name!r}: {closest(name, names, otherwise)}")
+    others = {
+        "meta_gradient": "",
+        "tasks": ", or give the path of a folder or file, or package.module:function",
+    }
+    otherwise = f"see innerloop list {PARTS[part].kind}{others.get(part, ', or give package.module:name')}"
+    names = [*offered(PARTS[part].kind), *(EMBEDDINGS if part == "model" else ())]
+    raise ConfigError(f"unknown {PARTS[part].noun} {name!r}: {closest(name, names, otherwise)}")
 
 
 def _entry(part: str, name: str, typed: bool = True) -> Entry | None:
-    return find(NOUN[part], registry_of(KIND[part]), name, typed=typed)
+    return find(PARTS[part].noun, registry_of(PARTS[part].kind), name, typed=typed)
 
 
 def summary(part: str, name: str) -> str:
     """About a named part: ours from its registry and from what it declares, somebody else's from its docstring."""
-    ours = registry_of(KIND[part])
-    made = load(NOUN[part], ours, name, typed=True)
+    ours = registry_of(PARTS[part].kind)
+    made = load(PARTS[part].noun, ours, name, typed=True)
     if name in ours:
         traits = getattr(made, "traits", None)
         return ours[name].summary + (f" {traits.sentence()}" if traits is not None else "")
@@ -127,14 +120,13 @@ def part_options(part: str, name: str | None) -> list[Option]:
         from innerloop.models.embeddings import pretrained
 
         return options_of(pretrained)
-    return options_of(load(NOUN[part], registry_of(KIND[part]), name, typed=True), leave_out=("model",))
+    return options_of(load(PARTS[part].noun, registry_of(PARTS[part].kind), name, typed=True), leave_out=("model",))
 
 
 class Parts(NamedTuple):
-    """The sections of one command, and the dataclasses that cyclopts fills."""
+    """The sections of one command."""
 
     sections: list[Section]
-    classes: dict[str, type]
 
     def command(self, function: Callable[..., int], *fixed: Any, doc: str | None = None) -> Callable[..., int]:
         """``function`` as `program.run` takes it: its keyword-only parameters are flags, beside those of the parts.
@@ -145,25 +137,27 @@ class Parts(NamedTuple):
             fixed: see ``function``.
             doc: the help's beginning; None: that of the function's docstring.
         """
-        from cyclopts import Parameter
+        from cyclopts import Group, Parameter
 
         texts, hints = described(function.__doc__), get_type_hints(function)
 
         def command(**typed: Any) -> int:
-            records = {key: typed.pop(f"{key}_options", None) for key in self.classes}
+            records: dict[str, dict[str, Any]] = {section.key: {} for section in self.sections}
+            for key in [key for key in typed if "__" in key]:
+                part, _, name = key.partition("__")
+                records[part][name] = typed.pop(key)
             return function(*fixed, records, **typed)
 
         signature = [
-            parameter.replace(annotation=Annotated[hints[name], Parameter(name=flag(name), help=texts[name])])
-            for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY
+            own.replace(annotation=Annotated[hints[name], Parameter(name=flag(name), help=texts[name])])
+            for name, own in inspect.signature(function).parameters.items()
+            if own.kind is own.KEYWORD_ONLY
         ]
-        for key, made in self.classes.items():
-            hint = Annotated[made | None, Parameter(name="*")]
-            kind = inspect.Parameter.KEYWORD_ONLY
-            signature.append(inspect.Parameter(f"{key}_options", kind, default=None, annotation=hint))
+        for place, section in enumerate(self.sections, 1):
+            group = Group(section.title, sort_key=place)
+            signature += [parameter(section, name, group) for name in section.options]
         command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+        command.__annotations__ = {flag.name: flag.annotation for flag in signature}
         command.__doc__ = doc or (inspect.getdoc(function) or "").partition("\nArgs:")[0]
         return command
 
@@ -171,25 +165,22 @@ class Parts(NamedTuple):
         return arity(self.sections)
 
     def merged(
-        self, records: dict[str, Any], file: File | None = None, names: dict[str, str] | None = None
+        self, records: Mapping[str, dict[str, Any]], file: File | None = None, names: dict[str, str] | None = None
     ) -> dict[str, dict[str, Any]]:
         """Part -> settings that were given: the file's, and over them the flags'."""
         result = settings(file, self.sections, names or {}) if file is not None else {}
-        return {s.key: {**result.get(s.key, {}), **given(records.get(s.key))} for s in self.sections}
+        return {s.key: {**result.get(s.key, {}), **records.get(s.key, {})} for s in self.sections}
 
 
 def parts(names: dict[str, str | None], reserved: Iterable[str]) -> Parts:
     """The sections of these parts, in the order that decides who gets a plain flag (training needs no name)."""
-    from cyclopts import Group
-
     listed = []
     for key, name in names.items():
-        title = TITLE[key] + (f" ({short(name) if key == 'tasks' and name else name})" if key != "training" else "")
+        title = PARTS[key].title + (
+            f" ({short(name) if key == 'tasks' and name else name})" if key != "training" else ""
+        )
         listed.append((key, title, part_options(key, name)))
-    made = sections(listed, reserved)
-    made = [section for section in made if section.options]
-    groups = {s.key: Group(s.title, sort_key=i + 1) for i, s in enumerate(made)}
-    return Parts(made, {section.key: options_class(section, groups[section.key]) for section in made})
+    return Parts([section for section in sections(listed, reserved) if section.options])
 
 
 def value_of(words: Sequence[str], flag: str) -> str | None:

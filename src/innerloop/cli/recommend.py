@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from innerloop.cli import given_again, output, program
 from innerloop.errors import InputError
+from innerloop.report.text import text_table
 
 
 def recommend(argv: Sequence[str]) -> int:
@@ -76,10 +75,8 @@ def _recommend(
         return 0
     header, rows = ["rank", "item", "prediction"], [[str(i + 1), str(n), f"{v:.4g}"] for i, (n, v) in enumerate(found)]
     if out is None:
-        print(output.table(header, rows))
+        print(text_table(rows, header, ruled=False))
         return 0
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([header, *rows])
-    output.write_whole(out, text.getvalue())
+    output.write_csv(out, [header, *rows])
     print(f"{len(rows)} items: {out}")
     return 0

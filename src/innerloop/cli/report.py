@@ -11,6 +11,7 @@ from innerloop.cli.boundary import still_wanted
 from innerloop.cli.listing import registry_of
 from innerloop.cli.options import own_flags
 from innerloop.errors import ConfigError
+from innerloop.report.text import text_table
 from innerloop.training.seeds import parse_seeds
 
 
@@ -120,7 +121,7 @@ def _run(
     print(f"{recipe}, {which}, {every[0]['steps']} outer steps: {result['source']}")
     header = ["metric", "value", "ci95", "published", "num_tasks", "transductive"]
     rows = [[_cell(row.get(name)) for name in header] for row in result["rows"]]
-    print(output.table(header, rows))
+    print(text_table(rows, header, ruled=False))
     for one in every:
         if one.get("out"):
             print(f"run directory: {one['out']}")

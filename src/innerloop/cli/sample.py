@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import shlex
 from collections.abc import Sequence
@@ -105,9 +104,7 @@ def _write(out: Path, made: Any) -> None:
         np.save(buffer, made.numpy(), allow_pickle=False)
         write_atomically(out, buffer.getvalue())
     else:
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([[f"x{i + 1}" for i in range(made.shape[1])], *made.tolist()])
-        output.write_whole(out, text.getvalue())
+        output.write_csv(out, [[f"x{i + 1}" for i in range(made.shape[1])], *made.tolist()])
 
 
 def adapted_to_examples(

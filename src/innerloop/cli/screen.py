@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.cli import output
 from innerloop.errors import InputError
+from innerloop.report.text import text_table
 
 if TYPE_CHECKING:
     from innerloop.data.tables import Table
@@ -76,9 +75,7 @@ def predicted(
     found = screen(fitted, given, rank=rank, nearest=_NEAREST)
     header, rows = _rows(fitted, found, rank)
     if out is not None:
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([header, *rows])
-        output.write_whole(out, text.getvalue())
+        output.write_csv(out, [header, *rows])
         print(f"{len(rows)} predictions: {out}")
     elif rank:
         _print(header, rows[:_PRINTED])
@@ -119,7 +116,4 @@ def _rows(fitted: Fitted, found: Sequence[Screened], rank: bool) -> tuple[list[s
 def _print(header: list[str], rows: list[list[str]]) -> None:
     """Columns side by side, without those that name each class."""
     kept = [i for i, name in enumerate(header) if name != "row"]
-    cells = [[row[i][:44] for i in kept] for row in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(text_table([[row[i][:44] for i in kept] for row in rows], [header[i] for i in kept], ruled=False))

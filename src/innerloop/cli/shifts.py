@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.cli import output
+from innerloop.report.text import text_table
 
 if TYPE_CHECKING:
     from innerloop.core import TaskDistribution
@@ -64,5 +65,5 @@ def say(curves: ShiftCurves, found: Mapping[str, Any], as_json: bool) -> None:
         rows.append([amount if isinstance(amount, str) else f"{amount:g}", *cells])
     unit = f" ({curves.unit})" if curves.unit else ""
     print(f"{curves.metric} on {found['num_tasks']} {found['split']} tasks, seed {found['seed']}, 95 % interval")
-    print(output.table([f"shift: {curves.kind}{unit}", *labels], rows))
+    print(text_table(rows, [f"shift: {curves.kind}{unit}", *labels], ruled=False))
     print(f"\nfiles: {found['card']}, {found['plot']}")

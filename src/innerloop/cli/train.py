@@ -12,7 +12,7 @@ from innerloop.allocation import keeps
 from innerloop.cli import config_file, given_again, output, parts, seeds
 from innerloop.cli.boundary import GIVES_BACK, INTERRUPTED, Stop, say
 from innerloop.cli.listing import offered
-from innerloop.cli.options import arity, given, own_flags, sections
+from innerloop.cli.options import arity, own_flags, sections
 from innerloop.cli.program import closest, dashed, existing_folder, is_flag, run, split
 from innerloop.errors import ConfigError, InputError
 from innerloop.training import launch
@@ -46,19 +46,19 @@ def train(argv: Sequence[str]) -> int:
     algorithm = parts.known("algorithm", names[0])
     if words[0] == algorithm and len(words) > 1 and not words[1].startswith("-"):
         parts.known("tasks", words[1])  # the usual order: a wrong name is told before torch is loaded
-    file, model, other = _prescan(words)
-    about: dict[str, str | None] = {"training": "", "algorithm": algorithm, "model": model, "meta_gradient": other}
+    file, more = _prescan(words)
+    about: dict[str, str | None] = {"training": "", "algorithm": algorithm, **more}
     names, rest = split(words, {**parts.parts(about, own).arity(), **own}, 2, [algorithm, *tasks])
     if len(names) < 2 and not {"--help", "-h"} & set(words):
         usage = f"for example: innerloop train {algorithm} sinusoid"
         raise ConfigError(f"expected TASKS after {algorithm}, got nothing; {usage}")
     problem = parts.known("tasks", names[1]) if len(names) > 1 else None
-    about = {"training": "", "algorithm": algorithm, "tasks": problem, "model": model, "meta_gradient": other}
+    about = {"training": "", "algorithm": algorithm, "tasks": problem, **more}
     made = parts.parts(about, own)
-    more = "" if problem else f"\n\nA problem has flags of its own: innerloop train {algorithm} TASKS --help."
+    hint = "" if problem else f"\n\nA problem has flags of its own: innerloop train {algorithm} TASKS --help."
     chosen = {part: name for part, name in about.items() if name}
     typed = shlex.join(["innerloop", "train", *argv])
-    doc = f"Meta-train {algorithm}: {parts.summary('algorithm', algorithm)}{more}"
+    doc = f"Meta-train {algorithm}: {parts.summary('algorithm', algorithm)}{hint}"
     command = made.command(_train, chosen, file, made, typed, doc=doc)
     return run(" ".join(["train", algorithm, problem or "TASKS"]), command, rest)
 
@@ -82,22 +82,17 @@ def _training_flags(own: Collection[str]) -> dict[str, int | None]:
     return arity(sections([("training", "", parts.part_options("training", None))], own))
 
 
-def _prescan(words: Sequence[str]) -> tuple[config_file.File | None, str | None, str | None]:
-    """The config file, the model and the meta-gradient, which decide what other flags there are."""
+def _prescan(words: Sequence[str]) -> tuple[config_file.File | None, dict[str, str | None]]:
+    """The config file; and the names of the model and the meta-gradient, which decide what other flags there are."""
     path = parts.value_of(words, "--config")
     file = config_file.read(Path(path)) if path is not None else None
-    model = parts.value_of(words, "--model")
-    typed = model is not None
-    if model is None and file is not None:
-        model = config_file.model_name(file)
-    other = parts.value_of(words, "--meta-gradient")
-    if other is None and file is not None:
-        other = config_file.meta_gradient_name(file)
-    return (
-        file,
-        None if model is None else parts.known("model", model, typed=typed),
-        None if other is None else parts.known("meta_gradient", other),
-    )
+    found: dict[str, str | None] = {}
+    for part, flag in (("model", "--model"), ("meta_gradient", "--meta-gradient")):
+        name = typed = parts.value_of(words, flag)
+        if name is None and file is not None:
+            name = config_file.part_name(file, part)
+        found[part] = None if name is None else parts.known(part, name, typed=typed is not None)
+    return file, found
 
 
 def _train(
@@ -139,7 +134,7 @@ def _train(
     merged = made.merged(records, file, names)
     settings = merged.get("training", {})
     if seeds is not None:
-        if "seed" in given(records.get("training")):
+        if "seed" in records.get("training", {}):
             raise ConfigError("expected --seed or --seeds, got both; leave one out")
         return _train_seeds(merged, names, seeds, out, force, quiet, json, typed)
     from innerloop.training.config import TrainConfig

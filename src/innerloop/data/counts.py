@@ -82,16 +82,17 @@ class Counts:
         top = int(index.max()) + 1 if len(index) else 1
         if kinds is not None:
             expect_whole("kinds", kinds)
-        self.kinds = top if kinds is None else kinds
+        self.kinds: int = top if kinds is None else kinds
         if top > self.kinds:
             raise InputError(
                 f"index expected numbers below {self.kinds}, the kinds of entries, got {top - 1}; raise kinds"
             )
         if self.kinds > _LARGEST:
             raise InputError(f"index expected numbers below {_LARGEST}, got {self.kinds - 1}; number the entries anew")
-        self.index, self.start = index.to(torch.int32), start
+        self.index: Tensor = index.to(torch.int32)
+        self.start: Tensor = start
         small = count.dtype in (torch.uint8, torch.float32)
-        self.count = count if small else count.to(torch.float32)
+        self.count: Tensor = count if small else count.to(torch.float32)
 
     def __len__(self) -> int:
         return len(self.start) - 1

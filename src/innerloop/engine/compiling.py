@@ -92,26 +92,20 @@ class Pending(Generic[T]):
         return Pending(self.nodes, lambda: function(self.wait()), self.cancel)
 
 
-def compile_function(function: Callable[..., Any], args: tuple[Any, ...], limits: Limits = STANDARD) -> Compiled:
-    """``function``, compiled for arguments like these.
+def begin(
+    jobs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], limits: Limits = STANDARD
+) -> Pending[list[Compiled]]:
+    """Functions, compiled for arguments like these, tried side by side while this process goes on.
 
     Args:
-        function: of pytrees of tensors, to a pytree of tensors; must not look at values.
-        args: example arguments. The compiled function takes the same structure, shapes, dtypes and devices and nothing else.
-        limits: what compiling may cost.
+        jobs: (function, example arguments): of pytrees of tensors, to a pytree of tensors; it must not look at values. The
+            compiled function takes the same structure, shapes, dtypes and devices and nothing else.
+        limits: what compiling may cost: ``nodes`` of each, ``seconds`` for all.
 
     Raises:
         StepTooLarge: by the limits.
         CompileFailed: it cannot be traced, or its compilation failed, crashed, took too long, or gave other numbers.
     """
-    return begin([(function, args)], limits).wait()[0]
-
-
-def begin(
-    jobs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], limits: Limits = STANDARD
-) -> Pending[list[Compiled]]:
-    """`compile_function` of several, tried side by side while this process goes on; ``limits.nodes`` holds for each,
-    ``limits.seconds`` for all."""
     packed, given, specs, nodes = [], [], [], 0
     for function, args in jobs:
         try:

@@ -91,6 +91,7 @@ class Engine:
         name = planning.signature(self.identity, tasks, kind, *settings)
         if name in self.plans:
             return self.plans[name]
+        # Where somebody has asked for a plan (`planning`), the first call is the time to measure.
         self._met[name] = self._met.get(name, 0) + 1
         if self._met[name] <= _MET_BEFORE and self._made is None:
             return self.rule(tasks)
@@ -149,6 +150,7 @@ class Engine:
             with per_task_convolutions(plan.strategy == "per_task"):
                 return weighted_mean(
                     (
+                        # The mean of chunks of unequal size is weighted, so that the last, shorter one does not count more.
                         n / num_tasks,
                         value_gradient(lambda m, chunk=chunk: batch_loss(learner, m, chunk, outer_step), meta),
                     )
@@ -210,8 +212,10 @@ def weighted_mean(parts: Any) -> Any:
     """Sum of weight x pytree, one part in memory at a time."""
     total = kinds = None
     for weight, part in parts:
+        # All tasks at once: not even a product with 1, so the same bits as without an engine.
         if total is None and weight == 1:
             return pytree.tree_map(lambda v: v.detach(), part)
+        # A count that a model keeps is a whole number and is one again in the end.
         kinds = kinds or [v.dtype for v in pytree.tree_leaves(part)]
         scaled = pytree.tree_map(lambda v, w=weight: v.detach() * w, part)
         total = scaled if total is None else pytree.tree_map(torch.add, total, scaled)

@@ -16,15 +16,19 @@ Grads = dict[str, Tensor]
 
 def value_gradient(function: Callable[[Meta], tuple[Tensor, Any]], meta: Meta) -> tuple[Grads, Grads, Any]:
     """Gradients of ``function(meta)[0]`` by params and by rule (zeros where nothing arrives), and ``function(meta)[1]``."""
+    # Leaves of our own: what meta was computed from is not differentiated, and nobody's `.grad` is touched.
     params = {name: p.detach().requires_grad_() for name, p in meta.params.items()}
     rule = {name: p.detach().requires_grad_() for name, p in meta.rule.items()}
+    # Callers may look on without a graph (the doctor, evaluation).
     with torch.enable_grad():
         loss, aux = function(Meta(params, rule, meta.buffers))
     leaves = [*params.values(), *rule.values()]
+    # A loss that depends on no leaf (all frozen, no inner steps) has slope zero; autograd would raise.
     if loss.requires_grad:
         found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     else:
         found = [torch.zeros_like(p) for p in leaves]
+    # The slopes of params come first; there are more of them than params, as those of rule follow.
     return dict(zip(params, found, strict=False)), dict(zip(rule, found[len(params) :], strict=True)), aux
 
 

@@ -59,6 +59,8 @@ def segment_lengths(steps: int, wanted: bool | int) -> tuple[int, ...]:
         return (wanted,) if steps > wanted else ()
     lengths: tuple[int, ...] = (_STEPS,) if steps > _STEPS else ()
     while lengths and math.ceil(steps / lengths[0]) > _MOST_SEGMENTS:
+        # A segment is computed again as a whole, and what its parts begin from is kept meanwhile: as many parts as steps in each
+        # (the square root) makes the two together smallest.
         inside = math.ceil(math.sqrt(steps / lengths[0]))
         lengths = (lengths[0] * min(inside, _MOST_SEGMENTS), *lengths)
     return lengths

@@ -69,11 +69,11 @@ class BatchNorm(nn.Module):
         super().__init__()
         self.name = name
         self.policy = policy
-        self.num_features = source.num_features
-        self.eps = source.eps
-        self.momentum = 0.1 if source.momentum is None else source.momentum
-        self.weight = source.weight
-        self.bias = source.bias
+        self.num_features: int = source.num_features
+        self.eps: float = source.eps
+        self.momentum: float = 0.1 if source.momentum is None else source.momentum
+        self.weight: nn.Parameter | None = source.weight
+        self.bias: nn.Parameter | None = source.bias
         reference = source.weight if source.weight is not None else source.running_mean
         like = {} if reference is None else {"device": reference.device, "dtype": reference.dtype}
         if policy == "frozen":
@@ -163,10 +163,10 @@ class LayerNorm(nn.Module):
 
     def __init__(self, source: nn.LayerNorm) -> None:
         super().__init__()
-        self.normalized_shape = source.normalized_shape
-        self.eps = source.eps
-        self.weight = source.weight
-        self.bias = source.bias
+        self.normalized_shape: tuple[int, ...] = source.normalized_shape
+        self.eps: float = source.eps
+        self.weight: nn.Parameter | None = source.weight
+        self.bias: nn.Parameter | None = source.bias
 
     def forward(self, x: Tensor) -> Tensor:
         x = _full(x)
@@ -182,10 +182,10 @@ class InstanceNorm(nn.Module):
 
     def __init__(self, source: nn.modules.instancenorm._InstanceNorm) -> None:
         super().__init__()
-        self.num_features = source.num_features
-        self.eps = source.eps
-        self.weight = source.weight
-        self.bias = source.bias
+        self.num_features: int = source.num_features
+        self.eps: float = source.eps
+        self.weight: nn.Parameter | None = source.weight
+        self.bias: nn.Parameter | None = source.bias
 
     def forward(self, x: Tensor) -> Tensor:
         x = _full(x)

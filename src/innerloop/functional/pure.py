@@ -19,7 +19,7 @@ from innerloop.functional.convert import copied
 from innerloop.functional.dropout import Dropout
 from innerloop.functional.embedded_once import Seen, put_in, recorded, unchanged
 from innerloop.functional.norms import BatchNorm, BatchNormPolicy
-from innerloop.functional.outputs import chosen, picked
+from innerloop.functional.outputs import Output, chosen, picked
 from innerloop.functional.randomness import seeded
 from innerloop.functional.state import Traces, fresh_inputs, layers_of_others, look_into, put_back
 
@@ -33,7 +33,7 @@ class PureModel:
     def __init__(self, module: nn.Module, batch_norm: BatchNormPolicy) -> None:
         self.module = module
         self.batch_norm: BatchNormPolicy = batch_norm
-        self.names = registered_names(module)
+        self.names: dict[str, str] = registered_names(module)
         # Tensors that are in several places of the module, by the names of the other places. A shared layer is one place,
         # whatever it is called: functional_call would take what it has put there first for the layer's own.
         places = {
@@ -43,11 +43,11 @@ class PureModel:
         }
         self._tied = {name: first for name, first in self.names.items() if name != first and name in places}
         layers = list(module.modules())
-        self.has_batch_norm = any(isinstance(m, BatchNorm) and m.policy != "none" for m in layers)
-        self.mixes_by_norm = any(isinstance(m, BatchNorm) and m.policy == "batch" for m in layers)
+        self.has_batch_norm: bool = any(isinstance(m, BatchNorm) and m.policy != "none" for m in layers)
+        self.mixes_by_norm: bool = any(isinstance(m, BatchNorm) and m.policy == "batch" for m in layers)
         # Layers that read the call's context; where there are none, it is not even set (torch.compile is glad of that).
         self._needs_context = any(isinstance(m, (BatchNorm, Dropout)) for m in layers)
-        self.draws_noise = any(isinstance(m, Dropout) and m.p for m in layers)
+        self.draws_noise: bool = any(isinstance(m, Dropout) and m.p for m in layers)
         self.low_precision: torch.dtype | None = None  # products and convolutions in this type, by torch.autocast
         self.plain_attention = False  # set by the probe: fused attention has no second derivative
         self.draws_itself = False  # likewise: it draws random numbers from other sources than the call's noise
@@ -57,7 +57,7 @@ class PureModel:
         self.traces: Traces | None = None  # what a pass leaves behind; None: not looked into yet
         self.written: tuple[str, ...] = ()  # buffers that a pass writes, which are given back like running statistics
         self._restored = layers_of_others(module)
-        self.output = chosen()  # which part of what the model returns is its output
+        self.output: Output = chosen()  # which part of what the model returns is its output
 
     def norm_parameters(self) -> list[str]:
         """Names of the scales and shifts of BatchNorm layers."""
@@ -133,6 +133,7 @@ class PureModel:
             noise: the key of that noise.
             part: one network of a `Parts`; None: the model itself.
         """
+        # A dictionary of its own: layers write their new statistics into it, and the caller's stay as they are.
         call = context.Call(mask=mask, step=step, training=training, noise=noise, buffers=dict(buffers))
         given = {**params, **buffers}
         seen = x[0] if x and isinstance(x[0], Seen) else None
@@ -201,6 +202,7 @@ class PureModel:
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
         """The one place that decides: training mode in meta-training, evaluation mode everywhere else."""
+        # `train()` walks over all layers, and a step calls this many times.
         if self.module.training != training:
             self.module.train(training)
         for layer in self._always_training:

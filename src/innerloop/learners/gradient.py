@@ -112,6 +112,7 @@ class GradientLearner(BaseLearner):
         found = self.rule.init_meta({name: params[name] for name in self.adapted}, generator)
         for name in self.per_step:
             p = params[name].detach()
+            # All steps begin from the model's own; the outer loop takes them apart.
             found[f"per_step/{name}"] = p.expand(self.inner_steps, *p.shape).clone()
         return found
 
@@ -124,6 +125,7 @@ class GradientLearner(BaseLearner):
             if task.noise is None:
                 raise ConfigError("weights drawn for each task expected tasks with a key (noise), got none")
             params = self.start(params, keys.fold(task.noise, _START))
+        # No copy: steps make new tensors, and the graph of these leads back to meta.
         state = self.rule.init(meta.rule, params)
         return GradientFast(params, state, meta.buffers, task.noise, objective=task.objective)
 
@@ -202,6 +204,7 @@ class GradientLearner(BaseLearner):
             orders = {p: keys.permutation(key, total, salt=p) for p in {p // total for p in positions}}
             return torch.stack([orders[p // total][p % total] for p in positions])
         position = i * size + torch.arange(size, device=i.device)
+        # Where `i` is a tensor nobody knows which passes a batch touches, but never more than two: it is no larger than a pass.
         first = i * size // total
         orders = torch.cat([keys.permutation(key, total, salt=first + k) for k in range(2)])
         return orders[position - first * total]
@@ -212,6 +215,7 @@ class GradientLearner(BaseLearner):
         number = mask.sum().clamp(min=1)
         if self.ordered or noise is None:
             return (~mask).long().argsort(stable=True)[position % number]
+        # An order for each position: how many rows count is a tensor under vmap, so orders cannot be shared pass by pass.
         drawn = keys.bits(keys.fold(keys.fold(noise, _BATCHES), position // number), (len(mask),))
         orders = drawn.masked_fill(~mask, torch.iinfo(torch.int64).max).argsort(-1)
         return orders.gather(1, (position % number)[:, None])[:, 0]
@@ -318,11 +322,16 @@ class _Applied:
     def __init__(
         self, learner: GradientLearner, meta: Meta, fast: GradientFast, adapted: dict[str, Tensor], purpose: int
     ) -> None:
-        self.learner, self.meta, self.fast, self.adapted, self.buffers = learner, meta, fast, adapted, fast.buffers
-        self.noise = None
+        self.learner: GradientLearner = learner
+        self.meta: Meta = meta
+        self.fast: GradientFast = fast
+        self.adapted: dict[str, Tensor] = adapted
+        self.buffers: dict[str, Tensor] = fast.buffers
+        self.noise: Tensor | None = None
         if learner.training and fast.noise is not None and learner.model.draws_noise:
+            # By the step, so each inner step drops out others; by the purpose, so support and query do not drop out the same.
             self.noise = keys.fold(keys.fold(fast.noise, purpose), fast.steps_taken)
-        self.calls = 0
+        self.calls: int = 0
 
     def __call__(self, *x: Any, mask: Tensor | None = None) -> Any:
         noise = self.noise if self.noise is None or not self.calls else keys.fold(self.noise, self.calls)

@@ -175,7 +175,7 @@ class Trained:
 
     def __init__(self, fast: Run) -> None:
         self.fast = fast
-        self.curve = fast.total / fast.taken.clamp(min=1).to(fast.total.dtype)
+        self.curve: Tensor = fast.total / fast.taken.clamp(min=1).to(fast.total.dtype)
 
     def __call__(self, x: Any, mask: Tensor | None = None) -> Tensor:
         del mask

@@ -61,13 +61,16 @@ class OnlineLearner(ABC):
                 f"{name} expected a model without batch norm, whose statistics a stream of single examples spoils, got the layer "
                 f"{norms[0]!r}; use a model without norm layers, or with nn.GroupNorm"
             )
-        self.name, self.options, self.glances = name, dict(options), glances
+        self.name: str = name
+        self.options: dict[str, Any] = dict(options)
+        self.glances: int = glances
         module = convert(model)[0] if any(True for _ in model.parameters()) else copied(model)
-        self.pure = PureModel(module, "batch")
-        self.params = {n: p.detach().clone() for n, p in self.pure.module.named_parameters()}
-        self.buffers = {n: b.detach().clone() for n, b in self.pure.module.named_buffers()}
-        self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
-        self.memory = Reservoir(memory, self.generator)
+        self.pure: PureModel = PureModel(module, "batch")
+        self.params: dict[str, Tensor] = {n: p.detach().clone() for n, p in self.pure.module.named_parameters()}
+        self.buffers: dict[str, Tensor] = {n: b.detach().clone() for n, b in self.pure.module.named_buffers()}
+        self.seed: int = seed
+        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
+        self.memory: Reservoir = Reservoir(memory, self.generator)
         self.kind: str | None = None  # "classification" or "regression", as the first examples tell
         self.input_shape: tuple[int, ...] | None = None
         self.outputs: int | None = None

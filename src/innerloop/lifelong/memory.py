@@ -20,7 +20,8 @@ class Reservoir:
 
     def __init__(self, places: int, generator: torch.Generator) -> None:
         expect_whole("memory", places, 0)
-        self.places, self.seen = places, 0
+        self.places: int = places
+        self.seen: int = 0
         self.x: Tensor | None = None
         self.y: Tensor | None = None
         self._generator = generator

@@ -38,6 +38,8 @@ class Backprop(MetaGradient):
             raise ConfigError(
                 f"first order needs a learner that adapts by gradients, got {type(self.learner).__name__}; use Backprop as it is"
             )
+        # Two learners, not a switch within one: plans and compiled steps are kept by learner and `phase`, and one for the cheap
+        # graph must not serve the other.
         self._cheap = (
             dataclasses.replace(self.learner, first_order=True) if by_gradients(self.learner) else self.learner
         )

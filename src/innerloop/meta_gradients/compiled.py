@@ -31,7 +31,7 @@ class CompiledGradients:
     """
 
     def __init__(self) -> None:
-        self.trouble = ""
+        self.trouble: str = ""
         self._functions: dict[Any, Function | None] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledGradients:

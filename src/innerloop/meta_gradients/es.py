@@ -67,6 +67,7 @@ class ES(MetaGradient):
 
         def pair(meta: Meta, trial: Trial) -> tuple[Tensor, dict[str, Any]]:
             assert trial.key is not None
+            # Both of the pair see the same task with the same noise (dropout, mini-batches): it cancels in the difference.
             direction = noise(trial.key, like)
             up, seen = self.learner.meta_loss(moved(meta, direction, self.sigma), trial, outer_step)
             down, seen_too = self.learner.meta_loss(moved(meta, direction, -self.sigma), trial, outer_step)
@@ -76,6 +77,7 @@ class ES(MetaGradient):
         every = trials(tasks, self.num_pairs)
         difference, aux = self.engine.each(pair, meta, every)
         assert every.key is not None
+        # Perturbations are drawn again from their keys: kept, they would take a copy of the model for each pair and task.
         params, rule = like_meta(weighted_noise(difference / (2 * self.sigma), every.key, like), meta)
         aux = pytree.tree_map(lambda v: v.mean(0), aux)
         return OuterGradient(params, rule, aux["buffers"], carry, aux["metrics"])

@@ -94,9 +94,12 @@ class Implicit(MetaGradient):
             loss, found, buffers = learner.query_loss(here, there, task)
             return loss, (found, {name: b.detach() for name, b in buffers.items()})
 
+        # Partial derivatives at the solution: how the solution itself moves with meta comes from the equations below.
         slopes, (metrics, buffers) = inner_gradient(query, {**shared, **fast.params}, True)
         right = {name: slopes[name] for name in fast.params}
 
+        # Without the proximal term, which the learner's own loss would add: its Hessian is lambda times the identity and stands
+        # in `matrix` by hand.
         def support(adapted: dict[str, Tensor], others: dict[str, Tensor]) -> Tensor:
             here = Meta({**meta.params, **others}, meta.rule, meta.buffers)
             return GradientLearner.support_loss(learner, here, fast, adapted, task.support)[0]
@@ -105,14 +108,17 @@ class Implicit(MetaGradient):
 
         def matrix(v: dict[str, Tensor]) -> dict[str, Tensor]:
             curved, _ = products(v)
+            # (H + lambda I) v / lambda: divided by lambda, so that the right-hand side is the query's slope as it is.
             return {name: (1 + self.damping) * p + curved[name] / learner.strength for name, p in v.items()}
 
         solution, left = conjugate_gradient(matrix, right, self.cg_steps)
         found = dict(solution)
         if shared:
+            # What is not adapted moves the solution too, by the mixed second derivatives of the support loss.
             _, crossed = products(solution)
             found |= {name: slopes[name] - crossed[name] / learner.strength for name in shared}
         total = dot(right, right)
+        # The slope of the inner problem where it was left: zero if it is solved, as the estimate assumes; so it is logged.
         pulled = {n: g + learner.strength * (fast.params[n] - meta.params[n]) for n, g in slope.items()}
         metrics = {
             **metrics,

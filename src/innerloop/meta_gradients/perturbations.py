@@ -66,6 +66,7 @@ def weighted_noise(weights: Tensor, key: Tensor, like: Mapping[str, Tensor]) -> 
     """The mean over trials of weight times `noise`, some trials at a time."""
     found = {}
     for i, (name, p) in enumerate(like.items()):
+        # As many trials at a time as fit; a large tensor goes trial by trial.
         at_once = max(1, _NUMBERS // max(p.numel(), 1))
         total = torch.zeros_like(p)
         for a in range(0, len(weights), at_once):

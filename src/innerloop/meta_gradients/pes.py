@@ -121,6 +121,8 @@ class PES(MetaGradient):
             return up - down, fast_up, fast_down, pytree.tree_map(lambda a, b: (a + b) / 2, seen, seen_too)
 
         difference, up, down, aux = self.engine.each(advance, meta, walk)
+        # A part's loss depends on the perturbations of all parts before it, through where they have led; so all of them are
+        # weighed by it, which is what takes the bias of ES on a part away.
         sums = {name: carry[f"sum/{name}"] for name in perturbed(meta, self.learner)} if first else {}
         for name, drawn_here in noise(drawn, like).items():
             sums[name] = sums[name] + drawn_here if name in sums else drawn_here
@@ -128,6 +130,7 @@ class PES(MetaGradient):
         params, rule = like_meta({name: torch.tensordot(weights.to(s.dtype), s, 1) for name, s in sums.items()}, meta)
         metrics, buffers = mean_over_tasks(aux)
         kept: dict[str, Tensor] = {}
+        # At the end of the inner loop nothing is kept: an empty carry is how the next batch knows that it begins.
         if last < self.learner.inner_steps:
             kept = {"step": torch.tensor(last), **{f"sum/{name}": s for name, s in sums.items()}}
             for name, tree in (("task", tasks), ("up", up), ("down", down)):

@@ -57,8 +57,6 @@ from innerloop.models import MODELS, describe, printed
 from innerloop.objectives import losses
 from innerloop.tracebacks import shortened
 
-_log = logging.getLogger("innerloop")
-
 
 class MetaLearner(nn.Module):
     """What a factory such as `il.maml` returns.
@@ -78,6 +76,14 @@ class MetaLearner(nn.Module):
         norm_rows: inner steps + 1, for per-step statistics.
     """
 
+    name: str
+    options: dict[str, Any]
+    made_of: str
+    model: nn.Module
+    notes: list[str]
+    learner: BaseLearner
+    meta_gradient: MetaGradient
+
     def __init__(
         self,
         name: str,
@@ -96,12 +102,12 @@ class MetaLearner(nn.Module):
         self.loss = loss
         self.inductive = inductive
         given = model.model if isinstance(model, Parts) else model
-        self.model_spec = describe(given)
-        self.model_class = f"{type(given).__module__}.{type(given).__qualname__}"
-        self.model_record = self.model_spec or {"custom": self.model_class, "printed": printed(given)}
+        self.model_spec: dict[str, Any] | None = describe(given)
+        self.model_class: str = f"{type(given).__module__}.{type(given).__qualname__}"
+        self.model_record: dict[str, Any] = self.model_spec or {"custom": self.model_class, "printed": printed(given)}
         self.model, self.notes = convert(model, batch_norm, norm_rows)
-        self.pure = PureModel(self.model, batch_norm)
-        self.engine = Engine()
+        self.pure: PureModel = PureModel(self.model, batch_norm)
+        self.engine: Engine = Engine()
         self.learner, self.meta_gradient = pair(self.pure, self.engine)
         self.engine.convolutional = self._adapts_convolutions()
         if self.learner.adapts_by_gradients and self.learner.inner_steps == 0:
@@ -109,16 +115,16 @@ class MetaLearner(nn.Module):
         # Name and options of an estimator that is not the method's own.
         self.meta_gradient_spec: dict[str, Any] | None = None
         self.made_by(name, options)
-        self.compiled = CompiledGradients()
+        self.compiled: CompiledGradients = CompiledGradients()
         self.meta_gradient.check(self.learner)
         rule = self.learner.init_rule(dict(self.model.named_parameters()), None)
-        self.rule = nn.ParameterDict()
+        self.rule: nn.ParameterDict = nn.ParameterDict()
         self._rule_names = {key.replace(".", "|"): key for key in rule}
         for key, value in rule.items():
             self.rule[key.replace(".", "|")] = nn.Parameter(value.detach().clone())
-        self.spec = TaskSpec()  # of the family it was trained on, as far as known
-        self.outer_step = 0
-        self.carry = self.meta_gradient.init(self.meta())
+        self.spec: TaskSpec = TaskSpec()  # of the family it was trained on, as far as known
+        self.outer_step: int = 0
+        self.carry: dict[str, Tensor] = self.meta_gradient.init(self.meta())
         self._recompute: bool | int = False
         self._mixes = False
         self._lacking = ""  # which function of the model has no second derivative that meta-training needs
@@ -173,7 +179,6 @@ class MetaLearner(nn.Module):
             >>> learner.made_of
             'GradientLearner x SGD x Backprop'
         """
-
         pair = own_pairing(learner, meta_gradient, rule)
         if batch_norm not in ("batch", "running", "frozen", "none"):
             raise ConfigError(f"batch_norm expected one of batch, running, frozen, none, got {batch_norm!r}")
@@ -368,7 +373,7 @@ class MetaLearner(nn.Module):
 
     def _outer_gradient(self, batch: Task, step: int) -> OuterGradient:
         """The meta-gradient; nothing of this learner changes."""
-        self._expect_derivatives()
+        expect_derivatives(self.name, self._lacking)
         chosen = compiling(self.facts(batch))
         if chosen.what == NOTHING:
             if chosen.why_not == CHANGES:
@@ -387,7 +392,7 @@ class MetaLearner(nn.Module):
     def begin_compiling(self, batch: Task, outer_step: int = 0, limits: Limits = STANDARD) -> Pending[float]:
         """`compile` in other processes; `backward` goes on as before until it has been waited for."""
         batch = self.ready(batch, outer_step)
-        self._expect_derivatives()
+        expect_derivatives(self.name, self._lacking)
         chosen = compiling(dataclasses.replace(self.facts(batch), following=Plan("compiled")))
         if chosen.what == NOTHING:
             raise CompileFailed(chosen.why_not)
@@ -398,7 +403,7 @@ class MetaLearner(nn.Module):
     def plan(self, batch: Task, outer_step: int = 0) -> Plan:
         """How a step on tasks like these is run, measured now on copies; `backward` measures by itself at its third call."""
         batch = self.ready(batch, outer_step)
-        self._expect_derivatives()
+        expect_derivatives(self.name, self._lacking)
         with self.engine.planning() as made, recomputing(self.recompute):
             self.meta_gradient(self.carry, self.meta(), batch, outer_step, None)
         return made[-1] if made else self.engine.rule(batch)
@@ -427,10 +432,8 @@ class MetaLearner(nn.Module):
         if batch.noise is not None:
             return batch
         step = self.outer_step if outer_step is None else outer_step
-        return dataclasses.replace(
-            batch,
-            noise=keys.task_keys(0, "bare", step, 0, batch_size(batch)).to(self.device),
-        )
+        noise = keys.task_keys(0, "bare", step, 0, batch_size(batch))
+        return dataclasses.replace(batch, noise=noise.to(self.device))
 
     def widen(self, rows: int | None) -> None:
         """Let the method's parameters that grow with the tasks' global classes have this many rows; None: they stay.
@@ -606,10 +609,6 @@ class MetaLearner(nn.Module):
             self.note(found.note)
         self._lacking = found.lacking or self._lacking
 
-    def _expect_derivatives(self) -> None:
-        """Raise ConfigError where meta-training needs derivatives that the model has not."""
-        expect_derivatives(self.name, self._lacking)
-
     def _heed(self, found: Trial, batch: Task) -> None:
         """`_heed_needs`, and try the loss on what the model gave."""
         self._heed_needs(found)
@@ -636,7 +635,7 @@ class MetaLearner(nn.Module):
         """Remember, once, what was done on the user's behalf; `fit` and the report say it."""
         if text not in self.notes:
             self.notes.append(text)
-            _log.info(text)
+            logging.getLogger("innerloop").info(text)
 
     def __repr__(self) -> str:
         """One line; ``print(learner.model)`` shows the model's layers."""

@@ -378,8 +378,6 @@ def _logit(share: float) -> float:
         "any_ways": True,
         "equivariant": True,
         "least_scale": 1e-2,  # 3.0e-15 was seen where a slope is zero: a bias before batch norm
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def alpaca(
@@ -421,12 +419,8 @@ def alpaca(
         hazard: the chance of a change before each example, at the beginning; learned. Without ``changepoints`` of no meaning.
         runs: hypotheses on when the present run began that are kept; where there are more, the least likely gives way.
         recent: how many of the last examples ``change_probability`` is about.
-        input_shape: of one example, where it cannot be read off the model.
         loss: ``loss(prediction, y) -> scalar`` on the queries' means (or logits), or a name; None: minus the log density of the
             targets, also where the problem says "mse" or "cross_entropy".
-        batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
-            examples together, in evaluation their running mean, so it is not transductive.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner for regression and classification tasks; adapted to values, it has `Fitted.predict_std`.

@@ -230,8 +230,6 @@ def mean_over(values: Float[Tensor, "examples width"], counts: Float[Tensor, " e
         "equivariant": True,
         "training": {"steps": 200, "outer_lr": 0.003},
         "options": {"width": 32, "heads": 4, "self_attention": 0},
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def anp(
@@ -268,7 +266,6 @@ def anp(
         model: ``f``, any nn.Module; its output, flattened, is the embedding of x. ``il.models.mlp(1, None, hidden=())`` hands
             the inputs on as they are. Copied, not changed.
         outputs: numbers in a target, or classes; None: as many as the model's output has.
-        input_shape: of one example, where it cannot be read off the model.
         width: of codes, keys, the latent variable and all inner layers; a multiple of ``heads``.
         heads: of every attention.
         encoder_layers, key_layers, decoder_layers: linear layers of the encoders, of what queries and keys go through before they
@@ -286,9 +283,6 @@ def anp(
             as inputs, as the authors' code does: on labels it learns far sooner, on curves it does not.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits), or a name; None: minus the log density of floating targets
             (also where the problem says "mse"), cross-entropy for labels.
-        batch_norm: policy of the model's BatchNorm layers; "running": in meta-training the statistics of the task's support
-            and query examples together, in evaluation their running mean.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner; adapted, it has `Fitted.predict_std`.

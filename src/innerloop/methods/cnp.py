@@ -140,8 +140,6 @@ class ConditionalLearner(GaussianLearner):
         "equivariant": True,
         "training": {"steps": 100, "outer_lr": 0.003},
         "options": {"width": 32},
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def cnp(
@@ -171,7 +169,6 @@ def cnp(
         model: ``f``, any nn.Module; its output, flattened, is the embedding of x. ``il.models.mlp(1, None, hidden=())`` hands
             the inputs on as they are. Copied, not changed.
         outputs: numbers in a target, or classes; None: as many as the model's output has.
-        input_shape: of one example, where it cannot be read off the model.
         width: of the code and of all inner layers.
         encoder_layers, decoder_layers: linear layers of the two networks, with ReLU between them.
         encoders: how many there are, whose mean codes the decoder reads side by side; 2 in the code of Nguyen and Grover 2022
@@ -181,9 +178,6 @@ def cnp(
         score_support: the loss is over support and query examples, as in the paper; False: over the queries alone.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits), or a name; None: minus the log density of floating targets
             (also where the problem says "mse"), cross-entropy for labels.
-        batch_norm: policy of the model's BatchNorm layers; "running": in meta-training the statistics of the task's support
-            and query examples together, in evaluation their running mean.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner; adapted, it has `Fitted.predict_std`.

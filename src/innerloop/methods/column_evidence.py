@@ -459,7 +459,6 @@ def _even(inputs: int, hidden: int, outputs: int, bias: float, some: int) -> nn.
         "training": {"steps": 40, "outer_lr": 0.01},
         "options": {"trees": 4, "depth": 2},
         "memory": "grows with pairs of rows",
-        "derivatives": "1",
     },
 )
 def column_evidence(
@@ -493,9 +492,6 @@ def column_evidence(
         depth: cuts on the way to a tree's leaf, at most 12.
         candidates: random cuts that a node chooses the purest of.
         loss: ``loss(logits, y) -> scalar`` or a name; None: cross-entropy.
-        batch_norm: policy of the model's BatchNorm layers; "running": in meta-training the statistics of the task's support
-            and query examples together, in evaluation their running mean, so it is not transductive.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner for classification tasks.

@@ -318,8 +318,6 @@ def mean_before(of: Mapping[str, Tensor], outputs: int, labels: bool) -> Tensor:
         "shift_free": True,
         "least_scale": 1e-2,  # 2.1e-15 was seen where a slope is zero: of a shift of all embeddings
         "equivariant": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def dkt(
@@ -370,9 +368,6 @@ def dkt(
         input_shape: of one example, where it cannot be read off the model; asked for by ``norm_embedding`` and ``ard`` alone.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits) of the queries, or a name; None: minus the log marginal
             likelihood, also where the problem says "mse" or "cross_entropy".
-        batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
-            examples together, in evaluation their running mean, so it is not transductive.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner for classification and regression tasks; adapted to values, it has `Fitted.predict_std`.

@@ -274,8 +274,6 @@ class ProcessLearner(PredictiveLearner):
         "least_scale": 5e-2,  # 3.4e-14 was seen where the terms of a slope all but cancel
         "training": {"steps": 80, "outer_lr": 0.02},
         "options": {"processes": 5, "noises": 2, "kept": 4},
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def gp_mixture(
@@ -302,15 +300,11 @@ def gp_mixture(
         model: ``f``, any nn.Module; its output, flattened, is the embedding of x. ``il.models.mlp(1, None, hidden=())`` hands
             the inputs on as they are. Copied, not changed.
         outputs: numbers in a target, or classes; None: as many as the model's output has. Several numbers share their process.
-        input_shape: of one example, where it cannot be read off the model.
         processes: kinds of curves.
         noises: how many levels of noise each comes with, so that there are ``processes`` times ``noises`` to choose from.
         kept: how many of these answer.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits), or a name; None: minus the log density of floating targets
             (also where the problem says "mse"), cross-entropy for labels.
-        batch_norm: policy of the model's BatchNorm layers; "running": in meta-training the statistics of the task's support
-            and query examples together, in evaluation their running mean.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner; adapted, it has `Fitted.predict_std`.

@@ -54,19 +54,10 @@ def imaml(
         model: any nn.Module; copied, not changed. Dropout is refused: the inner problem has to be the same at every step.
         inner_lr: inner rate, at least 0 (the authors' 0.1 on Omniglot).
         inner_steps: inner steps in meta-training (their 16).
-        eval_steps: inner steps on a new task; None: ``inner_steps``.
         strength: the paper's lambda, above 0 (their 2.0).
         eval_strength: the same on a new task, at least 0 (their 0 on Omniglot); None: ``strength``.
         cg_steps: steps of conjugate gradients, at least 1 (their 5).
         damping: added to the identity in the equations, at least 0 (their 1.0); 0 is the equation of the paper.
-        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
-            for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
-            whose rates are its own.
-        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
-            "per_step", "running", "frozen" or "none".
-        inductive: in evaluation, predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner. `il.with_meta_gradient(learner, "backprop")` differentiates the same inner loop step by step.

@@ -145,17 +145,10 @@ def lstm_metalearner(
     constants in the outer derivative.
 
     Args:
-        model: any nn.Module; copied, not changed.
         inner_steps: inner steps in meta-training (the paper's 12 for 1 shot; it has 5 for 5 shots).
-        eval_steps: inner steps on a new task; None: ``inner_steps``.
         hidden: size of the LSTM's first layer (the authors' 20); a task keeps twice as many numbers for each of the model's.
         input_bias: (low, high) between which the input gate's bias starts: first rates of 0.007 to 0.018 as
             the authors'; with few inner steps higher ones learn sooner, (-2, -1) has rates of 0.12 to 0.27.
-        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
-            for integer and mean squared error for floating targets.
-        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand), "per_step", "running", "frozen" or
-            "none".
         inductive: in evaluation, predict queries one at a time beside the support set (the paper's statistics are those of the
             support set, never of other tasks).
 

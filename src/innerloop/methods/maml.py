@@ -40,18 +40,9 @@ def maml(
     through the inner loop, Hessians included.
 
     Args:
-        model: any nn.Module; copied, not changed.
         inner_lr: inner rate, at least 0; the paper's 0.01 on the sine (its authors' code: 1e-3), 0.4 on Omniglot 5-way.
         inner_steps: inner steps in meta-training (the paper's 1).
         eval_steps: inner steps on a new task; None: ``inner_steps`` (the paper's Omniglot 5-way: 3).
-        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
-            for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
-            whose rates are its own.
-        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
-            "per_step", "running", "frozen" or "none".
-        inductive: in evaluation, predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner.
@@ -106,18 +97,8 @@ def fomaml(
     tasks: no second derivatives, about half the time and memory of `maml`.
 
     Args:
-        model: any nn.Module; copied, not changed.
         inner_lr: inner rate, at least 0.
         inner_steps: inner steps in meta-training.
-        eval_steps: inner steps on a new task; None: ``inner_steps``.
-        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
-            for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
-            whose rates are its own.
-        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
-            "per_step", "running", "frozen" or "none".
-        inductive: in evaluation, predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner.
@@ -167,15 +148,7 @@ def anil(
         model: any nn.Module with at least two layers; copied, not changed.
         inner_lr: inner rate, at least 0.
         inner_steps: inner steps in meta-training (the paper: 5 on Omniglot 20-way).
-        eval_steps: inner steps on a new task; None: ``inner_steps``.
-        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
-            for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
-            whose rates are its own.
         head: shell-style patterns of the head's parameter names; None: the model's last layer.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
-            "per_step", "running", "frozen" or "none".
-        inductive: in evaluation, predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner.
@@ -221,15 +194,7 @@ def boil(
         model: any nn.Module with at least two layers; copied, not changed.
         inner_lr: inner rate, at least 0 (the paper's 0.5 on its image problems).
         inner_steps: inner steps in meta-training (the paper's 1).
-        eval_steps: inner steps on a new task; None: ``inner_steps``.
-        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
-            for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
-            whose rates are its own.
         head: shell-style patterns of the head's parameter names, which stay; None: the model's last layer.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
-            "per_step", "running", "frozen" or "none".
-        inductive: in evaluation, predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner.
@@ -277,16 +242,8 @@ def meta_sgd(
     may turn negative, so direction is learned too.
 
     Args:
-        model: any nn.Module; copied, not changed.
         rate_low, rate_high: rates start uniform between these (the paper: 0.005 and 0.1).
         inner_steps: inner steps in meta-training (the paper's 1); all steps share the rates.
-        eval_steps: inner steps on a new task; None: ``inner_steps``.
-        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
-            for integer and mean squared error for floating targets.
-        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
-            "per_step", "running", "frozen" or "none".
-        inductive: in evaluation, predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner.

@@ -95,23 +95,23 @@ def mamlpp(
     """MAML with learned rates, multi-step loss, per-step batch norm, cosine schedule and order annealing.
 
     Args:
-        model: any nn.Module; copied, not changed.
         inner_lr: where the inner rates start (the authors' Omniglot: 0.1).
         inner_steps: inner steps in meta-training (the paper's 5).
-        eval_steps: inner steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: by the targets.
         learned_rates: one learned rate for each parameter tensor and inner step.
         positive_rates: learn their logarithms: an outer step changes a rate by a share of its size, and none falls below 0.
         inner_clip_norm: largest norm of the gradient of an inner step, above 0; None: no bound. Both need ``learned_rates``.
         multi_step_loss: judge the query set after every inner step; weights move to the last over ``annealing_phases`` phases
-            of ``phase_steps`` outer steps (the paper: 10 epochs of 500).
+            of ``phase_steps`` outer steps.
+        annealing_phases: how many phases (the paper: 10 epochs).
+        phase_steps: outer steps in a phase (the paper's epoch: 500).
         per_step_statistics: running batch-norm statistics for each inner step, used in evaluation, which is inductive then (the
             paper's text). Off, as the authors' code in effect: the statistics of the examples at hand.
         per_step_affine: batch-norm scales and shifts of their own after each inner step, learned in the outer loop only.
         cosine_schedule: recommend a cosine schedule of the outer rate from 1e-3 to 1e-5.
-        order_annealing: first-order meta-gradients for the first ``first_order_steps`` outer steps (the paper's 50 epochs on
-            miniImageNet; its Omniglot runs are second order from the start, the default here).
-        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
+        order_annealing: first-order meta-gradients for the first ``first_order_steps`` outer steps (the paper's miniImageNet; its
+            Omniglot runs are second order from the start, the default here).
+        first_order_steps: how many (the paper: 50 epochs).
         inductive: with ``per_step_statistics=False``: predict queries one at a time beside the support set.
 
     Returns:

@@ -373,7 +373,6 @@ def _repeated(value: Tensor, times: int) -> Tensor:
         "training": {"steps": 300, "outer_lr": 0.01, "clip_norm": 2.0},
         "options": {"units": 32, "memory_rows": 12, "memory_columns": 12, "heads": 2, "whole_sequence": False},
         "memory": "grows with the sequence",
-        "derivatives": "1",
     },
 )
 def mann(

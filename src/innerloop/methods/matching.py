@@ -187,8 +187,6 @@ def attention_logits(
         "regression": False,
         "any_ways": True,
         "equivariant": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def matching(
@@ -223,9 +221,6 @@ def matching(
             have a probability above 0.65.
         loss: ``loss(logits, y) -> scalar`` on logits (queries, ways), which are log-probabilities, and integer labels, or a name;
             None: cross-entropy.
-        batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
-            examples together, in evaluation their running mean, so it is not transductive.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
         input_shape: of one example, where the model does not tell: ``full_context`` has to know the size of its embedding.
 
     Returns:

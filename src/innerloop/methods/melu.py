@@ -42,16 +42,10 @@ def melu(
             Copied, not changed.
         inner_lr: inner rate, at least 0; the authors' 5e-6. ``innerloop train`` takes 0.03 for values, which are scaled there.
         inner_steps: inner steps in meta-training (the paper's main setting: 1; 5 in its other one).
-        eval_steps: inner steps on a new task; None: ``inner_steps``.
         loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
             for integer and mean squared error for floating targets (the paper's).
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
-            whose rates are its own.
         embedding: shell-style patterns of the parameter names that the inner loop leaves as they are; None: the model's first
             layer, which in a net that knows items is their vectors.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code of MAML),
-            "per_step", "running", "frozen" or "none".
-        inductive: in evaluation, predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner.

@@ -378,8 +378,6 @@ def _meeting(model: nn.Module, weights: Sequence[str], input_shape: Sequence[int
         "order_free": False,
         "training": {"steps": 150, "outer_lr": 0.003},
         "options": {"base_hidden": 16, "generator_hidden": 8, "groups": 2},
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def metanet(

@@ -64,18 +64,8 @@ def multitask_average(
     seen many tasks without learning how to adapt.
 
     Args:
-        model: any nn.Module; copied, not changed.
         inner_lr: rate of the single-task training, at least 0.
         inner_steps: steps on each training task, enough to solve it.
-        eval_steps: steps on a new task; None: ``inner_steps``.
-        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
-            for integer and mean squared error for floating targets.
-        inner_optimizer: "sgd", "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
-            whose rates are its own.
-        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand),
-            "per_step", "running", "frozen" or "none".
-        inductive: in evaluation, predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner.

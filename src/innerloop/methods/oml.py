@@ -214,7 +214,7 @@ _DECLARES: dict[str, Any] = {
     "adds_parameters": True,
     "inner_loop": False,
     "order_free": False,
-    "memory": "one pass",
+    "derivatives": "2",
     "options": {"inner_lr": 1.0},  # few steps of few examples have to go far
     "training": {"steps": 150, "outer_lr": 0.02},
 }
@@ -298,10 +298,8 @@ def oml(
         new_rows: how rows of new classes begin: "zero", or "drawn" (the authors' way: normal, deviation sqrt(2 / features)).
         normalised: the features of each example get mean 0 and variance 1. False: as they are (the authors' way).
         first_order: the outer gradient takes the steps as given.
-        input_shape: of one example, where it cannot be read off the model.
         loss: ``loss(logits, y) -> scalar`` on the queries, or a name; None: cross-entropy. The steps descend cross-entropy.
         batch_norm: policy of BatchNorm layers; a body without them is the authors'.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner for classification tasks of any number of classes; ``learn(x, y)`` goes on where the stream stopped.

@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, ParamSpec
+from typing import Any, Literal, ParamSpec, Protocol, overload
 
 import numpy as np
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from innerloop.learners import GradientLearner
 from innerloop.meta_gradients import Backprop
 from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.outer import Outer
+from innerloop.methods.shared_arguments import completed
 from innerloop.methods.traits import Traits
 from innerloop.objectives import losses
 from innerloop.registry import arguments
@@ -89,16 +90,26 @@ def named_output(output: Output) -> Output:
     return missing
 
 
-_OUTPUT = "output: which part of what the model returns is its output, where that is no tensor: a name, an index or a function."
+class Factory(Protocol[P]):
+    """A method: its factory's arguments and ``output``, and what it says of itself."""
+
+    settings: Callable[[str], dict[str, dict[str, Any]]]
+    from_targets: Mapping[str, Callable[[Tensor, Mapping[str, Any]], Any]]
+    traits: Traits
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> MetaLearner: ...
+    @overload
+    def __call__(self, *args: Any, output: Output, **kwargs: Any) -> MetaLearner: ...
 
 
-def _take_output(made: Any, factory: Callable[..., Any]) -> None:
-    """Show ``output=`` among a method's arguments, which all of them take."""
+def _described(made: Any, factory: Callable[..., Any]) -> None:
+    """Show ``output=`` among a method's arguments, which all of them take, and a sentence on each in its docstring."""
     signature = inspect.signature(factory)
     shared = inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Output)
     made.__signature__ = signature.replace(parameters=[*signature.parameters.values(), shared])
     made.__annotations__ = {**factory.__annotations__, "output": Output}
-    made.__doc__ = (factory.__doc__ or "").replace("\n\n    Returns:", f"\n        {_OUTPUT}\n\n    Returns:", 1)
+    made.__doc__ = completed(factory.__doc__ or "", made.__signature__.parameters)
 
 
 def method(
@@ -113,7 +124,7 @@ def method(
     newer: Collection[str] = (),
     words: Mapping[str, Sequence[str]] | None = None,
     declares: Mapping[str, Any] | None = None,
-) -> Callable[[Callable[P, MetaLearner]], Callable[P, MetaLearner]]:
+) -> Callable[[Callable[P, MetaLearner]], Factory[P]]:
     """Make a function a method: its arguments are checked and recorded, and it carries recommended settings.
 
     Args:
@@ -141,7 +152,7 @@ def method(
         },
     }
 
-    def decorate(factory: Callable[P, MetaLearner]) -> Callable[P, MetaLearner]:
+    def decorate(factory: Callable[P, MetaLearner]) -> Factory[P]:
         usual = {name: p.default for name, p in inspect.signature(factory).parameters.items()}
 
         @functools.wraps(factory)
@@ -166,11 +177,11 @@ def method(
             learner.made_by(factory.__name__, kept)
             return learner
 
-        _take_output(make, factory)
-        make.settings = lambda kind: {k: dict(v) for k, v in recommended[kind].items()}  # type: ignore[attr-defined]
-        make.from_targets = dict(from_targets or {})  # type: ignore[attr-defined]
-        make.traits = traits  # type: ignore[attr-defined]
-        return make
+        _described(make, factory)
+        made: Any = make
+        made.settings = lambda kind: {k: dict(v) for k, v in recommended[kind].items()}
+        made.from_targets, made.traits = dict(from_targets or {}), traits
+        return made
 
     return decorate
 

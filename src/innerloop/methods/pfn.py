@@ -207,8 +207,6 @@ class PriorFittedLearner(PredictiveLearner):
         "nuisance": 0.3,  # as for mann; with 2.0 one initial seed of four stayed at chance, with 0.3 none
         "training": {"steps": 250, "outer_lr": 0.005},
         "options": {"width": 32, "depth": 1},
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def pfn(
@@ -237,7 +235,6 @@ def pfn(
         model: ``f``, any nn.Module; its output, flattened, is the embedding of x. ``il.models.mlp(1, None, hidden=())`` hands
             the inputs on as they are. Copied, not changed.
         outputs: numbers in a target, or classes; None: as many as the model's output has. Several numbers are independent.
-        input_shape: of one example, where it cannot be read off the model.
         width, depth, heads: of the transformer; ``width`` is a multiple of ``heads``. The paper's has 512, 6 and 4.
         expansion: the two-layer nets inside are this many times as wide as ``width``.
         buckets: bars of the histogram, where ``borders`` are not given; the paper's has 1,000 and more.
@@ -245,9 +242,6 @@ def pfn(
             prior, as the command line does); None: equal shares of a standard normal.
         loss: ``loss(prediction, y) -> scalar`` on means (or logits), or a name; None: minus the log density of floating targets
             (also where the problem says "mse"), cross-entropy for labels.
-        batch_norm: policy of the model's BatchNorm layers; "running": in meta-training the statistics of the task's support
-            and query examples together, in evaluation their running mean.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner; adapted, it has `Fitted.predict_std`.

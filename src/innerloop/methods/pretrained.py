@@ -217,12 +217,9 @@ def pretrained(
         eval_steps: fine-tuning steps on a new task; None: ``inner_steps``.
         num_classes: global classes; None: the training tasks say it.
         loss: ``loss(prediction, y) -> scalar`` or a name; None: by the targets.
-        inner_optimizer: "sgd", "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
-            whose rates are its own.
         adapt: "all", "head", or patterns of parameter names to fine-tune.
         batch_norm: policy of BatchNorm layers; "running": as usual in supervised learning, so fine-tuning and evaluation use
             the statistics of pretraining.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner.

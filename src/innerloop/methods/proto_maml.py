@@ -142,12 +142,8 @@ def proto_maml(
         first_order: hold the inner gradients constant in the outer derivative, as the authors' best settings do; the
             derivative through the head's beginning is always there.
         loss: ``loss(logits, y) -> scalar`` on logits (queries, ways) and integer labels, or a name; None: cross-entropy.
-        inner_optimizer: "sgd" (the paper's), "momentum" (0.9) or "adam"; or an `il.UpdateRule`,
-            whose rates are its own.
-        adapt, freeze: shell-style patterns of the embedding's parameter names to adapt, or to leave out; None: all.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand), "per_step", "running",
-            "frozen" or "none".
-        inductive: in evaluation, predict queries one at a time beside the support set.
+        adapt: shell-style patterns of the names of the embedding's parameters to adapt; None: all.
+        freeze: shell-style patterns of the names of the embedding's parameters not to adapt; None: none.
 
     Returns:
         A MetaLearner for classification tasks.

@@ -132,8 +132,6 @@ def distance_logits(
         "any_ways": True,
         "equivariant": True,
         "shift_free": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def protonet(
@@ -160,7 +158,6 @@ def protonet(
         loss: ``loss(logits, y) -> scalar`` on logits (queries, ways) and integer labels, or a name; None: cross-entropy.
         batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
             examples together, in evaluation their running mean (as the authors' code, so it is not transductive).
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner for classification tasks.

@@ -241,8 +241,6 @@ def _solve(system: Float[Tensor, "n n"], right: Float[Tensor, "n outputs"]) -> F
         "inner_loop": False,
         "any_ways": True,
         "equivariant": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def r2d2(
@@ -278,9 +276,6 @@ def r2d2(
             free: the more examples, the less lambda weighs. For tasks of unequal sizes, where ``innerloop train`` takes it.
             With a ``prior`` the bias is drawn towards its own weight.
         loss: ``loss(prediction, y) -> scalar`` or a name; None: cross-entropy for labels, mean squared error for values.
-        batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
-            examples together, in evaluation their running mean, so it is not transductive.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
 
     Returns:
         A MetaLearner for classification and regression tasks.

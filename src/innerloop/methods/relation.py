@@ -168,8 +168,6 @@ class RelationLearner(ComparingLearner):
         "any_ways": True,
         "equivariant": True,
         "adds_parameters": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def relation(
@@ -202,7 +200,6 @@ def relation(
         batch_norm: policy of BatchNorm layers, the comparison network's too; "running": in meta-training the statistics of
             the task's support and query examples together (there: of all its pairs), in evaluation their running mean, so it is
             not transductive.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
         input_shape: of one example, where the model does not tell: the shape of its features has to be known.
 
     Returns:

@@ -128,23 +128,17 @@ def reptile(
     meta-gradient is ``meta - mean fast``, so an outer SGD with rate eps does it; eps falls linearly to 0.
 
     Args:
-        model: any nn.Module; copied, not changed.
         inner_lr: inner rate, at least 0 (the authors' default 1e-3).
         inner_steps: mini-batch steps on a training task (the authors' default 20).
         inner_batch: examples in a mini-batch, without replacement pass by pass (their 5); None: all.
         eval_batch: examples in a mini-batch on a new task; None: ``inner_batch``.
         eval_steps: steps on a new task (their 50); None: ``inner_steps``.
-        loss: ``loss(prediction, y) -> scalar`` or a name of `il.losses.OBJECTIVES`; None: the task's own, else cross-entropy
-            for integer and mean squared error for floating targets.
         inner_optimizer: "adam" with beta1 = 0 (the paper's on images), "sgd" (its sine) or "momentum"; or an `il.UpdateRule`,
             whose rates are its own.
         second_moments: of Adam, in training: "kept" from step to step, all tasks of a step beginning with the same and leaving
             their mean; "serial": handed on from task to task, one after the other, as the authors' code does; "fresh": zeros at
             each task. A new task in tests begins with zeros, as its first moment does everywhere. Other inner optimizers keep
             nothing.
-        adapt, freeze: shell-style patterns of parameter names to adapt, or to leave out; None: all.
-        batch_norm: policy of BatchNorm layers: "batch" (statistics of the examples at hand, as the authors' code),
-            "per_step", "running", "frozen" or "none".
         inductive: in evaluation, predict queries one at a time beside the support set (True: the paper's
             non-transductive row).
 

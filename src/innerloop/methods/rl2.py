@@ -260,8 +260,6 @@ class Remembering:
     declares={
         "regression": False,
         "inner_loop": False,
-        "derivatives": "1",
-        "memory": "one pass",
     },
 )
 def rl2(

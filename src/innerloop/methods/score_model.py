@@ -112,7 +112,7 @@ class SetLearner(BaseLearner):
 
 @method(
     words={"adapt": ("set", "maml", "reptile")},
-    declares={"memory": "one pass", "derivatives": "1", "inner_loop": False, "regression": False, "any_ways": True},
+    declares={"inner_loop": False, "regression": False, "any_ways": True},
 )
 def score_model(
     model: nn.Module,
@@ -139,7 +139,6 @@ def score_model(
         adapt: "set": the denoiser looks at the support examples; "maml": gradient steps on their denoising loss, the outer
             gradient taken through them; "reptile": the same steps, and the initial weights move to where they lead.
         inner_lr, inner_steps: rate and number of the gradient steps; not for "set".
-        eval_steps: steps on a new task; None: ``inner_steps``.
         inner_optimizer: "sgd", "momentum", "adam", or an `il.UpdateRule`.
         first_order: leave the second derivatives out of "maml".
         drop: for "set": the share of training tasks that show no example at all, so that the same net knows the density of all

@@ -145,8 +145,6 @@ def _draw(key: Tensor, salt: int, allowed: Bool[Tensor, "pairs examples"], sides
         "equivariant": True,
         "shift_free": True,
         "adds_parameters": True,
-        "memory": "one pass",
-        "derivatives": "1",
     },
 )
 def siamese(
@@ -172,9 +170,6 @@ def siamese(
         combine: a query's logit for a class is the "max" or the "mean" over the class's support examples; the paper has one.
         loss: None: verification of pairs. ``loss(logits, y) -> scalar`` on logits (queries, ways) and integer labels, or a name:
             the queries are judged among the task's classes instead, and no pairs are drawn.
-        batch_norm: policy of BatchNorm layers; "running": in meta-training the statistics of the task's support and query
-            examples together, in evaluation their running mean, so it is not transductive.
-        inductive: with ``batch_norm="batch"``: predict queries one at a time beside the support set.
         input_shape: of one example, where the model does not tell: the size of its embedding has to be known.
 
     Returns:

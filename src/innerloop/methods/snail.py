@@ -274,7 +274,6 @@ class SequenceLearner(EmbeddingLearner):
         "training": {"steps": 300, "outer_lr": 0.003},
         "options": {"filters": 16, "keys": (16, 16), "values": (16, 16)},
         "memory": "grows with the sequence",
-        "derivatives": "1",
     },
 )
 def snail(
@@ -306,8 +305,6 @@ def snail(
         keys, values: sizes of the attention layers' keys and values; a block of convolutions stands between two layers.
         input_shape: of one example; None: what the model was made for.
         loss: ``loss(prediction, y) -> scalar`` or a name; None: cross-entropy for labels, mean squared error for values.
-        batch_norm: policy of BatchNorm layers in the embedding; "running": in meta-training the statistics of the task's support
-            and query examples together, in evaluation their running mean.
         inductive: with ``batch_norm="batch"``: embed queries one at a time beside the support set.
 
     Returns:

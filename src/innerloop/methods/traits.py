@@ -14,8 +14,9 @@ class Traits:
     Attributes:
         regression: it takes targets that are no labels.
         any_ways: one learner takes tasks of any number of classes.
-        derivatives: the order that meta-training needs of the model, as the table of docs/how-to-choose.md says it.
-        memory: what the outer step keeps, K being the number of inner steps, likewise.
+        derivatives: the order that meta-training needs of the model, as the table of docs/how-to-choose.md says it; where nothing
+            is said, 2 with inner steps and 1 without.
+        memory: what the outer step keeps, K being the number of inner steps, likewise: it grows with K, or is that of one pass.
         meta_gradient: some parameter of the model gets a gradient that is not zero.
         learns: meta-training makes adapted predictions better than they were before it.
         adds_parameters: parameters of its own follow the model's (learned rates, a global head).
@@ -36,8 +37,8 @@ class Traits:
 
     regression: bool = True
     any_ways: bool = False
-    derivatives: str = "2"
-    memory: str = "grows with K"
+    derivatives: str = ""
+    memory: str = ""
     meta_gradient: bool = True
     learns: bool = True
     adds_parameters: bool = False
@@ -54,6 +55,11 @@ class Traits:
     nuisance: float = 2.0
     training: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"steps": 80, "outer_lr": 0.01})
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        order, kept = ("2", "grows with K") if self.inner_loop else ("1", "one pass")
+        object.__setattr__(self, "derivatives", self.derivatives or order)
+        object.__setattr__(self, "memory", self.memory or kept)
 
     def sentence(self) -> str:
         """What a user asks first."""

@@ -7,7 +7,7 @@ input; the second adds node 0 itself and a separable convolution of node 1. The 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -385,10 +385,3 @@ def cell_net(
         return Cell([[(source, OPERATIONS[name](width, norm, True)) for name, source in edges] for edges in nodes])
 
     return CellNet("cell_net", shape, outputs, channels, cells, norm, True, len(nodes), make_cell)
-
-
-def parts_of(cell: str) -> Iterator[tuple[str, int, int]]:
-    """(operation, node that it reads, node that it goes into) of each edge of a cell's text."""
-    for node, edges in enumerate(read_cell(cell), 1):
-        for name, source in edges:
-            yield name, source, node

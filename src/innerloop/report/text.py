@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
+
+from rich.cells import cell_len
 
 from innerloop.errors import InputError
 
@@ -16,23 +17,13 @@ _NUMBER = re.compile(
 )
 
 
-def width(text: str) -> int:
-    """Columns of a terminal that ``text`` takes: two for a Chinese character, none for a combining accent."""
-    columns = 0
-    for letter in text:
-        if unicodedata.combining(letter):
-            continue
-        columns += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-    return columns
-
-
 def is_number(cell: str) -> bool:
     """Whether a cell is a number, with or without an interval and a unit."""
     return _NUMBER.fullmatch(cell) is not None
 
 
 def _pad(cell: str, columns: int, right: bool) -> str:
-    space = " " * (columns - width(cell))
+    space = " " * (columns - cell_len(cell))
     return space + cell if right else cell + space
 
 
@@ -45,12 +36,13 @@ def align_right(rows: Sequence[Sequence[str]], columns: int) -> list[bool]:
     return decided
 
 
-def text_table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None) -> str:
+def text_table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None, *, ruled: bool = True) -> str:
     """Rows as aligned text, columns of numbers to the right, without a newline at the end.
 
     Args:
         rows: the cells; anything that ``str`` can show. Line breaks inside a cell become spaces.
-        header: names of the columns, with a line of dashes below; None: no header.
+        header: names of the columns; None: no header.
+        ruled: a line of dashes below the header.
 
     Raises:
         InputError: rows of different lengths.
@@ -67,8 +59,8 @@ def text_table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = 
     columns = lengths.pop()
     right = align_right(cells, columns)
     every = ([names] if names is not None else []) + cells
-    widths = [max(width(row[i]) for row in every) for i in range(columns)]
-    if names is not None:
+    widths = [max(cell_len(row[i]) for row in every) for i in range(columns)]
+    if names is not None and ruled:
         every.insert(1, ["-" * w for w in widths])
     lines = (
         "  ".join(_pad(cell, w, r) for cell, w, r in zip(row, widths, right, strict=True)).rstrip() for row in every

@@ -21,6 +21,7 @@ from innerloop.tasks.own_rows import given_sides, rows_family
 from innerloop.tasks.own_texts import SENTENCES
 from innerloop.tasks.pictures.own import Changes, OwnArrayTasks, OwnTasks, cut, embedded_pictures, own_family
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import Sizes
 
 
 def from_arrays(
@@ -176,13 +177,8 @@ def from_arrays(
         f"{IN_MEMORY}{name}",
         images,
         chosen,
+        Sizes(ways, shots, queries, train_ways, train_shots, train_queries),
         title=name,
-        ways=ways,
-        shots=shots,
-        queries=queries,
-        train_ways=train_ways,
-        train_shots=train_shots,
-        train_queries=train_queries,
         make=OwnTasks if pictures else OwnArrayTasks,
         changes=changes,
         shuffled=shuffled,

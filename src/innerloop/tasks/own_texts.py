@@ -18,6 +18,7 @@ from innerloop.errors import ConfigError, InputError, first_few
 from innerloop.models.embeddings import frozen
 from innerloop.tasks.pictures.own import OwnArrayTasks, cut, own_family
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import Sizes
 
 SENTENCES = "sentences"
 
@@ -83,13 +84,8 @@ def text_family(
         str(path.resolve()),
         data,
         cut(str(path), data.names, found.splits, valid_classes, test_classes, split_seed),
+        Sizes(ways, shots, queries, train_ways, train_shots, train_queries),
         title=path.stem if path.is_file() else path.resolve().name,
-        ways=ways,
-        shots=shots,
-        queries=queries,
-        train_ways=train_ways,
-        train_shots=train_shots,
-        train_queries=train_queries,
         make=OwnArrayTasks,
         shuffled=shuffled,
         dtype=dtype_named(dtype),

@@ -261,6 +261,8 @@ class RowDraws:
         if not self.classification:
             return listed
         most = listed.shape[1]
+        # A random order is random numbers, sorted; padding gets the largest number, so it comes last and is never drawn before a
+        # class. The smallest few are enough.
         order = random_keys.bits(keys, (most,), _CLASSES).masked_fill(listed < 0, _LAST)
         drawn = order.topk(min(ways, most), dim=-1, largest=False, sorted=True).indices
         chosen = listed.gather(1, drawn)
@@ -285,6 +287,7 @@ class RowDraws:
         count = min(shots + queries, largest)
         drawn = order.topk(count, dim=-1, largest=False, sorted=True).indices
         sides = []
+        # Both sides are cut from one order, one behind the other: no row is in both.
         for first, number, most in ((torch.zeros_like(shown), shown, shots), (shown, asked, queries)):
             at = torch.arange(most, device=keys.device)
             mask = at < number[..., None]
@@ -354,10 +357,12 @@ def stratified(counts: Sequence[int], size: int) -> list[int]:
         [15, 1]
     """
     total = sum(counts)
+    # One row at least is left to be asked for.
     size = min(size, total - 1)
     exact = [size * count / total for count in counts]
     least = 1 if size >= len(counts) else 0
     found = [min(count, max(least, int(share))) for count, share in zip(counts, exact, strict=True)]
+    # Rounded down (or up to one of each), then given to whoever is furthest below the exact share, or taken from above it.
     while sum(found) != size:
         step = 1 if sum(found) < size else -1
         able = [i for i, n in enumerate(found) if (n < counts[i] if step > 0 else n > least)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from innerloop.core import TaskDistribution, TaskFamily
 from innerloop.tasks.precision import DtypeName, dtype_named
@@ -14,6 +14,24 @@ T = TypeVar("T", int, int | None)
 def of_split(split: str, usual: T, training: int | None) -> T | int:
     """``training`` in the training split, unless that is None; else ``usual``."""
     return training if split == "train" and training is not None else usual
+
+
+class Sizes(NamedTuple):
+    """How many classes tasks have, and how many examples of each on both sides; the last three of training tasks, where they
+    differ.
+    """
+
+    ways: int | None
+    shots: int
+    queries: int | None
+    train_ways: int | None = None
+    train_shots: int | None = None
+    train_queries: int | None = None
+
+    def of(self, split: str) -> dict[str, Any]:
+        """``ways``, ``shots`` and ``queries`` of a split."""
+        own = zip(self._fields[:3], self[:3], self[3:], strict=True)
+        return {name: of_split(split, usual, training) for name, usual, training in own}
 
 
 def family_of_examples(

@@ -11,6 +11,7 @@ from innerloop import keys as random_keys
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
 from innerloop.tasks.pictures.few_shot import FewShotImages, few_shot_family
+from innerloop.tasks.split_sizes import Sizes
 
 CLASSES, DRAWINGS, SIDE = 12, 6, 4
 
@@ -177,11 +178,7 @@ def test_family_keeps_splits_apart_and_overrides_training():
         "x",
         numbered_images(),
         splits,
-        ways=2,
-        queries=1,
-        train_ways=4,
-        train_shots=2,
-        train_queries=3,
+        Sizes(2, 1, 1, train_ways=4, train_shots=2, train_queries=3),
         rotations=True,
     )
     assert (family.train.ways, family.train.shots, family.train.queries) == (4, 2, 3)
@@ -190,7 +187,7 @@ def test_family_keeps_splits_apart_and_overrides_training():
     shown = {name: set(getattr(family, name).indices(keys(200)).classes.flatten().tolist()) for name in splits}
     assert shown == {name: set(numbers) for name, numbers in splits.items()}
     with pytest.raises(InputError, match="'c5' in train and valid"):
-        few_shot_family("x", numbered_images(), {**splits, "valid": range(5, 9)}, ways=2, queries=1)
+        few_shot_family("x", numbered_images(), {**splits, "valid": range(5, 9)}, Sizes(2, 1, 1))
 
 
 def test_class_names_of_the_split():

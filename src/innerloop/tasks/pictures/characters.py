@@ -15,6 +15,7 @@ from innerloop.data.support_files import preprocessing_of
 from innerloop.tasks.pictures import omniglot as drawn
 from innerloop.tasks.pictures.few_shot import few_shot_family
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import Sizes
 
 _LEFT_OUT = ("digits",)  # so that handwritten digits (MNIST) stay a test on classes that nobody was trained on
 
@@ -68,12 +69,7 @@ def characters(
         "characters",
         images,
         splits,
-        ways=ways,
-        shots=shots,
-        queries=queries,
-        train_ways=train_ways,
-        train_shots=train_shots,
-        train_queries=train_queries,
+        Sizes(ways, shots, queries, train_ways, train_shots, train_queries),
         shuffled=shuffled,
         changes="pens",
         test_changes="brush",

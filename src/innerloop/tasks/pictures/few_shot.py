@@ -15,7 +15,7 @@ from innerloop.core import Examples, Task, TaskDistribution, TaskFamily
 from innerloop.data.class_images import ClassImages
 from innerloop.errors import InputError
 from innerloop.tasks.pictures.changes import INK, Changes, changed, pixel_sources, turned_blocks, turned_gather
-from innerloop.tasks.split_sizes import of_split
+from innerloop.tasks.split_sizes import Sizes
 
 
 class NoTasks(TaskDistribution):
@@ -260,6 +260,7 @@ class FewShotImages(TaskDistribution):
         tables = self._on(keys.device)
         if self.within_group:
             members, sizes = tables.members, tables.sizes
+            # All classes of such a task are turned alike: a group and its turn are drawn as one number.
             choice = random_keys.integers(keys, len(members) * self.turns, salt=_GROUP)
             group = choice // self.turns
             rotations = (choice % self.turns)[:, None].expand(-1, self.ways)
@@ -267,8 +268,10 @@ class FewShotImages(TaskDistribution):
             positions = members[group].gather(1, drawn)
         else:
             assert self.num_classes is not None
+            # Drawn in random order: the place in the order is the label, so labels are permuted from task to task.
             ids = draw_without_replacement(keys, self.num_classes, self.ways, _CLASSES)
             positions, rotations = ids // self.turns, ids % self.turns
+        # A key for each class of a task. Support and query are cut from one draw, so no drawing is in both.
         each_class = random_keys.fold(keys[:, None], torch.arange(self.ways, device=keys.device))
         count = self.shots + self.queries
         classes = tables.classes[positions]
@@ -331,6 +334,7 @@ class FewShotImages(TaskDistribution):
         drawings = index.drawings[..., part]
         tasks, ways, each = drawings.shape
         rows = (self._on(keys.device).starts[index.classes][..., None] + drawings).reshape(tasks, -1)
+        # Class by class, unless shuffled: a learner that reads the order of examples would read the labels off it.
         y = torch.arange(ways, device=keys.device).repeat_interleave(each).repeat(tasks, 1)
         if self.shuffled:
             order = random_keys.permutation(keys, ways * each, salt)
@@ -354,13 +358,8 @@ def few_shot_family(
     name: str,
     images: ClassImages,
     splits: Mapping[str, Sequence[int]],
+    sizes: Sizes,
     *,
-    ways: int = 5,
-    shots: int = 1,
-    queries: int = 15,
-    train_ways: int | None = None,
-    train_shots: int | None = None,
-    train_queries: int | None = None,
     rotations: bool = False,
     rotate_test: bool = False,
     within_group: bool = False,
@@ -379,8 +378,7 @@ def few_shot_family(
         images: all classes.
         splits: class numbers of "train", "valid" and "test"; they must not overlap. Without a class in "valid" there is no
             validation.
-        ways, shots, queries: of all splits.
-        train_ways, train_shots, train_queries: of the training split, where it differs.
+        sizes: of tasks.
         rotations: turned training classes are classes of their own.
         rotate_test: turned validation and test classes too.
         within_group, shuffled, invert, dtype: see `FewShotImages`.
@@ -407,9 +405,7 @@ def few_shot_family(
             splits[split],
             name=name,
             split=split,
-            ways=of_split(split, ways, train_ways),
-            shots=of_split(split, shots, train_shots),
-            queries=of_split(split, queries, train_queries),
+            **sizes.of(split),
             rotations=rotations if training else rotate_test,
             within_group=within_group,
             shuffled=shuffled,

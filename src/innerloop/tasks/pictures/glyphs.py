@@ -7,6 +7,7 @@ from innerloop.data.glyph_fonts import SPLITS, TEST, TRAIN, VALID
 from innerloop.data.glyph_images import glyph_images
 from innerloop.tasks.pictures.few_shot import few_shot_family
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import Sizes
 
 
 def glyphs(
@@ -60,12 +61,7 @@ def glyphs(
         "glyphs",
         images,
         splits,
-        ways=ways,
-        shots=shots,
-        queries=queries,
-        train_ways=train_ways,
-        train_shots=train_shots,
-        train_queries=train_queries,
+        Sizes(ways, shots, queries, train_ways, train_shots, train_queries),
         rotations=rotations,
         shuffled=shuffled,
         dtype=dtype_named(dtype),

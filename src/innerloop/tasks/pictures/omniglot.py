@@ -11,6 +11,7 @@ from innerloop.data.omniglot_archive import Omniglot, load_omniglot
 from innerloop.errors import ConfigError, InputError
 from innerloop.tasks.pictures.few_shot import few_shot_family
 from innerloop.tasks.precision import DtypeName, dtype_named
+from innerloop.tasks.split_sizes import Sizes
 
 Split = Literal["background", "minimal1", "minimal2", "random", "vinyals"]
 
@@ -177,12 +178,7 @@ def omniglot(
         "omniglot",
         loaded.images,
         splits,
-        ways=ways,
-        shots=shots,
-        queries=queries,
-        train_ways=train_ways,
-        train_shots=train_shots,
-        train_queries=train_queries,
+        Sizes(ways, shots, queries, train_ways, train_shots, train_queries),
         rotations=rotations,
         rotate_test=rotate_test,
         within_group=within_alphabet,

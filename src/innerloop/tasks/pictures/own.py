@@ -24,7 +24,7 @@ from innerloop.models.embeddings import Embedding, frozen
 from innerloop.tasks.pictures.changes import Changes
 from innerloop.tasks.pictures.few_shot import FewShotImages
 from innerloop.tasks.precision import DtypeName, dtype_named
-from innerloop.tasks.split_sizes import of_split
+from innerloop.tasks.split_sizes import Sizes
 
 Wanted = int | Sequence[str] | None
 _LEAST = 2  # a task tells at least two classes apart
@@ -77,13 +77,8 @@ def own_family(
     name: str,
     images: ClassImages,
     splits: Mapping[str, Sequence[int]],
+    sizes: Sizes,
     *,
-    ways: int | None,
-    shots: int,
-    queries: int | None,
-    train_ways: int | None = None,
-    train_shots: int | None = None,
-    train_queries: int | None = None,
     title: str | None = None,
     make: type[FewShotImages] = OwnTasks,
     changes: Changes = "none",
@@ -98,10 +93,8 @@ def own_family(
         images: all classes.
         splits: class numbers of "train", "valid" and "test"; an empty one borrows: the test validation's classes, both
             the training classes.
-        ways: None: five, or as many as the smallest split has.
-        shots: of each class.
-        queries: None: fifteen, or as many as nine classes in ten have left.
-        train_ways, train_shots, train_queries: of the training split, where they differ.
+        sizes: of tasks; ways None: five, or as many as the smallest split has; queries None: fifteen, or as many as nine classes
+            in ten have left.
         title: the name in messages; None: ``name``.
         make: the distribution.
         changes, rotations: of training pictures.
@@ -122,18 +115,18 @@ def own_family(
                 InnerloopWarning,
                 stacklevel=3,
             )
-    sizes = images.sizes
-    if queries is None:
-        ordered = sorted(sizes[c] for split in members for c in members[split])
+    examples = images.sizes
+    if sizes.queries is None:
+        ordered = sorted(examples[c] for split in members for c in members[split])
         usual = ordered[len(ordered) // 10]
-        queries = min(_MOST_QUERIES, max(1, usual - max(shots, train_shots or 0)))
+        sizes = sizes._replace(queries=min(_MOST_QUERIES, max(1, usual - max(sizes.shots, sizes.train_shots or 0))))
     kept: dict[str, list[int]] = {}
     for split in members:
-        least = of_split(split, shots, train_shots) + of_split(split, queries, train_queries)
-        kept[split] = [c for c in members[split] if sizes[c] >= least]
-        lacking = [images.names[c] for c in members[split] if sizes[c] < least]
+        least = sizes.of(split)["shots"] + sizes.of(split)["queries"]
+        kept[split] = [c for c in members[split] if examples[c] >= least]
+        lacking = [images.names[c] for c in members[split] if examples[c] < least]
         if len(kept[split]) < 2:
-            most = sorted((sizes[c] for c in members[split]), reverse=True)[1]
+            most = sorted((examples[c] for c in members[split]), reverse=True)[1]
             raise InputError(
                 f"{title} ({split}): shots + queries expected at most {most}, what two classes or more have, got {least}; use "
                 "fewer shots or queries"
@@ -146,8 +139,8 @@ def own_family(
                 InnerloopWarning,
                 stacklevel=3,
             )
-    if ways is None:
-        ways = min(5, *(len(kept[split]) for split in kept))
+    if sizes.ways is None:
+        sizes = sizes._replace(ways=min(5, *(len(kept[split]) for split in kept)))
 
     def distribution(split: str) -> FewShotImages:
         training = split == "train"
@@ -156,11 +149,9 @@ def own_family(
             kept[split],
             name=title,
             split=split,
-            ways=of_split(split, ways, train_ways),
-            shots=of_split(split, shots, train_shots),
-            queries=of_split(split, queries, train_queries),
             rotations=rotations and training,
             changes=changes if training else "none",
+            **sizes.of(split),
             **shared,
         )
 
@@ -259,13 +250,9 @@ def picture_family(
     for note in images.remarks["sameness"]:
         warnings.warn(f"{path}: {note}", InnerloopWarning, stacklevel=2)
     splits = cut(str(path), images.names, source.splits, valid_classes, test_classes, split_seed)
+    sizes = Sizes(ways, shots, queries, train_ways, train_shots, train_queries)
     options = {
-        "ways": ways,
-        "shots": shots,
-        "queries": queries,
-        "train_ways": train_ways,
-        "train_shots": train_shots,
-        "train_queries": train_queries,
+        **sizes._asdict(),
         "size": list(shape[1:]),
         "channels": shape[0],
         "invert": invert,
@@ -288,13 +275,8 @@ def picture_family(
         str(path.resolve()),
         images,
         splits,
+        sizes,
         title=path.stem if path.is_file() else path.resolve().name,
-        ways=ways,
-        shots=shots,
-        queries=queries,
-        train_ways=train_ways,
-        train_shots=train_shots,
-        train_queries=train_queries,
         changes=changes,
         rotations=rotations,
         within_group=within_group,

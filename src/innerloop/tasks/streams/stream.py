@@ -43,8 +43,14 @@ class Stream(ABC):
     ) -> None:
         if not parts:
             raise InputError(f"{name}: a stream expected at least one part, got none")
-        self.name, self.parts, self.input_shape, self.output_size = name, parts, input_shape, output_size
-        self.kind, self.class_names, self.valid, self.options = kind, class_names, valid, dict(options or {})
+        self.name: str = name
+        self.parts: tuple[str, ...] = parts
+        self.input_shape: tuple[int, ...] = input_shape
+        self.output_size: int = output_size
+        self.kind: str = kind
+        self.class_names: tuple[str, ...] | None = class_names
+        self.valid: Stream | None = valid
+        self.options: dict[str, Any] = dict(options or {})
 
     @property
     def metric(self) -> str:

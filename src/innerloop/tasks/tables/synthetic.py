@@ -14,7 +14,7 @@ from innerloop.data.table_preprocessing import LIMIT, TablePreprocessing
 from innerloop.data.table_support import scaled, support_scales
 from innerloop.errors import InputError
 from innerloop.tasks.precision import DtypeName, dtype_named
-from innerloop.tasks.split_sizes import of_split
+from innerloop.tasks.split_sizes import Sizes
 
 _CAUSES, _HIDDEN = 6, 10
 (_ROWS, _FIRST, _SECOND, _KIND, _NODES, _COARSE, _BLUR, _STRAY, _USED, _MIX, _LABEL_NOISE, _FOLD, _NAMES, _ORDER,
@@ -226,13 +226,9 @@ def synthetic_tables(
     Raises:
         InputError: ways or columns below 2, shots or queries below 1, fewest above their most, a share that is none.
     """
+    sizes = Sizes(ways, shots, queries, train_ways, train_shots, train_queries)
     options = {
-        "ways": ways,
-        "shots": shots,
-        "queries": queries,
-        "train_ways": train_ways,
-        "train_shots": train_shots,
-        "train_queries": train_queries,
+        **sizes._asdict(),
         "columns": columns,
         "coarse": coarse,
         **({} if fewest_ways is None else {"fewest_ways": fewest_ways}),
@@ -243,9 +239,7 @@ def synthetic_tables(
     def distribution(split: str) -> SyntheticTableTasks:
         return SyntheticTableTasks(
             split=split,
-            ways=of_split(split, ways, train_ways),
-            shots=of_split(split, shots, train_shots),
-            queries=of_split(split, queries, train_queries),
+            **sizes.of(split),
             columns=columns,
             coarse=coarse,
             fewest_ways=fewest_ways,
