@@ -15,8 +15,9 @@ from innerloop.serving.table_tab import table_tab
 from innerloop.serving.text_tab import text_tab
 from innerloop.serving.texts import EN, ZH, Texts
 
-# Many classes scroll; what is drawn as a link looks like one.
-_STYLE = "#answer { max-height: 460px; overflow-y: auto; } #save a { text-decoration: underline; }"
+# Many classes scroll, a link looks like one, and what went wrong is said once, by the message above the page.
+_STYLE = """#answer { max-height: 460px; overflow-y: auto; } #save a { text-decoration: underline; }
+[data-testid="status-tracker"]:has(> .error) { display: none !important; }"""
 
 
 def application(service: Service) -> FastAPI:
@@ -46,7 +47,10 @@ def page(service: Service, texts: Texts) -> gr.Blocks:
     with gr.Blocks(title="innerloop", analytics_enabled=False) as blocks:
         name = f"`{service.learner.name}`"
         problem = (service.learner.problem or {}).get("name")
-        name = texts.trained_on.format(name=name, problem=f"`{problem}`") if problem else name
+        if problem:  # of a folder of one's own only the last part: visitors need not know where it lies
+            name = texts.trained_on.format(
+                name=name, problem=f"`{str(problem).replace(chr(92), '/').rpartition('/')[2]}`"
+            )
         gr.Markdown(f"# innerloop\n{texts.intro.format(name=name)} {texts.other}")
         if service.makes_pictures:
             sample_tab(service, texts)

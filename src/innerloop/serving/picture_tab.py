@@ -179,11 +179,17 @@ def picture_tab(service: Service, texts: Texts) -> None:
     state = [shown, seen, status, save, *said]
     while_adding: dict[str, Any] = {**quiet, "show_progress_on": [status]}
     while_asking: dict[str, Any] = {**quiet, "show_progress_on": [answer]}
-    locked(to_show.add_drawing, "support-canvas")
-    done = to_show.add_drawing.click(
-        add_drawing, [shown, name, to_show.drawing], [*state, to_show.drawing], **while_adding
-    )
-    unlocked(done, "support-canvas")
+    if to_show.drawing is not None and to_ask.drawing is not None:
+        locked(to_show.add_drawing, "support-canvas")
+        done = to_show.add_drawing.click(
+            add_drawing, [shown, name, to_show.drawing], [*state, to_show.drawing], **while_adding
+        )
+        unlocked(done, "support-canvas")
+        locked(to_ask.add_drawing, "query-canvas")
+        done = to_ask.add_drawing.click(
+            ask_drawing, [shown, to_ask.drawing], [shown, *said, to_ask.drawing], **while_asking
+        )
+        unlocked(done, "query-canvas")
     to_show.add_taken.click(add_taken, [shown, name, to_show.taken], [*state, to_show.taken], **while_adding)
     files = [to_show.files, to_show.ink]
     to_show.add_files.click(add_files, [shown, name, *files], [*state, to_show.files], **while_adding)
@@ -191,11 +197,6 @@ def picture_tab(service: Service, texts: Texts) -> None:
     seen.edit(renamed, [shown], state, **while_adding)
     open_file.upload(opened, [open_file], state, **while_adding)
     clear.click(start_over, None, state, **quiet)
-    locked(to_ask.add_drawing, "query-canvas")
-    done = to_ask.add_drawing.click(
-        ask_drawing, [shown, to_ask.drawing], [shown, *said, to_ask.drawing], **while_asking
-    )
-    unlocked(done, "query-canvas")
     to_ask.add_taken.click(ask_taken, [shown, to_ask.taken], [shown, *said, to_ask.taken], **while_asking)
     to_ask.add_files.click(ask_file, [shown, to_ask.files, to_ask.ink], [shown, *said, to_ask.files], **while_asking)
 
@@ -204,7 +205,7 @@ class _Ways:
     """Tabs to draw, to choose files and to use the camera; of photographs the last two come first.
 
     Attributes:
-        drawing, files, ink, taken: the inputs.
+        drawing, files, ink, taken: the inputs; no drawing where a learner of coloured photographs takes none.
         add_drawing, add_files, add_taken: their buttons.
     """
 
@@ -214,8 +215,12 @@ class _Ways:
         self._ink_matters = grey
         self._ink = _BY_PAPER if service.ink_by_paper else _DARK if (grey if dark is None else dark) else _LIGHT
         drawn, chosen, photographed = self._drawn, self._chosen, self._photographed
-        photos = not grey or (dark is False and not service.ink_by_paper)
-        for way in (chosen, photographed, drawn) if photos else (drawn, chosen, photographed):
+        self.drawing: gr.HTML | None = None
+        if not grey and not dark and not service.ink_by_paper:  # photographs, which nobody draws
+            ways = chosen, photographed
+        else:
+            ways = (chosen, photographed, drawn) if dark is False else (drawn, chosen, photographed)
+        for way in ways:
             way()
 
     def _button(self, adding: str, asking: str) -> gr.Button:

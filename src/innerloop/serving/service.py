@@ -160,6 +160,12 @@ class Service:
         self.learner = cast(MetaLearner, learner.owner) if isinstance(learner, Fitted) else learner
         self.limits = limits or Limits()
         self.first = learner if isinstance(learner, Fitted) else None
+        objective = self.learner.task_objective
+        if self.learner.loss is None and not (losses.is_labelled(objective) or isinstance(objective, Denoising)):
+            raise InputError(
+                f"the page expected a learner of classes, of values or of drawings, got one whose tasks have the objective "
+                f"{losses.name_of(objective)}; see innerloop evaluate, and innerloop play for policies"
+            )
         shown = None if self.first is None else self.first.support
         shape = self.learner.input_shape if shown is None else tuple(getattr(shown, "x", shown).shape[1:])
         if shape is None:

@@ -95,15 +95,12 @@ def from_bytes(content: bytes, learner: MetaLearner, shape: Sequence[int]) -> tu
             raise InputError(f"expected a task file of this learner, {learner.name}, got one of {made}; choose another")
         try:
             fitted = load(path, learner=learner)
-        except CheckpointError as error:
-            said = " ".join(str(error).replace(str(path), "the file").split())
-            raise InputError(
-                f"expected a whole task file of this learner, got one that does not fit ({said})"
-            ) from None
+        except CheckpointError:
+            fitted = None
     if not isinstance(fitted, Fitted) or not _same(fitted, learner):
         raise InputError(
-            f"expected a task file of this learner, got one of another {learner.name}, with other weights or other inputs; "
-            "serve that one's run, or adapt again"
+            f"expected a task file of this learner, got one of another {learner.name} or a damaged one; choose another, or serve "
+            "the run that it was made with"
         )
     return fitted, _examples(fitted, header.get(_SHOWN), tensors.get(_PICTURES), tuple(shape))
 

@@ -152,8 +152,8 @@ EN = Texts(
     save_task="Save this as a task file",
     open_task="Open a task file",
     opened="Opened: adapted before, to {shown}. {judged}\n\n{unknown}",
-    opened_without="Opened: adapted before, to {examples} examples, which its file does not hold. It can be asked; what you show "
-    "it here begins a new task. {judged}\n\n{unknown}",
+    opened_without="Opened: adapted before, to {examples} examples, which cannot be shown here. It can be asked; what you show "
+    "it begins a new task. {judged}\n\n{unknown}",
     add_drawing="Add this drawing",
     add_pictures="Add these pictures",
     nothing_yet="Nothing shown yet.",
@@ -223,7 +223,7 @@ EN = Texts(
     want_name="expected a class name, got none; write one above",
     want_other_name="expected a name that no other class has, got {name!r}; choose another",
     want_row="expected a few rows, got none; write some, or open a task file",
-    want_new_row="expected new rows, got none, and the task's own are not in its file; write some",
+    want_new_row="expected new rows, got none, and the task's own are not known here; write some",
     curve_adapted="adapted",
     curve_spread="two deviations",
     curve_rows="your rows",
@@ -265,7 +265,7 @@ ZH = Texts(
     save_task="保存为任务文件",
     open_task="打开任务文件",
     opened="已打开：事先已适应{shown}。{judged}\n\n{unknown}",
-    opened_without="已打开：事先已适应 {examples} 个样本，文件里没有保存这些样本。可以直接考它；"
+    opened_without="已打开：事先已适应 {examples} 个样本，这些样本无法在这里显示。可以直接考它；"
     "在这里给它看的东西会开始一个新任务。{judged}\n\n{unknown}",
     add_drawing="加入这幅画",
     add_pictures="加入这些图片",
