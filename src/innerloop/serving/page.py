@@ -60,5 +60,6 @@ def page(service: Service, texts: Texts) -> gr.Blocks:
             text_tab(service, texts)
         else:
             table_tab(service, texts)
-        gr.Markdown(texts.over_http)
+        if not service.makes_pictures:
+            gr.Markdown(texts.over_http)
     return blocks

@@ -33,7 +33,8 @@ def table_tab(service: Service, texts: Texts) -> None:
     kept = gr.State((first, begun.strip()))  # the key of a task, and the rows that it was adapted to
     with gr.Row():
         with gr.Column(min_width=300):
-            support = gr.Textbox(begun, label=texts.rows, lines=10, elem_id="rows")
+            hint = texts.rows_hint_values if not service.classifies else texts.rows_hint_classes
+            support = gr.Textbox(begun, label=texts.rows, placeholder=hint, lines=10, elem_id="rows")
             open_file = opening(texts)
         with gr.Column(min_width=300):
             query = gr.Textbox("", label=texts.new_rows, placeholder=texts.new_rows_hint, lines=10, elem_id="new-rows")

@@ -58,7 +58,7 @@ def text_tab(service: Service, texts: Texts) -> None:
         for i, sentence in enumerate(sentences):
             best = str((fitted.classes_ or [])[found[i].argmax()])
             answer = best if known is None or known[i] else texts.perhaps_none.format(name=best)
-            rows.append([sentence, answer, *(100 * found[i]).round(1).tolist()])
+            rows.append([sentence, answer, *(100 * found[i].astype(float)).round(1).tolist()])
         headers = [texts.sentence, texts.answer, *(f"{name} %" for name in fitted.classes_ or ())]
         shown_table = gr.update(value={"headers": headers, "data": rows}, visible=True)
         return (key, support.strip()), shown_table, said, saving(key, texts)

@@ -78,6 +78,8 @@ class Texts:
     columns: str
     any_columns: str
     rows: str
+    rows_hint_values: str
+    rows_hint_classes: str
     new_rows: str
     new_rows_hint: str
     sentences: str
@@ -192,6 +194,8 @@ EN = Texts(
     columns="A table with the columns {columns}, as in a CSV file: a header, then the rows; new rows without {targets}.",
     any_columns="A table as in a CSV file: a header, then the rows, the target last; new rows without the target.",
     rows="A few rows of the new task",
+    rows_hint_values="day,price\n1,10\n2,12.5\n3,14",
+    rows_hint_classes="age,dose,kind\n20,1,a\n60,9,b",
     new_rows="New rows",
     new_rows_hint="one a line; none: your own rows",
     sentences="A few sentences of each class, one a line, as `class: sentence`; then new ones, one a line.",
@@ -307,6 +311,8 @@ ZH = Texts(
     columns="像 CSV 文件那样的表格，列为 {columns}：先写表头，再写各行；新的行不写 {targets}。",
     any_columns="像 CSV 文件那样的表格：先写表头，再写各行，目标列放在最后；新的行不写目标列。",
     rows="新任务的几行数据",
+    rows_hint_values="day,price\n1,10\n2,12.5\n3,14",
+    rows_hint_classes="age,dose,kind\n20,1,a\n60,9,b",
     new_rows="新的行",
     new_rows_hint="每行一条；不填则用左边的行",
     sentences="先写每个类别的几句话，每行一句，格式为 `类别: 句子`；再写新的句子，每行一句。",
