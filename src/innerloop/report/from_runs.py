@@ -30,7 +30,7 @@ _KINDS, _MADE, _LEVELS = 3, 4, 10  # new drawings: rows, pictures in each part o
 _DRAWN_FROM = "Drawn from the validation split; test tasks are for `innerloop evaluate` alone."
 
 
-@waiting("report: reading the runs")
+@waiting("report: reading the runs and drawing")
 def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None, **again: Any) -> Path:
     """One self-contained HTML file about one run or several of the same problem.
 
@@ -267,9 +267,9 @@ def _drawings(learners: Mapping[str, Any], distribution: TaskDistribution) -> li
     for number, (label, learner) in enumerate(learners.items(), start=1):
         figure = drawings_figure(learner, distribution, kinds=_KINDS, made=_MADE, steps=_LEVELS)
         said = (
-            f"{label}, a row a kind: {_MADE} of the pictures that it was shown; {_MADE} that it makes from them, from those of the "
-            "next row, and from none. To the right the denoising loss by the level of noise, lower is better: where right lies "
-            "below wrong and none, what it was shown has told it something."
+            f"{label}, a row a kind: {_MADE} of the pictures that it was shown; {_MADE} that it makes from them, from those of "
+            "the next row, and from none. To the right the denoising loss by the level of noise, lower is better: where right "
+            "lies below wrong and none, what it was shown has told it something."
         )
         parts.append(Picture(f"new-drawings-{number}", figure, said, wide=True))
     return [Section("New drawings", parts)]
