@@ -69,23 +69,25 @@ def table_tab(service: Service, texts: Texts) -> None:
             said = service.told_of_kept(fitted, texts)
             task = read(support) if service.examples(key) is not None else None
         own = table_record(fitted.preprocessing)
-        assert own is not None and own.columns is not None
-        inputs = [column.name for column in own.columns]
+        named = own is not None and own.columns is not None  # else it was adapted to plain numbers
+        inputs = [column.name for column in own.columns] if own and own.columns else [f"x{i + 1}" for i in range(width)]
         new = task
         if query.strip():
             new = table_from_bytes((query if record else headed(query, inputs)).encode(), "new rows")
         if new is None:
             raise InputError(texts.want_new_row)
-        _, found, known, std = service.predict(key, new)
+        _, found, known, std = service.predict(key, new if named else new.numbers(inputs))
+        targets = list(own.targets) if own and named else [f"y{i + 1}" for i in range(found.shape[1])]
         made = {"headers": [*inputs], "data": [[new.texts[name][i] or "" for name in inputs] for i in range(new.rows)]}
-        for name, cells in _columns(fitted, own, found, known, std, texts):
+        for name, cells in _columns(fitted, targets, found, known, std, texts):
             made["headers"].append(name)
             for row, cell in zip(made["data"], cells, strict=True):
                 row.append(cell)
-        drawn = curved and task is not None and all(column.reading is None for column in own.columns)  # not over dates
+        read_plainly = own is not None and all(column.reading is None for column in own.columns or ())  # no dates
+        drawn = curved and task is not None and read_plainly
         figure = None
         if drawn and task is not None:
-            figure = _curve(service, key, task.numbers([*inputs, *own.targets]), inputs[0], own.targets[0], texts)
+            figure = _curve(service, key, task.numbers([*inputs, *targets]), inputs[0], targets[0], texts)
         shown = gr.update(value=made, visible=True)
         return (key, support.strip()), shown, said, gr.update(value=figure, visible=drawn), saving(key, texts)
 
@@ -104,7 +106,7 @@ def table_tab(service: Service, texts: Texts) -> None:
 
 def _columns(
     fitted: Fitted,
-    own: TablePreprocessing,
+    targets: Sequence[str],
     found: np.ndarray,
     known: list[bool] | None,
     std: np.ndarray | None,
@@ -113,7 +115,7 @@ def _columns(
     """What is predicted, column by column: values with their spread; or the class and the share of each in per cent."""
     values = found.astype(np.float64)  # a float32 would show all its digits
     if fitted.classes_ is None:
-        for i, name in enumerate(own.targets):
+        for i, name in enumerate(targets):
             yield name, values[:, i].round(4).tolist()
             if std is not None:
                 yield f"± {name}", std[:, i].astype(np.float64).round(4).tolist()
