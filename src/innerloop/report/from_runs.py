@@ -55,7 +55,8 @@ def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None
 
 def _title(runs: Sequence[Run]) -> str:
     """Every method with its problem; a problem that all share is named once."""
-    problems = [run.problem[0] for run in runs]
+    # Of a folder of one's own only the last part: those who get the page need not know where it lies.
+    problems = [run.problem[0].replace("\\", "/").rstrip("/").rpartition("/")[2] for run in runs]
     if len(set(problems)) == 1:
         return f"{', '.join(run.label for run in runs)} on {problems[0]}"
     return ", ".join(f"{run.label} on {problem}" for run, problem in zip(runs, problems, strict=True))
@@ -119,8 +120,8 @@ def _result(runs: Sequence[Run], others: Sequence[str]) -> Section:
             f"{numbers.with_interval(e.mean, e.ci95, e.metric)} on {e.num_tasks} tasks of the {e.split} split "
             "(mean and 95 % interval over tasks)."
         )
-        if e.baselines:
-            parts.append(cards.verdict(e))
+        if said := cards.verdict(e):
+            parts.append(said)
     if others:
         parts.append(
             Note(
@@ -151,7 +152,17 @@ def _training(runs: Sequence[Run], looks: Mapping[str, style.LineStyle]) -> Sect
     histories = {r.label: r.history for r in runs if r.history.losses or r.history.valid_means}
     if not histories:
         return Section("Training", [Note("There are no training metrics yet, so there is no training curve.")])
-    parts: list[Part] = [curves.training_picture(histories, looks)]
+    parts: list[Part] = []
+    once = {label: h for label, h in histories.items() if len(h.valid_means) == 1}
+    if once and all(len(h.valid_means) < 2 for h in histories.values()):  # one point is no curve
+        for label, h in once.items():
+            value = numbers.with_interval(h.valid_means[0], h.valid_ci95[0], h.metric)
+            steps = f"{h.valid_steps[0]} outer step{'s' * (h.valid_steps[0] != 1)}"
+            parts.append(f"{label} was validated once, after {steps}: {numbers.metric_name(h.metric)} {value}.")
+        none: dict[str, Any] = {"valid_steps": (), "valid_means": (), "valid_ci95": ()}
+        histories = {label: dataclasses.replace(h, **none) for label, h in histories.items() if h.losses}
+    if histories:
+        parts.insert(0, curves.training_picture(histories, looks))
     if len(histories) > 1:
         parts.append("Outer losses of different methods measure different things; compare the validation metric.")
     return Section("Training", parts)
