@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,14 +14,14 @@ from innerloop.report.page import Note, Picture, Section
 
 
 def report(**baselines: Beside) -> Report:
-    known: dict[str, Any] = {"metric": "return", "mean": -5.0, "ci95": 0.5, "num_tasks": 2, "seed": 0, "split": "test"}
-    rest: dict[str, Any] = {"per_task": (-5.0, -5.0), "transductive": False}
-    names = {field.name for field in dataclasses.fields(Report)}
-    return Report(**{k: v for k, v in {**known, **rest, "baselines": baselines}.items() if k in names})
+    return Report(
+        metric="return", mean=-5.0, ci95=0.5, per_task=(-5.0, -5.0), num_tasks=2, seed=0, split="test", transductive=False,
+        baselines=baselines,
+    )  # fmt: skip
 
 
 def beside(mean: float, lead: float) -> Beside:
-    return Beside(mean=mean, ci95=0.1, lead=lead, lead_ci95=0.2)
+    return Beside(mean=mean, ci95=0.1, num_tasks=2, lead=lead, lead_ci95=0.2)
 
 
 def test_a_bound_that_knows_the_answer_is_no_rival():

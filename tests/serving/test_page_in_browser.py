@@ -247,7 +247,7 @@ def test_drawings_are_learned_and_recognised(browser, tmp_path):
         page.click("#ask-drawing")
         expect(page.locator("#answer h2")).to_have_text("dash")
         closed(page)
-        page = opened(browser, f"{address}/docs", "form", PHONE)  # the reference
+        page = opened(browser, f"{address}/docs", "section", PHONE)  # the reference
         page.locator("section").filter(has_text="POST /predict").locator("summary").last.click()
         page.get_by_label("the body of POST /predict").fill('{"task": "nobody", "x": [[0]]}')
         page.locator("section", has_text="POST /predict").get_by_role("button", name="Send").click()
