@@ -21,7 +21,7 @@ def report(**baselines: Beside) -> Report:
 
 
 def beside(mean: float, lead: float) -> Beside:
-    return Beside(mean=mean, ci95=0.1, num_tasks=2, lead=lead, lead_ci95=0.2)
+    return Beside(mean=mean, ci95=0.1, num_tasks=2, higher_is_better=True, lead=lead, lead_ci95=0.2)
 
 
 def test_a_bound_that_knows_the_answer_is_no_rival():
