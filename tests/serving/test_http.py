@@ -163,7 +163,7 @@ def test_a_body_without_a_declared_length(client):
 
 def test_the_interface_is_documented(client):
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/adapt", "/predict"} and client.get("/docs").status_code == 200
+    assert set(paths) == {"/adapt", "/predict", "/tasks/{task}", "/open"} and client.get("/docs").status_code == 200
 
 
 JSON = st.recursive(

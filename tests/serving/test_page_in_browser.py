@@ -1,4 +1,4 @@
-"""The page in a real browser: classes are drawn, the learner adapts and recognises; a table is adapted to.
+"""The page in a real browser, on a desk and on a phone: every tab is shown a few examples and asked, and keeps them in a file.
 
 The browser is found by itself, or named by INNERLOOP_BROWSER; where there is none the tests are skipped. With
 INNERLOOP_SCREENSHOTS=FOLDER the page is photographed as it is after adapting.
@@ -31,7 +31,7 @@ BROWSER = os.environ.get("INNERLOOP_BROWSER") or next(
 )
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome here, and INNERLOOP_BROWSER names none"),
-    pytest.mark.long,  # two servers and a browser have to start
+    pytest.mark.slow,  # servers and a browser have to start
 ]
 
 
@@ -62,19 +62,58 @@ def served(target: Path) -> Iterator[str]:
 def browser():
     sync_api.expect.set_options(timeout=30_000)  # a busy machine; what is there sooner is not waited for
     with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *camera])
         yield found
         found.close()
 
 
-def opened(browser, address: str, first: str):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+DESK, PHONE = 1280, 390  # pixels across
+
+
+def opened(browser, address: str, first: str, width: int = DESK):
+    page = browser.new_page(viewport={"width": width, "height": 900})
     page.set_default_timeout(30_000)
-    page.troubles = []
+    page.troubles, page.elsewhere = [], []
     page.on("pageerror", lambda error: page.troubles.append(str(error)))
+    page.on("request", lambda sent: page.elsewhere.append(sent.url) if not sent.url.startswith(OWN) else None)
     page.goto(address)
     page.wait_for_selector(first)
     return page
+
+
+OWN = ("http://127.0.0.1:", "data:", "blob:")  # what a page without a network may ask for
+
+
+def closed(page) -> None:
+    """Nothing went wrong, nothing was asked of another host, and nothing stands out at the side."""
+    assert page.troubles == [] and page.elsewhere == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    page.close()
+
+
+def refused(page, said: str) -> None:
+    """One message says so; it is closed."""
+    sync_api.expect(page.locator(".toast-body").filter(has_text=said)).to_be_visible()
+    page.locator(".toast-close").first.click()
+
+
+def saved_and_opened(page, folder: Path) -> None:
+    """The task is saved, and after a fresh start opened from its file."""
+    with page.expect_download() as download:
+        page.click("#save a")
+    download.value.save_as(folder / "task.il")
+    page.reload()
+    page.wait_for_selector("#open-task")
+    choose(page, folder / "task.il")
+
+
+def choose(page, path: Path) -> None:
+    page.set_input_files("input[type=file][accept*='.il']", path)
+
+
+def seen(page, number: int) -> None:
+    sync_api.expect(page.locator("#seen img")).to_have_count(number)
 
 
 def photographed(page, name: str) -> None:
@@ -89,6 +128,7 @@ def photographed(page, name: str) -> None:
 
 def draw(page, canvas: str, line: list[tuple[float, float]]) -> None:
     """One stroke through these places, in parts of the canvas's width and height."""
+    page.locator(f"#{canvas} canvas").scroll_into_view_if_needed()
     box = page.locator(f"#{canvas} canvas").bounding_box()
     points = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in line]
     page.mouse.move(*points[0])
@@ -106,9 +146,9 @@ def ink(page, canvas: str) -> int:
     return page.evaluate(script, f"#{canvas}")
 
 
-def ready(page) -> None:
+def ready(page, canvas: str = "support-canvas") -> None:
     """Wait until the canvas takes strokes again."""
-    page.wait_for_function("document.querySelector('#support-canvas canvas').style.opacity == 1")
+    page.wait_for_function(f"document.querySelector('#{canvas} canvas').style.opacity == 1")
 
 
 def answer(page) -> dict[str, int]:
@@ -145,15 +185,33 @@ def test_drawings_are_learned_and_recognised(browser, tmp_path):
             ready(page)
             assert ink(page, "support-canvas") == 0  # ready for the next
         for label, line in (("bar", [(0.52, 0.2), (0.5, 0.75)]), ("dash", [(0.2, 0.52), (0.75, 0.5)])):
-            page.click("#query-canvas .wipe")
             draw(page, "query-canvas", line)
             page.click("#ask-drawing")
             expect(page.locator("#answer h2")).to_have_text(label)
+            ready(page, "query-canvas")
+            assert ink(page, "query-canvas") == 0
+            expect(page.locator("#asked img")).to_have_count(1)  # what was asked
             shown = answer(page)
             assert set(shown) == {"bar", "dash"} and shown[label] > 60 and 98 <= sum(shown.values()) <= 102
         photographed(page, "pictures")
+        page.once("dialog", lambda dialog: dialog.accept("dash"))
+        page.get_by_role("button", name="Rename the class bar").click()
+        refused(page, "expected a name that no other class has, got 'dash'")
+        page.once("dialog", lambda dialog: dialog.accept("post"))
+        page.get_by_role("button", name="Rename the class bar").click()
+        expect(page.get_by_role("button", name="Rename the class post")).to_be_visible()
+        expect(page.locator("#answer")).to_contain_text("post")  # what was asked is asked again
+        page.get_by_role("button", name="Take away picture 2 of post").press("Enter")
+        seen(page, 3)
+        saved_and_opened(page, tmp_path)
+        seen(page, 3)
+        expect(status).to_contain_text("Opened: adapted before, to 3 pictures of 2 classes")
+        (tmp_path / "broken.il").write_bytes(b"no task")
+        choose(page, tmp_path / "broken.il")
+        refused(page, "expected a task file")
         page.click("#start-over")
         expect(status).to_have_text("Nothing shown yet.")
+        expect(page.locator("#save a")).to_have_count(0)
         from PIL import Image
 
         for i, label in enumerate(("black", "white")):
@@ -181,8 +239,20 @@ def test_drawings_are_learned_and_recognised(browser, tmp_path):
         photographed(page, "pictures-zh")
         page.click("#ask-drawing")  # an empty canvas
         expect(page.get_by_text("画布是空的")).to_be_visible()
-        assert page.troubles == []
-        page.close()
+        closed(page)
+        page = opened(browser, address, "#add-drawing", PHONE)
+        choose(page, tmp_path / "task.il")
+        seen(page, 3)
+        draw(page, "query-canvas", [(0.2, 0.5), (0.8, 0.5)])
+        page.click("#ask-drawing")
+        expect(page.locator("#answer h2")).to_have_text("dash")
+        closed(page)
+        page = opened(browser, f"{address}/docs", "section", PHONE)  # the reference
+        page.locator("section").filter(has_text="POST /predict").locator("summary").last.click()
+        page.get_by_label("the body of POST /predict").fill('{"task": "nobody", "x": [[0]]}')
+        page.locator("section", has_text="POST /predict").get_by_role("button", name="Send").click()
+        expect(page.locator("section", has_text="POST /predict").locator("pre")).to_contain_text("404")
+        closed(page)
 
 
 def test_a_table_is_adapted_to(browser, tmp_path):
@@ -192,6 +262,10 @@ def test_a_table_is_adapted_to(browser, tmp_path):
     task = learner.adapt(torch.zeros(2, 1), torch.zeros(2, 1)).save(tmp_path / "task.il")
     with served(task) as address:
         page = opened(browser, address, "#go")
+        page.locator("#new-rows textarea").fill("0\n1")
+        page.click("#go")  # the task of the file, as it is
+        sync_api.expect(page.locator("#predictions")).to_contain_text("y1")
+        page.locator("#rows textarea").fill("x1,y\n-3,-0.2\n-1.5,-1\n0.5,0.5\n2,0.9\n3.5,-0.4")
         page.locator("#new-rows textarea").fill("0\n1\n2.5")
         page.click("#go")
         sync_api.expect(page.locator("#status")).to_contain_text("Adapted to 5 rows")
@@ -205,6 +279,92 @@ def test_a_table_is_adapted_to(browser, tmp_path):
         photographed(page, "table")
         page.locator("#rows textarea").fill("1,2\n3")
         page.click("#go")
-        sync_api.expect(page.get_by_text("row 2 expected 2 cells")).to_be_visible()
-        assert page.troubles == []
-        page.close()
+        refused(page, "row 2 expected 2 cells")
+        closed(page)
+        page = opened(browser, address, "#go", PHONE)
+        page.locator("#rows textarea").fill("x1,y\n0,1\n1,2")
+        page.click("#go")
+        sync_api.expect(page.locator("#status")).to_contain_text("Adapted to 2 rows")
+        saved_and_opened(page, tmp_path)
+        sync_api.expect(page.locator("#rows textarea")).to_have_value("x1,y\n0,1\n1,2")
+        closed(page)
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_photographs_begin_with_files_and_the_camera(browser, tmp_path, width):
+    torch.manual_seed(0)
+    learner = il.protonet(il.models.mlp((3, 8, 8), 16, hidden=()))
+    learner.spec = TaskSpec(input_shape=(3, 8, 8), objective="cross_entropy")
+    task = learner.adapt(torch.rand(4, 3, 8, 8), ["a", "a", "b", "b"]).save(tmp_path / "first.il", support=True)
+    with served(task) as address:
+        page = opened(browser, address, "#add-pictures", width)
+        seen(page, 4)  # the file's own
+        tabs = page.get_by_role("tab").all_inner_texts()
+        assert tabs == ["Pictures", "Camera", "Picture", "Camera"]
+        page.locator("#class-name input, #class-name textarea").fill("green")
+        page.get_by_role("tab", name="Camera").first.click()
+        page.click("#add-taken")
+        refused(page, "got none from the camera")
+        page.get_by_role("button", name="Turn the camera on").click()
+        page.get_by_role("button", name="Take the picture").click()
+        page.get_by_role("button", name="Take another").wait_for()
+        page.click("#add-taken")
+        seen(page, 5)
+        sync_api.expect(page.locator("#status")).to_contain_text("to 5 pictures of 3 classes")
+        photographed(page, f"photographs-{width}")
+        (tmp_path / "no.png").write_text("no picture")
+        page.set_input_files("#query-file input[type=file]", tmp_path / "no.png")
+        sync_api.expect(page.locator("#query-file")).to_contain_text("no")
+        page.click("#ask-picture")
+        refused(page, "expected a picture, got a file that is")
+        closed(page)
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_more_of_a_kind_is_seen(browser, tmp_path, width):
+    torch.manual_seed(0)
+    family = il.tasks.drawings(source="glyphs", size=12)
+    learner = il.score_model(family.train.default_model())
+    il.fit(learner, family, steps=1, num_tasks=1, quiet=True, validate_every=0, out=tmp_path / "run")
+    with served(tmp_path / "run") as address:
+        page = opened(browser, address, "#make-more", width)
+        page.click("#make-more")
+        refused(page, "empty canvas")
+        for number in (1, 2):
+            draw(page, "support-canvas", [(0.3, 0.2), (0.3, 0.8), (0.5 + number / 10, 0.8)])
+            page.click("#add-drawing")
+            seen(page, number)
+            ready(page)
+        page.click("#make-more")
+        sync_api.expect(page.locator("#made img")).to_have_count(16, timeout=120_000)
+        saved_and_opened(page, tmp_path)
+        seen(page, 2)
+        page.get_by_role("button", name="Take away picture 1").click()
+        seen(page, 1)
+        closed(page)
+
+
+def test_sentences_are_told_apart(browser, tmp_path):
+    pytest.importorskip("tokenizers", reason="no trained network of sentences here (extra text)")
+    texts = [
+        f"{verb} the {thing}"
+        for verb in ("play", "book", "cook", "paint", "sell", "fix")
+        for thing in ("song", "trip", "rice", "wall")
+    ]
+    family = il.tasks.from_arrays(texts, [t.split()[0] for t in texts], embedding="sentences", shots=1)
+    learner = il.protonet(il.models.adapter(384))
+    il.fit(learner, family, steps=1, num_tasks=1, quiet=True, validate_every=0, out=tmp_path / "run")
+    with served(tmp_path / "run") as address:
+        for width in (DESK, PHONE):
+            page = opened(browser, address, "#go", width)
+            page.click("#go")
+            refused(page, "write them as class: sentence")
+            page.locator("#said textarea").fill("travel: book me a flight\nmusic: play some jazz")
+            page.locator("#new-sentences textarea").fill("reserve a seat on the train")
+            page.click("#go")
+            sync_api.expect(page.locator("#predictions")).to_contain_text("travel %")
+            saved_and_opened(page, tmp_path)
+            sync_api.expect(page.locator("#said textarea")).to_have_value(
+                "travel: book me a flight\nmusic: play some jazz"
+            )
+            closed(page)

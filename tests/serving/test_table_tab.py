@@ -95,7 +95,7 @@ def test_a_curve_comes_with_its_spread_over_http_and_on_the_page(curves):
     task = client.post("/adapt", json={"x": rows, "target": "price"}).json()["task"]
     found = client.post("/predict", json={"task": task, "x": [{"day": 3.5}, {"day": 30}]}).json()
     assert 0 < found["std"][0][0] < found["std"][1][0] and found["values"][0][0] == pytest.approx(1_175, abs=40)
-    figure = table_tab._curve(curves, task, np.array([[row["day"], row["price"]] for row in rows]), "day")
+    figure = table_tab._curve(curves, task, np.array([[row["day"], row["price"]] for row in rows]), "day", "price", EN)
     (axes,) = figure.axes
     (line, _), (band,) = axes.lines, axes.collections
     x, y = line.get_data()

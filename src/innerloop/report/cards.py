@@ -53,8 +53,14 @@ def evaluation_card(report: Report, extra: Mapping[str, str] | None = None) -> T
 
 
 def verdict(report: Report) -> str:
-    """What the number means beside the baseline that is hardest to beat, in words."""
-    known = {name: one for name, one in report.baselines.items() if math.isfinite(one.lead)} or dict(report.baselines)
+    """What the number means beside the baseline that is hardest to beat, in words; "" where there are bounds alone.
+
+    A bound knows what learners do not: it says how far there is to go, and is no rival.
+    """
+    rivals = {name: one for name, one in report.baselines.items() if not name.startswith("bound")}
+    if not rivals:
+        return ""
+    known = {name: one for name, one in rivals.items() if math.isfinite(one.lead)} or rivals
     name, hardest = min(known.items(), key=lambda item: item[1].lead)
     reached = numbers.with_interval(hardest.mean, hardest.ci95, report.metric)
     apart = "not told apart from it"

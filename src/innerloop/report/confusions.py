@@ -59,7 +59,9 @@ def confusion_figure(counts: Counts) -> Figure:
 
 def section(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:
     """One for the first learner, where tasks know the names of their classes; nothing elsewhere."""
-    if getattr(distribution, "class_name", None) is None or losses.predicts_values(distribution.objective):
+    objective = distribution.objective
+    has_classes = losses.is_labelled(objective) and not losses.predicts_values(objective)
+    if getattr(distribution, "class_name", None) is None or not has_classes:
         return []
     label, learner = next(iter(learners.items()))
     counts = counted(learner, distribution)

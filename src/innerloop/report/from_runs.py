@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from innerloop.errors import InnerloopError
 from innerloop.evaluation.calibration import expectation
 from innerloop.meta_learner.unknown_inputs import cannot_tell
 from innerloop.objectives import losses
+from innerloop.objectives.denoising import Denoising
 from innerloop.objectives.policy import Policy
 from innerloop.report import adaptation, cards, confusions, curves, image_tasks, numbers, sine_plots, style
 from innerloop.report.html import render
@@ -25,10 +26,11 @@ from innerloop.waiting import waiting
 _CURVE_TASKS = 100  # enough for a picture; the card's number has its own, larger count
 _UNKNOWN_TASKS = 40
 _EPISODES = 20  # whose paths are drawn
+_KINDS, _MADE, _LEVELS = 3, 4, 10  # new drawings: rows, pictures in each part of a row, levels of noise
 _DRAWN_FROM = "Drawn from the validation split; test tasks are for `innerloop evaluate` alone."
 
 
-@waiting("evaluating and drawing")
+@waiting("report: reading the runs and drawing")
 def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None, **again: Any) -> Path:
     """One self-contained HTML file about one run or several of the same problem.
 
@@ -53,7 +55,8 @@ def build(runs: Sequence[Path | str] | Path | str, out: Path | str | None = None
 
 def _title(runs: Sequence[Run]) -> str:
     """Every method with its problem; a problem that all share is named once."""
-    problems = [run.problem[0] for run in runs]
+    # Of a folder of one's own only the last part: those who get the page need not know where it lies.
+    problems = [run.problem[0].replace("\\", "/").rstrip("/").rpartition("/")[2] for run in runs]
     if len(set(problems)) == 1:
         return f"{', '.join(run.label for run in runs)} on {problems[0]}"
     return ", ".join(f"{run.label} on {problem}" for run, problem in zip(runs, problems, strict=True))
@@ -89,10 +92,15 @@ def run_sections(runs: Sequence[Run], given: str | None = None) -> list[Section]
     able = {run.label: run.learner for run in same if run.learner is not None}
     sections = [_result(runs, others), _training(runs, looks)]
     if distribution is not None and able:
-        sections.append(_adaptation(same, able, distribution, looks))
-        sections += unknown_section(able, distribution)
-        sections += _examples(able, distribution)
-        sections += confusions.section(able, distribution)
+        parts: dict[str, Callable[[], list[Section]]] = {
+            "how it adapts": lambda: [_adaptation(same, able, distribution, looks)],
+            "inputs of no class": lambda: unknown_section(able, distribution),
+            "example tasks": lambda: _examples(able, distribution),
+            "what is taken for what": lambda: confusions.section(able, distribution),
+        }
+        for number, (name, part) in enumerate(parts.items(), start=1):
+            with waiting(f"report, part {number} of {len(parts)}: {name}"):
+                sections += part()
     elif tasks_missing:
         sections.append(Section("Adaptation", [Note(tasks_missing)]))
     else:
@@ -112,8 +120,8 @@ def _result(runs: Sequence[Run], others: Sequence[str]) -> Section:
             f"{numbers.with_interval(e.mean, e.ci95, e.metric)} on {e.num_tasks} tasks of the {e.split} split "
             "(mean and 95 % interval over tasks)."
         )
-        if e.baselines:
-            parts.append(cards.verdict(e))
+        if said := cards.verdict(e):
+            parts.append(said)
     if others:
         parts.append(
             Note(
@@ -144,7 +152,17 @@ def _training(runs: Sequence[Run], looks: Mapping[str, style.LineStyle]) -> Sect
     histories = {r.label: r.history for r in runs if r.history.losses or r.history.valid_means}
     if not histories:
         return Section("Training", [Note("There are no training metrics yet, so there is no training curve.")])
-    parts: list[Part] = [curves.training_picture(histories, looks)]
+    parts: list[Part] = []
+    once = {label: h for label, h in histories.items() if len(h.valid_means) == 1}
+    if once and all(len(h.valid_means) < 2 for h in histories.values()):  # one point is no curve
+        for label, h in once.items():
+            value = numbers.with_interval(h.valid_means[0], h.valid_ci95[0], h.metric)
+            steps = f"{h.valid_steps[0]} outer step{'s' * (h.valid_steps[0] != 1)}"
+            parts.append(f"{label} was validated once, after {steps}: {numbers.metric_name(h.metric)} {value}.")
+        none: dict[str, Any] = {"valid_steps": (), "valid_means": (), "valid_ci95": ()}
+        histories = {label: dataclasses.replace(h, **none) for label, h in histories.items() if h.losses}
+    if histories:
+        parts.insert(0, curves.training_picture(histories, looks))
     if len(histories) > 1:
         parts.append("Outer losses of different methods measure different things; compare the validation metric.")
     return Section("Training", parts)
@@ -231,6 +249,8 @@ def _examples(learners: Mapping[str, Any], distribution: TaskDistribution) -> li
     """Pictures of single tasks, where the problem can be drawn: curves of one number, or images."""
     if isinstance(distribution.objective, Policy):
         return _paths(learners, distribution)
+    if isinstance(distribution.objective, Denoising):
+        return _drawings(learners, distribution)
     if distribution.item_columns:  # names have no axis to be drawn on
         return []
     shape = tuple(distribution.input_shape)
@@ -245,6 +265,25 @@ def _examples(learners: Mapping[str, Any], distribution: TaskDistribution) -> li
     except InnerloopError as error:
         return [Section("Example tasks", [Note(f"Example tasks could not be drawn ({error}).")])]
     return []
+
+
+def _drawings(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:
+    """New pictures of a few kinds by each score model; nothing where examples are no pictures."""
+    from innerloop.report.drawings import drawings_figure
+
+    shape = tuple(distribution.input_shape)
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        return []
+    parts: list[Part] = [_DRAWN_FROM]
+    for number, (label, learner) in enumerate(learners.items(), start=1):
+        figure = drawings_figure(learner, distribution, kinds=_KINDS, made=_MADE, steps=_LEVELS)
+        said = (
+            f"{label}, a row a kind: {_MADE} of the pictures that it was shown; {_MADE} that it makes from them, from those of "
+            "the next row, and from none. To the right the denoising loss by the level of noise, lower is better: where right "
+            "lies below wrong and none, what it was shown has told it something."
+        )
+        parts.append(Picture(f"new-drawings-{number}", figure, said, wide=True))
+    return [Section("New drawings", parts)]
 
 
 def _paths(learners: Mapping[str, Any], distribution: TaskDistribution) -> list[Section]:

@@ -109,8 +109,13 @@ def _part(part: Part, pictures: dict[str, bytes]) -> str:
     if isinstance(part, Table):
         return _table(part)
     if isinstance(part, Note):
-        return f'<p class="note">{html.escape(part.text)}</p>'
-    return f"<p>{html.escape(part)}</p>"
+        return f'<p class="note">{_sentence(part.text)}</p>'
+    return f"<p>{_sentence(part)}</p>"
+
+
+def _sentence(text: str) -> str:
+    """Escaped; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _draw(sections: Sequence[Section]) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from innerloop.errors import InputError
 
-_START = "data:image/png;base64,"
+_START = "data:image/png;base64,"  # as browsers write pictures
 _SIDE = 280  # pixels of the drawing, on whatever size it is shown at
 
 _TEMPLATE = f"""<canvas width="{_SIDE}" height="{_SIDE}" role="img" aria-label="draw here"></canvas>

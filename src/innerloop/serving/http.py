@@ -1,4 +1,4 @@
-"""The HTTP interface: POST /adapt and POST /predict, JSON in and out; its OpenAPI document is at /openapi.json."""
+"""The HTTP interface: adapt, predict, save and open a task; its OpenAPI document is at /openapi.json, to be read at /docs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from innerloop.data.picture_decoding import UNDECIDED, Reading
 from innerloop.errors import InnerloopError, InputError
 from innerloop.meta_learner.fitted import Fitted
+from innerloop.serving.reference_page import reference_page
 from innerloop.serving.service import Busy, Gone, Service
 
 UNKNOWN = "unknown"
+_BYTES = "application/octet-stream"
 
 
 class Inputs(BaseModel):
@@ -50,7 +53,7 @@ class AdaptAnswer(BaseModel):
     task: str = Field(description="the key of what was adapted; whoever has it can predict with it")
     classes: list[str | int | float] | None = Field(description="the class names, in the order of probabilities")
     examples: int
-    seconds: float
+    seconds: float | None = Field(None, description="that adapting took; null: the task was opened from a file")
     threshold: dict[str, Any] | None = Field(
         description="how inputs of no class are told with unknown=true: a score and its least value, and what that kept and "
         "let through on validation tasks of the size given here; null: it cannot be asked"
@@ -83,6 +86,8 @@ def interface(service: Service) -> FastAPI:
     """The application around a service; every refusal is ``{"error": "one line"}`` with a status of 400, 404, 413 or 503."""
     app = FastAPI(
         title="innerloop",
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
         description=f"{service.learner.name}: adapt to a few examples, then predict. "
         f"An input has shape {service.input_shape}. Limits: {service.limits}.",
     )
@@ -121,12 +126,8 @@ def interface(service: Service) -> FastAPI:
         if request.y is not None and len(x) != len(request.y):
             raise InputError(f"expected one y for each input, got {len(x)} inputs and {len(request.y)} targets")
         y = None if request.y is None else _targets(service, request.y)
-        key, fitted, seconds = service.adapt(x, y, request.target, reading)
-        limit = fitted.threshold.to_dict() if fitted.threshold is not None and fitted.threshold.works else None
-        judged = None if fitted.judged is None else fitted.judged.to_dict()
-        return AdaptAnswer(
-            task=key, classes=fitted.classes_, examples=len(x), seconds=seconds, threshold=limit, judged=judged
-        )
+        key, fitted, seconds = service.adapt(x, y, request.target, reading, None if request.x else request.invert)
+        return _about(key, fitted, len(x), seconds)
 
     @app.post("/predict", summary="Predict with an adapted task", response_model=PredictAnswer)
     def predict(request: PredictRequest) -> PredictAnswer:
@@ -150,7 +151,43 @@ def interface(service: Service) -> FastAPI:
             std=None,
         )
 
+    @app.get(
+        "/tasks/{task}",
+        summary="Save a task",
+        description="The task file, with its examples: for POST /open, innerloop predict and il.load.",
+        response_class=Response,
+        responses={200: {"content": {_BYTES: {}}, "description": "the file"}},
+    )
+    def save(task: str) -> Response:
+        name = 'attachment; filename="task.il"'
+        return Response(service.saved(task), media_type=_BYTES, headers={"content-disposition": name})
+
+    body = {"content": {_BYTES: {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+
+    @app.post(
+        "/open",
+        summary="Open a task file",
+        description="The body is a task file of this very learner, from GET /tasks/{task} or innerloop adapt.",
+        response_model=AdaptAnswer,
+        openapi_extra={"requestBody": body},
+    )
+    async def open_file(request: Request) -> AdaptAnswer:
+        key, fitted = await run_in_threadpool(service.opened, await request.body())
+        return _about(key, fitted, fitted.num_examples or 0, None)
+
+    @app.get("/docs", include_in_schema=False)
+    def reference() -> HTMLResponse:
+        return HTMLResponse(reference_page(app.openapi()))
+
     return app
+
+
+def _about(key: str, fitted: Fitted, examples: int, seconds: float | None) -> AdaptAnswer:
+    limit = fitted.threshold.to_dict() if fitted.threshold is not None and fitted.threshold.works else None
+    judged = None if fitted.judged is None else fitted.judged.to_dict()
+    return AdaptAnswer(
+        task=key, classes=fitted.classes_, examples=examples, seconds=seconds, threshold=limit, judged=judged
+    )
 
 
 def _inputs(service: Service, request: Inputs, of: Fitted | None = None) -> tuple[Any, Reading]:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from innerloop.meta_learner.meta_learner import MetaLearner
 from innerloop.meta_learner.unknown_inputs import LEAST_AUROC, Threshold, cannot_tell
 from innerloop.objectives import losses
 from innerloop.objectives.denoising import Denoising
+from innerloop.serving.task_files import Examples, from_bytes, in_bytes, of_task, table_text
 from innerloop.serving.texts import EN, Texts
 
 _WAYS, _SHOTS = (2, 5), (1, 5)  # sizes of tasks whose thresholds are measured
@@ -128,6 +129,20 @@ class Predicted(NamedTuple):
     std: Float[np.ndarray, "inputs columns"] | None = None
 
 
+class Kept(NamedTuple):
+    """A task that was adapted here.
+
+    Attributes:
+        used: when it was last asked, by a clock that only goes forward.
+        fitted: the task.
+        examples: what it was shown; None: only its file knows, if that.
+    """
+
+    used: float
+    fitted: Fitted
+    examples: Examples | None
+
+
 class Service:
     """A trained learner that adapts to anybody's task, each of which only the holder of its key can use.
 
@@ -142,9 +157,15 @@ class Service:
         self, learner: MetaLearner | Fitted, limits: Limits | None = None, thresholds: Thresholds | None = None
     ) -> None:
         self.thresholds = thresholds or Thresholds()
-        self.learner = learner.owner if isinstance(learner, Fitted) else learner
+        self.learner = cast(MetaLearner, learner.owner) if isinstance(learner, Fitted) else learner
         self.limits = limits or Limits()
         self.first = learner if isinstance(learner, Fitted) else None
+        objective = self.learner.task_objective
+        if self.learner.loss is None and not (losses.is_labelled(objective) or isinstance(objective, Denoising)):
+            raise InputError(
+                f"the page expected a learner of classes, of values or of drawings, got one whose tasks have the objective "
+                f"{losses.name_of(objective)}; see innerloop evaluate, and innerloop play for policies"
+            )
         shown = None if self.first is None else self.first.support
         shape = self.learner.input_shape if shown is None else tuple(getattr(shown, "x", shown).shape[1:])
         if shape is None:
@@ -154,7 +175,7 @@ class Service:
         record = (self.first or self.learner).preprocessing
         self.reads_texts = are_texts(record)
         self.input_shape = picture_shape(shape, record)
-        self._kept: OrderedDict[str, tuple[float, Fitted]] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._books = threading.Lock()
         self._turn = threading.Lock()  # a model is called with one task's weights at a time
 
@@ -187,6 +208,12 @@ class Service:
         record = self.learner.preprocessing if self.first is None else self.first.preprocessing
         return inverts(record) if record is not None and record.get("kind") == KIND else None
 
+    @property
+    def ink_by_paper(self) -> bool:
+        """Whether the paper of some pictures decides what is ink in them, as the record of the learner or the task has it."""
+        record = (self.first or self.learner).preprocessing or {}
+        return record.get("kind") == KIND and inverts(record) is None
+
     # ---- adapting and predicting -----------------------------------------------------------------------------------
     def adapt(
         self,
@@ -194,10 +221,11 @@ class Service:
         y: Sequence[Any] | None = None,
         target: str | None = None,
         reading: picture_decoding.Reading = picture_decoding.UNDECIDED,
+        invert: bool | None = None,
     ) -> tuple[str, Fitted, float]:
         """(key, what was adapted, seconds) for these examples, or for a table with its column ``target``.
 
-        ``reading``: how pictures among them were read.
+        ``reading``: how pictures among them were read; ``invert``: whether dark was taken for ink, None: as by the learner.
 
         Raises:
             InputError: too many of something, or what `MetaLearner.adapt` refuses.
@@ -235,30 +263,52 @@ class Service:
             if seconds < self.limits.judging / 2:
                 # Without scikit-learn's, which take longer than a visitor waits.
                 fitted = judge(fitted, parts=_PARTS, seconds=self.limits.judging, scikit=False)
-        if reading != picture_decoding.UNDECIDED:
-            record = preprocessing_of(inverts(fitted.preprocessing), reading, fitted.preprocessing)
+        if reading != picture_decoding.UNDECIDED or invert is not None:
+            dark = inverts(fitted.preprocessing) if invert is None else invert
+            record = preprocessing_of(dark, reading, fitted.preprocessing)
             fitted = dataclasses.replace(fitted, preprocessing=record)
         if fitted.classes_ is not None:
             fitted = self._with_threshold(fitted, list(Counter(names).values()))
-        return self._keep(fitted), fitted, seconds
+        return self._keep(fitted, self._examples(given, names, y is None)), fitted, seconds
+
+    def _examples(self, given: Any, names: Sequence[Any], from_table: bool) -> Examples | None:
+        """What is kept of a task's examples, to show them again."""
+        if isinstance(given, Table):
+            return Examples(table=table_text(given)) if from_table else None
+        if isinstance(given, list):
+            return Examples(texts=tuple(given), names=tuple(names))
+        return Examples(pictures=given, names=tuple(names)) if self.takes_pictures and self.classifies else None
 
     def _with_threshold(self, fitted: Fitted, counts: list[int]) -> Fitted:
         """The task with the threshold of the size nearest to its own; ``counts``: of each class's examples."""
         return dataclasses.replace(fitted, threshold=self.thresholds.nearest(len(counts), typical_shots(counts)))
 
-    def sample(
-        self, support: Float[np.ndarray, "support ..."] | None, n: int, *, seed: int = 0, guidance: float = 0.0
-    ) -> tuple[Float[np.ndarray, "examples ..."], float]:
-        """(new pictures of the kind that a few are of, seconds); ``support`` None: of the task file that is served.
+    def shown_kind(self, support: Float[np.ndarray, "support ..."]) -> tuple[str, float]:
+        """(key, seconds) of a score model adapted to a few pictures of one kind.
 
         Raises:
             InputError: too many pictures, or what `MetaLearner.adapt` refuses.
             Busy: no turn within the limit.
         """
-        self._at_most("examples", 0 if support is None else len(support), self.limits.examples)
+        self._at_most("examples", len(support), self.limits.examples)
         with self._in_turn():
             start = time.perf_counter()
-            fitted: Any = self.first if support is None else self.learner.adapt(support)
+            fitted = self.learner.adapt(support)
+            seconds = time.perf_counter() - start
+        return self._keep(fitted, Examples(pictures=support)), seconds
+
+    def sample(
+        self, key: str, n: int, *, seed: int = 0, guidance: float = 0.0
+    ) -> tuple[Float[np.ndarray, "examples ..."], float]:
+        """(new pictures of the kind that the task of this key was shown, seconds).
+
+        Raises:
+            Gone: an unknown key.
+            Busy: no turn within the limit.
+        """
+        fitted: Any = self.task(key)
+        with self._in_turn():
+            start = time.perf_counter()
             made = fitted.sample(n, seed=seed, steps=_LEVELS, guidance=guidance).clamp(0, 1).cpu().numpy()
             return made, time.perf_counter() - start
 
@@ -369,10 +419,11 @@ class Service:
 
     def told_of_first(self, texts: Texts = EN) -> str:
         """What is known of the task file that is served; "" where none is."""
-        if self.first is None:
-            return ""
-        judged = self.told_of_judged(self.first, texts)
-        return texts.kept_task.format(examples=self.first.num_examples, judged=judged)
+        return "" if self.first is None else self.told_of_kept(self.first, texts)
+
+    def told_of_kept(self, fitted: Fitted, texts: Texts = EN) -> str:
+        """What is known of a task that was adapted before."""
+        return texts.kept_task.format(examples=fitted.num_examples, judged=self.told_of_judged(fitted, texts))
 
     def told_of_unknown(self, fitted: Fitted, texts: Texts = EN) -> str:
         """Whether a task can tell when an input is of none of its classes, and how far that holds, in a sentence."""
@@ -397,24 +448,54 @@ class Service:
                 raise Gone(
                     "expected the key of a task adapted here, got an unknown one or one unused for long; adapt again"
                 )
-            fitted = self._kept.pop(key)[1]
-            if fitted.threshold is None and fitted.classes_ is not None:  # none was known when it was adapted
+            _, fitted, examples = self._kept.pop(key)
+            if fitted.threshold is None and fitted.classes_ is not None and fitted.holds_support:
+                # None was known when it was adapted.
                 fitted = self._with_threshold(fitted, torch.bincount(fitted.support.y.flatten()).tolist())
-            self._kept[key] = (time.monotonic(), fitted)
+            self._kept[key] = Kept(time.monotonic(), fitted, examples)
             return fitted
 
-    def _keep(self, fitted: Fitted) -> str:
+    def examples(self, key: str) -> Examples | None:
+        """What the task of this key was shown; None where that is not known."""
+        fitted = self.task(key)
+        if fitted is self.first:
+            return of_task(fitted, self.input_shape)
+        with self._books:
+            return self._kept[key].examples
+
+    def saved(self, key: str) -> bytes:
+        """The task file of the task of this key; its examples are in it.
+
+        Raises:
+            Gone: an unknown key.
+            ConfigError: a task that no file holds.
+        """
+        fitted = self.task(key)
+        return in_bytes(fitted, None if fitted is self.first else self.examples(key))
+
+    def opened(self, content: bytes) -> tuple[str, Fitted]:
+        """(key, task) of a task file that was saved here, or by innerloop adapt with this very learner.
+
+        Raises:
+            InputError: anything else.
+            Busy: no turn within the limit.
+        """
+        with self._in_turn():
+            fitted, examples = from_bytes(content, self.learner, self.input_shape)
+        return self._keep(fitted.to(self.learner.device), examples), fitted
+
+    def _keep(self, fitted: Fitted, examples: Examples | None = None) -> str:
         key = secrets.token_urlsafe(16)  # 128 bits: nobody guesses another's
         with self._books:
             self._forget()
             while len(self._kept) >= self.limits.tasks:
                 self._kept.popitem(last=False)
-            self._kept[key] = (time.monotonic(), fitted)
+            self._kept[key] = Kept(time.monotonic(), fitted, examples)
         return key
 
     def _forget(self) -> None:
         oldest = time.monotonic() - 60 * self.limits.minutes
-        for key in [k for k, (used, _) in self._kept.items() if used < oldest]:
+        for key in [k for k, one in self._kept.items() if one.used < oldest]:
             del self._kept[key]
 
     @contextlib.contextmanager
