@@ -62,6 +62,8 @@ def test_only_a_run_of_the_same_recipe_goes_on(tiny, tmp_path, monkeypatch):
         run(NAME, out=tmp_path / "run", quiet=True, resume=True)
     with pytest.raises(ConfigError, match="a recipe that trains for --resume"):
         run("lake-hausdorff", resume=True)
+    with pytest.raises(ConfigError, match="and --seed, got lake-hausdorff"):  # it would be the same rows again
+        run("lake-hausdorff", seed=1)
 
 
 @pytest.mark.usefixtures("tiny")

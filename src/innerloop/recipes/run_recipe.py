@@ -71,9 +71,10 @@ def run_recipe(
     if results is not None and Path(results).is_file() and Path(results).stat().st_size:
         read_rows(Path(results))  # what is no results file is told before the work, not after it
     if recipe.runner is not None:
-        if resume or device is not None or minutes is not None:
+        if resume or device is not None or minutes is not None or seed:
             raise ConfigError(
-                f"expected a recipe that trains for --resume, --device and --minutes, got {name}, which has none; leave them out"
+                f"expected a recipe that trains for --resume, --device, --minutes and --seed, got {name}, which has none of "
+                "them; leave them out"
             )
         found = load("recipe", {name: Entry(recipe.runner, recipe.summary)}, name)()
     else:
