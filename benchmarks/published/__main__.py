@@ -10,6 +10,7 @@ from benchmarks.published.races import RACES
 from innerloop.cli import output, program
 from innerloop.cli.boundary import guarded, say
 from innerloop.errors import ConfigError, InputError
+from innerloop.report.text import text_table
 
 _OUTSIDE = 1  # the exit code of --check when a number has left its band
 _PAGES = Path("docs")
@@ -93,7 +94,7 @@ def _list(out: Path, json: bool) -> int:
         ]
         for line in found
     ]
-    print(output.table(header, cells))
+    print(text_table(cells, header, ruled=False))
     return 0
 
 

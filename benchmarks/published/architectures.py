@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from innerloop.models.cells import parts_of
+from innerloop.models.cells import read_cell
 from innerloop.recipes.nas201_transfer import curves
 from innerloop.storage import write_atomically
 
@@ -52,7 +52,7 @@ def draw_cell(cell: str, path: Path) -> None:
 
     from innerloop.report import style
 
-    edges = list(parts_of(cell))
+    edges = [(name, source, node) for node, own in enumerate(read_cell(cell), 1) for name, source in own]
     nodes = max(node for _, _, node in edges)
     figure = style.new_figure(9.0, 3.0)
     axes = figure.subplots()

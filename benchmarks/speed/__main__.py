@@ -12,6 +12,7 @@ from benchmarks.speed.contenders import CONTENDERS
 from innerloop.cli import output, program
 from innerloop.cli.boundary import guarded, say
 from innerloop.errors import ConfigError, InputError
+from innerloop.report.text import text_table
 
 _PROCESSES = {"kept": "in one process", "default": "a default process"}  # of `rows.Row`, in words
 _SLOWER = 1  # the exit code of --check when a ratio has halved
@@ -162,7 +163,7 @@ def _table(case: Sequence[Any]) -> str:
         faults = "" if row.minor_faults is None else f"{row.minor_faults:.0f}"
         lines.append([row.contender, _PROCESSES.get(row.process, ""), *numbers, ratio, bound, faults, row.note])
     titles = ["process", "median", "min", "max", "times ours", "times bound", "faults", "note"]
-    return output.table([f"{first.benchmark}: {first.case}", *titles], lines)
+    return text_table(lines, [f"{first.benchmark}: {first.case}", *titles], ruled=False)
 
 
 if __name__ == "__main__":

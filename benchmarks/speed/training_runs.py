@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class Runs:
 
     case: str
     net: Mlp
-    estimate: str
+    estimate: Literal["backprop", "pes"]
     steps: int
     tasks: tuple[Task, ...]
     kind: str = "training runs"
@@ -61,7 +61,7 @@ class Runs:
         return seen.x, seen.y
 
 
-def problem(runs: int, steps: int, estimate: str, net: Mlp = _NET, batch: int = 64) -> Runs:
+def problem(runs: int, steps: int, estimate: Literal["backprop", "pes"], net: Mlp = _NET, batch: int = 64) -> Runs:
     """Made-up examples of ten classes, 64 numbers each."""
     rng = np.random.default_rng(0)
     y = torch.from_numpy(rng.integers(0, net.outputs, 4096))
@@ -243,7 +243,8 @@ CONTENDERS: Mapping[str, type[_Contender]] = {c.name: c for c in (Ours, OursLoop
 def run(settings: Settings) -> Iterator[list[Row]]:
     """16 runs of 30 steps of Adam, 64-32-10, batches of 64: the gradient through them, and PES over pairs."""
     runs, steps = (2, 2) if settings.tiny else (16, 30)
-    for estimate in ("backprop", "pes"):
+    estimates: tuple[Literal["backprop", "pes"], ...] = ("backprop", "pes")
+    for estimate in estimates:
         given: Any = problem(runs, steps, estimate)
         contenders = [CONTENDERS[name]() for name in settings.chosen(list(CONTENDERS))]
         yield contest("training_runs", given, contenders, settings, truth=_truth(given))

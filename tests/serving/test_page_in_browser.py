@@ -286,7 +286,7 @@ def test_a_table_is_adapted_to(browser, tmp_path):
         page.click("#go")
         sync_api.expect(page.locator("#status")).to_contain_text("Adapted to 2 rows")
         saved_and_opened(page, tmp_path)
-        sync_api.expect(page.locator("#rows textarea")).to_have_value("x1,y\n0,1\n1,2")
+        sync_api.expect(page.locator("#rows textarea")).to_have_value("x1,y\n0,1\n1,2\n")
         closed(page)
 
 
