@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.published.summary import lines, rows_in
+from benchmarks.published.summary import Line, lines, rows_in
 from innerloop.provenance import past_commits
 from innerloop.recipes import RECIPES
 from innerloop.recipes.result_rows import number
@@ -17,13 +17,16 @@ from innerloop.storage import write_atomically
 
 PICTURE = "every_method.png"
 _PROBLEMS = {
-    "Omniglot": r"omniglot-5w1s-(.+)-(5min|20min|cpu)",
-    "printed characters (glyphs)": r"glyphs-5w1s-(.+?)(-transductive)?",
+    "Omniglot": r"omniglot-5w1s-.+-(5min|20min|cpu)",
+    "printed characters (glyphs)": r"glyphs-5w1s-.+",
 }
 _LONGEST = 2_400.0  # seconds: the hours of some methods would say nothing of the others
 _BASELINES = ("pretrained", "multitask_average", "scratch")
 _GAP = 0.03  # between names, of the height
 _SECONDS, _WRONG = (50, 100, 200, 500, 1000, 2000), (1, 2, 5, 10, 20, 50)
+
+
+Lines = Mapping[str, Sequence[Line]]  # by recipe
 
 
 class Point(NamedTuple):
@@ -42,24 +45,23 @@ class Point(NamedTuple):
     transductive: bool
 
 
-def read(folder: Path, problem: str, known: Collection[str] | None = None) -> list[Point]:
+def points(found: Lines, problem: str) -> list[Point]:
     """One point a recipe of minutes that was run and is not stale, in order of seconds."""
-    found = []
-    for name, own in lines(rows_in(folder), RECIPES, known).items():
-        match = re.fullmatch(_PROBLEMS[problem], name)
+    made = []
+    for name, own in found.items():
         recipe = RECIPES.get(name)
-        if match is None or recipe is None or not recipe.algorithm:
+        if recipe is None or not recipe.algorithm or not re.fullmatch(_PROBLEMS[problem], name):
             continue
         line = next((line for line in own if line.metric.startswith("accuracy %")), None)
         if line is None or line.state.startswith("stale"):
             continue
         seconds = min(number(row["wall_seconds"]) for row in line.rows)
         if seconds <= _LONGEST:
-            found.append(Point(recipe.algorithm, seconds, line.mean, "True" in line.told("transductive")))
-    return sorted(found, key=lambda point: point.seconds)
+            made.append(Point(recipe.algorithm, seconds, line.mean, "True" in line.told("transductive")))
+    return sorted(made, key=lambda point: point.seconds)
 
 
-def plot(folder: Path, path: Path, known: Collection[str] | None = None) -> None:
+def plot(found: Lines, path: Path) -> None:
     """A panel a problem; the budgets of one method are joined, what sees the other queries is hollow.
 
     Wrong answers stand on a logarithmic axis: from 98 to 99 % is as far as from 50 to 75 %.
@@ -68,16 +70,16 @@ def plot(folder: Path, path: Path, known: Collection[str] | None = None) -> None
 
     figure = style.new_figure(11.0, 6.0)
     for axes, problem in zip(figure.subplots(1, len(_PROBLEMS)), _PROBLEMS, strict=True):
-        found = read(folder, problem, known)
-        ends = {point.method: point for point in found}  # the longest of each
+        shown = points(found, problem)
+        ends = {point.method: point for point in shown}  # the longest of each
         order = sorted(ends.values(), key=lambda point: 100 - point.accuracy)
         if not order:
             continue
         wrong = [math.log10(100 - point.accuracy) for point in order]
-        low, high = wrong[0] - 0.05, max(math.log10(100 - point.accuracy) for point in found) + 0.05
+        low, high = wrong[0] - 0.05, max(math.log10(100 - point.accuracy) for point in shown) + 0.05
         heights = spread(wrong, _GAP * (high - low))
         for end, height in zip(order, heights, strict=True):
-            own = [point for point in found if point.method == end.method]
+            own = [point for point in shown if point.method == end.method]
             colour = "#D55E00" if end.method in _BASELINES else "#0072B2"
             axes.plot([p.seconds for p in own], [100 - p.accuracy for p in own], color=colour, linewidth=0.7, alpha=0.5)
             for p in own:
@@ -103,9 +105,8 @@ def plot(folder: Path, path: Path, known: Collection[str] | None = None) -> None
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
     """Places in rising order moved as little as possible (least squares) until each is at least ``gap`` above the last."""
-    blocks: list[
-        list[float]
-    ] = []  # places less i gaps have to rise; neighbours that fall are moved to their mean together
+    # Places less i gaps have to rise; neighbours that fall are moved to their mean together.
+    blocks: list[list[float]] = []
     for i, place in enumerate(places):
         blocks.append([place - i * gap])
         while len(blocks) > 1 and statistics.fmean(blocks[-2]) > statistics.fmean(blocks[-1]):
@@ -116,13 +117,13 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
 
 def draw(folder: Path, pages: Path) -> list[Path]:
     """The picture beside the page that shows it; its path."""
-    plot(folder, pages / PICTURE, past_commits())
+    plot(lines(rows_in(folder), RECIPES, past_commits()), pages / PICTURE)
     return [pages / PICTURE]
 
 
-def described(folder: Path) -> list[str]:
+def described(found: Lines) -> list[str]:
     """The page's lines: the picture and how to read it; none where no method has a row."""
-    if not any(read(folder, problem) for problem in _PROBLEMS):
+    if not any(points(found, problem) for problem in _PROBLEMS):
         return []
     return [
         "## Which method reaches what, in how long?",

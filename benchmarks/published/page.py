@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -367,9 +367,8 @@ def setting_of(name: str) -> str:
     return next((title for title, pattern in SETTINGS if re.match(pattern, name)), "")
 
 
-def _by_setting(folder: Path, known: Collection[str] | None) -> Iterator[tuple[str, list[Shown]]]:
+def _by_setting(found: Mapping[str, list[Line]]) -> Iterator[tuple[str, list[Shown]]]:
     """Each setting with all its lines: of recipes, run or not, of recipes that are gone, and yardsticks."""
-    found = lines(rows_in(folder), RECIPES, known)
     for title, _ in SETTINGS:
         recipes = _by_method([recipe for recipe in RECIPES.values() if setting_of(recipe.name) == title])
         shown = [s for recipe in recipes for s in shown_of(recipe, found.get(recipe.name, []))]
@@ -391,9 +390,9 @@ def small_tables(folder: Path, known: Collection[str] | None = None) -> str:
         folder: results/.
         known: commits that today's state is built on; None: not known, and no row is stale for its commit.
     """
-    notes = notes_in(folder)
-    parts = every_method.described(folder)
-    for title, shown in _by_setting(folder, known):
+    notes, found = notes_in(folder), lines(rows_in(folder), RECIPES, known)
+    parts = every_method.described(found)
+    for title, shown in _by_setting(found):
         about, small = note(notes, title, ABOUT), beside(shown, notes) or _small_table(shown, notes)
         if small:
             parts += [f"## {title}", "", *small, "", f"[All rows]({LONG}#{_anchor(title)})", ""]
@@ -403,10 +402,11 @@ def small_tables(folder: Path, known: Collection[str] | None = None) -> str:
 
 def all_rows(folder: Path, known: Collection[str] | None = None) -> str:
     """Every row and every recipe, setting by setting; arguments as those of `small_tables`."""
-    notes, parts = notes_in(folder), []
-    for title, shown in _by_setting(folder, known):
+    notes, found = notes_in(folder), lines(rows_in(folder), RECIPES, known)
+    parts: list[str] = []
+    for title, shown in _by_setting(found):
         parts += [f"## {title}", "", *one_table(shown, notes), ""]
-    said = unrecorded(line for own in lines(rows_in(folder), RECIPES, known).values() for line in own)
+    said = unrecorded(line for own in found.values() for line in own)
     return "\n".join([*parts, *(["## Rows without a recipe's hash", "", said, ""] if said else [])])
 
 

@@ -178,9 +178,8 @@ def train_recipe(
     Its stages have directories of their own beside it, named for their numbers; minutes are shared among all in proportion.
     """
     learner, family = assemble_recipe(recipe, seed)
-    parts = [vary(recipe, stages=(), task_options=s.task_options, training=s.training) for s in recipe.stages] + [
-        recipe
-    ]
+    early = (vary(recipe, stages=(), task_options=s.task_options, training=s.training) for s in recipe.stages)
+    parts = [*early, recipe]
     allowed: list[float] = [part.training.get("minutes", math.nan) for part in parts]
     total = sum(allowed)
     steps, earlier = 0, 0.0

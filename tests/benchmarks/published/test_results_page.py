@@ -240,9 +240,10 @@ def test_every_method_stands_in_one_picture(tmp_path):
         for name, value, seconds in ((short, 80.0, 100), (long, 90.0, 700), ("omniglot-5w1s-maml-cpu", 99.0, 3_600))
     ]
     append_rows(tmp_path / "a.csv", [*made, row(), row(recipe="glyphs-5w1s-boil", recipe_hash="changed")])
-    points = every_method.read(tmp_path, "Omniglot", PAST)
+    found = lines(rows_in(tmp_path), RECIPES, PAST)
+    points = every_method.points(found, "Omniglot")
     assert [(p.method, p.seconds, p.accuracy) for p in points] == [("anil", 100, 80), ("anil", 700, 90)]  # no hours
-    (glyphs,) = every_method.read(tmp_path, "printed characters (glyphs)", PAST)  # a stale row is left out
+    (glyphs,) = every_method.points(found, "printed characters (glyphs)")  # a stale row is left out
     assert glyphs == ("maml", 60.4, 80, True)
     (drawn,) = every_method.draw(tmp_path, tmp_path)
     assert drawn.read_bytes().startswith(b"\x89PNG") and f"]({drawn.name})" in small_tables(tmp_path, PAST)
