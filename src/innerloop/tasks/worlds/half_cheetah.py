@@ -44,7 +44,6 @@ def half_cheetah(
     """
     expect_whole("half_cheetah: steps", steps)
     expect_whole("half_cheetah: num_envs", num_envs)
-    needed()
     try:
         import mujoco  # noqa: F401
     except ImportError as error:
