@@ -119,13 +119,15 @@ def test_stages_are_trained_one_after_another_and_go_on_where_they_were_stopped(
     from innerloop.recipes import run_recipe
     from innerloop.recipes.recipe import Stage
 
-    staged = dataclasses.replace(tiny, stages=(Stage(task_options={"shots": 3}, training={"steps": 2}),))
+    early = Stage(algorithm_options={"inner_lr": 0.03}, task_options={"shots": 3}, training={"steps": 2})
+    staged = dataclasses.replace(tiny, stages=(early,))
     monkeypatch.setitem(RECIPES, NAME, staged)
     begun = []
     fit = run_recipe.fit
 
     def watched(learner, family, **settings):
-        begun.append((family.options["shots"], settings["out"].name, settings["resume"], learner.outer_step))
+        options = family.options["shots"], learner.options["inner_lr"]
+        begun.append((*options, settings["out"].name, settings["resume"], learner.outer_step))
         if stop and len(begun) == stop:
             raise KeyboardInterrupt
         return fit(learner, family, **settings)
@@ -136,9 +138,9 @@ def test_stages_are_trained_one_after_another_and_go_on_where_they_were_stopped(
         run(NAME, out=tmp_path / "run", quiet=True)
     stop, begun = 0, []
     found = run(NAME, out=tmp_path / "run", quiet=True, resume=True)
-    assert [(shots, name, goes_on) for shots, name, goes_on, _ in begun] == [
-        (3, "run-stage-1", True),
-        (staged.task_options["shots"], "run", False),
+    assert [known[:-1] for known in begun] == [
+        (3, 0.03, "run-stage-1", True),
+        (staged.task_options["shots"], staged.algorithm_options["inner_lr"], "run", False),
     ]
     assert begun[1][-1] > 0 and found["steps"] == 2 + main
     whole = run(NAME, out=tmp_path / "other", quiet=True)

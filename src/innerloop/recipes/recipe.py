@@ -50,9 +50,10 @@ class Stage:
     """A training before the recipe's own, on tasks that are easier to learn from or cheaper.
 
     Attributes:
-        task_options, training: what differs from the recipe's.
+        algorithm_options, task_options, training: what differs from the recipe's.
     """
 
+    algorithm_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     task_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

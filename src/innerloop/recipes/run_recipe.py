@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
@@ -177,15 +178,19 @@ def train_recipe(
 
     Its stages have directories of their own beside it, named for their numbers; minutes are shared among all in proportion.
     """
-    learner, family = assemble_recipe(recipe, seed)
-    early = (vary(recipe, stages=(), task_options=s.task_options, training=s.training) for s in recipe.stages)
-    parts = [*early, recipe]
+    changed = ({f.name: getattr(stage, f.name) for f in dataclasses.fields(stage)} for stage in recipe.stages)
+    parts = [*(vary(recipe, stages=(), **changes) for changes in changed), recipe]
+    learner, family = assemble_recipe(parts[0], seed)
     allowed: list[float] = [part.training.get("minutes", math.nan) for part in parts]
     total = sum(allowed)
     steps, earlier = 0, 0.0
     for number, part in enumerate(parts, 1):
         place = folder if part is recipe else folder.with_name(f"{folder.name}-stage-{number}")
-        tasks = family if part is recipe else problem(part.tasks, part.task_options)
+        if number > 1:
+            trained = learner
+            learner, family = assemble_recipe(part, seed)
+            learner.load_state_dict(trained.state_dict())
+            learner.outer_step, learner.carry = trained.outer_step, trained.carry
         settings = {**part.training, "seed": seed, **({"device": device} if device else {})}
         if minutes is not None and not math.isnan(total):
             settings["minutes"] = minutes * allowed[number - 1] / total
@@ -196,11 +201,11 @@ def train_recipe(
         if goes_on:
             where, moved = going_on(str(read_run_config(place)["training"].get("device", "cpu")))
             settings = {"device": where, **settings} if device is None else settings
-            _expect_same(part, place, learner, describe(learner, tasks, make_config(settings)), device)
+            _expect_same(part, place, learner, describe(learner, family, make_config(settings)), device)
             if moved and not quiet:
                 print(f"note: {moved}", file=sys.stderr, flush=True)
         started = time.perf_counter()
-        done = fit(learner, tasks, out=place, resume=goes_on, force=force, quiet=quiet, command=command, **settings)
+        done = fit(learner, family, out=place, resume=goes_on, force=force, quiet=quiet, command=command, **settings)
         if done.stopped == "interrupted":
             raise KeyboardInterrupt
         steps += done.steps
