@@ -41,11 +41,14 @@ class _Sequence(torch.autograd.Function):
         _, state, weight, _ = inputs
         states, kept = output
         ctx.mark_non_differentiable(kept)
+        ctx.set_materialize_grads(False)  # zeros for what was kept would be the largest tensor of all
         ctx.save_for_backward(state, weight, states, kept)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, slope: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if slope is None:
+            return (None,) * 4
         begun, weight, states, kept = ctx.saved_tensors
         steps, _, hidden = states.shape
         before = torch.cat([begun[None], states[:-1]])
