@@ -22,6 +22,7 @@ from innerloop.training.fit import fit
 
 _GOALS, _VALID, _STEPS = 200, 10, 3
 _RATES = (0.01, 0.1, 1.0)
+_SEED = 2  # of the test goals: settings were changed after numbers on others were seen
 _PRETRAINING = 60  # outer steps; it stays near the middle before
 _PUBLISHED = ("-40.41", "-11.68", "-3.33", "-3.23")
 
@@ -71,7 +72,14 @@ def _fresh(deviation: float) -> torch.nn.Module:
 
 def _curve(learner: MetaLearner, tasks: TaskDistribution, number: int, baselines: bool = False) -> Report:
     return evaluate(
-        learner, tasks, num_tasks=number, steps=_STEPS, curve_steps=_STEPS, baselines=baselines, allow_diverged=True
+        learner,
+        tasks,
+        num_tasks=number,
+        seed=_SEED,
+        steps=_STEPS,
+        curve_steps=_STEPS,
+        baselines=baselines,
+        allow_diverged=True,
     )
 
 

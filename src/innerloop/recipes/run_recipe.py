@@ -190,7 +190,8 @@ def train_recipe(
             trained = learner
             learner, family = assemble_recipe(part, seed)
             learner.load_state_dict(trained.state_dict())
-            learner.outer_step, learner.carry = trained.outer_step, trained.carry
+            learner.outer_step = trained.outer_step
+            learner.carry |= {name: value for name, value in trained.carry.items() if name in learner.carry}
         settings = {**part.training, "seed": seed, **({"device": device} if device else {})}
         if minutes is not None and not math.isnan(total):
             settings["minutes"] = minutes * allowed[number - 1] / total
