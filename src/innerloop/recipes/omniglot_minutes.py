@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from innerloop.recipes import glyphs, omniglot
-from innerloop.recipes.recipe import Recipe, vary
+from innerloop.recipes.recipe import Recipe, quarter, vary
 
 # Those that have no recipe of a few minutes beside their full one.
 _AS_ON_GLYPHS = (
@@ -51,15 +51,23 @@ _TWENTY_MINUTES: dict[str, _Longer] = {
     "boil": _Longer("-5min", 7_500, "vmapped", _FIVE_QUERIES),
     "meta-sgd": _Longer("-5min", 12_000, "vmapped", _FIVE_QUERIES),
     "mamlpp": _Longer("-5min", 3_800, "vmapped", _FIVE_QUERIES),
-    # Two long steps under a strong pull, with the authors' equations. Earlier settings had numbers on tests of seeds 0 and 1.
+    # Two longer steps leave the inner problem unsolved: the estimate's cosine with the true gradient is 0.35, here 0.85. Tests
+    # keep the pull of training. Earlier settings had numbers on tests of seeds 0 to 2.
     "imaml": _Longer(
         "-cpu",
-        3_600,
+        2_400,
         "vmapped",
         {"train_queries": 3},
-        options={"inner_lr": 0.4, "inner_steps": 2, "strength": 2.0, "damping": 11.0, "cg_steps": 2},
+        options={
+            "inner_lr": 0.2,
+            "inner_steps": 5,
+            "strength": 2.0,
+            "eval_strength": None,
+            "damping": 11.0,
+            "cg_steps": 3,
+        },
         training={"num_tasks": 8},
-        test_seed=2,
+        test_seed=3,
     ),
     "matching": _Longer("-cpu", 9_000, "looped"),
     "relation": _Longer("-cpu", 4_200, "looped"),
@@ -131,4 +139,5 @@ def recipes() -> list[Recipe]:
     short = [_maml(known["omniglot-5w1s-maml"])]
     short += [_five_minutes(recipe) for recipe in glyphs.recipes() if recipe.algorithm in _AS_ON_GLYPHS]
     known |= {recipe.name: recipe for recipe in short}
-    return short + [_twenty_minutes(label, change, known) for label, change in _TWENTY_MINUTES.items()]
+    longer = {label: _twenty_minutes(label, change, known) for label, change in _TWENTY_MINUTES.items()}
+    return [*short, *longer.values(), quarter(longer["reptile"], name="omniglot-5w1s-reptile-quarter")]
