@@ -216,7 +216,9 @@ def test_what_was_kept_is_compared_again(tmp_path, monkeypatch, change, right):
     (tmp_path / "written" / "one").write_bytes(b"1")
     kept.remember(name, tmp_path / "written")
     monkeypatch.setattr(compiling, "compile_graph", lambda graph, _: lambda *v: (graph(*v)[0] * change, graph(*v)[1]))
-    assert (compiling._recalled(name, packed, given) is not None) is right
+    (tmp_path / "cache").mkdir()
+    assert (compiling._recalled(name, tmp_path / "cache", packed, given) is not None) is right
+    assert len(list((tmp_path / "cache").iterdir())) == right
     assert the_file(tmp_path).exists() if right else not list((tmp_path / "compiled").iterdir())
 
 

@@ -6,10 +6,12 @@ cache is kept for later runs (see `kept`), which need no trial: they compile her
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -130,11 +132,12 @@ def begin(
         return [Compiled(function, spec) for function, spec in zip(functions, specs, strict=True)]
 
     name = kept.name(packed, given) if kept.usable(given) else None
-    functions = None if name is None else _recalled(name, packed, given)
-    if functions is not None:
-        return Pending(nodes, lambda: named(functions), lambda: None)
     folder = None if name is None else _new_folder()
     cache = None if folder is None else Path(folder.name)
+    functions = None if name is None or cache is None else _recalled(name, cache, packed, given)
+    if folder is not None and functions is not None:
+        folder.cleanup()  # all of it is in memory
+        return Pending(nodes, lambda: named(functions), lambda: None)
     attempts = _attempts(packed, given, limits.seconds, cache)
 
     def cancel() -> None:
@@ -167,20 +170,24 @@ def begin(
 
 
 def _recalled(
-    name: str, packed: Sequence[bytes], given: Sequence[Sequence[Tensor]]
+    name: str, cache: Path, packed: Sequence[bytes], given: Sequence[Sequence[Tensor]]
 ) -> list[Callable[..., Sequence[Tensor]]] | None:
-    """The functions as an earlier run has compiled them; None where there are none, or none that are right here."""
-    with _new_folder() as folder:
-        if not kept.recall(name, Path(folder)):
-            return None
-        try:
-            with kept.compiled_into(Path(folder)):
-                functions, _, right = _compared(packed, given)
-        except Exception:
-            right, functions = False, []
-    if not right:
-        kept.forget(name)
-    return functions if right else None
+    """The functions as an earlier run has compiled them; None where there are none, or none that are right here.
+
+    The folder is empty then, and is to be taken for compiling anew: the compiler remembers where it looked in vain.
+    """
+    functions, right = [], False
+    if kept.recall(name, cache):
+        # Anything may come of it: these are files of another day, and compiling anew says what is wrong.
+        with contextlib.suppress(Exception), kept.compiled_into(cache):
+            functions, _, right = _compared(packed, given)
+        if not right:
+            kept.forget(name)
+    if right:
+        return functions
+    for entry in cache.iterdir():
+        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+    return None
 
 
 def compile_graph(graph: fx.GraphModule, leaves: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
