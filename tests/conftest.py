@@ -35,13 +35,13 @@ def own_warnings_are_errors() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_plans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests measure is not kept where the user's plans are."""
-    from innerloop.engine import plan
+    """What tests measure and compile is not kept where the user's plans are."""
+    from innerloop.engine import kept, plan
 
-    folder, before = tmp_path_factory.mktemp("plans"), plan._file
-    plan._file = lambda: folder / "plans.json"
+    folder, before = tmp_path_factory.mktemp("plans"), (plan._file, kept._folder)
+    plan._file, kept._folder = lambda: folder / "plans.json", lambda: folder / "compiled"
     yield
-    plan._file = before
+    plan._file, kept._folder = before
 
 
 @pytest.fixture(autouse=True, scope="session")

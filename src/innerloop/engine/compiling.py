@@ -1,14 +1,17 @@
 """Compiles a traced graph in a process of its own first, with a time limit: compilers can crash, stall, and be missing.
 
-What the trial has compiled is in the compiler's cache on disk, so that compiling here then takes a second or two.
+What the trial has compiled is in the compiler's cache on disk, so that compiling here then takes a second or two. On CPUs this
+cache is kept for later runs (see `kept`), which need no trial: they compile here at once, and compare the numbers here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from innerloop.engine import kept
 from innerloop.engine.tracing import TooLarge, trace
 from innerloop.errors import InnerloopError, first_line
 
@@ -123,27 +127,67 @@ def begin(
             ) from error
         given.append([leaf.detach() for leaf in leaves])
         specs.append(spec)
-    attempts = _attempts(packed, given, limits.seconds)
+
+    def named(functions: Sequence[Callable[..., Sequence[Tensor]]]) -> list[Compiled]:
+        return [Compiled(function, spec) for function, spec in zip(functions, specs, strict=True)]
+
+    name = kept.name(packed, given) if kept.usable(given) else None
+    folder = None if name is None else _new_folder()
+    cache = None if folder is None else Path(folder.name)
+    functions = None if name is None or cache is None else _recalled(name, cache, packed, given)
+    if folder is not None and functions is not None:
+        folder.cleanup()  # all of it is in memory
+        return Pending(nodes, lambda: named(functions), lambda: None)
+    attempts = _attempts(packed, given, limits.seconds, cache)
 
     def cancel() -> None:
         for attempt in attempts:
             attempt.cancel()
+        if folder is not None:
+            folder.cleanup()
 
     def wait() -> list[Compiled]:
         try:
             for attempt in attempts:
                 attempt.wait()
+            with kept.compiled_into(cache):
+                # From the same bytes as in the trial, so that the compiler's cache knows it.
+                compiled = [
+                    compile_graph(pickle.loads(graph), leaves) for graph, leaves in zip(packed, given, strict=True)
+                ]
         except CompileFailed:
-            cancel()  # the others are of no use
             raise
-        try:
-            # From the same bytes as in the trial, so that the compiler's cache knows it.
-            flat = [compile_graph(pickle.loads(graph), leaves) for graph, leaves in zip(packed, given, strict=True)]
         except Exception as error:
             raise CompileFailed(f"the compiler failed ({first_line(error, kind=True)[:200]})") from error
-        return [Compiled(function, spec) for function, spec in zip(flat, specs, strict=True)]
+        else:
+            if name is not None and cache is not None:
+                kept.remember(name, cache)
+        finally:
+            cancel()  # of no more use, the others neither where one has failed
+        return named(compiled)
 
     return Pending(nodes, wait, cancel)
+
+
+def _recalled(
+    name: str, cache: Path, packed: Sequence[bytes], given: Sequence[Sequence[Tensor]]
+) -> list[Callable[..., Sequence[Tensor]]] | None:
+    """The functions as an earlier run has compiled them; None where there are none, or none that are right here.
+
+    The folder is empty then, and is to be taken for compiling anew: the compiler remembers where it looked in vain.
+    """
+    functions, right = [], False
+    if kept.recall(name, cache):
+        # Anything may come of it: these are files of another day, and compiling anew says what is wrong.
+        with contextlib.suppress(Exception), kept.compiled_into(cache):
+            functions, _, right = _compared(packed, given)
+        if not right:
+            kept.forget(name)
+    if right:
+        return functions
+    for entry in cache.iterdir():
+        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+    return None
 
 
 def compile_graph(graph: fx.GraphModule, leaves: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
@@ -162,14 +206,21 @@ def compile_graph(graph: fx.GraphModule, leaves: Sequence[Tensor]) -> Callable[.
     return compiled
 
 
-def _attempts(packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> list[Attempt]:
+def _new_folder() -> tempfile.TemporaryDirectory[str]:
+    """For the time of compiling. A compiler that outlives its process may still write to it while it is removed."""
+    return tempfile.TemporaryDirectory(prefix="innerloop-compile-", ignore_cleanup_errors=True)
+
+
+def _attempts(
+    packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float, cache: Path | None
+) -> list[Attempt]:
     """One in a process for each core, the largest graphs apart from each other."""
     processes = min(_cores(), _MOST_PROCESSES, len(packed))
     order = sorted(range(len(packed)), key=lambda i: -len(packed[i]))
     shares: list[list[int]] = [[] for _ in range(processes)]
     for i in order:
         min(shares, key=lambda share: sum(len(packed[j]) for j in share)).append(i)
-    return [Attempt([packed[i] for i in share], [given[i] for i in share], seconds) for share in shares]
+    return [Attempt([packed[i] for i in share], [given[i] for i in share], seconds, cache) for share in shares]
 
 
 def _cores() -> int:
@@ -184,17 +235,22 @@ class Attempt:
         packed: the graphs.
         given: their arguments.
         seconds: that it may take.
+        cache: the folder for what the compiler writes; None: where it does by itself.
 
     Raises:
         CompileFailed: no process could be started.
     """
 
-    def __init__(self, packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> None:
+    def __init__(
+        self, packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float, cache: Path | None = None
+    ) -> None:
         self.seconds, self.end = seconds, time.monotonic() + seconds
-        self.folder = tempfile.TemporaryDirectory(prefix="innerloop-compile-")
+        self.folder = _new_folder()
         job, self.said, self.errors = (Path(self.folder.name) / name for name in ("job.pkl", "said", "errors"))
         torch.save({"graphs": list(packed), "leaves": list(map(list, given)), "threads": torch.get_num_threads()}, job)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        if cache is not None:
+            environment[kept.FOLDER] = str(cache)
         command = [sys.executable, "-m", "innerloop.engine.compile_trial", str(job)]
         try:
             with self.said.open("wb") as said, self.errors.open("wb") as errors:
@@ -246,21 +302,30 @@ def _ended(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory
 
 def trial(packed: Sequence[bytes], given: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
     """What the other process says: whether compiled results are those of the graphs."""
+    try:
+        _, worst, right = _compared(packed, given)
+    except Exception as error:
+        return {"error": first_line(error, kind=True)[:200]}
+    return {"right": right, "difference": worst}
+
+
+def _compared(
+    packed: Sequence[bytes], given: Sequence[Sequence[Tensor]]
+) -> tuple[list[Callable[..., Sequence[Tensor]]], float, bool]:
+    """The compiled graphs, how far their results are from those of the graphs, and whether that is rounding."""
     import torch._dynamo  # reading a graph needs parts of torch that it does not load itself
     import torch._inductor.compile_fx
 
+    functions: list[Callable[..., Sequence[Tensor]]] = []
     worst, right = 0.0, True
     for graph, leaves in zip(packed, given, strict=True):
-        try:
-            loaded = pickle.loads(graph)
-            with torch.no_grad():
-                expected = loaded(*leaves)
-                found = compile_graph(loaded, leaves)(*leaves)
-        except Exception as error:
-            return {"error": first_line(error, kind=True)[:200]}
-        off, same = _differ(found, expected)
+        loaded = pickle.loads(graph)
+        with torch.no_grad():
+            expected = loaded(*leaves)
+            functions.append(compile_graph(loaded, leaves))
+            off, same = _differ(functions[-1](*leaves), expected)
         worst, right = max(worst, off), right and same
-    return {"right": right, "difference": worst}
+    return functions, worst, right
 
 
 def _differ(found: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[float, bool]:
