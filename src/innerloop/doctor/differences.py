@@ -62,7 +62,7 @@ class Differences:
         self.values = dict(values)
         self.gradient = gradient
         self.tolerance = tolerance
-        self.free = [name for name in values if name not in fixed and values[name].numel()]
+        self.free: list[str] = [name for name in values if name not in fixed and values[name].numel()]
         self.generator = generator
         self._first = _STEPS[0]
 

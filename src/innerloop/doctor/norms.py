@@ -15,18 +15,20 @@ Rewritten = BatchNorm | InstanceNorm | LayerNorm
 class TorchNorm(nn.Module):
     """A rewritten layer turned back into torch's own, as it is in meta-training, with the same parameters."""
 
+    normalized_shape: tuple[int, ...]
+
     def __init__(self, layer: Rewritten) -> None:
         super().__init__()
-        self.eps = layer.eps
-        self.weight = layer.weight
-        self.bias = layer.bias
+        self.eps: float = layer.eps
+        self.weight: nn.Parameter | None = layer.weight
+        self.bias: nn.Parameter | None = layer.bias
         self.kind = "batch"
         if isinstance(layer, LayerNorm):
             self.kind, self.normalized_shape = "layer", tuple(layer.normalized_shape)
         elif isinstance(layer, InstanceNorm):
             self.kind = "instance"
         elif layer.policy == "frozen":
-            self.kind = "frozen"
+            self.kind: str = "frozen"
             self.running_mean: Tensor = layer.running_mean  # type: ignore[assignment]
             self.running_var: Tensor = layer.running_var  # type: ignore[assignment]
 

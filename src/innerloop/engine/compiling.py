@@ -189,6 +189,11 @@ class Attempt:
         CompileFailed: no process could be started.
     """
 
+    seconds: float
+    end: float
+    said: Path
+    errors: Path
+
     def __init__(self, packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> None:
         self.seconds, self.end = seconds, time.monotonic() + seconds
         self.folder = tempfile.TemporaryDirectory(prefix="innerloop-compile-")

@@ -86,7 +86,7 @@ class Alive(TorchDispatchMode):
             return
         self._storages[key] = weakref.ref(storage, functools.partial(self._gone, key, size))
         self.now += size
-        self.peak = max(self.peak, self.now)
+        self.peak: int = max(self.peak, self.now)
         if self._limit is not None and self.now > self._limit:
             raise _TooMuch
 

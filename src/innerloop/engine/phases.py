@@ -69,11 +69,16 @@ class Phases:
         NotInPhases: the outer loss has another form.
     """
 
+    learner: BaseLearner
+    outer_step: int
+    by_task: bool
+    weights: int
+
     def __init__(self, learner: BaseLearner, meta: Meta, tasks: Task, outer_step: int, by_task: bool = False) -> None:
         self.learner, self.outer_step, self.by_task = learner, outer_step, by_task
         leaves, self._meta_spec = pytree.tree_flatten(meta)
         of_tasks, self._task_spec = pytree.tree_flatten(tasks)
-        self.learned = len(meta.params) + len(meta.rule)
+        self.learned: int = len(meta.params) + len(meta.rule)
         self._num_meta, self._num_tasks = len(leaves), len(of_tasks)
         self._state_spec: Any = None
         self.aux_spec: Any = None
@@ -108,7 +113,7 @@ class Phases:
         begun = self._begun(meta, task)
         if begun.steps < 1:
             raise NotInPhases("there are no inner steps")
-        self.steps = begun.steps
+        self.steps: int = begun.steps
         leaves, _, made = _others(begun.given, meta, task)
         return [*self._flat(begun.step(begun.state, begun.given, 0)), *(leaves[i] for i in made)]
 

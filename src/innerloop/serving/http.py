@@ -235,6 +235,9 @@ def _error(status: int, text: str) -> JSONResponse:
 class SizeLimit:
     """Refuses a body above ``most`` bytes, by what it declares and by what arrives."""
 
+    app: ASGIApp
+    most: int
+
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app, self.most = app, most
 

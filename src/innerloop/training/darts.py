@@ -208,9 +208,12 @@ class Search:
         choices: the ``alpha`` of the mixed operations, likewise.
     """
 
+    dtype: torch.dtype
+    device: torch.device
+
     def __init__(self, supernet: nn.Module, pair: Pair, *, loss: Any = None, classes: int | None = None) -> None:
         module, _ = convert(supernet, "batch")
-        self.pure = PureModel(module, "batch")
+        self.pure: PureModel = PureModel(module, "batch")
         self.given = loss if loss is None or isinstance(loss, str) else losses.as_function(loss)
         mixed = {path: layer for path, layer in module.named_modules() if isinstance(layer, MixedOp)}
         for path, layer in mixed.items():

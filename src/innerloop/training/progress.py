@@ -66,12 +66,12 @@ class Display:
         if self.bar is not None:
             self.bar.update(self.task, completed=step, total=steps, rate=f"{rate:.1f} steps/s", note=note)
         elif time.monotonic() - self.spoke > self.after:
-            self.after = min(2 * self.after, _MOST)
+            self.after: float = min(2 * self.after, _MOST)
             self.say(f"step {step}{'' if steps is None else f' of {steps}'}: {rate:.2g} steps/s, {note.strip()}")
 
     def say(self, text: str) -> None:
         if self.bar is not None:
             self.bar.console.print(text, highlight=False, markup=False)
         elif not self.quiet:
-            self.spoke = time.monotonic()
+            self.spoke: float = time.monotonic()
             print(text, file=sys.stderr, flush=True)

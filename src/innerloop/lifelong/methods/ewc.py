@@ -19,6 +19,9 @@ class ElasticWeights(OnlineLearner):
     """
 
     has_memory = False
+    lr: float
+    strength: float
+    examples: int
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class ElasticWeights(OnlineLearner):
         for n, p in self.params.items():
             self.precision[n] = self.precision[n] + total[n]
             self.pull[n] = self.pull[n] + total[n] * p
-        self.recent = Reservoir(self.examples, self.generator)
+        self.recent: Reservoir = Reservoir(self.examples, self.generator)
 
     def _own_tensors(self) -> dict[str, Tensor]:
         groups = {"precision": self.precision, "pull": self.pull, "recent": self.recent.state()}

@@ -17,6 +17,15 @@ _RATE = "rate."
 class LookAhead(OnlineLearner):
     """La-MAML, Sync and C-MAML; see `la_maml`."""
 
+    rate_lr: float
+    outer_lr: float
+    learn_rates: bool
+    sync: bool
+    replayed: int
+    clip: float | None
+    inner_clip: float | None
+    first_order: bool
+
     def __init__(
         self,
         model: nn.Module,

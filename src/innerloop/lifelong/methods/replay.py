@@ -14,6 +14,9 @@ from innerloop.lifelong.learner import OnlineLearner, expect_rates
 class Replay(OnlineLearner):
     """SGD on each batch as it comes, together with some of the memory; see `replay`."""
 
+    lr: float
+    replayed: int
+
     def __init__(
         self,
         name: str,
@@ -29,7 +32,7 @@ class Replay(OnlineLearner):
         expect_rates(lr=lr)
         super().__init__(name, model, options, memory=memory, glances=glances, seed=seed)
         self.lr, self.replayed = lr, replayed
-        self.has_memory = memory > 0
+        self.has_memory: bool = memory > 0
 
     def _learn(self, x: Tensor, y: Tensor) -> None:
         for _ in range(self.glances):

@@ -75,7 +75,13 @@ class MixtureTasks(TaskDistribution):
 
     on_device = True
     name = "mixtures"
-    metrics = ("denoising",)
+    metrics: tuple[str, ...] = ("denoising",)
+    split: str
+    parts: int
+    shots: int
+    queries: int
+    dtype: torch.dtype | None
+    input_shape: tuple[int, ...]
 
     def __init__(
         self, *, split: str, dim: int, parts: int, shots: int, queries: int, dtype: torch.dtype | None

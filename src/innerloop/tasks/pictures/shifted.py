@@ -24,6 +24,14 @@ class ChangedPictures(TaskDistribution):
         tasks: whose inputs are pictures (channels, height, width) in [0, 1].
     """
 
+    name: str
+    split: str
+    on_device: bool
+    metrics: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    output_size: int
+    num_classes: int | None
+
     def __init__(self, tasks: TaskDistribution) -> None:
         self.tasks = tasks
         self.name, self.split, self.on_device = tasks.name, tasks.split, tasks.on_device

@@ -26,10 +26,16 @@ class SearchTasks(TaskDistribution):
     """
 
     objective = "mse"
-    metrics = ("mse",)
+    metrics: tuple[str, ...] = ("mse",)
     output_size = 1
     name = "hpo_tables"
     on_device = False
+    split: str
+    dtype: torch.dtype
+    input_shape: tuple[int, ...]
+    size: int | None
+    x: Tensor
+    y: Tensor
 
     def __init__(
         self,
@@ -64,7 +70,7 @@ class SearchTasks(TaskDistribution):
                 f"set, got {shots + queries}; lower them"
             )
         self.x, self.y = self._scaled(found, rows)
-        self.draws = RowDraws([[own] for own in rows], None, sizes)
+        self.draws: RowDraws = RowDraws([[own] for own in rows], None, sizes)
 
     def _scaled(self, found: SearchTable, rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
         low, high = found.x.min(0), found.x.max(0)

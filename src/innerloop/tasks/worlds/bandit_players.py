@@ -48,7 +48,7 @@ class Counts:
     """Wins and losses of each arm, as a player's memory: (bandits, 2, arms)."""
 
     def __init__(self, arms: int) -> None:
-        self.actions = Discrete(arms)
+        self.actions: Discrete = Discrete(arms)
 
     def begin(self, bandits: Any) -> Tensor:
         return torch.zeros(len(bandits.chances), 2, self.actions.size, dtype=bandits.chances.dtype)

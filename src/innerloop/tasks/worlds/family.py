@@ -40,6 +40,8 @@ class WorldTasks(TaskDistribution):
     at_once = 600
 
     scaled = False  # the default model scales observations
+    name: str
+    split: str
 
     def __init__(
         self,
@@ -51,8 +53,8 @@ class WorldTasks(TaskDistribution):
     ) -> None:
         self.name, self.split, self.draw, self.objective = name, split, draw, objective
         self.known = dict(known or {})
-        self.input_shape = (objective.observation_size,)
-        self.output_size = objective.actions.outputs
+        self.input_shape: tuple[int, ...] = (objective.observation_size,)
+        self.output_size: int = objective.actions.outputs
 
     @property
     def model_options(self) -> dict[str, Any]:
