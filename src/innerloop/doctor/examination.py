@@ -61,7 +61,7 @@ class Examination:
         self.generator: torch.Generator = torch.Generator().manual_seed(seed)
         self.claim: Claim = claim(self.learner, self.tasks, self._reseed)
         # Parameters without effect on the loss: an inner Adam turns what rounding leaves of their gradient into full steps.
-        self.noise = without_effect(self.learner, self.tasks) if self.claim.vector else set()
+        self.noise: set[str] = without_effect(self.learner, self.tasks) if self.claim.vector else set()
         self.problems: list[str] = []
         self.loss: float | None = None
 

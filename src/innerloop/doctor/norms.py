@@ -22,13 +22,13 @@ class TorchNorm(nn.Module):
         self.eps: float = layer.eps
         self.weight: nn.Parameter | None = layer.weight
         self.bias: nn.Parameter | None = layer.bias
-        self.kind = "batch"
+        self.kind: str = "batch"
         if isinstance(layer, LayerNorm):
             self.kind, self.normalized_shape = "layer", tuple(layer.normalized_shape)
         elif isinstance(layer, InstanceNorm):
             self.kind = "instance"
         elif layer.policy == "frozen":
-            self.kind: str = "frozen"
+            self.kind = "frozen"
             self.running_mean: Tensor = layer.running_mean  # type: ignore[assignment]
             self.running_var: Tensor = layer.running_var  # type: ignore[assignment]
 

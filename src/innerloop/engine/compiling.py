@@ -193,10 +193,11 @@ class Attempt:
     end: float
     said: Path
     errors: Path
+    process: subprocess.Popen[bytes]
 
     def __init__(self, packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float) -> None:
         self.seconds, self.end = seconds, time.monotonic() + seconds
-        self.folder = tempfile.TemporaryDirectory(prefix="innerloop-compile-")
+        self.folder: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory(prefix="innerloop-compile-")
         job, self.said, self.errors = (Path(self.folder.name) / name for name in ("job.pkl", "said", "errors"))
         torch.save({"graphs": list(packed), "leaves": list(map(list, given)), "threads": torch.get_num_threads()}, job)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
@@ -214,7 +215,7 @@ class Attempt:
                 )
         except OSError as error:
             raise CompileFailed(f"no process for compiling could be started ({error})") from error
-        self.cancel = weakref.finalize(self, _ended, self.process, self.folder)
+        self.cancel: weakref.finalize[..., Attempt] = weakref.finalize(self, _ended, self.process, self.folder)
 
     def wait(self) -> None:
         """Until it has ended.

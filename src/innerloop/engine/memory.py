@@ -73,7 +73,8 @@ class Alive(TorchDispatchMode):
 
     def __init__(self, given: Any = (), limit: int | None = None) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now: int = 0
+        self.peak: int = 0
         self._limit = limit
         self._storages: dict[int, weakref.ref[Any]] = {}
         for leaf in pytree.tree_leaves(given):
@@ -86,7 +87,7 @@ class Alive(TorchDispatchMode):
             return
         self._storages[key] = weakref.ref(storage, functools.partial(self._gone, key, size))
         self.now += size
-        self.peak: int = max(self.peak, self.now)
+        self.peak = max(self.peak, self.now)
         if self._limit is not None and self.now > self._limit:
             raise _TooMuch
 

@@ -82,7 +82,7 @@ class Phases:
         self._num_meta, self._num_tasks = len(leaves), len(of_tasks)
         self._state_spec: Any = None
         self.aux_spec: Any = None
-        self.steps = 0
+        self.steps: int = 0
         state = self.first(*(leaf.detach() for leaf in leaves), *of_tasks)
         self._num_state, self.weights = len(state), len(_floats(state))
 
@@ -113,7 +113,7 @@ class Phases:
         begun = self._begun(meta, task)
         if begun.steps < 1:
             raise NotInPhases("there are no inner steps")
-        self.steps: int = begun.steps
+        self.steps = begun.steps
         leaves, _, made = _others(begun.given, meta, task)
         return [*self._flat(begun.step(begun.state, begun.given, 0)), *(leaves[i] for i in made)]
 

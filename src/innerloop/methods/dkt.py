@@ -95,6 +95,7 @@ class Process(nn.Module):
         noise: its variance at the beginning.
     """
 
+    begins: dict[str, Tensor]
     features: int
 
     def __init__(self, covariance: Covariance, columns: int | None, noise: float) -> None:

@@ -91,9 +91,8 @@ class CausalAttention(nn.Module):
         super().__init__()
         self.channels, self.width, self.scale = channels, channels + values, 1 / math.sqrt(keys)
         self.question: nn.Linear = nn.Linear(channels, keys)
-        self.key: nn.Linear = nn.Linear(
-            channels, keys, bias=False
-        )  # a bias would add the same to all scores of a question
+        # A bias of the keys would add the same to all scores of a question.
+        self.key: nn.Linear = nn.Linear(channels, keys, bias=False)
         self.value: nn.Linear = nn.Linear(channels, values)
         with torch.no_grad():
             self.question.weight.copy_(self.key.weight)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -183,7 +183,7 @@ class Cell(nn.Module):
 
     def __init__(self, nodes: Sequence[Sequence[tuple[int, nn.Module]]]) -> None:
         super().__init__()
-        self.sources = [[source for source, _ in edges] for edges in nodes]
+        self.sources: list[list[int]] = [[source for source, _ in edges] for edges in nodes]
         self.edges: nn.ModuleDict = nn.ModuleDict(
             {f"{number}-{i}": layer for number, edges in enumerate(nodes, 1) for i, (_, layer) in enumerate(edges)}
         )
@@ -269,7 +269,13 @@ class CellSupernet(CellNet):
 
         super().__init__("cell_supernet", shape, outputs, channels, cells, norm, False, nodes, make_cell)
         self.nodes = nodes
-        self.made_of = {"inputs": list(shape), "outputs": outputs, "channels": channels, "cells": cells, "norm": norm}
+        self.made_of: dict[str, Any] = {
+            "inputs": list(shape),
+            "outputs": outputs,
+            "channels": channels,
+            "cells": cells,
+            "norm": norm,
+        }
 
     def choose(self, probabilities: Probabilities) -> dict[str, str]:
         """The operation of each edge: of a node's edges the two are kept whose largest share, "zero" aside, is largest."""

@@ -50,6 +50,8 @@ class RowTasks(TaskDistribution):
     task_names: tuple[str, ...]
     size: int | None
     preprocessing: Mapping[str, Any] | None
+    input_shape: tuple[int, ...]
+    objective: str
     metrics: tuple[str, ...]
     output_size: int
 
@@ -73,7 +75,7 @@ class RowTasks(TaskDistribution):
             self.longest: int = x.longest
             self.input_shape, self.preprocessing = (2, self.longest), record(x.kinds)
         else:
-            self.input_shape: tuple[int, ...] = tuple(x.shape[1:])
+            self.input_shape = tuple(x.shape[1:])
 
     def _set_outputs(self) -> None:
         if self.y is None:

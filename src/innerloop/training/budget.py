@@ -18,6 +18,7 @@ class Budget:
         checkpoint: what writing one takes.
     """
 
+    step: float
     validation: float
     checkpoint: float
 
@@ -43,7 +44,7 @@ class Budget:
     def took(self, seconds: float, steps: int) -> None:
         """Note what these steps took; one slow one does not count for all."""
         each = seconds / steps
-        self.step: float = (self.step + each) / 2 if self.step else each
+        self.step = (self.step + each) / 2 if self.step else each
 
     def share(self, spent: float, ahead: int = 0) -> float:
         """How far the run is, from 0 to 1, after ``spent`` seconds and so many more steps."""

@@ -17,11 +17,14 @@ _FIRST, _MOST = 10.0, 600.0
 class Display:
     """Progress on stderr; nothing when quiet."""
 
+    after: float
+    spoke: float
+
     def __init__(self, title: str, steps: int | None, start: int, quiet: bool) -> None:
         self.quiet = quiet
         self.bar: Any = None
         self.task: Any = None
-        self.silence = contextlib.ExitStack()
+        self.silence: contextlib.ExitStack = contextlib.ExitStack()
         self.after, self.spoke = _FIRST, time.monotonic()
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
@@ -66,12 +69,12 @@ class Display:
         if self.bar is not None:
             self.bar.update(self.task, completed=step, total=steps, rate=f"{rate:.1f} steps/s", note=note)
         elif time.monotonic() - self.spoke > self.after:
-            self.after: float = min(2 * self.after, _MOST)
+            self.after = min(2 * self.after, _MOST)
             self.say(f"step {step}{'' if steps is None else f' of {steps}'}: {rate:.2g} steps/s, {note.strip()}")
 
     def say(self, text: str) -> None:
         if self.bar is not None:
             self.bar.console.print(text, highlight=False, markup=False)
         elif not self.quiet:
-            self.spoke: float = time.monotonic()
+            self.spoke = time.monotonic()
             print(text, file=sys.stderr, flush=True)

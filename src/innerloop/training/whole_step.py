@@ -35,6 +35,7 @@ class WholeStep:
     """
 
     learner: MetaLearner
+    optimizer: torch.optim.Optimizer
     clip_norm: float | None
     rule_clip_norm: float | None
 

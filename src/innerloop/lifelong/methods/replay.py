@@ -39,7 +39,7 @@ class Replay(OnlineLearner):
             kept = self.memory.draw(self.replayed)
             both = (x, y) if kept is None else (torch.cat([x, kept[0]]), torch.cat([y, kept[1]]))
             grads = self.gradient(*both)
-            self.params = {n: p - self.lr * grads[n] for n, p in self.params.items()}
+            self.params: dict[str, Tensor] = {n: p - self.lr * grads[n] for n, p in self.params.items()}
 
 
 def online(model: nn.Module, *, lr: float = 0.03, glances: int = 1, seed: int = 0) -> OnlineLearner:

@@ -30,7 +30,7 @@ _FINN: dict[str, Any] = {
 }
 # y = a sin(x + b) + eps on one fixed grid, cut at random into support and query.
 _GRID_OF_POINTS = {"phase": (-math.pi, math.pi), "noise": 0.01, "inputs": "grid", "sign": "plus"}
-PRESETS = {"finn": _FINN, "grid": {**_FINN, **_GRID_OF_POINTS}}
+PRESETS: dict[str, dict[str, Any]] = {"finn": _FINN, "grid": {**_FINN, **_GRID_OF_POINTS}}
 
 
 class SineParameters(NamedTuple):

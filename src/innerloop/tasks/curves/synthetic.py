@@ -73,9 +73,8 @@ class SyntheticCurveTasks(TaskDistribution):
             center_target=True,
             curve=True,
         )
-        self.preprocessing: Mapping[str, Any] | None = (
-            record.to_dict()
-        )  # so that anybody's points may be the support of a new task
+        # So that anybody's points may be the support of a new task.
+        self.preprocessing: Mapping[str, Any] | None = record.to_dict()
 
     def resized(self, ways: int, shots: int, queries: int) -> SyntheticCurveTasks:
         """See `TaskDistribution.resized`."""

@@ -27,6 +27,7 @@ class NoTasks(TaskDistribution):
 
     name: str
     split: str
+    objective: Any
     metrics: tuple[str, ...]
     input_shape: tuple[int, ...]
     output_size: int
@@ -185,7 +186,7 @@ class FewShotImages(TaskDistribution):
         self.input_shape: tuple[int, ...] = images.example_shape
         self.output_size: int = self.ways
         self._check()
-        self.most = max(images.sizes[number] for number in self.classes.tolist())
+        self.most: int = max(images.sizes[number] for number in self.classes.tolist())
         self._tables = self._looked_up()
 
     def altered(self, **settings: Any) -> FewShotImages:

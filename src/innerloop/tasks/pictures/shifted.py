@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ class ChangedPictures(TaskDistribution):
     name: str
     split: str
     on_device: bool
+    objective: Any
     metrics: tuple[str, ...]
     input_shape: tuple[int, ...]
     output_size: int

@@ -53,7 +53,9 @@ class SearchTasks(TaskDistribution):
         found = search_table(table)
         names = seeded_order(sorted(set(found.data_sets.tolist())), seed)
         first, last = test_data_sets, test_data_sets + valid_data_sets
-        self.data_sets = tuple({"test": names[:first], "valid": names[first:last], "train": names[last:]}[split])
+        self.data_sets: tuple[str, ...] = tuple(
+            {"test": names[:first], "valid": names[first:last], "train": names[last:]}[split]
+        )
         if not self.data_sets:
             raise InputError(
                 f"hpo_tables: valid_data_sets and test_data_sets expected to leave some of {len(names)} for training, got "

@@ -24,10 +24,10 @@ _VALID = 5  # each fifth architecture of the sources is kept for validation
 class Nas201Tasks(TaskDistribution):
     """Tasks whose examples are architectures and their errors on one data set; see `nas201`."""
 
-    objective, metrics = "mse", ("mse",)
+    objective: str = "mse"
+    metrics: tuple[str, ...] = ("mse",)
     output_size = 1
     name = "nas201"
-    metrics: tuple[str, ...]
     split: str
     sets: tuple[str, ...]
     rows: Tensor

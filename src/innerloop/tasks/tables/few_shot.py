@@ -74,6 +74,7 @@ class TableTasks(TaskDistribution):
     record: TablePreprocessing
     preprocessing: Mapping[str, Any] | None
     draws: RowDraws
+    objective: str
     metrics: tuple[str, ...]
     output_size: int
     target_offset: Sequence[float] | None
@@ -81,6 +82,7 @@ class TableTasks(TaskDistribution):
     scaled_by_support: bool
     size: int | None
     one_draw: bool
+    target_scale: Sequence[float] | None
 
     def __init__(
         self,
@@ -110,9 +112,7 @@ class TableTasks(TaskDistribution):
             if not (record.center_target and record.own_targets):
                 ones = (1.0,) * self.output_size
                 own = () if record.support is None else record.support.target_std
-                self.target_scale: Sequence[float] | None = [
-                    a * b for a, b in zip(record.target_std or ones, own or ones, strict=True)
-                ]
+                self.target_scale = [a * b for a, b in zip(record.target_std or ones, own or ones, strict=True)]
             if record.scale and not record.center_target:
                 self.metrics, self.target_offset = ("mae", "ndcg"), list(record.target_mean)
         self.input_shape, self.scaled_by_support = (record.width,), record.scaling == "support"

@@ -82,9 +82,8 @@ class SyntheticTableTasks(TaskDistribution):
             center_target=False,
             ranked=True,
         )
-        self.preprocessing: Mapping[str, Any] | None = (
-            record.to_dict()
-        )  # so that a table of anybody's may be the support of a new task
+        # So that a table of anybody's may be the support of a new task.
+        self.preprocessing: Mapping[str, Any] | None = record.to_dict()
 
     def resized(self, ways: int, shots: int, queries: int) -> SyntheticTableTasks:
         """See `TaskDistribution.resized`."""

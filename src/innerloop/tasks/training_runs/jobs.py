@@ -43,6 +43,8 @@ class TrainingJobs(TaskDistribution):
 
     name: str
     split: str
+    data: Examples | DrawData
+    objective: TrainingRun
     horizon: tuple[int, int]
     queries: int
 
@@ -58,7 +60,9 @@ class TrainingJobs(TaskDistribution):
         queries: int,
     ) -> None:
         self.name, self.split, self.data = name, split, data[0]
-        self.networks = tuple(zip(make_model, objective, data, strict=True))
+        self.networks: tuple[tuple[MakeModel, TrainingRun, Examples | DrawData], ...] = tuple(
+            zip(make_model, objective, data, strict=True)
+        )
         self.objective, self.horizon, self.queries = objective[0], horizon, queries
         self.metrics: tuple[str, ...] = tuple(self.objective.metrics)
         self.inner_steps: int = horizon[1]  # of held-out runs

@@ -79,7 +79,8 @@ def _thompson(counts: Tensor, keys: Tensor) -> Tensor:
     return (wins / (wins + losses)).argmax(-1)
 
 
-thompson = counting(_thompson)  # the arm that is best in one draw from what the chances may be (Thompson 1933)
+# The arm that is best in one draw from what the chances may be (Thompson 1933).
+thompson: Callable[[Any], tuple[Act, Any]] = counting(_thompson)
 
 
 def _bonus(weight: float) -> Callable[[Tensor, Tensor], Tensor]:

@@ -42,6 +42,8 @@ class WorldTasks(TaskDistribution):
     scaled = False  # the default model scales observations
     name: str
     split: str
+    draw: Callable[[Int64[Tensor, " tasks"]], World]
+    objective: Policy
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class WorldTasks(TaskDistribution):
         known: Known | None = None,
     ) -> None:
         self.name, self.split, self.draw, self.objective = name, split, draw, objective
-        self.known = dict(known or {})
+        self.known: Known = dict(known or {})
         self.input_shape: tuple[int, ...] = (objective.observation_size,)
         self.output_size: int = objective.actions.outputs
 

@@ -26,12 +26,16 @@ class Episodes(gymnasium.Env):
         action_space: of the environment.
     """
 
+    make: Callable[..., gymnasium.Env]
     index: int
     size: int
+    last: np.ndarray
+    over: bool
+    step_number: int
 
     def __init__(self, make: Callable[..., gymnasium.Env], index: int, size: int, action_space: Any) -> None:
         self.make, self.index, self.size = make, index, size
-        self.observation_space: gymnasium.Space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.observation_space: gymnasium.spaces.Box = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = action_space
         self.env: gymnasium.Env | None = None
         self.parameters: Mapping[str, Any] | None = None
@@ -76,7 +80,7 @@ class Episodes(gymnasium.Env):
         self.last = row
 
     def _failed(self, where: str, error: Exception) -> tuple[Any, dict[str, Any]]:
-        self.over: bool = True
+        self.over = True
         said = " ".join(str(error).split())[:200]
         return self.last, {TROUBLE: f"{where}: {type(error).__name__}: {said}"}
 

@@ -35,6 +35,7 @@ class Pool:
         timeout: seconds that a step may take.
     """
 
+    make: Callable[..., Any]
     names: tuple[str, ...]
     num_envs: int
     name: str
@@ -51,7 +52,7 @@ class Pool:
     ) -> None:
         gymnasium = needed()
         self.make, self.names, self.num_envs, self.name, self.timeout = make, tuple(parameters), num_envs, name, timeout
-        self.parameters = {key: checked(key, given) for key, given in parameters.items()}
+        self.parameters: dict[str, Range | list[Any]] = {key: checked(key, given) for key, given in parameters.items()}
         self._envs: Any = None
         try:
             one = make(**self.decoded(torch.full((max(len(self.names), 1),), 0.5)))
