@@ -35,7 +35,7 @@ def judged(found: Mapping[str, Any], floor: float = FLOOR) -> tuple[bool, list[s
     """Whether the share is as high as it was, and what to say of it: below the floor, each name that lacks a type."""
     share, symbols = found["completenessScore"], [s for s in found["symbols"] if s["isExported"]]
     unknown = [s for s in symbols if not s["isTypeKnown"] or s["isTypeAmbiguous"]]
-    says = [f"{share:.2%} of {len(symbols)} public names say their type in full; at least {floor:.2%} have to"]
+    says = [f"{share:.3%} of {len(symbols)} public names say their type in full; at least {floor:.2%} have to"]
     if share >= floor and symbols:
         return True, says
     for symbol in unknown:
