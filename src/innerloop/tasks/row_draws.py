@@ -288,7 +288,9 @@ class RowDraws:
         drawn = order.topk(count, dim=-1, largest=False, sorted=True).indices
         sides = []
         # Both sides are cut from one order, one behind the other: no row is in both.
-        for first, number, most in ((torch.zeros_like(shown), shown, shots), (shown, asked, queries)):
+        # No pool has more rows than the largest: beyond them there would be nothing but padding.
+        widths = min(shots, largest), min(queries, largest)
+        for first, number, most in ((torch.zeros_like(shown), shown, widths[0]), (shown, asked, widths[1])):
             at = torch.arange(most, device=keys.device)
             mask = at < number[..., None]
             position = drawn.gather(2, (first[..., None] + at).clamp(max=drawn.shape[2] - 1))
