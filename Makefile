@@ -13,7 +13,7 @@ NEW_ENOUGH := import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz lint types docs format bench results-page builtin clean
+.PHONY: help demo test test-all fuzz lint types types-public docs format bench results-page builtin clean
 
 help:
 	@echo "make demo    install, then meta-train, adapt to unseen tasks and write a report ($(DEMO_OUT)/)"
@@ -22,6 +22,7 @@ help:
 	@echo "make fuzz    ten thousand damaged inputs for every reader"
 	@echo "make lint    ruff: rules and formatting"
 	@echo "make types   pyright"
+	@echo "make types-public  does every public name say its type? the share, with a floor"
 	@echo "make docs    the documentation as a site: build/site/index.html (INNERLOOP_DOCS_RUN=1: with the notebooks' results)"
 	@echo "make format  let ruff rewrite the files"
 	@echo "make bench   speed and memory beside other libraries: benchmarks/results, docs/speed.md (BENCH=\"sine conv4\": only these)"
@@ -49,6 +50,10 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/pyright
+
+# A minute: what users' type checkers see of the package. The floor stands in benchmarks/public_types.py.
+types-public: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.public_types
 
 # A warning is an error: a link that leads nowhere, a docstring that does not read.
 docs: $(VENV)/.installed-dev

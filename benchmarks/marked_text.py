@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from innerloop.errors import InputError
@@ -19,14 +20,16 @@ def table(columns: Sequence[Column[T]], rows: Iterable[T]) -> list[str]:
     return lines
 
 
-def replaced(text: str, begin: str, end: str, body: str) -> str:
-    """``text`` with ``body`` between the two marks.
+def replaced(text: str, begin: str, end: str, body: str, page: Path | str) -> str:
+    """``text``, of ``page``, with ``body`` between the two marks.
 
     Raises:
-        InputError: the two marks are not there.
+        InputError: the two marks are not there; it names the page.
     """
     before, first, rest = text.partition(begin)
     _, second, after = rest.partition(end)
     if not first or not second:
-        raise InputError(f"expected the marks {begin!r} and {end!r} in the page, got none; put them back")
+        lacking = " and ".join(repr(mark) for mark in (begin, end) if mark not in text)
+        got = f"no {lacking}" if lacking else "the second before the first"
+        raise InputError(f"{page} expected the marks {begin!r} and then {end!r}, got {got}; put them back")
     return f"{before}{begin}\n\n{body}\n{end}{after}"

@@ -49,7 +49,7 @@ def rendered(pages: Path, folder: Path, known: Collection[str] | None = None) ->
     """
     found, notes = lines(rows_in(folder), RECIPES, known), notes_in(folder)
     return {
-        page: replaced(page.read_text(encoding="utf-8"), BEGIN, END, _numbers(page.stem, found, notes))
+        page: replaced(page.read_text(encoding="utf-8"), BEGIN, END, _numbers(page.stem, found, notes), page)
         for page in sorted(pages.glob("*.md"))
     }
 

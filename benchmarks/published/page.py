@@ -438,7 +438,7 @@ def one_table(shown: Iterable[Shown], notes: Notes, only: Collection[str] | None
 def rendered(pages: Path, folder: Path, known: Collection[str] | None = None) -> dict[Path, str]:
     """Both pages in the folder ``pages`` with their tables made anew; see `small_tables`."""
     made = {pages / SHORT: small_tables(folder, known), pages / LONG: all_rows(folder, known)}
-    return {page: replaced(page.read_text(encoding="utf-8"), BEGIN, END, text) for page, text in made.items()}
+    return {page: replaced(page.read_text(encoding="utf-8"), BEGIN, END, text, page) for page, text in made.items()}
 
 
 def update(pages: Path, folder: Path) -> None:

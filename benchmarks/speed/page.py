@@ -92,13 +92,13 @@ def tables(results: Path) -> str:
     return "\n".join(lines)
 
 
-def rendered(text: str, results: Path) -> str:
+def rendered(text: str, results: Path, page: Path = Path("speed.md")) -> str:
     """A page's text with its tables made anew.
 
     Raises:
         InputError: the two marks between which they stand are not there.
     """
-    return replaced(text, BEGIN, END, tables(results))
+    return replaced(text, BEGIN, END, tables(results), page)
 
 
 def update(page: Path, results: Path) -> None:
@@ -107,4 +107,4 @@ def update(page: Path, results: Path) -> None:
 
     if rows := [row for row in latest(read(results / f"{_PLOTTED}.csv")) if row.process != DEFAULT]:
         scaling.plot(rows, page.parent / f"{_PLOTTED}.png")
-    page.write_text(rendered(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+    page.write_text(rendered(page.read_text(encoding="utf-8"), results, page), encoding="utf-8")

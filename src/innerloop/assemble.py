@@ -5,6 +5,7 @@ share.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from innerloop import methods, models
 from innerloop import tasks as problems
 from innerloop.core import Examples, TaskFamily
-from innerloop.errors import ConfigError, InputError, nearest
+from innerloop.errors import ConfigError, InnerloopWarning, InputError, nearest
 from innerloop.methods.other_meta_gradient import with_meta_gradient
 from innerloop.objectives import losses
 from innerloop.registry import Typed, find, is_place, load
@@ -85,9 +86,11 @@ def assemble(
         task_options = {**(task_options or {}), "embedding": _frozen(model, model_options)}
         model, model_options = None, None
     family = problem(tasks, task_options, typed=typed)
-    options, advice = dict(algorithm_options or {}), {}
+    options, advice, kind = dict(algorithm_options or {}), {}, _kind(family)
     if recommended:
-        advice = methods.settings(algorithm, losses.kind_of(family.train.objective), typed=typed)
+        advice = methods.settings(algorithm, kind or "classification", typed=typed)
+        if kind is None:
+            advice = _without_rates(algorithm, advice, make_learner, options, family)
         options = {**advice.get("algorithm", {}), **options}
         family = _with_advice(family, tasks, task_options or {}, advice.get("tasks", {}), typed)
     torch.manual_seed(seed)
@@ -95,11 +98,10 @@ def assemble(
     _check_names(f"algorithm {algorithm}", make_learner, options)
     if "outputs" in inspect.signature(make_learner).parameters:  # of networks that it puts behind the model
         options.setdefault("outputs", family.train.output_size)
-    of_values = losses.kind_of(family.train.objective) == "regression"
     if (
         recommended
         and family.train.item_columns
-        and of_values
+        and kind == "regression"
         and "prior" in inspect.signature(make_learner).parameters
     ):
         options.setdefault("prior", family.train.output_size)  # what an item is for all tasks
@@ -135,6 +137,44 @@ def jobs_of(
             raise ConfigError(f"--model expected a problem whose network can be chosen, got {tasks}; leave it out")
         options |= {"make_model": Typed(model) if typed else model, "model_options": dict(model_options or {}) or None}
     return problem(tasks, options, typed=typed)
+
+
+def _kind(family: TaskFamily) -> str | None:
+    """ "regression" or "classification"; None where tasks hold something else than labelled examples.
+
+    A loss of somebody's own says neither, so the targets do.
+    """
+    objective = family.train.objective
+    if not losses.is_labelled(objective):
+        return None
+    if objective is None or losses.is_own(objective):
+        task = family.train.at(0, 0, 1)
+        examples = (
+            task.support if isinstance(task.support, Examples) else task.shared
+        )  # or row numbers into what is shared
+        if isinstance(examples, Examples):
+            return "regression" if examples.y.is_floating_point() else "classification"
+    return losses.kind_of(objective)
+
+
+def _without_rates(
+    algorithm: str,
+    advice: Mapping[str, Any],
+    make_learner: Callable[..., Any],
+    given: Mapping[str, Any],
+    family: TaskFamily,
+) -> dict[str, Any]:
+    """What is recommended whatever is learned: rates and steps for labels say nothing about another objective."""
+    if "inner_lr" in advice.get("algorithm", {}) and "inner_lr" not in given:
+        rate = inspect.signature(make_learner).parameters["inner_lr"].default
+        objective = losses.name_of(family.train.objective) or type(family.train.objective).__name__
+        warnings.warn(
+            f"{algorithm} takes inner_lr {rate:g}, its default: nobody can recommend one for the objective {objective}; try "
+            "others with --inner-lr",
+            InnerloopWarning,
+            stacklevel=3,
+        )
+    return {"model": advice.get("model", {})}
 
 
 def _of_unequal_sizes(family: TaskFamily) -> bool:

@@ -185,7 +185,7 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
                 "learner expected one of classes, got one whose loss compares values; use FewShotRegressor"
             )
         self.fitted_: Fitted = dataclasses.replace(fitted, classes_=names)
-        self.classes_ = np.asarray(names, dtype=y.dtype)
+        self.classes_: np.ndarray = np.asarray(names, dtype=y.dtype)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -44,6 +44,7 @@ def test_regression_from_a_table_to_predictions_in_its_units(regression, tmp_pat
     support.write_text("colour,y,x\n" + "\n".join(f"red,{105 + 10 * x:.4f},{x}" for x in (-1.5, -0.5, 0.5, 1.5)))
     task, out = tmp_path / "task.il", tmp_path / "p.csv"
     assert main(["adapt", str(regression / "run"), str(support), "--out", str(task)]) == 0
+    assert "validation tasks of 'train.csv' (4 examples)" in capsys.readouterr().out  # the user's file
     inputs = tmp_path / "inputs.csv"
     inputs.write_text("x,colour,more\n-1,red,1\n0,red,2\n1,red,3\n")
     assert main(["predict", str(task), str(inputs), "--out", str(out)]) == 0

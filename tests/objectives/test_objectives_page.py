@@ -1,4 +1,4 @@
-"""The page about objectives: its code runs as it stands."""
+"""The page about objectives, in both languages: its code runs as it stands."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "objectives.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.slow
-def test_the_example_runs_in_python_and_on_the_command_line(tmp_path):
-    code = next(block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S))
+@pytest.mark.parametrize("page", ["objectives.md", "objectives.zh-CN.md"])
+def test_the_example_runs_in_python_and_on_the_command_line(page, tmp_path):
+    code = next(block for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.S))
     short = code.replace("steps=200", "steps=3, quiet=True").replace("curve_steps=5", "curve_steps=2, num_tasks=5")
     problem, use = short.split("tasks = clouds()", 1)
     (tmp_path / "mine.py").write_text(problem)

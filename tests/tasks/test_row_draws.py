@@ -124,3 +124,18 @@ def test_a_class_of_one_row_is_shown_and_not_asked_for():
     own = found.classes.gather(1, found.support_labels)[2][found.support_mask[2]]
     asked = found.classes.gather(1, found.query_labels)[2][found.query_mask[2]]
     assert sorted(own.tolist()) == [0, 1, 1] and asked.tolist() == [1]
+
+
+@pytest.mark.parametrize("numbers", [[[0, 1], [0, 1], [0, 1]], None])
+def test_more_queries_than_there_are_rows_are_not_padded_to_their_number(numbers):
+    pools = POOLS if numbers else [[np.concatenate(own)] for own in POOLS]
+    most, usual = (
+        drawn(RowDraws(pools, numbers, DrawSizes(2 if numbers else 0, shots, queries)))
+        for shots, queries in ((3, 10**6), (3, 36))
+    )
+    widest = max(len(rows) for own in pools for rows in own)
+    assert most.query.shape == most.query_mask.shape == most.query_labels.shape == (3, (2 if numbers else 1) * widest)
+    assert by_task(most.query, most.query_mask) == by_task(usual.query, usual.query_mask)
+    assert by_task(most.support, most.support_mask) == by_task(usual.support, usual.support_mask)
+    many = drawn(RowDraws(pools, numbers, DrawSizes(2 if numbers else 0, 10**6, 1)))
+    assert many.support.shape == (3, (2 if numbers else 1) * widest) and bool((many.query_mask.sum(1) > 0).all())

@@ -221,7 +221,7 @@ class PlainHelp:
     """cyclopts hands over panels of entries; this prints them."""
 
     def __init__(self) -> None:
-        self.width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 110))
+        self.width: int = max(60, min(shutil.get_terminal_size((100, 24)).columns, 110))
 
     def __call__(self, console: Any, options: Any, panel: Any) -> None:
         """One group of flags, with its heading."""

@@ -369,6 +369,9 @@ def _numbering(columns: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 class Columns:
     """The columns of a table, as they are read one by one."""
 
+    notes: list[str]
+    semicolons: bool
+
     def __init__(self, notes: list[str], semicolons: bool = False) -> None:
         self.notes, self.semicolons = notes, semicolons
         self.columns: dict[str, np.ndarray] = {}

@@ -59,10 +59,10 @@ class Differences:
         generator: torch.Generator,
     ) -> None:
         self.function = function
-        self.values = dict(values)
+        self.values: dict[str, Tensor] = dict(values)
         self.gradient = gradient
         self.tolerance = tolerance
-        self.free = [name for name in values if name not in fixed and values[name].numel()]
+        self.free: list[str] = [name for name in values if name not in fixed and values[name].numel()]
         self.generator = generator
         self._first = _STEPS[0]
 

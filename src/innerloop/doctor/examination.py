@@ -41,24 +41,27 @@ def seed_generators(learner: MetaLearner, seed: int) -> None:
 class Examination:
     """A float64 copy of a learner, some tasks, and what is asked of them."""
 
+    seed: int
+    tolerance: float
+
     def __init__(self, learner: MetaLearner, task: Task, seed: int, tolerance: float) -> None:
         self.seed, self.tolerance = seed, tolerance
         given = _duplicate(learner)
         asked = given.check(task)  # so that an error about float64 below is about float64
-        self.learner = given.cpu().double() if learner.device.type == "mps" else given.double()
-        self.chosen = self.learner.engine.choose(asked)
+        self.learner: MetaLearner = given.cpu().double() if learner.device.type == "mps" else given.double()
+        self.chosen: str = self.learner.engine.choose(asked)
         try:
             ready = self.learner.ready(take(task, slice(0, _TASKS)), self.learner.outer_step)
-            self.tasks = self.learner.experience(ready)  # one and the same for all that is compared
+            self.tasks: Task = self.learner.experience(ready)  # one and the same for all that is compared
         except InnerloopError as error:
             raise ConfigError(
                 f"the model or its loss expected to work in float64, got: {error}; hold constant tensors in buffers "
                 "(register_buffer), so that .double() reaches them"
             ) from error
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
         self.claim: Claim = claim(self.learner, self.tasks, self._reseed)
         # Parameters without effect on the loss: an inner Adam turns what rounding leaves of their gradient into full steps.
-        self.noise = without_effect(self.learner, self.tasks) if self.claim.vector else set()
+        self.noise: set[str] = without_effect(self.learner, self.tasks) if self.claim.vector else set()
         self.problems: list[str] = []
         self.loss: float | None = None
 

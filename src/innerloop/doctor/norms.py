@@ -15,12 +15,14 @@ Rewritten = BatchNorm | InstanceNorm | LayerNorm
 class TorchNorm(nn.Module):
     """A rewritten layer turned back into torch's own, as it is in meta-training, with the same parameters."""
 
+    normalized_shape: tuple[int, ...]
+
     def __init__(self, layer: Rewritten) -> None:
         super().__init__()
-        self.eps = layer.eps
-        self.weight = layer.weight
-        self.bias = layer.bias
-        self.kind = "batch"
+        self.eps: float = layer.eps
+        self.weight: nn.Parameter | None = layer.weight
+        self.bias: nn.Parameter | None = layer.bias
+        self.kind: str = "batch"
         if isinstance(layer, LayerNorm):
             self.kind, self.normalized_shape = "layer", tuple(layer.normalized_shape)
         elif isinstance(layer, InstanceNorm):

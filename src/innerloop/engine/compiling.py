@@ -241,11 +241,17 @@ class Attempt:
         CompileFailed: no process could be started.
     """
 
+    seconds: float
+    end: float
+    said: Path
+    errors: Path
+    process: subprocess.Popen[bytes]
+
     def __init__(
         self, packed: Sequence[bytes], given: Sequence[Sequence[Tensor]], seconds: float, cache: Path | None = None
     ) -> None:
         self.seconds, self.end = seconds, time.monotonic() + seconds
-        self.folder = _new_folder()
+        self.folder: tempfile.TemporaryDirectory[str] = _new_folder()
         job, self.said, self.errors = (Path(self.folder.name) / name for name in ("job.pkl", "said", "errors"))
         torch.save({"graphs": list(packed), "leaves": list(map(list, given)), "threads": torch.get_num_threads()}, job)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
@@ -265,7 +271,7 @@ class Attempt:
                 )
         except OSError as error:
             raise CompileFailed(f"no process for compiling could be started ({error})") from error
-        self.cancel = weakref.finalize(self, _ended, self.process, self.folder)
+        self.cancel: weakref.finalize[..., Attempt] = weakref.finalize(self, _ended, self.process, self.folder)
 
     def wait(self) -> None:
         """Until it has ended.

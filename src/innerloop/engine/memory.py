@@ -73,7 +73,8 @@ class Alive(TorchDispatchMode):
 
     def __init__(self, given: Any = (), limit: int | None = None) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now: int = 0
+        self.peak: int = 0
         self._limit = limit
         self._storages: dict[int, weakref.ref[Any]] = {}
         for leaf in pytree.tree_leaves(given):

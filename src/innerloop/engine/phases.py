@@ -69,15 +69,20 @@ class Phases:
         NotInPhases: the outer loss has another form.
     """
 
+    learner: BaseLearner
+    outer_step: int
+    by_task: bool
+    weights: int
+
     def __init__(self, learner: BaseLearner, meta: Meta, tasks: Task, outer_step: int, by_task: bool = False) -> None:
         self.learner, self.outer_step, self.by_task = learner, outer_step, by_task
         leaves, self._meta_spec = pytree.tree_flatten(meta)
         of_tasks, self._task_spec = pytree.tree_flatten(tasks)
-        self.learned = len(meta.params) + len(meta.rule)
+        self.learned: int = len(meta.params) + len(meta.rule)
         self._num_meta, self._num_tasks = len(leaves), len(of_tasks)
         self._state_spec: Any = None
         self.aux_spec: Any = None
-        self.steps = 0
+        self.steps: int = 0
         state = self.first(*(leaf.detach() for leaf in leaves), *of_tasks)
         self._num_state, self.weights = len(state), len(_floats(state))
 

@@ -20,7 +20,7 @@ from innerloop.core import inner_loops
 from innerloop.engine.inner_loops import run_by
 from innerloop.functional.derivatives import tracing
 
-aten = torch.ops.aten
+aten: Any = torch.ops.aten
 _VIEWS = (aten.view.default, aten.expand.default, aten._unsafe_view.default, aten.reshape.default)
 _PRODUCTS = (aten.bmm.default, aten.mm.default)
 _SIMPLIFIED = 2  # a graph has at most so many times the operations that are left once it is simplified

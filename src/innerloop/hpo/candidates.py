@@ -33,7 +33,7 @@ class Shapes:
 
     def __init__(self, space: Space, configs: Sequence[Config]) -> None:
         self.space = space
-        self.deciding = [
+        self.deciding: list[str] = [
             n for n in space.names if n not in space.optional and space.parameters[n].kind == "categorical"
         ]
         found: dict[tuple[str, ...], dict[frozenset[str], None]] = {}

@@ -55,9 +55,12 @@ class TransferSampler(BaseSampler):
         InputError: optuna is not installed.
     """
 
+    seed: int
+    metric: str | int | None
+
     def __init__(self, hpo: Transfer | str | Path, *, seed: int = 0, metric: str | int | None = None) -> None:
         expect_whole("seed", seed, 0)
-        self.transfer = hpo if isinstance(hpo, Transfer) else load(hpo)
+        self.transfer: Transfer = hpo if isinstance(hpo, Transfer) else load(hpo)
         self.seed, self.metric = seed, metric
         self._fitted: dict[str, Processes | None] = {}
         self._learned: dict[str, Learned] = {}

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from innerloop.core import MetaGradient, Task, UpdateRule
+from innerloop.core import BaseLearner, MetaGradient, Task, UpdateRule
 from innerloop.engine import Engine
 from innerloop.errors import ConfigError
 from innerloop.functional import PureModel
@@ -62,7 +62,7 @@ class LearnedOptimizer(MetaLearner):
             return learner, ESTIMATES[estimate](learner, engine, **settings)
 
         super().__init__("", {}, RuleParameters(rule.init_meta({}, None)), pair, outer=outer)
-        self.model_record = {"rule": type(rule).__name__}
+        self.model_record: dict[str, Any] = {"rule": type(rule).__name__}
         self.rule_of_runs = rule
 
     def fitting(self, batch: Task, many: bool = False) -> Task:
@@ -83,7 +83,7 @@ class LearnedOptimizer(MetaLearner):
     def suit(self, params: Mapping[str, Tensor], steps: int) -> None:
         """Get ready for runs of a network with these parameters and of at most so many steps."""
         if steps != self.learner.inner_steps:
-            self.learner = dataclasses.replace(self.learner, inner_steps=steps, eval_steps=steps)  # type: ignore[type-var]
+            self.learner: BaseLearner = dataclasses.replace(self.learner, inner_steps=steps, eval_steps=steps)  # type: ignore[type-var]
             self.meta_gradient.learner = self.learner  # type: ignore[attr-defined]
 
     def adapt(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -95,13 +95,16 @@ class Process(nn.Module):
         noise: its variance at the beginning.
     """
 
+    begins: dict[str, Tensor]
+    features: int
+
     def __init__(self, covariance: Covariance, columns: int | None, noise: float) -> None:
         super().__init__()
         self.begins, self.features = covariance.begins(columns), covariance.features
         for name, value in self.begins.items():
             self.register_parameter(f"log_{name}", nn.Parameter((value - _LEAST).log()))
-        self.log_noise = nn.Parameter(torch.tensor(math.log(noise - _LEAST_NOISE)))
-        self.mean = nn.Parameter(torch.zeros(()))
+        self.log_noise: nn.Parameter = nn.Parameter(torch.tensor(math.log(noise - _LEAST_NOISE)))
+        self.mean: nn.Parameter = nn.Parameter(torch.zeros(()))
 
     def forward(self, z: Tensor) -> dict[str, Tensor]:
         """All of it by name, above 0 but for the mean, in the dtype of these embeddings."""

@@ -105,16 +105,16 @@ class Prior(nn.Module):
         sizes = torch.where(kind[:, None] == torch.arange(KINDS), 1.0, 0.1)
         sizes[:, -1] = 0.5
         levels = math.log(0.02) + (torch.arange(noises) + 0.5) / noises * math.log(50.0)
-        self.log_length = spread(0.15, 3.0)
-        self.log_rough_length = spread(0.15, 5.0)
-        self.log_period = spread(0.3, 5.0)
-        self.log_periodic_length = spread(0.3, 2.0)
-        self.log_sizes = nn.Parameter(sizes.log())
-        self.log_noise = nn.Parameter(levels.repeat(processes, 1))
-        self.log_prior = nn.Parameter(torch.zeros(processes, noises))
-        self.log_trust = nn.Parameter(torch.zeros(()))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(5.0)))
-        self.held = tuple(name for name, _ in self.named_parameters())
+        self.log_length: nn.Parameter = spread(0.15, 3.0)
+        self.log_rough_length: nn.Parameter = spread(0.15, 5.0)
+        self.log_period: nn.Parameter = spread(0.3, 5.0)
+        self.log_periodic_length: nn.Parameter = spread(0.3, 2.0)
+        self.log_sizes: nn.Parameter = nn.Parameter(sizes.log())
+        self.log_noise: nn.Parameter = nn.Parameter(levels.repeat(processes, 1))
+        self.log_prior: nn.Parameter = nn.Parameter(torch.zeros(processes, noises))
+        self.log_trust: nn.Parameter = nn.Parameter(torch.zeros(()))
+        self.log_scale: nn.Parameter = nn.Parameter(torch.tensor(math.log(5.0)))
+        self.held: tuple[str, ...] = tuple(name for name, _ in self.named_parameters())
 
     def forward(self, like: Tensor) -> dict[str, Tensor]:
         """All of it by name, in double precision where there is one."""

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from innerloop.core import BaseLearner, UpdateRule
 from innerloop.errors import ConfigError, expect_above_zero, nearest
 from innerloop.meta_learner.learned_optimizer import LearnedOptimizer
 from innerloop.meta_learner.outer import Outer
@@ -149,8 +150,8 @@ class LearnedSchedule(LearnedOptimizer):
         for name, value in rule.init_meta({}, None).items():
             p = self.model.get_parameter(name)
             p.data, p.grad = value.to(p), None
-        self.rule_of_runs = rule
-        self.learner = dataclasses.replace(self.learner, rule=rule)  # type: ignore[type-var, call-arg]
+        self.rule_of_runs: UpdateRule = rule
+        self.learner: BaseLearner = dataclasses.replace(self.learner, rule=rule)  # type: ignore[type-var, call-arg]
         self.meta_gradient.learner = self.learner  # type: ignore[attr-defined]
         self.tensors = tuple(tuple(shape) for shape in shapes)
         self.made_by(self.name, {**self.options, "tensors": [list(shape) for shape in self.tensors], "rows": rows})

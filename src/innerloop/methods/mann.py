@@ -84,6 +84,13 @@ class ExternalMemory(nn.Module):
         sharpen: learn how sharply to read.
     """
 
+    units: int
+    rows: int
+    columns: int
+    heads: int
+    usage_decay: float
+    sharpen: bool
+
     def __init__(
         self,
         features: int,
@@ -98,10 +105,10 @@ class ExternalMemory(nn.Module):
         super().__init__()
         self.units, self.rows, self.columns, self.heads = units, rows, columns, heads
         self.usage_decay, self.sharpen = usage_decay, sharpen
-        self.from_input = nn.Linear(features, 4 * units)
-        self.from_state = nn.Linear(units + heads * columns, 4 * units, bias=False)
-        self.to_heads = nn.Linear(units, heads * (columns + (2 if sharpen else 1)))
-        self.head = nn.Linear(units + heads * columns, outputs)
+        self.from_input: nn.Linear = nn.Linear(features, 4 * units)
+        self.from_state: nn.Linear = nn.Linear(units + heads * columns, 4 * units, bias=False)
+        self.to_heads: nn.Linear = nn.Linear(units, heads * (columns + (2 if sharpen else 1)))
+        self.head: nn.Linear = nn.Linear(units + heads * columns, outputs)
         bound = 1 / math.sqrt(units)
         for layer in (self.from_input, self.from_state):
             for parameter in layer.parameters():

@@ -40,8 +40,8 @@ class LstmCell(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, units: int) -> None:
         super().__init__()
-        self.of_inputs = nn.Linear(inputs, 4 * units)
-        self.of_hidden = nn.Linear(hidden, 4 * units, bias=False)
+        self.of_inputs: nn.Linear = nn.Linear(inputs, 4 * units)
+        self.of_hidden: nn.Linear = nn.Linear(hidden, 4 * units, bias=False)
 
     def forward(
         self, x: Float[Tensor, "rows inputs"], hidden: Float[Tensor, "rows hidden"], cell: Float[Tensor, "rows units"]
@@ -66,8 +66,8 @@ class SupportContext(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.forwards = LstmCell(features, features, features)
-        self.backwards = LstmCell(features, features, features)
+        self.forwards: LstmCell = LstmCell(features, features, features)
+        self.backwards: LstmCell = LstmCell(features, features, features)
 
     def forward(self, z: Float[Tensor, "support features"], counts: Tensor) -> Float[Tensor, "support features"]:
         rows = range(z.shape[0])
@@ -98,7 +98,7 @@ class QueryContext(nn.Module):
 
     def __init__(self, features: int, steps: int) -> None:
         super().__init__()
-        self.cell = LstmCell(features, 2 * features, features)
+        self.cell: LstmCell = LstmCell(features, 2 * features, features)
         self.steps = steps
 
     def forward(

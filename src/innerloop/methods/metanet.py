@@ -50,9 +50,9 @@ class SequenceGenerator(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.from_input = nn.Linear(2, 4 * hidden)
-        self.from_state = nn.Linear(hidden, 4 * hidden, bias=False)
-        self.head = _small(nn.Linear(hidden, 1))
+        self.from_input: nn.Linear = nn.Linear(2, 4 * hidden)
+        self.from_state: nn.Linear = nn.Linear(hidden, 4 * hidden, bias=False)
+        self.head: nn.Linear = _small(nn.Linear(hidden, 1))
 
     def forward(
         self, gradients: Float[Tensor, "time weights"], counts: Bool[Tensor, " time"] | None = None
@@ -77,8 +77,8 @@ class Generator(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
-        self.head = _small(nn.Linear(hidden, 1))
+        self.body: nn.Sequential = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.head: nn.Linear = _small(nn.Linear(hidden, 1))
 
     def forward(self, gradient: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return self.head(self.body(log_and_sign(gradient)))[..., 0]
@@ -92,8 +92,8 @@ class AugmentedNet(nn.Module):
 
     def __init__(self, features: int, hidden: int, outputs: int) -> None:
         super().__init__()
-        self.first = nn.Linear(features, hidden, bias=False)
-        self.second = nn.Linear(hidden, outputs, bias=False)
+        self.first: nn.Linear = nn.Linear(features, hidden, bias=False)
+        self.second: nn.Linear = nn.Linear(hidden, outputs, bias=False)
 
     def forward(
         self,

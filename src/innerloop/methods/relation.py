@@ -42,6 +42,9 @@ class Relation(nn.Module):
         ConfigError: features of another rank.
     """
 
+    of_class: nn.Conv2d | nn.Linear
+    of_query: nn.Conv2d | nn.Linear
+
     def __init__(self, features: tuple[int, ...], filters: int, hidden: int) -> None:
         super().__init__()
         if len(features) not in (1, 3):
@@ -69,7 +72,9 @@ class Relation(nn.Module):
             layers.append(nn.Flatten())
             width = filters * size[0] * size[1]
         # The paper has ReLU here. Eight of them are often all off at once, and then classes tie (measured: one query in five).
-        self.rest = nn.Sequential(*layers, nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, 1))
+        self.rest: nn.Sequential = nn.Sequential(
+            *layers, nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, 1)
+        )
 
     def forward(
         self, classes: Float[Tensor, "ways ..."], queries: Float[Tensor, "queries ..."]

@@ -51,7 +51,8 @@ class Displacement(FromSolutions):
     second_moments: SecondMoments = dataclasses.field(default="fresh", kw_only=True)
 
     def __post_init__(self) -> None:
-        self.shardable = self.compilable = self.second_moments != "serial"
+        self.shardable: bool = self.second_moments != "serial"
+        self.compilable: bool = self.shardable
 
     def init(self, meta: Meta) -> dict[str, Tensor]:
         rule = self.learner.rule

@@ -247,6 +247,10 @@ class MemoryLearner(BaseLearner):
 class Remembering:
     """A policy with what it remembers of a world; `Policy` plays it."""
 
+    learner: MemoryLearner
+    meta: Meta
+    fast: Remembered
+
     def __init__(self, learner: MemoryLearner, meta: Meta, fast: Remembered) -> None:
         self.learner, self.meta, self.fast = learner, meta, fast
 

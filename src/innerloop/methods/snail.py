@@ -43,11 +43,15 @@ class GatedLayer(nn.Module):
         dilation: how far back the second tap looks; zeros stand before the beginning.
     """
 
+    channels: int
+    dilation: int
+    width: int
+
     def __init__(self, channels: int, filters: int, dilation: int) -> None:
         super().__init__()
         self.channels, self.dilation, self.width = channels, dilation, channels + filters
-        self.now = nn.Linear(channels, 2 * filters)
-        self.before = nn.Linear(channels, 2 * filters, bias=False)
+        self.now: nn.Linear = nn.Linear(channels, 2 * filters)
+        self.before: nn.Linear = nn.Linear(channels, 2 * filters, bias=False)
         bound = 1 / math.sqrt(2 * channels)  # both taps are one convolution
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
@@ -79,12 +83,17 @@ class CausalAttention(nn.Module):
         values: new channels.
     """
 
+    channels: int
+    width: int
+    scale: float
+
     def __init__(self, channels: int, keys: int, values: int) -> None:
         super().__init__()
         self.channels, self.width, self.scale = channels, channels + values, 1 / math.sqrt(keys)
-        self.question = nn.Linear(channels, keys)
-        self.key = nn.Linear(channels, keys, bias=False)  # a bias would add the same to all scores of a question
-        self.value = nn.Linear(channels, values)
+        self.question: nn.Linear = nn.Linear(channels, keys)
+        # A bias of the keys would add the same to all scores of a question.
+        self.key: nn.Linear = nn.Linear(channels, keys, bias=False)
+        self.value: nn.Linear = nn.Linear(channels, values)
         with torch.no_grad():
             self.question.weight.copy_(self.key.weight)
             self.question.bias.zero_()
@@ -133,9 +142,9 @@ class CausalSequence(nn.Module):
                     channels = layers[-1].width
             layers.append(CausalAttention(channels, k, v))
             channels = layers[-1].width
-        self.layers = nn.ModuleList(layers)
+        self.layers: nn.ModuleList = nn.ModuleList(layers)
         self.width = channels
-        self.head = nn.Linear(channels, outputs)
+        self.head: nn.Linear = nn.Linear(channels, outputs)
 
     def forward(
         self, inputs: Float[Tensor, "rows channels"], past: Tensor | None = None, count: Tensor | None = None

@@ -23,8 +23,8 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.mix_in = nn.Linear(width, 3 * width)
-        self.mix_out = nn.Linear(width, width)
+        self.mix_in: nn.Linear = nn.Linear(width, 3 * width)
+        self.mix_out: nn.Linear = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "examples time width"]) -> Float[Tensor, "examples time width"]:
         examples, time, width = x.shape
@@ -40,10 +40,12 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, expansion: int, norm: str) -> None:
         super().__init__()
-        self.attention_norm = _norm(width, norm)
-        self.attention = SelfAttention(width, heads)
-        self.net_norm = _norm(width, norm)
-        self.net = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
+        self.attention_norm: nn.Module = _norm(width, norm)
+        self.attention: SelfAttention = SelfAttention(width, heads)
+        self.net_norm: nn.Module = _norm(width, norm)
+        self.net: nn.Sequential = nn.Sequential(
+            nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
+        )
 
     def forward(self, x: Float[Tensor, "examples time width"]) -> Float[Tensor, "examples time width"]:
         x = x + self.attention(self.attention_norm(x))
@@ -70,11 +72,11 @@ class Transformer(nn.Module):
         super().__init__()
         self.shape = shape
         time, features = shape
-        self.embed = nn.Linear(features, width)
-        self.position = nn.Parameter(0.02 * torch.randn(time, width))
-        self.body = nn.Sequential(*(EncoderBlock(width, heads, expansion, norm) for _ in range(depth)))
-        self.norm = _norm(width, norm)
-        self.head = nn.Identity() if outputs is None else nn.Linear(width, outputs)
+        self.embed: nn.Linear = nn.Linear(features, width)
+        self.position: nn.Parameter = nn.Parameter(0.02 * torch.randn(time, width))
+        self.body: nn.Sequential = nn.Sequential(*(EncoderBlock(width, heads, expansion, norm) for _ in range(depth)))
+        self.norm: nn.Module = _norm(width, norm)
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(width, outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         check_input("transformer", x, self.shape)

@@ -16,6 +16,9 @@ class Adapter(nn.Module):
     """``scale unit(z + W2 relu(W1 z))`` of ``z = x - centre``, then a linear head where there are outputs."""
 
     centre: Tensor
+    shape: tuple[int, ...]
+    down: nn.Linear
+    up: nn.Linear
 
     def __init__(self, shape: tuple[int, ...], outputs: int | None, hidden: int, scale: float) -> None:
         super().__init__()
@@ -24,8 +27,8 @@ class Adapter(nn.Module):
         self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
-        self.scale = nn.Parameter(torch.tensor(math.log(scale)))
-        self.head = nn.Identity() if outputs is None else nn.Linear(width, outputs)
+        self.scale: nn.Parameter = nn.Parameter(torch.tensor(math.log(scale)))
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(width, outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         check_input("adapter", x, self.shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -64,8 +64,8 @@ class MixedOp(nn.Module):
                 f"MixedOp expected the operations of the one that it is like ({', '.join(like.operations)}), got "
                 f"{', '.join(operations)}; give the same names in the same order"
             )
-        self.operations = nn.ModuleDict(operations)
-        self.alpha = nn.Parameter(torch.zeros(len(operations))) if like is None else like.alpha
+        self.operations: nn.ModuleDict = nn.ModuleDict(operations)
+        self.alpha: nn.Parameter = nn.Parameter(torch.zeros(len(operations))) if like is None else like.alpha
         self.name, self.only = name, None
 
     name: str | None
@@ -183,8 +183,8 @@ class Cell(nn.Module):
 
     def __init__(self, nodes: Sequence[Sequence[tuple[int, nn.Module]]]) -> None:
         super().__init__()
-        self.sources = [[source for source, _ in edges] for edges in nodes]
-        self.edges = nn.ModuleDict(
+        self.sources: list[list[int]] = [[source for source, _ in edges] for edges in nodes]
+        self.edges: nn.ModuleDict = nn.ModuleDict(
             {f"{number}-{i}": layer for number, edges in enumerate(nodes, 1) for i, (_, layer) in enumerate(edges)}
         )
 
@@ -200,6 +200,9 @@ class Cell(nn.Module):
 
 class CellNet(nn.Module):
     """A convolution, cells one after another with the picture halved and the channels doubled between them, a mean, a head."""
+
+    kind: str
+    shape: tuple[int, ...]
 
     def __init__(
         self,
@@ -221,7 +224,7 @@ class CellNet(nn.Module):
                 f"{name} with {cells} cells expected pictures of at least {least}x{least}, got {shape[1]}x{shape[2]}: enlarge "
                 "them, or take fewer cells"
             )
-        self.stem = nn.Sequential(
+        self.stem: nn.Sequential = nn.Sequential(
             nn.Conv2d(shape[0], channels, 3, padding=1, bias=norm == "none"), *_norm(channels, norm, affine)
         )
         width, body = channels, list[nn.Module]()
@@ -231,8 +234,8 @@ class CellNet(nn.Module):
             before = nn.Conv2d(width, own, 1, bias=norm == "none")
             body.append(nn.Sequential(nn.ReLU(), *halved, before, *_norm(own, norm, affine), make_cell(own)))
             width = own * nodes
-        self.body = nn.Sequential(*body)
-        self.head = nn.Identity() if outputs is None else nn.Linear(width, outputs)
+        self.body: nn.Sequential = nn.Sequential(*body)
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(width, outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         check_input(self.kind, x, self.shape)
@@ -266,7 +269,13 @@ class CellSupernet(CellNet):
 
         super().__init__("cell_supernet", shape, outputs, channels, cells, norm, False, nodes, make_cell)
         self.nodes = nodes
-        self.made_of = {"inputs": list(shape), "outputs": outputs, "channels": channels, "cells": cells, "norm": norm}
+        self.made_of: dict[str, Any] = {
+            "inputs": list(shape),
+            "outputs": outputs,
+            "channels": channels,
+            "cells": cells,
+            "norm": norm,
+        }
 
     def choose(self, probabilities: Probabilities) -> dict[str, str]:
         """The operation of each edge: of a node's edges the two are kept whose largest share, "zero" aside, is largest."""

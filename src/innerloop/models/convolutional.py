@@ -44,10 +44,10 @@ class Conv4(nn.Module):
             elif halves:
                 height, width = (height + 1) // 2, (width + 1) // 2
             channels = filters
-        self.body = nn.Sequential(*layers)
+        self.body: nn.Sequential = nn.Sequential(*layers)
         self.spatial = spatial
         features = filters if spatial == "mean" else filters * height * width
-        self.head = nn.Identity() if outputs is None else nn.Linear(features, outputs)
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(features, outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples ..."]:
         check_input("conv4", x, self.shape)

@@ -122,8 +122,8 @@ class RowSums(nn.Module):
     def __init__(self, kinds: int, features: int) -> None:
         super().__init__()
         self.kinds = kinds
-        self.weight = nn.Parameter(torch.empty(kinds, features))
-        self.bias = nn.Parameter(torch.zeros(features))
+        self.weight: nn.Parameter = nn.Parameter(torch.empty(kinds, features))
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(features))
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu", mode="fan_out")
 
     def forward(self, index: Tensor, count: Tensor) -> Tensor:
@@ -136,16 +136,19 @@ class RowSums(nn.Module):
 class CountsNet(nn.Module):
     """`RowSums` of transformed counts, then linear layers: (examples, 2, entries) to (examples, outputs)."""
 
+    kinds: int
+    counts: str
+
     def __init__(self, kinds: int, outputs: int | None, hidden: Sequence[int], counts: str) -> None:
         super().__init__()
         self.kinds, self.counts = kinds, counts
-        self.entries = RowSums(kinds, hidden[0])
+        self.entries: RowSums = RowSums(kinds, hidden[0])
         layers: list[nn.Module] = [nn.ReLU()]
         for before, after in itertools.pairwise(hidden):
             layers += [nn.Linear(before, after), nn.ReLU()]
         # An embedding may point anywhere, so it ends without a ReLU.
-        self.body = nn.Sequential(*(layers[:-1] if outputs is None and len(hidden) > 1 else layers))
-        self.head = nn.Identity() if outputs is None else nn.Linear(hidden[-1], outputs)
+        self.body: nn.Sequential = nn.Sequential(*(layers[:-1] if outputs is None and len(hidden) > 1 else layers))
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(hidden[-1], outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         if x.ndim != 3 or x.shape[1] != 2:

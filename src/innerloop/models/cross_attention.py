@@ -52,13 +52,17 @@ class CrossAttention(nn.Module):
     Queries start out from the same weights as keys, so that attention begins with what is alike (see `methods.snail`).
     """
 
+    query: nn.Linear
+    value: nn.Linear
+    out: nn.Linear
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width < 1 or heads < 1 or width % heads:
             raise ConfigError(f"width expected a multiple of heads, got width={width} and heads={heads}; change one")
         self.heads = heads
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
-        self.key = nn.Linear(width, width, bias=False)  # a bias would add the same to all scores of a query
+        self.key: nn.Linear = nn.Linear(width, width, bias=False)  # a bias would add the same to all scores of a query
         self.compare_alike()
 
     def compare_alike(self) -> None:
@@ -97,11 +101,14 @@ class ResidualAttention(nn.Module):
     As in the code of Nguyen and Grover 2022, arXiv:2207.04179, for attentive neural processes.
     """
 
+    read_norm: nn.LayerNorm
+    out_norm: nn.LayerNorm
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.attention = CrossAttention(width, heads)
+        self.attention: CrossAttention = CrossAttention(width, heads)
         self.read_norm, self.out_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.out = nn.Linear(width, width)
+        self.out: nn.Linear = nn.Linear(width, width)
 
     def forward(
         self,
@@ -118,11 +125,14 @@ class ResidualAttention(nn.Module):
 class AttentionBlock(nn.Module):
     """Attention to a memory and a two-layer net, each behind its norm and beside a skip connection."""
 
+    attention_norm: nn.LayerNorm
+    net_norm: nn.LayerNorm
+
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.attention_norm, self.net_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = CrossAttention(width, heads)
-        self.net = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.attention: CrossAttention = CrossAttention(width, heads)
+        self.net: nn.Sequential = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(
         self,

@@ -18,18 +18,21 @@ _STARTING = 0.3  # spread of what stands for no support
 class DenoisingPerceptron(nn.Module):
     """(noisy vectors, noise levels, support vectors, which of them count) to clean vectors."""
 
+    inputs: int
+    sigma_data: float
+
     def __init__(self, inputs: int, width: int, depth: int, heads: int, sigma_data: float) -> None:
         super().__init__()
         self.inputs, self.sigma_data = inputs, sigma_data
-        self.level = NoiseLevel(width)
-        self.nothing = nn.Parameter(_STARTING * torch.randn(width))
-        self.example = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
-        self.look = nn.ModuleList(AttentionBlock(width, heads, 2 * width) for _ in range(depth))
-        self.code = nn.Linear(width, width)
-        self.stem = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
-        self.told = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        self.read = nn.ModuleList(AttentionBlock(width, heads, 2 * width) for _ in range(depth))
-        self.head = nn.Linear(width, inputs)
+        self.level: NoiseLevel = NoiseLevel(width)
+        self.nothing: nn.Parameter = nn.Parameter(_STARTING * torch.randn(width))
+        self.example: nn.Sequential = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
+        self.look: nn.ModuleList = nn.ModuleList(AttentionBlock(width, heads, 2 * width) for _ in range(depth))
+        self.code: nn.Linear = nn.Linear(width, width)
+        self.stem: nn.Sequential = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
+        self.told: nn.ModuleList = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.read: nn.ModuleList = nn.ModuleList(AttentionBlock(width, heads, 2 * width) for _ in range(depth))
+        self.head: nn.Linear = nn.Linear(width, inputs)
         nn.init.zeros_(self.head.weight)
 
     def forward(

@@ -88,11 +88,11 @@ class Sentences(nn.Module):
 
         sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         width, eps = sizes["hidden_size"], sizes["layer_norm_eps"]
-        self.words = nn.Embedding(sizes["vocab_size"], width)
-        self.positions = nn.Embedding(sizes["max_position_embeddings"], width)
-        self.kind = nn.Parameter(torch.zeros(width))
-        self.norm = nn.LayerNorm(width, eps)
-        self.layers = nn.ModuleList(
+        self.words: nn.Embedding = nn.Embedding(sizes["vocab_size"], width)
+        self.positions: nn.Embedding = nn.Embedding(sizes["max_position_embeddings"], width)
+        self.kind: nn.Parameter = nn.Parameter(torch.zeros(width))
+        self.norm: nn.LayerNorm = nn.LayerNorm(width, eps)
+        self.layers: nn.ModuleList = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 width,
                 sizes["num_attention_heads"],
@@ -179,13 +179,16 @@ class Embedding(nn.Module):
     sd: Tensor
     spec: dict[str, Any]
     spec_shapes: dict[str, tuple[int, ...]]
+    net: nn.Module
+    inputs: Inputs
+    settings: dict[str, Any]
 
     def __init__(self, net: nn.Module, inputs: Inputs, settings: Mapping[str, Any]) -> None:
         super().__init__()
         self.net, self.inputs, self.settings = net.eval(), inputs, dict(settings)
         self.register_buffer("mean", torch.tensor(list(inputs.mean)).view(-1, 1, 1), persistent=False)
         self.register_buffer("sd", torch.tensor(list(inputs.sd)).view(-1, 1, 1), persistent=False)
-        self.fingerprint = _fingerprint(net, inputs)
+        self.fingerprint: str = _fingerprint(net, inputs)
 
     @property
     def source(self) -> str:

@@ -92,8 +92,8 @@ class GruLayer(nn.Module):
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.from_input = nn.Linear(features, 3 * hidden)
-        self.from_state = nn.Linear(hidden, 3 * hidden)
+        self.from_input: nn.Linear = nn.Linear(features, 3 * hidden)
+        self.from_state: nn.Linear = nn.Linear(hidden, 3 * hidden)
         bound = 1 / math.sqrt(features)
         nn.init.uniform_(self.from_input.weight, -bound, bound)
         for rows in self.from_state.weight.chunk(3):

@@ -23,6 +23,11 @@ class OrientedGradients(nn.Module):
     sobel: Tensor
     rows: Tensor
     columns: Tensor
+    shape: tuple[int, ...]
+    directions: int
+    stride: int
+    mirror: bool
+    length: float | None
 
     def __init__(
         self,
@@ -41,7 +46,7 @@ class OrientedGradients(nn.Module):
         self.register_buffer("rows", _around(shape[1], cell, stride), persistent=False)
         self.register_buffer("columns", _around(shape[2], cell, stride), persistent=False)
         features = directions * len(self.rows) * len(self.columns)
-        self.head = nn.Identity() if outputs is None else nn.Linear(features, outputs)
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(features, outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         check_input("oriented_gradients", x, self.shape)

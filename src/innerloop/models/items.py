@@ -16,6 +16,11 @@ from innerloop.models.perceptron import Perceptron
 class ItemPerceptron(nn.Module):
     """Vectors of items beside plain numbers, then linear layers: (examples, inputs) to (examples, outputs)."""
 
+    inputs: int
+    items: tuple[int, ...]
+    body: nn.Sequential
+    head: nn.Identity | nn.Linear
+
     def __init__(
         self, inputs: int, outputs: int | None, items: Sequence[int], width: int, hidden: Sequence[int]
     ) -> None:
@@ -28,7 +33,7 @@ class ItemPerceptron(nn.Module):
         ):  # where files are read, a model is made without values first, and torch would load its compiler
             table = torch.randn(sum(items), width) / width**0.5
             table[[sum(items[:i]) for i in range(len(items))]] = 0
-        self.vectors = nn.Parameter(table)
+        self.vectors: nn.Parameter = nn.Parameter(table)
         body = Perceptron(len(items) * width + inputs - len(items), outputs, hidden, "relu", False, True)
         self.body, self.head = body.body, body.head
 

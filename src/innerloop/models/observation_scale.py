@@ -63,6 +63,9 @@ class ObservationScale(nn.Module):
 class ScaledPolicy(nn.Module):
     """`ObservationScale`, and a net after it."""
 
+    scale: ObservationScale
+    net: Perceptron
+
     def __init__(self, scale: ObservationScale, net: Perceptron) -> None:
         super().__init__()
         self.scale, self.net = scale, net

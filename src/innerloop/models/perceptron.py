@@ -29,9 +29,9 @@ class Perceptron(nn.Module):
                 layers.append(nn.BatchNorm1d(size))
             layers.append(ACTIVATIONS[activation]())
             width = size
-        self.body = nn.Sequential(*layers)
+        self.body: nn.Sequential = nn.Sequential(*layers)
         # No activation after it: a ReLU there would cut the logits.
-        self.head = nn.Identity() if outputs is None else nn.Linear(width, outputs, bias=bias)
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(width, outputs, bias=bias)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         return self.head(self.body(flat_rows("mlp", x, self.width)))

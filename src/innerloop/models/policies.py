@@ -21,7 +21,7 @@ class GaussianPolicy(Perceptron):
 
     def __init__(self, inputs: int, size: int, hidden: Sequence[int], activation: str, deviation: float) -> None:
         super().__init__(inputs, size, hidden, activation, False, True)
-        self.log_std = nn.Parameter(torch.full((size,), math.log(deviation)))
+        self.log_std: nn.Parameter = nn.Parameter(torch.full((size,), math.log(deviation)))
         assert isinstance(self.head, nn.Linear)
         nn.init.orthogonal_(self.head.weight, 0.01)  # at the beginning the mean is about 0 wherever it looks
         nn.init.zeros_(self.head.bias)
@@ -70,11 +70,14 @@ class GruPolicy(nn.Module):
     with it. The last output is the value that it expects.
     """
 
+    features: int
+    hidden: int
+
     def __init__(self, features: int, outputs: int, hidden: int) -> None:
         super().__init__()
         self.features, self.hidden = features, hidden
-        self.body = GruLayer(features, hidden)
-        self.head = nn.Linear(hidden, outputs + 1)
+        self.body: GruLayer = GruLayer(features, hidden)
+        self.head: nn.Linear = nn.Linear(hidden, outputs + 1)
         nn.init.orthogonal_(self.head.weight, 0.1)  # nearly uniform at the beginning
         nn.init.zeros_(self.head.bias)
 

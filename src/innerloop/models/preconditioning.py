@@ -57,7 +57,7 @@ class NoiseLevel(nn.Module):
         super().__init__()
         speeds = torch.exp(torch.linspace(0.0, math.log(_FASTEST), features // 2))
         self.register_buffer("speeds", speeds)
-        self.net = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        self.net: nn.Sequential = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, noise: Float[Tensor, " examples"]) -> Float[Tensor, "examples width"]:
         speeds: Tensor = self.speeds  # type: ignore[assignment]

@@ -21,8 +21,8 @@ class LstmLayer(nn.Module):
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.from_input = nn.Linear(features, 4 * hidden)
-        self.from_state = nn.Linear(hidden, 4 * hidden, bias=False)
+        self.from_input: nn.Linear = nn.Linear(features, 4 * hidden)
+        self.from_state: nn.Linear = nn.Linear(hidden, 4 * hidden, bias=False)
         bound = 1 / math.sqrt(hidden)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
@@ -45,8 +45,8 @@ class Lstm(nn.Module):
         super().__init__()
         self.shape = shape
         sizes = [shape[1]] + [hidden] * (layers - 1)
-        self.body = nn.Sequential(*(LstmLayer(size, hidden) for size in sizes))
-        self.head = nn.Identity() if outputs is None else nn.Linear(hidden, outputs)
+        self.body: nn.Sequential = nn.Sequential(*(LstmLayer(size, hidden) for size in sizes))
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(hidden, outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         check_input("lstm", x, self.shape)

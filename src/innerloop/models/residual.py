@@ -25,12 +25,12 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, width: int, norm: str) -> None:
         super().__init__()
-        self.first = _convolution(channels, width, 3, norm)
-        self.second = _convolution(width, width, 3, norm)
-        self.third = _convolution(width, width, 3, norm)
-        self.shortcut = _convolution(channels, width, 1, norm)
-        self.activation = nn.LeakyReLU(0.1)
-        self.pool = nn.MaxPool2d(2)
+        self.first: nn.Sequential = _convolution(channels, width, 3, norm)
+        self.second: nn.Sequential = _convolution(width, width, 3, norm)
+        self.third: nn.Sequential = _convolution(width, width, 3, norm)
+        self.shortcut: nn.Sequential = _convolution(channels, width, 1, norm)
+        self.activation: nn.LeakyReLU = nn.LeakyReLU(0.1)
+        self.pool: nn.MaxPool2d = nn.MaxPool2d(2)
 
     def forward(
         self, x: Float[Tensor, "examples channels height width"]
@@ -46,10 +46,10 @@ class ResNet12(nn.Module):
         super().__init__()
         self.shape = shape
         before = [shape[0], *widths[:-1]]
-        self.body = nn.Sequential(
+        self.body: nn.Sequential = nn.Sequential(
             *(ResidualBlock(channels, width, norm) for channels, width in zip(before, widths, strict=True))
         )
-        self.head = nn.Identity() if outputs is None else nn.Linear(widths[-1], outputs)
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(widths[-1], outputs)
 
     def forward(self, x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "examples outputs"]:
         check_input("resnet12", x, self.shape)

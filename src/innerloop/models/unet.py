@@ -32,10 +32,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, before: int, after: int, told: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(before, after, 3, padding=1)
-        self.second = nn.Conv2d(after, after, 3, padding=1)
-        self.told = nn.Linear(told, 2 * after)
-        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.first: nn.Conv2d = nn.Conv2d(before, after, 3, padding=1)
+        self.second: nn.Conv2d = nn.Conv2d(after, after, 3, padding=1)
+        self.told: nn.Linear = nn.Linear(told, 2 * after)
+        self.skip: nn.Conv2d | nn.Identity = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
@@ -50,8 +50,8 @@ class Read(nn.Module):
 
     def __init__(self, channels: int, width: int, heads: int) -> None:
         super().__init__()
-        self.tokens = nn.Linear(width, channels)
-        self.attention = CrossAttention(channels, heads)
+        self.tokens: nn.Linear = nn.Linear(width, channels)
+        self.attention: CrossAttention = CrossAttention(channels, heads)
         nn.init.zeros_(self.attention.out.weight)
 
     def forward(self, x: Tensor, tokens: Float[Tensor, "tokens width"], counts: Float[Tensor, " tokens"]) -> Tensor:
@@ -66,7 +66,7 @@ class SupportPictures(nn.Module):
 
     def __init__(self, channels: int, width: int, places: int) -> None:
         super().__init__()
-        self.net = nn.ModuleList(
+        self.net: nn.ModuleList = nn.ModuleList(
             [
                 nn.Conv2d(channels, width // 2, 3, padding=1, stride=2),
                 nn.Conv2d(width // 2, width // 2, 3, padding=1),
@@ -74,8 +74,8 @@ class SupportPictures(nn.Module):
                 nn.Conv2d(width, width, 3, padding=1),
             ]
         )
-        self.place = nn.Parameter(_STARTING * torch.randn(places, width))
-        self.out = nn.Linear(width, width)
+        self.place: nn.Parameter = nn.Parameter(_STARTING * torch.randn(places, width))
+        self.out: nn.Linear = nn.Linear(width, width)
 
     def forward(self, pictures: Float[Tensor, "support channels height width"]) -> Float[Tensor, "support places told"]:
         for i, layer in enumerate(self.net):
@@ -86,6 +86,16 @@ class SupportPictures(nn.Module):
 
 class DenoisingUNet(nn.Module):
     """(noisy pictures, noise levels, support pictures, which of them count) to clean pictures."""
+
+    shape: tuple[int, ...]
+    patch: int
+    blocks: int
+    levels: int
+    sigma_data: float
+    down: nn.ModuleList
+    down_read: nn.ModuleList
+    up: nn.ModuleList
+    up_read: nn.ModuleList
 
     def __init__(
         self,
@@ -107,11 +117,11 @@ class DenoisingUNet(nn.Module):
         )
         told, pixels = width, shape[0] * patch**2
         places = (shape[1] // _SHRUNK) * (shape[2] // _SHRUNK)
-        self.level = NoiseLevel(told)
-        self.support = SupportPictures(shape[0], width, places)
-        self.nothing = nn.Parameter(_STARTING * torch.randn(width))
-        self.code = nn.Linear(width, told)
-        self.stem = nn.Conv2d(pixels, channels[0], 3, padding=1)
+        self.level: NoiseLevel = NoiseLevel(told)
+        self.support: SupportPictures = SupportPictures(shape[0], width, places)
+        self.nothing: nn.Parameter = nn.Parameter(_STARTING * torch.randn(width))
+        self.code: nn.Linear = nn.Linear(width, told)
+        self.stem: nn.Conv2d = nn.Conv2d(pixels, channels[0], 3, padding=1)
         self.down, self.down_read = nn.ModuleList(), nn.ModuleList()
         self.up, self.up_read = nn.ModuleList(), nn.ModuleList()
         kept, now = [channels[0]], channels[0]
@@ -123,13 +133,13 @@ class DenoisingUNet(nn.Module):
                 kept.append(now)
             if i < self.levels - 1:
                 kept.append(now)
-        self.middle = ResidualBlock(now, now, told)
+        self.middle: ResidualBlock = ResidualBlock(now, now, told)
         for size in reversed(channels):
             for _ in range(blocks + 1):
                 self.up.append(ResidualBlock(now + kept.pop(), size, told))
                 self.up_read.append(Read(size, width, heads))
                 now = size
-        self.head = nn.Conv2d(now, pixels, 3, padding=1)
+        self.head: nn.Conv2d = nn.Conv2d(now, pixels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
 
     def forward(

@@ -18,6 +18,11 @@ from innerloop.models.description import check_input, described, input_shape, po
 class VisionTransformer(nn.Module):
     """Patches, positions, encoder blocks, one vector: (examples, channels, height, width) to (examples, outputs)."""
 
+    shape: tuple[int, ...]
+    patch: int
+    rows: int
+    columns: int
+
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -35,17 +40,17 @@ class VisionTransformer(nn.Module):
         self.shape, self.patch = shape, patch
         channels, height, breadth = shape
         self.rows, self.columns = height // patch, breadth // patch
-        self.embed = nn.Linear(channels * patch * patch, width)
-        self.class_token = nn.Parameter(0.02 * torch.randn(width)) if pooling == "class" else None
+        self.embed: nn.Linear = nn.Linear(channels * patch * patch, width)
+        self.class_token: nn.Parameter | None = nn.Parameter(0.02 * torch.randn(width)) if pooling == "class" else None
         if positions == "learned":
             self.position: nn.Parameter | None = nn.Parameter(0.02 * torch.randn(self.rows * self.columns, width))
         else:
             self.position = None
             # Made from the sizes alone, so files need not hold it.
             self.register_buffer("waves", sin_cos_positions(self.rows, self.columns, width), persistent=False)
-        self.body = nn.Sequential(*(EncoderBlock(width, heads, expansion, norm) for _ in range(depth)))
-        self.norm = nn.LayerNorm(width) if norm == "layer" else nn.Identity()
-        self.head = nn.Identity() if outputs is None else nn.Linear(width, outputs)
+        self.body: nn.Sequential = nn.Sequential(*(EncoderBlock(width, heads, expansion, norm) for _ in range(depth)))
+        self.norm: nn.LayerNorm | nn.Identity = nn.LayerNorm(width) if norm == "layer" else nn.Identity()
+        self.head: nn.Identity | nn.Linear = nn.Identity() if outputs is None else nn.Linear(width, outputs)
 
     def patches(
         self, x: Float[Tensor, "examples channels height width"]

@@ -246,8 +246,8 @@ class Recurrent(nn.Module):
 
     def __init__(self, hidden: int = 64) -> None:
         super().__init__()
-        self.reader = nn.GRU(9, hidden, batch_first=True)
-        self.head = nn.Linear(hidden + 6, 3)
+        self.reader: nn.GRU = nn.GRU(9, hidden, batch_first=True)
+        self.head: nn.Linear = nn.Linear(hidden + 6, 3)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         before = torch.cat([torch.zeros_like(y[:, :1]), y[:, :-1]], 1)

@@ -54,7 +54,7 @@ class Predictor(Holding):
         super().__init__()
         self.hold("meta", tuple(fitted.meta))
         self.hold("fast", fitted.fast)
-        self.alone = fitted.owner.mixes_examples
+        self.alone: bool = fitted.owner.mixes_examples
         if self.alone:
             self.hold("support", fitted.support)
         self._record = table_record(fitted.preprocessing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,7 +27,7 @@ _BYTES = "application/octet-stream"
 class Inputs(BaseModel):
     """Either rows of numbers, rows of a table or pictures."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     x: list[Any] | None = Field(
         None, description="inputs, one entry each: (nested) lists of numbers, objects {column: cell}, or texts"
     )
@@ -234,6 +234,9 @@ def _error(status: int, text: str) -> JSONResponse:
 
 class SizeLimit:
     """Refuses a body above ``most`` bytes, by what it declares and by what arrives."""
+
+    app: ASGIApp
+    most: int
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app, self.most = app, most

@@ -107,18 +107,18 @@ def picture_tab(service: Service, texts: Texts) -> None:
         more.invert = more.invert if invert is None else invert
         return after(*_adapted(service, texts, more))
 
-    @told
+    @told(texts)
     def add_drawing(shown: Shown, name: str, drawing: Any) -> tuple[Any, ...]:
         # The file of a task says what is ink where the learner's own record does not.
         unsaid = service.dark_is_ink is None and not service.ink_by_paper and service.input_shape[0] == 1
         return (*added(shown, name, [_ink(service, texts, drawing)], None, unsaid or None), "")
 
-    @told
+    @told(texts)
     def add_taken(shown: Shown, name: str, taken: Any) -> tuple[Any, ...]:
         found, reading = _photo(service, texts, taken, shown.reading)
         return (*added(shown, name, [found], reading), "")
 
-    @told
+    @told(texts)
     def add_files(shown: Shown, name: str, paths: list[str] | None, ink: str) -> tuple[Any, ...]:
         if not paths:
             raise InputError(texts.want_pictures)
@@ -129,12 +129,12 @@ def picture_tab(service: Service, texts: Texts) -> None:
         found, reading = service.pictures([Path(p).read_bytes() for p in paths], invert, shown.reading)
         return (*added(shown, name, list(found), reading, invert), None)
 
-    @told
+    @told(texts)
     def taken_away(shown: Shown, event: gr.EventData) -> tuple[Any, ...]:
         left = shown.of([i for i in range(len(shown.names)) if i != int(event.index)])
         return after(*_adapted(service, texts, left))
 
-    @told
+    @told(texts)
     def renamed(shown: Shown, event: gr.EventData) -> tuple[Any, ...]:
         before, name = shown.names[int(event.index)], str(event.name).strip()
         if name in shown.names:
@@ -143,7 +143,7 @@ def picture_tab(service: Service, texts: Texts) -> None:
         found.names = [name if one == before else one for one in found.names]
         return after(*_adapted(service, texts, found))
 
-    @told
+    @told(texts)
     def opened(path: str | None) -> tuple[Any, ...]:
         assert path is not None
         key, fitted = service.opened(Path(path).read_bytes())
@@ -155,15 +155,15 @@ def picture_tab(service: Service, texts: Texts) -> None:
         shown.asked = picture
         return shown, *_answered(service, texts, shown)
 
-    @told
+    @told(texts)
     def ask_drawing(shown: Shown, drawing: Any) -> tuple[Any, ...]:
         return (*asking(shown, _ink(service, texts, drawing)), "")
 
-    @told
+    @told(texts)
     def ask_taken(shown: Shown, taken: Any) -> tuple[Any, ...]:
         return (*asking(shown, _photo(service, texts, taken, shown.reading)[0]), "")
 
-    @told
+    @told(texts)
     def ask_file(shown: Shown, path: str | None, ink: str) -> tuple[Any, ...]:
         if not path:
             raise InputError(texts.want_picture)

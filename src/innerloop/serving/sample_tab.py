@@ -64,7 +64,7 @@ def sample_tab(service: Service, texts: Texts) -> None:
             raise InputError(texts.want_fewer.format(most=service.limits.examples - len(shown), got=len(more)))
         return after([*shown, *more])
 
-    @told
+    @told(texts)
     def add_one(shown: list[np.ndarray], drawing: Any) -> tuple[Any, ...]:
         if not drawing:
             raise InputError(texts.want_drawing)
@@ -73,23 +73,23 @@ def sample_tab(service: Service, texts: Texts) -> None:
             raise InputError(texts.want_drawing)
         return (*added(shown, [picture]), "")
 
-    @told
+    @told(texts)
     def add_many(shown: list[np.ndarray], paths: list[str] | None) -> tuple[Any, ...]:
         if not paths:
             raise InputError(texts.want_pictures)
         return (*added(shown, list(service.pictures([Path(p).read_bytes() for p in paths])[0])), None)
 
-    @told
+    @told(texts)
     def taken_away(shown: list[np.ndarray], event: gr.EventData) -> tuple[Any, ...]:
         return after([one for i, one in enumerate(shown) if i != int(event.index)])
 
-    @told
+    @told(texts)
     def opened(path: str) -> tuple[Any, ...]:
         now, _ = service.opened(Path(path).read_bytes())
         found = _pictures(service, now)
         return found, now, _listed(found, texts), _told(texts, found, service, now), saving(now, texts), "", ""
 
-    @told
+    @told(texts)
     def make_more(key: str | None, clicks: int, guidance: float) -> tuple[Any, ...]:
         if key is None:
             raise InputError(texts.want_drawing)

@@ -156,10 +156,10 @@ class Service:
     def __init__(
         self, learner: MetaLearner | Fitted, limits: Limits | None = None, thresholds: Thresholds | None = None
     ) -> None:
-        self.thresholds = thresholds or Thresholds()
-        self.learner = cast(MetaLearner, learner.owner) if isinstance(learner, Fitted) else learner
-        self.limits = limits or Limits()
-        self.first = learner if isinstance(learner, Fitted) else None
+        self.thresholds: Thresholds = thresholds or Thresholds()
+        self.learner: MetaLearner = cast(MetaLearner, learner.owner) if isinstance(learner, Fitted) else learner
+        self.limits: Limits = limits or Limits()
+        self.first: Fitted | None = learner if isinstance(learner, Fitted) else None
         objective = self.learner.task_objective
         if self.learner.loss is None and not (losses.is_labelled(objective) or isinstance(objective, Denoising)):
             raise InputError(
@@ -173,8 +173,8 @@ class Service:
                 "the shape of this learner's inputs is not known; train it with innerloop, or give a task file"
             )
         record = (self.first or self.learner).preprocessing
-        self.reads_texts = are_texts(record)
-        self.input_shape = picture_shape(shape, record)
+        self.reads_texts: bool = are_texts(record)
+        self.input_shape: tuple[int, ...] = picture_shape(shape, record)
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._books = threading.Lock()
         self._turn = threading.Lock()  # a model is called with one task's weights at a time

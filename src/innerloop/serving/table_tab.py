@@ -53,7 +53,7 @@ def table_tab(service: Service, texts: Texts) -> None:
         given = support if record else headed(support, [*(f"x{i + 1}" for i in range(width)), "y"])
         return table_from_bytes(given.encode(), "your rows")
 
-    @told
+    @told(texts)
     def predict(kept: tuple[str | None, str], support: str, query: str) -> tuple[Any, ...]:
         key, before = kept
         if key is None or support.strip() != before:
@@ -91,7 +91,7 @@ def table_tab(service: Service, texts: Texts) -> None:
         shown = gr.update(value=made, visible=True)
         return (key, support.strip()), shown, said, gr.update(value=figure, visible=drawn), saving(key, texts)
 
-    @told
+    @told(texts)
     def opened(path: str) -> tuple[Any, ...]:
         key, fitted = service.opened(Path(path).read_bytes())
         examples = service.examples(key)

@@ -37,7 +37,7 @@ def text_tab(service: Service, texts: Texts) -> None:
     save = gr.HTML(saving(first, texts), elem_id="save")
     table = gr.Dataframe(label=texts.predictions, elem_id="predictions", interactive=False, wrap=True, visible=False)
 
-    @told
+    @told(texts)
     def predict(kept: tuple[str | None, str], support: str, query: str) -> tuple[Any, ...]:
         key, before = kept
         if key is None or support.strip() != before:
@@ -63,7 +63,7 @@ def text_tab(service: Service, texts: Texts) -> None:
         shown_table = gr.update(value={"headers": headers, "data": rows}, visible=True)
         return (key, support.strip()), shown_table, said, saving(key, texts)
 
-    @told
+    @told(texts)
     def opened(path: str) -> tuple[Any, ...]:
         key, fitted = service.opened(Path(path).read_bytes())
         examples = service.examples(key)

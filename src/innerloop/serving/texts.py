@@ -14,6 +14,7 @@ class Texts:
 
     other: str  # a link to the page in the other language
     intro: str
+    error: str  # the heading of what went wrong
     trained_on: str
     over_http: str
     show: str
@@ -120,6 +121,7 @@ class Texts:
 
 EN = Texts(
     other="[中文](/zh/)",
+    error="Error",
     trained_on="{name}, trained on {problem}",
     intro="{name}; what you show it here stays in this tab.",
     over_http="The same over HTTP: `POST /adapt`, `POST /predict`; see [/docs](/docs).",
@@ -236,6 +238,7 @@ EN = Texts(
 
 ZH = Texts(
     other="[English](/)",
+    error="没有成功",
     trained_on="{name}（训练任务：{problem}）",
     intro="学习器 {name} 已事先训练好；你在这里给它看的东西只留在这个标签页里。",
     over_http="同样的功能也可通过 HTTP 使用：`POST /adapt`、`POST /predict`，说明见 [/docs](/docs)。",

@@ -40,6 +40,21 @@ class RowTasks(TaskDistribution):
         dtype: of inputs and targets.
     """
 
+    x: Tensor | Counts
+    y: Tensor | None
+    rows: Tensor
+    draws: RowDraws
+    dtype: torch.dtype
+    name: str
+    split: str
+    task_names: tuple[str, ...]
+    size: int | None
+    preprocessing: Mapping[str, Any] | None
+    input_shape: tuple[int, ...]
+    objective: str
+    metrics: tuple[str, ...]
+    output_size: int
+
     def __init__(
         self,
         x: Tensor | Counts,
@@ -54,10 +69,10 @@ class RowTasks(TaskDistribution):
     ) -> None:
         self.x, self.y, self.rows, self.draws, self.dtype = x, y, torch.as_tensor(rows), draws, dtype
         self.name, self.split, self.task_names, self.size = name, split, tuple(task_names), len(draws)
-        self.one_draw = draws.sizes.ordered
+        self.one_draw: bool = draws.sizes.ordered
         self._set_outputs()
         if isinstance(x, Counts):
-            self.longest = x.longest
+            self.longest: int = x.longest
             self.input_shape, self.preprocessing = (2, self.longest), record(x.kinds)
         else:
             self.input_shape = tuple(x.shape[1:])
@@ -67,7 +82,7 @@ class RowTasks(TaskDistribution):
             self.objective, self.metrics = "cross_entropy", ("accuracy",)
             sizes = self.draws.sizes
             self.output_size = sizes.ways if sizes.support_size is None else self.draws.most_classes
-            self.num_classes = self.draws.num_classes
+            self.num_classes: int | None = self.draws.num_classes
         else:
             whole = not bool(self.y[self.rows].isnan().any())
             self.objective, self.metrics, self.output_size = "mse" if whole else "known_mse", ("mse",), self.y.shape[1]

@@ -165,7 +165,7 @@ class RowDraws:
     ) -> None:
         self.sizes = sizes
         self._pools = pools
-        self.most_classes = max(map(len, pools))
+        self.most_classes: int = max(map(len, pools))
         flat = [rows for own in pools for rows in own]
         lengths = [len(rows) for rows in flat]
         listed: list[list[int]] = []
@@ -173,12 +173,12 @@ class RowDraws:
             first = listed[-1][-1] + 1 if listed else 0
             listed.append(list(range(first, first + len(own))))
         known = [n for own in numbers for n in own] if numbers is not None else [0] * len(flat)
-        self.classification = numbers is not None
-        self.num_classes = max(known) + 1 if self.classification else None
+        self.classification: bool = numbers is not None
+        self.num_classes: int | None = max(known) + 1 if self.classification else None
         orders = [np.argsort(np.concatenate(own), kind="stable") for own in pools]
         self._largest = max(lengths)
         self._largest_task = max(map(len, orders))
-        self.cpu = torch.device("cpu")
+        self.cpu: torch.device = torch.device("cpu")
         self._by_device = {
             self.cpu: _Pools(
                 members=torch.as_tensor(np.concatenate(flat)),
@@ -288,7 +288,9 @@ class RowDraws:
         drawn = order.topk(count, dim=-1, largest=False, sorted=True).indices
         sides = []
         # Both sides are cut from one order, one behind the other: no row is in both.
-        for first, number, most in ((torch.zeros_like(shown), shown, shots), (shown, asked, queries)):
+        # No pool has more rows than the largest: beyond them there would be nothing but padding.
+        widths = min(shots, largest), min(queries, largest)
+        for first, number, most in ((torch.zeros_like(shown), shown, widths[0]), (shown, asked, widths[1])):
             at = torch.arange(most, device=keys.device)
             mask = at < number[..., None]
             position = drawn.gather(2, (first[..., None] + at).clamp(max=drawn.shape[2] - 1))

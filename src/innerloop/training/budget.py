@@ -18,6 +18,10 @@ class Budget:
         checkpoint: what writing one takes.
     """
 
+    step: float
+    validation: float
+    checkpoint: float
+
     def __init__(self, seconds: float, spent: float) -> None:
         self.seconds = seconds
         self.step = self.validation = self.checkpoint = 0.0

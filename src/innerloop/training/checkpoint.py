@@ -48,12 +48,12 @@ class RunDirectory:
     """The files of one run."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.config_file = self.path / "config.json"
-        self.checkpoint_file = self.path / "checkpoint.safetensors"
-        self.best_file = self.path / "best.safetensors"
-        self.metrics_file = self.path / "metrics.jsonl"
-        self.plan_file = self.path / "plan.json"
+        self.path: Path = Path(path)
+        self.config_file: Path = self.path / "config.json"
+        self.checkpoint_file: Path = self.path / "checkpoint.safetensors"
+        self.best_file: Path = self.path / "best.safetensors"
+        self.metrics_file: Path = self.path / "metrics.jsonl"
+        self.plan_file: Path = self.path / "plan.json"
 
     def create(self, force: bool) -> None:
         """Make the directory, empty of an earlier run.

@@ -208,10 +208,15 @@ class Search:
         choices: the ``alpha`` of the mixed operations, likewise.
     """
 
+    dtype: torch.dtype
+    device: torch.device
+
     def __init__(self, supernet: nn.Module, pair: Pair, *, loss: Any = None, classes: int | None = None) -> None:
         module, _ = convert(supernet, "batch")
-        self.pure = PureModel(module, "batch")
-        self.given = loss if loss is None or isinstance(loss, str) else losses.as_function(loss)
+        self.pure: PureModel = PureModel(module, "batch")
+        self.given: str | losses.Loss | None = (
+            loss if loss is None or isinstance(loss, str) else losses.as_function(loss)
+        )
         mixed = {path: layer for path, layer in module.named_modules() if isinstance(layer, MixedOp)}
         for path, layer in mixed.items():
             if layer.only is not None:
@@ -220,8 +225,9 @@ class Search:
                 )
         alphas = {id(layer.alpha) for layer in mixed.values()}
         named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.weights = {n: p.detach().clone().requires_grad_() for n, p in named.items() if id(p) not in alphas}
-        self.choices = {n: p.detach().clone().requires_grad_() for n, p in named.items() if id(p) in alphas}
+        fresh = {n: p.detach().clone().requires_grad_() for n, p in named.items()}
+        self.weights: dict[str, Tensor] = {n: p for n, p in fresh.items() if id(named[n]) not in alphas}
+        self.choices: dict[str, Tensor] = {n: p for n, p in fresh.items() if id(named[n]) in alphas}
         for found, what in ((self.weights, "weights besides its choices"), (self.choices, "choices")):
             if not found:
                 raise ConfigError(f"expected a supernet with {what} to train, got none that requires_grad")

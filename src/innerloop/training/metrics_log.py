@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 class MetricsLog:
     """Writes ``metrics.jsonl`` and TensorBoard events into a run directory; does nothing without one."""
 
     def __init__(self, file: Path | None, start: int) -> None:
-        self.file = None
+        self.file: TextIO | None = None
         self.board: Any = None
         if file is None:
             return

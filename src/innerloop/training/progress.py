@@ -17,11 +17,14 @@ _FIRST, _MOST = 10.0, 600.0
 class Display:
     """Progress on stderr; nothing when quiet."""
 
+    after: float
+    spoke: float
+
     def __init__(self, title: str, steps: int | None, start: int, quiet: bool) -> None:
         self.quiet = quiet
         self.bar: Any = None
         self.task: Any = None
-        self.silence = contextlib.ExitStack()
+        self.silence: contextlib.ExitStack = contextlib.ExitStack()
         self.after, self.spoke = _FIRST, time.monotonic()
         if not quiet and sys.stderr.isatty():
             from rich.console import Console

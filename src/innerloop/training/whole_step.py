@@ -34,6 +34,11 @@ class WholeStep:
         clip_norm, rule_clip_norm: largest norms of the meta-gradient; see `clipped_together`.
     """
 
+    learner: MetaLearner
+    optimizer: torch.optim.Optimizer
+    clip_norm: float | None
+    rule_clip_norm: float | None
+
     def __init__(
         self,
         learner: MetaLearner,
@@ -43,7 +48,9 @@ class WholeStep:
     ) -> None:
         self.learner, self.optimizer = learner, optimizer
         self.clip_norm, self.rule_clip_norm = clip_norm, rule_clip_norm
-        self.group_of = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
+        self.group_of: dict[int, int] = {
+            id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]
+        }
         self.compiled: Compiled | None = None
         self.shapes: Any = None
         self.phase: Any = None

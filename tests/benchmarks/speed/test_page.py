@@ -65,5 +65,5 @@ def test_the_scaling_rows_are_drawn_beside_the_page(tmp_path):
 
 
 def test_a_page_without_the_marks_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="marks"):
+    with pytest.raises(InputError, match=r"^speed\.md expected the marks"):
         rendered("# Speed", tmp_path)

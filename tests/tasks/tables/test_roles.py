@@ -91,6 +91,24 @@ def test_the_suggested_command_makes_a_family(tmp_path, columns):
     assert table_family(tmp_path / "table.csv", **flags).train.size
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"a": RNG.normal(size=40), "b": RNG.normal(size=40)},
+            "'b' is a guess, as nothing says so, taken for numbers (--kind)",
+        ),
+        (
+            {"a": RNG.normal(size=40), "label": RNG.integers(0, 3, 40)},
+            "'label' is a guess by its name, taken for classes (--kind)",
+        ),
+    ],
+)
+def test_a_guessed_target_is_called_a_guess_and_so_is_its_kind(tmp_path, columns, said):
+    lines = check(written(tmp_path, columns)).lines
+    assert f"name the column to predict (--target); {said}" in lines
+
+
 def test_targets_without_inputs_get_no_command(tmp_path):
     columns = {"smiles": [f"C{i}" for i in range(60)], **assays(5)}
     del columns["size"]

@@ -19,6 +19,11 @@ class ElasticWeights(OnlineLearner):
     """
 
     has_memory = False
+    lr: float
+    strength: float
+    examples: int
+    precision: dict[str, Tensor]  # the Fisher information added up, by parameter
+    pull: dict[str, Tensor]  # the same times where each part ended
 
     def __init__(
         self,
@@ -37,7 +42,7 @@ class ElasticWeights(OnlineLearner):
         self.lr, self.strength, self.examples = lr, strength, examples
         self.precision = {n: torch.zeros_like(p) for n, p in self.params.items()}
         self.pull = {n: torch.zeros_like(p) for n, p in self.params.items()}
-        self.recent = Reservoir(examples, self.generator)  # of the part that is being learned
+        self.recent: Reservoir = Reservoir(examples, self.generator)  # of the part that is being learned
 
     def _own_copy(self) -> None:
         self.precision, self.pull = ({n: v.clone() for n, v in of.items()} for of in (self.precision, self.pull))

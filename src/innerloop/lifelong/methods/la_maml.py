@@ -17,6 +17,15 @@ _RATE = "rate."
 class LookAhead(OnlineLearner):
     """La-MAML, Sync and C-MAML; see `la_maml`."""
 
+    rate_lr: float
+    outer_lr: float
+    learn_rates: bool
+    sync: bool
+    replayed: int
+    clip: float | None
+    inner_clip: float | None
+    first_order: bool
+
     def __init__(
         self,
         model: nn.Module,
@@ -38,7 +47,7 @@ class LookAhead(OnlineLearner):
         super().__init__("la_maml", model, options, memory=memory, glances=glances, seed=seed)
         self.rate_lr, self.outer_lr, self.learn_rates, self.sync = rate_lr, outer_lr, learn_rates, sync
         self.replayed, self.clip, self.inner_clip, self.first_order = replayed, clip, inner_clip, first_order
-        self.rates = {n: torch.full_like(p, inner_lr) for n, p in self.params.items()}
+        self.rates: dict[str, Tensor] = {n: torch.full_like(p, inner_lr) for n, p in self.params.items()}
 
     def _own_copy(self) -> None:
         self.rates = {n: v.clone() for n, v in self.rates.items()}

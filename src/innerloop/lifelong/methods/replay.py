@@ -14,6 +14,9 @@ from innerloop.lifelong.learner import OnlineLearner, expect_rates
 class Replay(OnlineLearner):
     """SGD on each batch as it comes, together with some of the memory; see `replay`."""
 
+    lr: float
+    replayed: int
+
     def __init__(
         self,
         name: str,
@@ -29,14 +32,14 @@ class Replay(OnlineLearner):
         expect_rates(lr=lr)
         super().__init__(name, model, options, memory=memory, glances=glances, seed=seed)
         self.lr, self.replayed = lr, replayed
-        self.has_memory = memory > 0
+        self.has_memory: bool = memory > 0
 
     def _learn(self, x: Tensor, y: Tensor) -> None:
         for _ in range(self.glances):
             kept = self.memory.draw(self.replayed)
             both = (x, y) if kept is None else (torch.cat([x, kept[0]]), torch.cat([y, kept[1]]))
             grads = self.gradient(*both)
-            self.params = {n: p - self.lr * grads[n] for n, p in self.params.items()}
+            self.params: dict[str, Tensor] = {n: p - self.lr * grads[n] for n, p in self.params.items()}
 
 
 def online(model: nn.Module, *, lr: float = 0.03, glances: int = 1, seed: int = 0) -> OnlineLearner:

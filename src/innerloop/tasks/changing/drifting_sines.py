@@ -29,9 +29,13 @@ class DriftingSineParameters(NamedTuple):
 class DriftingSineTasks(ChangingTasks):
     """Streams of points on drifting sine curves; x and y (tasks, steps, 1). See `drifting_sines`."""
 
-    input_shape = (1,)
+    input_shape: tuple[int, ...] = (1,)
     output_size = 1
     name = "drifting_sines"
+    amplitude: tuple[float, float]
+    phase: tuple[float, float]
+    drift: float
+    noise: float
 
     def __init__(
         self,

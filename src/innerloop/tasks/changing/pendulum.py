@@ -35,9 +35,13 @@ class PendulumParameters(NamedTuple):
 class PendulumTasks(ChangingTasks):
     """Runs of a pendulum; x (tasks, steps, 4), y (tasks, steps, 1). See `pendulum`."""
 
-    input_shape = (4,)
+    input_shape: tuple[int, ...] = (4,)
     output_size = 1
     name = "pendulum"
+    length: tuple[float, float]
+    mass: tuple[float, float]
+    friction: tuple[float, float]
+    noise: float
 
     def __init__(
         self,

@@ -53,9 +53,14 @@ class RoadParameters(NamedTuple):
 class RoadTasks(ChangingTasks):
     """Drives; x (tasks, steps, 6), y (tasks, steps, 3). See `road`."""
 
-    input_shape = (6,)
+    input_shape: tuple[int, ...] = (6,)
     output_size = 3
     name = "road"
+    grip: tuple[float, float]
+    mass: tuple[float, float]
+    latency: tuple[float, float]
+    slope: tuple[float, float]
+    noise: float
 
     def __init__(
         self,

@@ -31,7 +31,12 @@ class ChangingTasks(TaskDistribution):
     """
 
     objective = "mse"
-    metrics = ("mse",)
+    metrics: tuple[str, ...] = ("mse",)
+    split: str
+    change: bool
+    dtype: torch.dtype | None
+    shots: int
+    queries: int
 
     def __init__(self, *, split: str, shots: int, queries: int, change: bool, dtype: torch.dtype | None = None) -> None:
         self.split, self.change, self.dtype = split, change, dtype

@@ -66,10 +66,22 @@ class GaussianProcessTasks(TaskDistribution):
     """
 
     objective = "mse"
-    metrics = ("mse",)
-    input_shape = (1,)
+    metrics: tuple[str, ...] = ("mse",)
+    input_shape: tuple[int, ...] = (1,)
     output_size = 1
     name = "gaussian_process"
+    split: str
+    kernel: str
+    shots: int | None
+    queries: int | None
+    fewest: int
+    max_points: int
+    length: tuple[float, float]
+    scale: tuple[float, float]
+    period: tuple[float, float]
+    noise: float
+    input_range: tuple[float, float]
+    dtype: torch.dtype | None
 
     def __init__(
         self,
@@ -100,8 +112,8 @@ class GaussianProcessTasks(TaskDistribution):
                 f"gaussian_process ({split}): max_points expected at least {(shots or fewest) + fewest + random} for so "
                 f"many support points and {fewest} queries, got {max_points}; raise it, or give shots and queries"
             )
-        self.most_shots = max_points - fewest - 1 if shots is None else shots
-        self.most_queries = max_points - 1 - (shots or fewest) if queries is None else queries
+        self.most_shots: int = max_points - fewest - 1 if shots is None else shots
+        self.most_queries: int = max_points - 1 - (shots or fewest) if queries is None else queries
 
     def hyperparameters(self, keys: Int64[Tensor, " tasks"]) -> Hyperparameters:
         """The true hyperparameters of the tasks of these keys, in double precision."""

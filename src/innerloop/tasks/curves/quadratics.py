@@ -29,9 +29,17 @@ class QuadraticTasks(TaskDistribution):
 
     on_device = True
     objective = "mse"
-    metrics = ("mse",)
+    metrics: tuple[str, ...] = ("mse",)
     output_size = 1
     name = "quadratics"
+    split: str
+    dim: int
+    shots: int
+    queries: int
+    center: float
+    spread: float
+    noise: float
+    dtype: torch.dtype | None
 
     def __init__(
         self,
@@ -50,7 +58,7 @@ class QuadraticTasks(TaskDistribution):
                 raise InputError(f"quadratics ({split}): {what} expected at least 1, got {value}; raise {what}")
         self.split, self.dim, self.shots, self.queries = split, dim, shots, queries
         self.center, self.spread, self.noise, self.dtype = center, spread, noise, dtype
-        self.input_shape = (dim,)
+        self.input_shape: tuple[int, ...] = (dim,)
 
     def optima(self, keys: Int64[Tensor, " tasks"]) -> Float[Tensor, "tasks dim"]:
         """The parameters that each task's examples were made with."""

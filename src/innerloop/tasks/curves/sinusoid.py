@@ -30,7 +30,7 @@ _FINN: dict[str, Any] = {
 }
 # y = a sin(x + b) + eps on one fixed grid, cut at random into support and query.
 _GRID_OF_POINTS = {"phase": (-math.pi, math.pi), "noise": 0.01, "inputs": "grid", "sign": "plus"}
-PRESETS = {"finn": _FINN, "grid": {**_FINN, **_GRID_OF_POINTS}}
+PRESETS: dict[str, dict[str, Any]] = {"finn": _FINN, "grid": {**_FINN, **_GRID_OF_POINTS}}
 
 
 class SineParameters(NamedTuple):
@@ -46,10 +46,19 @@ class SineTasks(TaskDistribution):
 
     on_device = True
     objective = "mse"
-    metrics = ("mse",)
-    input_shape = (1,)
+    metrics: tuple[str, ...] = ("mse",)
+    input_shape: tuple[int, ...] = (1,)
     output_size = 1
     name = "sinusoid"
+    amplitude: tuple[float, float]
+    phase: tuple[float, float]
+    frequency: tuple[float, float]
+    input_range: tuple[float, float]
+    noise: float
+    grid_points: int
+    dtype: torch.dtype | None
+    shots: int
+    queries: int
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,11 +30,18 @@ class SyntheticCurveTasks(TaskDistribution):
     """Tasks of noisy points on a curve that each task makes up; x and y (tasks, examples, 1). See `synthetic_curves`."""
 
     objective = "mse"
-    metrics = ("mse",)
-    input_shape = (1,)
+    metrics: tuple[str, ...] = ("mse",)
+    input_shape: tuple[int, ...] = (1,)
     output_size = 1
     name = "synthetic_curves"
     scaled_by_support = True
+    split: str
+    shots: int | None
+    queries: int | None
+    fewest: int
+    most: int
+    noise: tuple[float, float]
+    dtype: torch.dtype | None
 
     def __init__(
         self,
@@ -48,7 +56,7 @@ class SyntheticCurveTasks(TaskDistribution):
     ) -> None:
         self.split, self.shots, self.queries = split, shots, queries
         self.fewest, self.most, self.noise, self.dtype = fewest, most, noise, dtype
-        self.asked = 30 if queries is None else queries
+        self.asked: int = 30 if queries is None else queries
         for what, count in (("shots", shots), ("queries", queries), ("fewest", fewest)):
             if count is not None and count < 1:
                 raise InputError(f"synthetic_curves ({split}): {what} expected at least 1, got {count}; raise it")
@@ -65,7 +73,8 @@ class SyntheticCurveTasks(TaskDistribution):
             center_target=True,
             curve=True,
         )
-        self.preprocessing = record.to_dict()  # so that anybody's points may be the support of a new task
+        # So that anybody's points may be the support of a new task.
+        self.preprocessing: Mapping[str, Any] | None = record.to_dict()
 
     def resized(self, ways: int, shots: int, queries: int) -> SyntheticCurveTasks:
         """See `TaskDistribution.resized`."""

@@ -75,7 +75,13 @@ class MixtureTasks(TaskDistribution):
 
     on_device = True
     name = "mixtures"
-    metrics = ("denoising",)
+    metrics: tuple[str, ...] = ("denoising",)
+    split: str
+    parts: int
+    shots: int
+    queries: int
+    dtype: torch.dtype | None
+    input_shape: tuple[int, ...]
 
     def __init__(
         self, *, split: str, dim: int, parts: int, shots: int, queries: int, dtype: torch.dtype | None
@@ -84,16 +90,10 @@ class MixtureTasks(TaskDistribution):
             expect_whole(what, value)
         if dim not in (1, 2):
             raise InputError(f"mixtures ({split}): dim expected 1 or 2, got {dim}; choose one")
-        self.split, self.dim, self.parts, self.shots, self.queries, self.dtype = (
-            split,
-            dim,
-            parts,
-            shots,
-            queries,
-            dtype,
-        )
+        self.split, self.dim, self.parts = split, dim, parts
+        self.shots, self.queries, self.dtype = shots, queries, dtype
         self.input_shape, self.output_size = (dim,), dim
-        self.objective = Denoising.of_spread(1.0)
+        self.objective: Denoising = Denoising.of_spread(1.0)
 
     def mixtures(self, keys: Int64[Tensor, " tasks"]) -> Mixture:
         """The mixtures of these tasks, each about as wide as a standard normal distribution.

@@ -34,7 +34,7 @@ class Kinds(FewShotImages):
     """Tasks of one class each: support (tasks, shots, channels, height, width) and query, likewise, in [0, 1]; no labels."""
 
     least_ways = 1
-    metrics = ("denoising",)
+    metrics: tuple[str, ...] = ("denoising",)
 
     def from_keys(self, keys: Int64[torch.Tensor, " tasks"]) -> Task:
         """The tasks of these keys."""

@@ -25,6 +25,13 @@ class NoTasks(TaskDistribution):
         train: the problem's training split.
     """
 
+    name: str
+    split: str
+    objective: Any
+    metrics: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    output_size: int
+
     def __init__(self, train: TaskDistribution) -> None:
         self.train = train
         self.name, self.split = train.name, "valid"
@@ -129,8 +136,20 @@ class FewShotImages(TaskDistribution):
 
     on_device = True
     objective = "cross_entropy"
-    metrics = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)
     least_ways = 2  # a class is told from others
+    name: str
+    split: str
+    ways: int
+    shots: int
+    queries: int
+    rotations: bool
+    within_group: bool
+    shuffled: bool
+    invert: bool
+    dtype: torch.dtype | None
+    images: ClassImages
+    classes: Tensor
 
     def __init__(
         self,
@@ -163,11 +182,11 @@ class FewShotImages(TaskDistribution):
         """Derive all else from the settings, once they have been checked."""
         images = self.images
         self.turns = 4 if self.rotations else 1
-        self.num_classes = len(self.classes) * self.turns
-        self.input_shape = images.example_shape
-        self.output_size = self.ways
+        self.num_classes: int | None = len(self.classes) * self.turns
+        self.input_shape: tuple[int, ...] = images.example_shape
+        self.output_size: int = self.ways
         self._check()
-        self.most = max(images.sizes[number] for number in self.classes.tolist())
+        self.most: int = max(images.sizes[number] for number in self.classes.tolist())
         self._tables = self._looked_up()
 
     def altered(self, **settings: Any) -> FewShotImages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,15 @@ class ChangedPictures(TaskDistribution):
     Args:
         tasks: whose inputs are pictures (channels, height, width) in [0, 1].
     """
+
+    name: str
+    split: str
+    on_device: bool
+    objective: Any
+    metrics: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    output_size: int
+    num_classes: int | None
 
     def __init__(self, tasks: TaskDistribution) -> None:
         self.tasks = tasks

@@ -26,10 +26,16 @@ class SearchTasks(TaskDistribution):
     """
 
     objective = "mse"
-    metrics = ("mse",)
+    metrics: tuple[str, ...] = ("mse",)
     output_size = 1
     name = "hpo_tables"
     on_device = False
+    split: str
+    dtype: torch.dtype
+    input_shape: tuple[int, ...]
+    size: int | None
+    x: Tensor
+    y: Tensor
 
     def __init__(
         self,
@@ -47,7 +53,9 @@ class SearchTasks(TaskDistribution):
         found = search_table(table)
         names = seeded_order(sorted(set(found.data_sets.tolist())), seed)
         first, last = test_data_sets, test_data_sets + valid_data_sets
-        self.data_sets = tuple({"test": names[:first], "valid": names[first:last], "train": names[last:]}[split])
+        self.data_sets: tuple[str, ...] = tuple(
+            {"test": names[:first], "valid": names[first:last], "train": names[last:]}[split]
+        )
         if not self.data_sets:
             raise InputError(
                 f"hpo_tables: valid_data_sets and test_data_sets expected to leave some of {len(names)} for training, got "
@@ -64,7 +72,7 @@ class SearchTasks(TaskDistribution):
                 f"set, got {shots + queries}; lower them"
             )
         self.x, self.y = self._scaled(found, rows)
-        self.draws = RowDraws([[own] for own in rows], None, sizes)
+        self.draws: RowDraws = RowDraws([[own] for own in rows], None, sizes)
 
     def _scaled(self, found: SearchTable, rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
         low, high = found.x.min(0), found.x.max(0)

@@ -24,9 +24,17 @@ _VALID = 5  # each fifth architecture of the sources is kept for validation
 class Nas201Tasks(TaskDistribution):
     """Tasks whose examples are architectures and their errors on one data set; see `nas201`."""
 
-    objective, metrics = "mse", ("mse",)
+    objective: str = "mse"
+    metrics: tuple[str, ...] = ("mse",)
     output_size = 1
     name = "nas201"
+    split: str
+    sets: tuple[str, ...]
+    rows: Tensor
+    shots: int
+    queries: int
+    scale: str
+    dtype: torch.dtype | None
 
     def __init__(
         self,
@@ -47,10 +55,10 @@ class Nas201Tasks(TaskDistribution):
             raise InputError(
                 f"nas201 ({split}): shots + queries expected at most {len(rows)} architectures, got {shots + queries}; lower them"
             )
-        self.errors = torch.stack([torch.as_tensor(table.errors[name]) for name in sets])
+        self.errors: Tensor = torch.stack([torch.as_tensor(table.errors[name]) for name in sets])
         own = torch.as_tensor(reachable(table.operations) if inputs == "reachable" else table.operations)
-        self.x = torch.nn.functional.one_hot(own, len(OPERATIONS)).flatten(1)
-        self.input_shape = (self.x.shape[1],)
+        self.x: Tensor = torch.nn.functional.one_hot(own, len(OPERATIONS)).flatten(1)
+        self.input_shape: tuple[int, ...] = (self.x.shape[1],)
 
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:
         """The tasks of these keys; x (tasks, examples, 30) and y (tasks, examples, 1)."""

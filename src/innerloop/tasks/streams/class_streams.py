@@ -47,7 +47,16 @@ class ClassStreams(TaskDistribution):
     """
 
     objective = "cross_entropy"
-    metrics = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)
+    images: ClassImages
+    numbers: Tensor
+    name: str
+    split: str
+    dtype: torch.dtype | None
+    learn: int
+    judged: int
+    remember: int
+    classes: int
 
     def __init__(
         self,
@@ -65,16 +74,16 @@ class ClassStreams(TaskDistribution):
         self.images, self.numbers = images, torch.tensor(list(numbers), dtype=torch.int64)
         self.name, self.split, self.dtype = name, split, dtype
         self.learn, self.judged, self.remember, self.classes = learn, judged, remember, classes
-        self.training = split == "train"
+        self.training: bool = split == "train"
         self.valid: ClassStreams | None = None  # where what is chosen for these streams is judged
         self.num_classes: int = len(self.numbers)  # type: ignore[assignment]
-        self.input_shape = images.example_shape
+        self.input_shape: tuple[int, ...] = images.example_shape
         counts = torch.tensor(images.sizes, dtype=torch.int64)
         self._starts, self._counts = counts.cumsum(0) - counts, counts
         self._check()
 
     def _check(self) -> None:
-        self.output_size = self.num_classes if self.training else self.classes
+        self.output_size: int = self.num_classes if self.training else self.classes
         where = f"{self.name} ({self.split})"
         if not self.training and not 1 <= self.classes <= self.num_classes:
             raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +69,20 @@ class TableTasks(TaskDistribution):
     """
 
     on_device = True
+    name: str
+    split: str
+    record: TablePreprocessing
+    preprocessing: Mapping[str, Any] | None
+    draws: RowDraws
+    objective: str
+    metrics: tuple[str, ...]
+    output_size: int
+    target_offset: Sequence[float] | None
+    input_shape: tuple[int, ...]
+    scaled_by_support: bool
+    size: int | None
+    one_draw: bool
+    target_scale: Sequence[float] | None
 
     def __init__(
         self,
@@ -83,7 +97,7 @@ class TableTasks(TaskDistribution):
         self.name, self.split = name, split
         sizes.check(f"{name} ({split})")
         self.record, self.preprocessing = record, record.to_dict()
-        self.task_names = tuple(group.name for group in groups)
+        self.task_names: tuple[str, ...] = tuple(group.name for group in groups)
         if not groups:
             raise InputError(
                 f"{name} ({split}): expected at least one task, got none; give more tasks or another split"
@@ -102,7 +116,7 @@ class TableTasks(TaskDistribution):
             if record.scale and not record.center_target:
                 self.metrics, self.target_offset = ("mae", "ndcg"), list(record.target_mean)
         self.input_shape, self.scaled_by_support = (record.width,), record.scaling == "support"
-        self.item_columns = len(record.items)
+        self.item_columns: int = len(record.items)
         self.size, self.one_draw = len(groups), sizes.ordered
 
     @property
@@ -144,7 +158,7 @@ class TableTasks(TaskDistribution):
             own = {"": np.arange(len(group.x))} if group.classes is None else group.classes
             pools.append([first + rows for rows in own.values()])
             numbers.append([names.setdefault((group.name, label) if by_table else label, len(names)) for label in own])
-        self.num_classes = len(names) if self.record.classification else None
+        self.num_classes: int | None = len(names) if self.record.classification else None
         widths = torch.cat([torch.full((len(g.x),), g.x.shape[1]) for g in different])
         targets = [torch.as_tensor(g.y) for g in groups if g.y is not None]
         rows = _Rows(

@@ -21,7 +21,6 @@ from innerloop.tasks.row_draws import sizes_of
 from innerloop.tasks.tables.few_shot import TableTasks
 from innerloop.tasks.tables.understanding import ColumnRule, Kind, TableOptions, Understanding, some, understand
 
-NAME = "tables"
 _MOST_WAYS = 10  # of tasks whose number of ways nobody named
 
 
@@ -171,7 +170,7 @@ def _of_others(
 def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]) -> TaskFamily:
     """The family of tables that were understood, with `table_family`'s options."""
     record = found.record
-    ways = options.get("ways")
+    ways, name = options.get("ways"), Path(path).resolve().name  # what messages call the tasks
     if not record.classification and (ways is not None or options.get("train_ways") is not None):
         raise ConfigError("ways expected a target of classes, got one of numbers; leave ways out, or say kind")
     if record.classification and ways is None:
@@ -179,7 +178,7 @@ def family_of(found: Understanding, path: str | Path, options: Mapping[str, Any]
 
     def distribution(split: str) -> TableTasks:
         sizes = sizes_of(split, ways or 0, options, ordered=options.get("order_by") is not None)
-        return TableTasks(found.groups[split], record, sizes=sizes, name=NAME, split=split, by_table=found.by_table)
+        return TableTasks(found.groups[split], record, sizes=sizes, name=name, split=split, by_table=found.by_table)
 
     kept = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
     return TaskFamily.by_split(str(path), distribution, kept)

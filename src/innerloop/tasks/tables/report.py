@@ -143,13 +143,13 @@ def suggested(path: str | Path, options: Mapping[str, Any]) -> CheckResult:
     said = None if several or not classification else _likely_texts(table, target)
     if said is not None:
         lines.append(
-            f"column {said!r} looks like texts; a trained network reads them (--text), and {target!r} is a guess"
+            f"column {said!r} looks like texts; a trained network reads them (--text), and {target!r} is a guess (--target)"
         )
         guess = {"text": said, "target": target}
         facts = {"path": str(path), "kind": "tables", "tables": 1, "rows": table.rows, "columns": described_columns}
         command = f"innerloop train protonet {shlex.quote(str(path))} --text {shlex.quote(said)} --target {shlex.quote(target)}"
         return CheckResult(lines, {**facts, "guess": guess, "left_out": left_out, "notes": list(table.notes)}, command)
-    lines += _said_of(may, table)
+    lines += _said_of(may, table, classification)
     together = pattern_of(may.targets, tuple(table.columns)) if len(may.targets) > 1 else None
     guess: dict[str, Any] = {"target": target if len(may.targets) == 1 else together or list(may.targets)}
     if task is not None:
@@ -232,7 +232,7 @@ def _kind(table: Table, name: str) -> str:
     return ("zeros and ones" if set(np.unique(values[~np.isnan(values)])) <= {0.0, 1.0} else "numbers") + gaps
 
 
-def _said_of(may: Roles, table: Table) -> list[str]:
+def _said_of(may: Roles, table: Table, classification: bool) -> list[str]:
     """What the columns look like, and the flag for each."""
     lines = []
     if may.task is not None:
@@ -260,7 +260,8 @@ def _said_of(may: Roles, table: Table) -> list[str]:
         )
     else:
         why = "is a guess by its name" if may.named else "is a guess, as nothing says so"
-        lines.append(f"name the column to predict (--target); {first!r} {why}")
+        read = "classes" if classification else "numbers"
+        lines.append(f"name the column to predict (--target); {first!r} {why}, taken for {read} (--kind)")
     return lines
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -25,9 +27,18 @@ class SyntheticTableTasks(TaskDistribution):
     """Tasks of rows of a table that each task makes up; see `synthetic_tables`."""
 
     objective = "cross_entropy"
-    metrics = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)
     name = "synthetic_tables"
     scaled_by_support = True
+    split: str
+    ways: int
+    shots: int
+    queries: int
+    columns: int
+    coarse: float
+    dtype: torch.dtype | None
+    input_shape: tuple[int, ...]
+    output_size: int
 
     def __init__(
         self,
@@ -42,8 +53,8 @@ class SyntheticTableTasks(TaskDistribution):
         fewest_shots: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.fewest_ways = ways if fewest_ways is None else fewest_ways
-        self.fewest_shots = shots if fewest_shots is None else fewest_shots
+        self.fewest_ways: int = ways if fewest_ways is None else fewest_ways
+        self.fewest_shots: int = shots if fewest_shots is None else fewest_shots
         sizes = (("ways", ways, 2), ("shots", shots, 1), ("queries", queries, 1), ("columns", columns, 2))
         for what, value, least in sizes:
             if value < least:
@@ -71,7 +82,8 @@ class SyntheticTableTasks(TaskDistribution):
             center_target=False,
             ranked=True,
         )
-        self.preprocessing = record.to_dict()  # so that a table of anybody's may be the support of a new task
+        # So that a table of anybody's may be the support of a new task.
+        self.preprocessing: Mapping[str, Any] | None = record.to_dict()
 
     def resized(self, ways: int, shots: int, queries: int) -> SyntheticTableTasks:
         """See `TaskDistribution.resized`."""

@@ -41,6 +41,13 @@ class TrainingJobs(TaskDistribution):
         queries: rows that a run is judged on.
     """
 
+    name: str
+    split: str
+    data: Examples | DrawData
+    objective: TrainingRun
+    horizon: tuple[int, int]
+    queries: int
+
     def __init__(
         self,
         *,
@@ -53,10 +60,12 @@ class TrainingJobs(TaskDistribution):
         queries: int,
     ) -> None:
         self.name, self.split, self.data = name, split, data[0]
-        self.networks = tuple(zip(make_model, objective, data, strict=True))
+        self.networks: tuple[tuple[MakeModel, TrainingRun, Examples | DrawData], ...] = tuple(
+            zip(make_model, objective, data, strict=True)
+        )
         self.objective, self.horizon, self.queries = objective[0], horizon, queries
-        self.metrics = tuple(self.objective.metrics)
-        self.inner_steps = horizon[1]  # of held-out runs
+        self.metrics: tuple[str, ...] = tuple(self.objective.metrics)
+        self.inner_steps: int = horizon[1]  # of held-out runs
         self.alike = _ALIKE if len(self.networks) > 1 and split != "train" else None
 
     def from_keys(self, keys: Int64[Tensor, " tasks"]) -> Task:

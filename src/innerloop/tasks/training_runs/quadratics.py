@@ -22,7 +22,7 @@ class Theta(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.theta = nn.Parameter(torch.randn(dim))
+        self.theta: nn.Parameter = nn.Parameter(torch.randn(dim))
 
     def forward(self, x: Float[Tensor, "rows dim"]) -> Float[Tensor, " rows"]:
         return x @ self.theta

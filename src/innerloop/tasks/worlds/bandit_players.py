@@ -48,7 +48,7 @@ class Counts:
     """Wins and losses of each arm, as a player's memory: (bandits, 2, arms)."""
 
     def __init__(self, arms: int) -> None:
-        self.actions = Discrete(arms)
+        self.actions: Discrete = Discrete(arms)
 
     def begin(self, bandits: Any) -> Tensor:
         return torch.zeros(len(bandits.chances), 2, self.actions.size, dtype=bandits.chances.dtype)
@@ -79,7 +79,8 @@ def _thompson(counts: Tensor, keys: Tensor) -> Tensor:
     return (wins / (wins + losses)).argmax(-1)
 
 
-thompson = counting(_thompson)  # the arm that is best in one draw from what the chances may be (Thompson 1933)
+# The arm that is best in one draw from what the chances may be (Thompson 1933).
+thompson: Callable[[Any], tuple[Act, Any]] = counting(_thompson)
 
 
 def _bonus(weight: float) -> Callable[[Tensor, Tensor], Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int64
@@ -13,7 +13,7 @@ from torch import Tensor
 from innerloop import keys as random_keys
 from innerloop.core import TaskFamily
 from innerloop.errors import ConfigError, expect_whole
-from innerloop.objectives.world import Discrete, Moment, World
+from innerloop.objectives.world import Actions, Discrete, Moment, World
 from innerloop.records import record, static
 from innerloop.tasks.worlds.family import between, expect_range, family, random_player
 
@@ -43,7 +43,7 @@ class Cartpole(World):
     steps: int = static(200)
     gravity: float = static(9.8)
 
-    actions = Discrete(2)
+    actions: ClassVar[Actions] = Discrete(2)
     observation_size = 4
 
     @property

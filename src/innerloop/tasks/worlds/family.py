@@ -40,6 +40,10 @@ class WorldTasks(TaskDistribution):
     at_once = 600
 
     scaled = False  # the default model scales observations
+    name: str
+    split: str
+    draw: Callable[[Int64[Tensor, " tasks"]], World]
+    objective: Policy
 
     def __init__(
         self,
@@ -50,9 +54,9 @@ class WorldTasks(TaskDistribution):
         known: Known | None = None,
     ) -> None:
         self.name, self.split, self.draw, self.objective = name, split, draw, objective
-        self.known = dict(known or {})
-        self.input_shape = (objective.observation_size,)
-        self.output_size = objective.actions.outputs
+        self.known: Known = dict(known or {})
+        self.input_shape: tuple[int, ...] = (objective.observation_size,)
+        self.output_size: int = objective.actions.outputs
 
     @property
     def model_options(self) -> dict[str, Any]:

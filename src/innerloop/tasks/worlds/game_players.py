@@ -38,8 +38,8 @@ def _counting(by_round: bool) -> Callable[[Any], tuple[Act, Any]]:
     return player
 
 
-frequencies = _counting(False)
-frequencies_by_round = _counting(True)
+frequencies: Callable[[Any], tuple[Act, Any]] = _counting(False)
+frequencies_by_round: Callable[[Any], tuple[Act, Any]] = _counting(True)
 
 
 def known_habits(opponents: Any) -> Float[Tensor, " opponents"]:

@@ -26,9 +26,16 @@ class Episodes(gymnasium.Env):
         action_space: of the environment.
     """
 
+    make: Callable[..., gymnasium.Env]
+    index: int
+    size: int
+    last: np.ndarray
+    over: bool
+    step_number: int
+
     def __init__(self, make: Callable[..., gymnasium.Env], index: int, size: int, action_space: Any) -> None:
         self.make, self.index, self.size = make, index, size
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.observation_space: gymnasium.spaces.Box = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = action_space
         self.env: gymnasium.Env | None = None
         self.parameters: Mapping[str, Any] | None = None

@@ -35,6 +35,12 @@ class Pool:
         timeout: seconds that a step may take.
     """
 
+    make: Callable[..., Any]
+    names: tuple[str, ...]
+    num_envs: int
+    name: str
+    timeout: float
+
     def __init__(
         self,
         make: Callable[..., Any],
@@ -46,7 +52,7 @@ class Pool:
     ) -> None:
         gymnasium = needed()
         self.make, self.names, self.num_envs, self.name, self.timeout = make, tuple(parameters), num_envs, name, timeout
-        self.parameters = {key: checked(key, given) for key, given in parameters.items()}
+        self.parameters: dict[str, Range | list[Any]] = {key: checked(key, given) for key, given in parameters.items()}
         self._envs: Any = None
         try:
             one = make(**self.decoded(torch.full((max(len(self.names), 1),), 0.5)))
@@ -55,14 +61,14 @@ class Pool:
         if not isinstance(one, gymnasium.Env):
             raise InputError(f"{name} expected to give a gymnasium environment, got {type(one).__name__}")
         try:
-            self.actions = actions_of(one.action_space, name)
+            self.actions: Actions = actions_of(one.action_space, name)
             flat = gymnasium.spaces.utils.flatdim(one.observation_space)
-            self.observation_size = int(flat)
+            self.observation_size: int = int(flat)
             limit = limit_of(one)
-            self.action_space = one.action_space
+            self.action_space: Any = one.action_space
         finally:
             one.close()
-        self.horizon = limit if horizon is None else horizon
+        self.horizon: int | None = limit if horizon is None else horizon
         if self.horizon is None:
             raise ConfigError(
                 f"{name} expected a horizon, the steps after which an episode is over, got none, and the environment has no "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int64
@@ -12,7 +12,7 @@ from innerloop import keys as random_keys
 from innerloop.core import TaskFamily
 from innerloop.errors import expect_whole
 from innerloop.objectives.rollouts import Act, Acted, Seen
-from innerloop.objectives.world import Continuous, Moment, World
+from innerloop.objectives.world import Actions, Continuous, Moment, World
 from innerloop.records import record, static
 from innerloop.tasks.worlds.family import family, random_player
 
@@ -33,7 +33,7 @@ class Plane(World):
     goal: Tensor
     steps: int = static(100)
 
-    actions = Continuous(2, -_SPEED, _SPEED)
+    actions: ClassVar[Actions] = Continuous(2, -_SPEED, _SPEED)
     observation_size = 2
 
     @property

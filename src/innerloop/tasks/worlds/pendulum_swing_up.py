@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int64
@@ -13,7 +13,7 @@ from torch import Tensor
 from innerloop import keys as random_keys
 from innerloop.core import TaskFamily
 from innerloop.errors import expect_whole
-from innerloop.objectives.world import Continuous, Moment, World
+from innerloop.objectives.world import Actions, Continuous, Moment, World
 from innerloop.records import record, static
 from innerloop.tasks.worlds.family import between, expect_range, family, random_player
 
@@ -40,10 +40,10 @@ class SwingUp(World):
     gravity: Tensor
     steps: int = static(200)
 
-    actions = Continuous(1, -_TORQUE, _TORQUE)
+    actions: ClassVar[Actions] = Continuous(1, -_TORQUE, _TORQUE)
     observation_size = 3
     ends_early = False
-    reward_size = 5.0
+    reward_size: ClassVar[float] = 5.0
 
     @property
     def horizon(self) -> int:  # type: ignore[override]

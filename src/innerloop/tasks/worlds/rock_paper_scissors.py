@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int64
@@ -11,7 +11,7 @@ from torch import Tensor
 from innerloop import keys as random_keys
 from innerloop.core import TaskFamily
 from innerloop.errors import expect_above_zero, expect_whole
-from innerloop.objectives.world import Discrete, Moment, World
+from innerloop.objectives.world import Actions, Discrete, Moment, World
 from innerloop.records import record, static
 from innerloop.tasks.worlds.family import family, random_player
 from innerloop.tasks.worlds.game_players import frequencies, frequencies_by_round, known_habits
@@ -36,7 +36,7 @@ class Opponent(World):
     first: Tensor
     rounds: int = static(50)
 
-    actions = Discrete(3)
+    actions: ClassVar[Actions] = Discrete(3)
     observation_size = 6
     ends_early = False
 
