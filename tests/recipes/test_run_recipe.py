@@ -1,10 +1,12 @@
 """What a recipe's run writes down, and how it goes on after it was stopped."""
 
+import copy
 import dataclasses
 import math
 
 import PIL
 import pytest
+import torch
 
 from innerloop.errors import ConfigError, InputError
 from innerloop.evaluation.evaluate import evaluate
@@ -122,15 +124,19 @@ def test_stages_are_trained_one_after_another_and_go_on_where_they_were_stopped(
     early = Stage(algorithm_options={"inner_lr": 0.03}, task_options={"shots": 3}, training={"steps": 2})
     staged = dataclasses.replace(tiny, stages=(early,))
     monkeypatch.setitem(RECIPES, NAME, staged)
-    begun = []
+    begun, ended = [], {}
     fit = run_recipe.fit
 
     def watched(learner, family, **settings):
         options = family.options["shots"], learner.options["inner_lr"]
         begun.append((*options, settings["out"].name, settings["resume"], learner.outer_step))
+        if len(begun) > 1:
+            assert all(torch.equal(w, ended[name]) for name, w in learner.state_dict().items()), "another network"
         if stop and len(begun) == stop:
             raise KeyboardInterrupt
-        return fit(learner, family, **settings)
+        found = fit(learner, family, **settings)
+        ended.update(copy.deepcopy(learner.state_dict()))
+        return found
 
     monkeypatch.setattr(run_recipe, "fit", watched)
     stop, main = 2, RECIPES[NAME].training["steps"]
@@ -143,5 +149,6 @@ def test_stages_are_trained_one_after_another_and_go_on_where_they_were_stopped(
         (staged.task_options["shots"], staged.algorithm_options["inner_lr"], "run", False),
     ]
     assert begun[1][-1] > 0 and found["steps"] == 2 + main
+    begun = []
     whole = run(NAME, out=tmp_path / "other", quiet=True)
     assert found["rows"][0]["value"] == whole["rows"][0]["value"]
