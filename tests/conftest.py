@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import torch
 
 # Two threads on a busy two-core machine are slower than one, and sums in another order give other last bits.
 torch.set_num_threads(1)
+_NUMBERS = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +37,22 @@ def own_warnings_are_errors() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_plans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests measure and compile is not kept where the user's plans are."""
-    from innerloop.engine import kept, plan
+    """What tests measure is not kept where the user's plans are."""
+    from innerloop.engine import plan
 
-    folder, before = tmp_path_factory.mktemp("plans"), (plan._file, kept._folder)
-    plan._file, kept._folder = lambda: folder / "plans.json", lambda: folder / "compiled"
+    folder, before = tmp_path_factory.mktemp("plans"), plan._file
+    plan._file = lambda: folder / "plans.json"
     yield
-    plan._file, kept._folder = before
+    plan._file = before
+
+
+@pytest.fixture(autouse=True)
+def compiled_for_one_test_alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test compiles, or says that it does, no other test finds, and no user."""
+    from innerloop.engine import kept
+
+    folder = tmp_path_factory.getbasetemp() / f"compiled-{next(_NUMBERS)}"
+    monkeypatch.setattr(kept, "_folder", lambda: folder)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -17,8 +17,8 @@ from innerloop.engine.tracing import trace
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(tmp_path, monkeypatch):
-    """By no other test."""
+def compiled_for_one_test_alone(tmp_path, monkeypatch):
+    """In a folder that tests look into."""
     monkeypatch.setattr(kept, "_folder", lambda: tmp_path / "compiled")
 
 
