@@ -51,8 +51,8 @@ _TWENTY_MINUTES: dict[str, _Longer] = {
     "boil": _Longer("-5min", 7_500, "vmapped", _FIVE_QUERIES),
     "meta-sgd": _Longer("-5min", 12_000, "vmapped", _FIVE_QUERIES),
     "mamlpp": _Longer("-5min", 3_800, "vmapped", _FIVE_QUERIES),
-    # Two long steps under a strong pull, with the authors' equations. Earlier settings had numbers on tests of seeds 0, 1. Five
-    # steps of 0.2, whose estimate is far nearer to the true gradient, learn more slowly on validation tasks.
+    # Two long steps under a strong pull, with the authors' equations. Earlier settings had numbers on tests of seeds 0 and 1.
+    # Five steps of 0.2, whose estimate is far nearer to the true gradient, learn more slowly on validation tasks.
     "imaml": _Longer(
         "-cpu",
         3_600,

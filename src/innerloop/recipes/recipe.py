@@ -114,10 +114,9 @@ def with_cpu(recipe: Recipe, *, note: str = "Cut for one CPU core.", **changes: 
 
 def quarter(recipe: Recipe, *, name: str) -> Recipe:
     """The recipe with a quarter of its steps: short enough for several seeds."""
-    steps = recipe.training["steps"] // 4
-    every = {key: recipe.training[key] // 4 for key in ("validate_every",) if key in recipe.training}
+    training = {key: recipe.training[key] // 4 for key in ("steps", "validate_every") if key in recipe.training}
     summary = f"{recipe.summary} A quarter of the steps, for several seeds."
-    return vary(recipe, name=name, summary=summary, training={"steps": steps, **every})
+    return vary(recipe, name=name, summary=summary, training=training)
 
 
 # What a recipe says about numbers, and not how they come about: mending a quotation makes no number of ours older.
