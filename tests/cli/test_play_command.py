@@ -1,6 +1,8 @@
 """innerloop train maml_rl, adapt to a world, play: as a user calls them."""
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,6 +58,15 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "own_line_env.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_what_is_said_after_training_can_be_done(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "rl2", "bandits", "--pulls", "5", "--steps", "1", "--num-tasks", "4", "--validate-every", "0"]
+    assert main([*train, "--out", "run", "--quiet"]) == 0
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if "innerloop adapt" in line)
+    _, *words = shlex.split(said.strip().partition("    (")[0])
+    assert main(words) == 0 and Path("agent.il").exists()
 
 
 def test_adapt_to_a_world_of_ours_and_play(run, own, capsys):

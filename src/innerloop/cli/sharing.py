@@ -45,9 +45,10 @@ def _pull(repo: str, /, *, out: Path, revision: str | None = None, force: bool =
         revision: a branch, tag or commit on the hub; left out: the newest.
         force: overwrite the run that is there.
     """
+    from innerloop.cli.train import used
     from innerloop.sharing import pull as fetch
 
     output.folder(out)
     print(f"run directory: {fetch(repo, out, revision=revision, force=force)}")
-    print(f"next: innerloop adapt {shlex.quote(str(out))} SUPPORT --out task.il    (one new task of your own)")
+    print(f"next: {used(out)}")
     return 0

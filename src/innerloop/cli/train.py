@@ -255,13 +255,17 @@ def _part(out: Path, part: str) -> str:
     return ""
 
 
-def _used(out: Path) -> str:
+def used(out: Path) -> str:
     """What to do with a run, in a line."""
     from innerloop.methods import OPTIMIZERS
+    from innerloop.tasks import WORLDS
 
     if _part(out, "algorithm") in OPTIMIZERS:
         return f"in Python: il.Optimizer({str(out)!r}, model.parameters(), num_steps=...)"
-    return f"innerloop adapt {shlex.quote(str(out))} SUPPORT --out task.il    (one new task of your own)"
+    run_directory = shlex.quote(str(out))
+    if _part(out, "tasks") in WORLDS:
+        return f"innerloop adapt {run_directory} --world 0 --out agent.il    (one new world; --env for one of your own)"
+    return f"innerloop adapt {run_directory} SUPPORT --out task.il    (one new task of your own)"
 
 
 def told(result: Any, out: Path, as_json: bool) -> int:
@@ -291,7 +295,7 @@ def told(result: Any, out: Path, as_json: bool) -> int:
             judge = "stream" if _part(out, "tasks") in STREAMS else "evaluate"
             print(f"next: innerloop {judge} {shlex.quote(str(out))}")
             print(f"      innerloop report {shlex.quote(str(out))}")
-            print(f"      {_used(out)}")
+            print(f"      {used(out)}")
     if interrupted:
         say(f"stopped by Ctrl-C; continue with: innerloop train --resume {shlex.quote(str(out))}")
         raise Stop(INTERRUPTED)
